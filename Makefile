@@ -1,0 +1,101 @@
+# Every target is one `python -m ...` line; run `make help` for all of them.
+# Variables can be given on the make line or in the environment: make train DATASET=cifar100 SEED=1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3##            the Python that builds .venv: 3.11 to 3.13
+DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, digits, one of yours; data: also all
+METHOD ?=##                    a method: cross-entropy, cs-kd
+SEED ?= 0##                    the seed of a single run
+ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10
+PROFILE ?=##                   paper (default), mini: real images on a CPU, demo: the digits' only one
+DATASETS ?=##                  a grid's datasets in place of its own: "cifar100 cub200"
+METHODS ?=##                   a grid's methods in place of its own
+ARCHITECTURES ?=##             a grid's architectures in place of its own
+SEEDS ?=##                     a grid's seeds in place of its own: "0 1 2"
+SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
+WORKERS ?= 1##                 runs at once, each on a GPU of its own where there are some
+LAUNCHER ?=##                  local (default), print: only show the commands
+DRY_RUN ?=##                   1: print the plan, train nothing
+RETRY ?=##                     1: run failed runs again
+PARTIAL ?=##                   1: data: take an incomplete copy of a dataset
+GRID ?=##                      status: a grid or experiment; all by default
+EXPERIMENT ?=##                tables: an experiment; all by default
+PORT ?= 5000##                 ui: the port
+DATA_DIR ?= data##             where datasets are kept
+RUNS_DIR ?= runs##             where run folders are kept
+RESULTS_DIR ?= results##       where tables and figures are written
+MLFLOW_TRACKING_URI ?=##       where MLflow keeps what is tracked (default: mlflow.db in this folder)
+
+export DATA_DIR RUNS_DIR RESULTS_DIR
+ifneq ($(MLFLOW_TRACKING_URI),)
+export MLFLOW_TRACKING_URI
+endif
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+LAUNCH = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --workers $(WORKERS) \
+	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run) \
+	$(if $(filter-out 0,$(RETRY)),--retry)
+CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
+	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
+
+.PHONY: help setup demo test data reproduce-table1 train status tables ui sync lint lock
+
+help: ## show every target and variable
+	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
+	  | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1|\2/' | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+	@echo "Variables"; grep -E '^[A-Z_]+ \?=.*##' $(firstword $(MAKEFILE_LIST)) \
+	  | sed -E 's/^([A-Z_]+) .*## *(.*)/  \1|\2/' | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+
+setup: $(READY) ## build .venv from requirements.lock; does nothing when up to date
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "error: $(PYTHON) is not Python 3.11 to 3.13: give another, make setup PYTHON=python3.12" >&2; exit 2; }
+	@echo "setting up $(VENV): about 6 GB, a few minutes"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch $@
+
+demo: $(READY) ## the main job in minutes: both methods on the embedded digits, five seeds, then the tables
+	@$(RUN) -m experiments.grid demo --workers $(WORKERS)
+	@$(RUN) -m analysis.tables --experiment demo
+
+test: $(READY) ## run the tests
+	@$(RUN) -m pytest
+
+data: $(READY) ## download, verify and prepare DATASET (or all)
+	@$(RUN) -m experiments.data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \
+	  $(if $(filter-out 0,$(PARTIAL)),--partial)
+
+reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; then the tables
+	@$(RUN) -m experiments.grid table1 $(CROSS) $(LAUNCH)
+	@$(if $(filter-out 0,$(DRY_RUN)),true,$(RUN) -m analysis.tables)
+
+train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
+	@$(RUN) -m experiments.run --dataset $(or $(DATASET),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) \
+	  --method $(or $(METHOD),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
+	  $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) $(LAUNCH)
+
+status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
+	@$(RUN) -m experiments.status $(GRID)
+
+tables: $(READY) ## error, ECE and reliability tables, rebuilt from what is tracked
+	@$(RUN) -m analysis.tables $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+
+ui: $(READY) ## the MLflow UI on 127.0.0.1
+	@$(RUN) -m experiments.ui --port $(PORT)
+
+sync: $(READY) ## send to MLflow what it missed while it was away
+	@$(RUN) -m experiments.sync
+
+lint: $(READY) ## check the style
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+lock: ## make requirements.lock anew from pyproject.toml; needs uv
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --no-header --no-emit-index-url --upgrade --output-file requirements.lock
