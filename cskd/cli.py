@@ -1,0 +1,56 @@
+"""What every command line of the project shares: one-line errors, exit codes, places."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cskd.errors import UserError
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call ``main`` and end the process: 0 or main's code, 2 for a UserError, 130 for Ctrl-C.
+
+    A UserError is printed as one line on stderr. Any other exception is a defect of ours and keeps
+    its traceback.
+    """
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on where this one ended", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output (`| head`) has gone
+        sys.stdout = None
+        sys.exit(0)
+
+
+def place(variable: str, default: str) -> Path:
+    """The folder named by an environment variable, absolute; ``default`` when unset or empty."""
+    return Path(os.environ.get(variable) or default).expanduser().absolute()
+
+
+def data_dir() -> Path:
+    return place("DATA_DIR", "data")
+
+
+def runs_dir() -> Path:
+    return place("RUNS_DIR", "runs")
+
+
+def results_dir() -> Path:
+    return place("RESULTS_DIR", "results")
+
+
+def tracking_uri() -> str:
+    """Where MLflow keeps what it is told: ``MLFLOW_TRACKING_URI`` or ``mlflow.db`` in this folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+
+
+def known(kind: str, name: str, names) -> str:
+    """``name`` if it is one of ``names``; else a UserError that lists them."""
+    if name not in names:
+        raise UserError(f"unknown {kind} {name!r}: choose from {', '.join(sorted(names))}")
+    return name

@@ -1,0 +1,1 @@
+"""Datasets: found or downloaded, verified, decoded once, then read from memory-mapped files."""

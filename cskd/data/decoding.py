@@ -1,0 +1,84 @@
+"""From an image file to an array of 8-bit RGB, many at a time."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cskd.data.listing import ImageSource
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image that cannot be used."""
+
+    image: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.image} ({self.reason})"
+
+
+def measure(source: ImageSource) -> tuple[int, int] | Problem:
+    """(height, width) in pixels; of a file only the header is read."""
+    if isinstance(source, np.ndarray):
+        return source.shape[:2]
+    try:
+        with Image.open(source) as image:
+            return image.height, image.width
+    except Exception as error:  # decoders of a dozen formats, each with its own exceptions
+        return Problem(str(source), _reason(error))
+
+
+def decode(source: ImageSource) -> np.ndarray | Problem:
+    """(height, width, 3) uint8, RGB.
+
+    As torchvision's default loader does: Pillow's ``convert("RGB")``, and no rotation by the EXIF
+    orientation, which the released code of the paper does not apply either. 16-bit greyscale, which
+    ``convert`` would clip at 255, is scaled.
+    """
+    if isinstance(source, np.ndarray):
+        return source
+    try:
+        with Image.open(source) as image:
+            if image.mode.startswith("I"):
+                grey = np.clip(np.asarray(image, np.float32), 0, 65535)
+                return np.repeat(np.rint(grey / 257).astype(np.uint8)[:, :, None], 3, axis=2)
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # as above
+        return Problem(str(source), _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """``map`` over threads; few results wait at a time, so that memory stays bounded."""
+    if workers == 1:
+        yield from map(function, items)
+        return
+    waiting = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # also when interrupted
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,49 @@
+"""Where a dataset comes from and what it must hold."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cskd.data.archives import Archive
+from cskd.data.listing import Listing
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """One dataset: its official archives, its layout, its official numbers.
+
+    reader: lists the images of an unpacked tree.
+    folders: the names under which an unpacked tree is looked for in DATA_DIR; an absolute path stays one.
+    landmarks: entries of the tree; a folder with none of them is something else.
+    archive_root: the folder of the archives in which the tree lies.
+    num_classes, train_images, test_images: official numbers; None where there are none.
+    A source without folders and archives is bundled with an installed package.
+    """
+
+    name: str
+    title: str
+    homepage: str
+    reader: Callable[[Path], Listing]
+    archives: tuple[Archive, ...] = ()
+    folders: tuple[str, ...] = ()
+    landmarks: tuple[str, ...] = ()
+    archive_root: str = "."
+    num_classes: int | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+
+    @property
+    def bundled(self) -> bool:
+        return not self.archives and not self.folders
+
+    def find(self, data_dir: Path) -> Path | None:
+        """The unpacked tree in ``data_dir``, if there is one."""
+        for name in self.folders:
+            folder = data_dir / Path(name).expanduser()
+            if any((folder / landmark).exists() for landmark in self.landmarks):
+                return folder
+        return None
+
+    def read(self, folder: Path) -> Listing:
+        """The images of the tree in ``folder``. Raises UserError, naming the file, for a faulty tree."""
+        return self.reader(folder)

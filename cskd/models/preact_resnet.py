@@ -1,0 +1,59 @@
+"""Pre-activation residual networks for small images, as the paper's released code has them."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
+
+
+class PreActBlock(nn.Module):
+    """BN-ReLU-conv twice. Unlike He et al. 2016, identity shortcuts too carry relu(bn1(x)), not x."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = _conv3x3(inputs, outputs, stride)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = _conv3x3(outputs, outputs)
+        same_shape = stride == 1 and inputs == outputs
+        self.shortcut = (
+            nn.Identity() if same_shape else nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.relu(self.bn1(x))
+        out = self.conv1(active)
+        out = self.conv2(F.relu(self.bn2(out)))
+        return out + self.shortcut(active)
+
+
+class PreActResNet(nn.Module):
+    """The released code's network for 32 px images, up to the pooled features.
+
+    A 3x3 stem of ``width`` channels with BN and ReLU after it, four stages of 1, 2, 4 and 8 times the width
+    (the last three halve the image), average pooling. There is no BN or ReLU after the last stage, and the
+    weights start as PyTorch draws them: both are peculiarities of the released network that its numbers
+    rest on. Takes (N, 3, H, W) with H and W of at least 8; returns (N, 8 * width).
+    """
+
+    def __init__(self, blocks_per_stage: tuple[int, int, int, int], width: int = 64):
+        super().__init__()
+        self.feature_size = 8 * width
+        self.conv1 = _conv3x3(3, width)
+        self.bn1 = nn.BatchNorm2d(width)
+        stages, inputs = [], width
+        for number, blocks in enumerate(blocks_per_stage):
+            outputs = width * 2**number
+            first = PreActBlock(inputs, outputs, stride=1 if number == 0 else 2)
+            rest = [PreActBlock(outputs, outputs, stride=1) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(first, *rest))
+            inputs = outputs
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(images)))
+        for stage in self.stages:
+            out = stage(out)
+        return F.avg_pool2d(out, out.shape[-2:]).flatten(1)

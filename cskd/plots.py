@@ -1,0 +1,187 @@
+"""Drawing on arrays: reliability diagrams and mean curves. Needs matplotlib, which training does not.
+
+Figures are built without pyplot, so nothing global is changed and no window system is touched. The same
+arrays give the same bytes. Colours are Okabe and Ito's, told apart by colour-blind readers.
+"""
+
+import zlib
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from cskd.files import written_aside
+from cskd.metrics import ReliabilityBins, expected_calibration_error, reliability_bins
+
+DIAGRAM_BINS = 10  # the paper's figure 5; its ECE has 20
+INK, FAINT = "#333333", "#bbbbbb"
+
+# Okabe and Ito 2008, but for their yellow, which is lost on white paper.
+BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
+SKY, PURPLE, BLACK = "#56b4e9", "#cc79a7", "#000000"
+# Fewer colours than methods: those that meet in one table of the paper differ.
+METHOD_COLORS = {
+    "cross-entropy": BLUE,
+    "cs-kd": VERMILION,
+    "cs-kd-e": BLACK,
+    "adacos": SKY,
+    "virtual-softmax": GREEN,
+    "max-entropy": PURPLE,
+    "label-smoothing": ORANGE,
+    "ddgsd": GREEN,
+    "byot": SKY,
+    "mixup": GREEN,
+    "mixup+cs-kd": PURPLE,
+    "kd": SKY,
+    "kd+cs-kd": ORANGE,
+}
+OTHERS = (GREEN, PURPLE, ORANGE, SKY)
+
+
+def method_color(name: str) -> str:
+    """The colour of a method, the same in every figure; one that is not known here gets one by its name."""
+    return METHOD_COLORS.get(name) or OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
+
+
+def reliability_diagram(
+    axes: Axes, counts: Axes, bins: ReliabilityBins, *, ece: float, title: str, color: str = BLUE
+) -> None:
+    """Accuracy against confidence on ``axes``, the number of samples in each bin on ``counts``.
+
+    bins: equal-width bins of top-label confidence; ece: a fraction, written into the corner in percent.
+    The hatched part of a bin is its gap, between accuracy and mean confidence; no bar, no sample.
+    Source: Guo et al., ICML 2017, figure 1; the paper's figure 5.
+    """
+    width = bins.upper - bins.lower
+    filled = bins.count > 0
+    middle = ((bins.lower + bins.upper) / 2)[filled]
+    accuracy, confidence = bins.accuracy[filled], bins.confidence[filled]
+    axes.bar(middle, accuracy, width[filled], color=color, edgecolor="white", linewidth=0.8)
+    axes.bar(
+        middle,
+        np.abs(confidence - accuracy),
+        width[filled] * 0.9,
+        bottom=np.minimum(accuracy, confidence),
+        color="none",
+        edgecolor=INK,
+        linewidth=0.8,
+        hatch="////",
+        hatch_linewidth=0.6,
+    )
+    axes.plot([0, 1], [0, 1], linestyle="--", color=INK, linewidth=1)
+    corner = f"ECE {100 * ece:.1f} %"
+    axes.text(0.05, 0.94, corner, transform=axes.transAxes, va="top", fontweight="bold", color=INK)
+    axes.set(xlim=(0, 1), ylim=(0, 1), title=title)
+    axes.title.set_fontsize(10)
+    axes.tick_params(labelbottom=False)
+    counts.bar(middle, bins.count[filled], width[filled], color=FAINT, edgecolor="white", linewidth=0.8)
+    counts.set(xlim=(0, 1), xlabel="confidence")
+    counts.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+    for each in (axes, counts):
+        each.spines[["top", "right"]].set_visible(False)
+        each.set_xticks(np.linspace(0, 1, 6))
+
+
+def reliability_panels(title: str, panels: dict[str, tuple[ReliabilityBins, float]]) -> Figure:
+    """One reliability diagram a method, side by side: ``{method: (bins, ece as a fraction)}``."""
+    figure, row = _square_panels(len(panels), title)
+    for (axes, counts), (method, (bins, ece)) in zip(row, panels.items(), strict=True):
+        reliability_diagram(axes, counts, bins, ece=ece, title=method, color=method_color(method))
+    return figure
+
+
+def reliability_figure(logits, labels, title: str, color: str = BLUE) -> Figure:
+    """The reliability diagram of one run: 10 bins, with the ECE of 20 in the corner.
+
+    logits: (N, C); labels: (N,). Raises ValueError as the metrics do.
+    """
+    figure, [(axes, counts)] = _square_panels(1, title)
+    bins, ece = reliability_bins(logits, labels, DIAGRAM_BINS), expected_calibration_error(logits, labels)
+    reliability_diagram(axes, counts, bins, ece=ece, title="", color=color)
+    return figure
+
+
+def mean_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+    """The mean of several seeds as a line, mean +- std (ddof=1) as a band, the seeds as faint lines.
+
+    steps: (E,); values: (S, E). One seed is a line alone: it has no std.
+    """
+    mean = values.mean(axis=0)
+    if len(values) > 1:
+        std = values.std(axis=0, ddof=1)
+        axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.25, linewidth=0)
+        axes.plot(steps, values.T, color=color, alpha=0.35, linewidth=0.6)
+    axes.plot(steps, mean, color=color, linewidth=1.6, label=label)
+
+
+def curves_figure(title: str, curves: dict[str, np.ndarray], color: str = BLUE) -> Figure:
+    """One panel a metric: ``{its label: values (seeds, epochs)}``, drawn as mean curves over the epochs.
+
+    Epochs count from 0, as tracked. Raises ValueError for anything but (seeds, epochs) with one of each.
+    """
+    figure = Figure(figsize=(3.4 * len(curves), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (label, values) in zip(panels, curves.items(), strict=True):
+        if values.ndim != 2 or 0 in values.shape:
+            raise ValueError(f"{label}: values (seeds, epochs) needed, not {values.shape}")
+        mean_curve(axes, np.arange(values.shape[1]), values, color, "mean of the seeds")
+        axes.set_title(label, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0)
+    told = "mean, ± std (ddof=1) and single seeds" if values.shape[0] > 1 else "one seed"
+    figure.suptitle(f"{title}: {told}", fontsize=10)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG (150 dots an inch) or a PDF, by the ending: the same figure gives the same bytes."""
+    # What would tell the time and matplotlib's version. Fonts of type 42 are what publishers take.
+    metadata = {
+        ".png": {"Software": None},
+        ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    }[path.suffix]
+    with written_aside(path) as file, matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
+
+
+def _square_panels(columns: int, title: str) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """A figure with ``columns`` pairs of axes: a square one, and a low one of the same width below it.
+
+    Placed by inches: matplotlib's layouts let go either of the squares or of the common width.
+    """
+    side, gap, left, right = 2.6, 0.4, 0.75, 0.3
+    legend_rows = 1 if columns > 1 else 2
+    bottom = 0.6 + 0.18 * legend_rows
+    top = 0.62 if columns > 1 else 0.4
+    width = left + columns * (side + gap) - gap + right
+    low, space = 0.6, 0.15
+    height = bottom + low + space + side + top
+    figure = Figure(figsize=(width, height))
+    pairs = []
+    for column in range(columns):
+        x = (left + column * (side + gap)) / width
+        first = pairs[0] if pairs else (None, None)
+        square = (x, (bottom + low + space) / height, side / width, side / height)
+        axes = figure.add_axes(square, sharey=first[0])
+        counts = figure.add_axes((x, bottom / height, side / width, low / height), sharey=first[1])
+        axes.tick_params(labelleft=not pairs)
+        counts.tick_params(labelleft=not pairs)
+        pairs.append((axes, counts))
+    pairs[0][0].set_ylabel("accuracy")
+    pairs[0][1].set_ylabel("samples")
+    figure.suptitle(title, y=1 - 0.12 / height, fontsize=10 if columns > 1 else 9)
+    handles = [
+        Line2D([], [], linestyle="--", color=INK, linewidth=1),
+        Patch(facecolor="none", edgecolor=INK, linewidth=0.8, hatch="////", hatch_linewidth=0.6),
+    ]
+    names = ["perfect calibration", "gap between accuracy and mean confidence"]
+    columns_of_legend = 2 if columns > 1 else 1
+    figure.legend(handles, names, loc="lower center", ncols=columns_of_legend, fontsize=8, frameon=False)
+    return figure, pairs

@@ -1,0 +1,230 @@
+"""The training loop, top to bottom in order of execution."""
+
+import math
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.errors import UserError
+from cskd.files import written_aside
+from cskd.methods import Method
+from cskd.methods.base import Passes
+from cskd.metrics import evaluate_predictions
+from cskd.precision import autocast
+from cskd.randomness import generator
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """SGD and how its learning rate falls. The defaults are the paper's."""
+
+    epochs: int = 200
+    lr: float = 0.1
+    milestones: tuple[int, ...] = (100, 150)  # after this many epochs ...
+    factor: float = 0.1  # ... the rate is multiplied by this
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4  # on every parameter, BatchNorm's and biases too
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate during an epoch, counted from 0."""
+        return self.lr * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, for a progress bar or a heartbeat. Made after every step."""
+
+    epoch: int
+    step: int
+    steps: int  # in one epoch
+    images: int  # seen in this epoch
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network says of the test set, in its order: logits (N, C), features (N, D), labels (N,)."""
+
+    logits: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and did, at a safe point. The last checkpoint holds its state."""
+
+
+class Diverged(Exception):
+    """The loss is no longer finite."""
+
+
+class Trainer:
+    """One run: a network, a method, its data. ``run()`` trains from the checkpoint, or from the start.
+
+    checkpoint: file to keep the state in, written after every epoch; None keeps none.
+    identity: a text that must be the same when a checkpoint is taken up again (the run key).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        train_loader: TrainLoader,
+        test_set: TestSet,
+        normalise: Normalise,
+        schedule: Schedule,
+        *,
+        seed: int,
+        device: torch.device,
+        precision: str,
+        checkpoint: Path | None = None,
+        identity: str = "",
+    ):
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.method, self.loader, self.test_set = method, train_loader, test_set
+        self.normalise, self.schedule = normalise, schedule
+        self.seed, self.device, self.precision = seed, device, precision
+        self.checkpoint, self.identity = checkpoint, identity
+        self.optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=schedule.lr,
+            momentum=schedule.momentum,
+            nesterov=schedule.nesterov,
+            weight_decay=schedule.weight_decay,
+        )
+        self.next_epoch = self._restore()
+
+    def run(
+        self,
+        *,
+        on_epoch: Callable[[int, dict[str, float]], None],
+        on_step: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Predictions:
+        """Train to the last epoch; return the test predictions after it.
+
+        on_epoch(epoch, metrics) is called once the epoch is in the checkpoint. Taking a checkpoint up calls
+        it for that checkpoint's epoch again, in case the process died between the two: what it does must be
+        harmless the second time. Metrics are named ``train/...``, ``test/...`` (errors, ECE and R@1 in
+        percent), ``time/...`` (seconds). R@1 is in the last epoch's only.
+
+        Raises Interrupted soon after ``should_stop()`` is true, and Diverged for a loss that is not finite.
+        """
+        if self.next_epoch > 0:
+            on_epoch(self.next_epoch - 1, self.last_metrics)
+        if self.next_epoch >= self.schedule.epochs:
+            return self.predict()
+        for epoch in range(self.next_epoch, self.schedule.epochs):
+            started = time.perf_counter()
+            metrics = self._train_epoch(epoch, on_step, should_stop)
+            trained = time.perf_counter()
+            predictions = self.predict()
+            last = epoch + 1 == self.schedule.epochs
+            features = predictions.features if last else None
+            tested = evaluate_predictions(predictions.logits, predictions.labels, features)
+            metrics |= {f"test/{name}": value for name, value in tested.items()}
+            metrics["time/train_seconds"] = trained - started
+            metrics["time/test_seconds"] = time.perf_counter() - trained
+            metrics["time/images_per_second"] = len(self.loader.split) / (trained - started)
+            self._save(epoch + 1, metrics)
+            on_epoch(epoch, metrics)
+        return predictions
+
+    def _train_epoch(self, epoch: int, on_step, should_stop) -> dict[str, float]:
+        self.model.train()
+        rate = self.schedule.rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        draws = generator(self.seed, "transform", epoch)
+        terms = self.method.terms()
+        # Sums stay on the device and are read once an epoch: loss, each term, wrong answers.
+        sums = torch.zeros(len(terms) + 2, dtype=torch.float64, device=self.device)
+        seen = 0
+        for step, raw in enumerate(self.loader.epoch(epoch)):
+            if should_stop():
+                raise Interrupted
+            batch = self.method.transform(raw, draws)
+            count = len(batch.labels)
+            with autocast(self.precision, self.device):
+                passes = Passes(self.model, batch, self._prepare)
+                values = [term.loss(passes) for term in terms]
+                loss = sum(term.weight * value for term, value in zip(terms, values, strict=True))
+                logits = passes.logits("x")
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            wrong = (logits.detach().argmax(1) != batch.labels).double().mean()
+            with torch.no_grad():
+                sums += count * torch.stack([loss.detach().double(), *(v.detach().double() for v in values), wrong])
+            seen += count
+            on_step(Progress(epoch, step + 1, len(self.loader), seen))
+        means = (sums / seen).tolist()
+        metrics = {
+            "train/loss": means[0],
+            **{f"train/{term.name}": mean for term, mean in zip(terms, means[1:-1], strict=True)},
+            "train/top1_error": 100 * means[-1],
+            "train/lr": rate,
+        }
+        if not math.isfinite(means[0]):
+            told = ", ".join(f"{name.removeprefix('train/')} {value:g}" for name, value in metrics.items())
+            raise Diverged(f"the loss is not finite in epoch {epoch + 1}: {told}")
+        return metrics
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return self.normalise(images)
+
+    @torch.no_grad()
+    def predict(self) -> Predictions:
+        """The test set through the network in evaluation mode."""
+        self.model.eval()
+        logits, features = [], []
+        for images in self.test_set.batches():
+            with autocast(self.precision, self.device):
+                pooled = self.model.backbone(self._prepare(images))
+                logits.append(self.model.head(pooled).float())
+            features.append(pooled.float())
+        if not all(torch.isfinite(part).all() for part in logits):
+            raise Diverged("the network's test predictions are not finite")
+        return Predictions(
+            torch.cat(logits).cpu().numpy(),
+            torch.cat(features).cpu().numpy(),
+            self.test_set.labels.cpu().numpy(),
+        )
+
+    def _restore(self) -> int:
+        """Take the checkpoint up; return the epoch to go on with. 0 without one."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return 0
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            if state["identity"] != self.identity:
+                raise UserError(f"{self.checkpoint} belongs to another run: remove it to start this run anew")
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.last_metrics = state["metrics"]
+            return state["next_epoch"]
+        except (RuntimeError, KeyError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f"the checkpoint {self.checkpoint} cannot be read ({type(error).__name__}): "
+                "remove it to start this run anew"
+            ) from error
+
+    def _save(self, next_epoch: int, metrics: dict[str, float]) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "identity": self.identity,
+            "next_epoch": next_epoch,
+            "metrics": metrics,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with written_aside(self.checkpoint) as file:
+            torch.save(state, file)

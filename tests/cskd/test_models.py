@@ -1,0 +1,111 @@
+"""The networks against the released ones."""
+
+import math
+
+import pytest
+import torch
+
+from cskd.errors import UserError
+from cskd.models import ARCHITECTURES, build_model
+
+# Logits of the paper's released networks (its CIFAR_ResNet18, CIFAR_ResNet10, resnet18 and resnet10) in float64,
+# for five classes, the first two of four images; weights and images as `fill` and `images` below make them, in
+# training (True) and in evaluation mode (False), one after the other on the same network.
+RELEASED = {
+    ("resnet18", 32, True): [
+        [1.365722775, 1.756646887, 2.101915736, 2.351664667, 2.472876338],
+        [1.366930642, 1.758794579, 2.104860606, 2.355211119, 2.47678882],
+    ],
+    ("resnet18", 32, False): [
+        [3573.352922475, 3779.289201039, 3734.279806662, 3441.287287063, 2919.755489574],
+        [3675.67240283, 3893.058918793, 3851.943288432, 3555.02943947, 3022.021670098],
+    ],
+    ("resnet10", 32, True): [
+        [1.098481917, 1.10147489, 1.063955424, 1.01062851, 0.972685709],
+        [1.097708952, 1.099623689, 1.061148942, 1.007053151, 0.968578945],
+    ],
+    ("resnet10", 32, False): [
+        [1.243859137, 3.479513143, 5.516707736, 7.242347427, 8.569466556],
+        [0.68660994, 2.573970779, 4.323017443, 5.839792947, 7.051204185],
+    ],
+    ("resnet18", 224, True): [
+        [-3.016624758, -2.396043506, -1.579489268, -0.59652775, 0.514536628],
+        [-2.958331395, -2.315227547, -1.48151843, -0.48790916, 0.62658863],
+    ],
+    ("resnet18", 224, False): [
+        [-22.318444535, 711.896555393, 1398.864912494, 1992.983529398, 2454.818611563],
+        [-118.098677668, 662.971650863, 1400.044880876, 2044.189998345, 2552.65049749],
+    ],
+    ("resnet10", 224, True): [
+        [-1.222437984, -0.668577005, 0.036171412, 0.838884291, 1.664165719],
+        [-1.261988761, -0.697239131, 0.020301647, 0.836860942, 1.676123174],
+    ],
+    ("resnet10", 224, False): [
+        [27.313515058, 70.187366772, 108.505923438, 139.717989725, 161.728410207],
+        [34.276868266, 84.818163554, 129.832400582, 166.323663477, 191.846157738],
+    ],
+}
+
+
+def fill(model: torch.nn.Module) -> None:
+    """Weights by formula, in the order of the state_dict, which is the released networks' too."""
+    for number, (name, tensor) in enumerate(model.state_dict().items()):
+        if tensor.dtype.is_floating_point:
+            wave = torch.sin(0.7 * torch.arange(tensor.numel(), dtype=torch.float64) + number).reshape(tensor.shape)
+            if tensor.dim() > 1:
+                tensor.copy_(wave * math.sqrt(2 / tensor[0].numel()))
+            elif name.endswith("running_mean"):
+                tensor.copy_(0.1 * wave)
+            else:
+                tensor.copy_(1 + 0.1 * wave)
+
+
+def images(size: int) -> torch.Tensor:
+    count = 4 * 3 * size * size
+    return torch.sin(0.3 * torch.arange(count, dtype=torch.float64) ** 1.1).reshape(4, 3, size, size)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+@pytest.mark.parametrize("name", ["resnet18", "resnet10"])
+def test_it_computes_what_the_released_network_computes(name, size):
+    model = build_model(name, 5, size).double()
+    fill(model)
+    for training in (True, False):
+        model.train(training)
+        with torch.no_grad():
+            logits = model(images(size))[:2]
+        expected = torch.tensor(RELEASED[name, size, training], dtype=torch.float64)
+        torch.testing.assert_close(logits, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_resnet18_for_32_px_has_the_papers_number_of_parameters():
+    model = build_model("resnet18", num_classes=100, image_size=32)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 11_217_444
+
+
+def test_a_gradient_reaches_every_parameter():
+    model = build_model("resnet10", 3, 32, width=4)
+    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("resnet19", 10, 32), "resnet18"),
+        (("resnet18", 0, 32), "num_classes"),
+        (("resnet18", 10, 4), "image_size"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_one_line(arguments, told):
+    with pytest.raises(UserError, match=told) as caught:
+        build_model(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_catalogue_names_every_architecture_for_both_sizes():
+    for name in ARCHITECTURES:
+        for size in (32, 224):
+            with torch.device("meta"):
+                model = build_model(name, 7, size)
+            assert model.head.out_features == 7

@@ -1,0 +1,186 @@
+"""The loop: it learns, it repeats itself exactly, and it resumes exactly."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from arrays import random_split
+
+from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.errors import UserError
+from cskd.methods import METHODS, build_method
+from cskd.models import build_model
+from cskd.randomness import derived_seed
+from cskd.training import Diverged, Interrupted, Schedule, Trainer
+
+CPU = torch.device("cpu")
+SCHEDULE = Schedule(epochs=4, lr=0.1, milestones=(2, 3))
+
+
+def trainer(tmp_path=None, *, method="cs-kd", seed=0, schedule=SCHEDULE, precision="fp32", identity="run", size=(8, 8)):
+    built = build_method(method)
+    torch.manual_seed(derived_seed(seed, "init"))
+    model = build_model("resnet10", 4, 8, width=4, build_head=built.build_head)
+    augmentation = PadAndCrop(8, 1) if size == (8, 8) else ResizedCrop(8)
+    center_crop = CenterCrop(8, 9 if size is None else None)
+    train, test = random_split(42, 4, size=size), random_split(20, 4, size=size, seed=1)
+    return Trainer(
+        model,
+        built,
+        TrainLoader(train, augmentation, center_crop, views=built.views, batch_size=16, seed=seed, device=CPU),
+        TestSet(test, center_crop, batch_size=8, device=CPU),
+        Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), CPU),
+        schedule,
+        seed=seed,
+        device=CPU,
+        precision=precision,
+        checkpoint=None if tmp_path is None else tmp_path / "checkpoint.pt",
+        identity=identity,
+    )
+
+
+def run(trainer, stop_after=None):
+    """(epochs' metrics without times, predictions); stops in the middle of the epoch after ``stop_after``."""
+    epochs, steps = {}, 0
+
+    def on_step(progress):
+        nonlocal steps
+        steps += progress.epoch == stop_after
+
+    def on_epoch(epoch, metrics):
+        kept = {name: value for name, value in metrics.items() if not name.startswith("time/")}
+        assert epochs.setdefault(epoch, kept) == kept
+
+    predictions = None
+    if stop_after is None:
+        predictions = trainer.run(on_epoch=on_epoch)
+    else:
+        with pytest.raises(Interrupted):
+            trainer.run(on_epoch=on_epoch, on_step=on_step, should_stop=lambda: steps >= 2)
+    return epochs, predictions
+
+
+def assert_same(one, two):
+    for name in ("logits", "features", "labels"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+
+
+@pytest.mark.parametrize("size", [(8, 8), None])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_interrupted_twice_gives_the_undisturbed_runs_numbers_bit_for_bit(tmp_path, method, precision, size):
+    whole, predictions = run(trainer(method=method, precision=precision, size=size))
+    parts = {}
+    for stop_after in (1, 2, None):
+        epochs, resumed = run(trainer(tmp_path, method=method, precision=precision, size=size), stop_after)
+        parts |= epochs
+    assert parts == whole
+    assert_same(resumed, predictions)
+
+
+def test_a_finished_run_gives_its_predictions_again(tmp_path):
+    epochs, predictions = run(trainer(tmp_path))
+    again, repeated = run(trainer(tmp_path))
+    assert_same(predictions, repeated)
+    assert again == {3: epochs[3]}
+
+
+def test_seeds_differ():
+    _, one = run(trainer(seed=0))
+    _, two = run(trainer(seed=1))
+    assert not np.array_equal(one.logits, two.logits)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_learns(method):
+    epochs, predictions = run(trainer(method=method, schedule=Schedule(epochs=12, lr=0.05, milestones=(8,))))
+    assert epochs[11]["train/cross_entropy"] < 0.5 * epochs[0]["train/cross_entropy"]
+    assert epochs[11]["test/top1_error"] < 30  # chance is 75
+    assert predictions.features.shape == (20, 32)
+
+
+def test_every_epoch_tells_its_loss_terms_and_test_metrics():
+    epochs, _ = run(trainer())
+    assert {
+        "train/loss",
+        "train/cross_entropy",
+        "train/class_wise_kl",
+        "train/lr",
+        "train/top1_error",
+    } <= set(epochs[0])
+    assert {"test/top1_error", "test/top5_error", "test/nll", "test/brier", "test/ece"} <= set(epochs[0])
+    assert [("test/recall_at_1" in epochs[epoch]) for epoch in range(4)] == [False, False, False, True]
+    metrics = epochs[0]
+    total = metrics["train/cross_entropy"] + 1.0 * metrics["train/class_wise_kl"]
+    assert metrics["train/loss"] == pytest.approx(total, rel=1e-6)
+
+
+def test_the_learning_rate_falls_after_the_milestones():
+    schedule = Schedule()
+    rates = [schedule.rate(epoch) for epoch in (0, 99, 100, 149, 150, 199)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    epochs, _ = run(trainer())
+    assert [epochs[epoch]["train/lr"] for epoch in range(4)] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+
+
+def test_the_first_step_is_sgd_by_hand():
+    """theta - lr * (gradient + weight decay * theta), on every parameter, BatchNorm's and biases too."""
+    schedule = Schedule(epochs=1, lr=0.1, weight_decay=0.01)
+    one = trainer(method="cross-entropy", schedule=schedule)
+    before = [parameter.detach().clone() for parameter in one.model.parameters()]
+    batch = next(iter(one.loader.epoch(0)))
+    one.model.train()
+    torch.nn.functional.cross_entropy(one.model(one.normalise(batch.views["x"])), batch.labels).backward()
+    expected = [
+        old - 0.1 * (parameter.grad + 0.01 * old) for old, parameter in zip(before, one.model.parameters(), strict=True)
+    ]
+    two = trainer(method="cross-entropy", schedule=schedule)
+    taken = []
+    with pytest.raises(Interrupted):
+        two.run(on_epoch=lambda *_: None, on_step=taken.append, should_stop=lambda: bool(taken))
+    for new, parameter in zip(expected, two.model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.detach(), new, atol=1e-6, rtol=1e-5)
+
+
+def test_a_diverging_run_says_where():
+    with pytest.raises(Diverged, match=r"epoch 1: .*cross_entropy nan|not finite"):
+        run(trainer(schedule=Schedule(epochs=2, lr=1e18)))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    run(trainer(tmp_path), stop_after=1)
+    with pytest.raises(UserError, match="another run"):
+        trainer(tmp_path, identity="other")
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "nonsense"])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    run(trainer(tmp_path), stop_after=1)
+    file = tmp_path / "checkpoint.pt"
+    whole = file.read_bytes()
+    file.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "nonsense": b"not a checkpoint"}[damage])
+    with pytest.raises(UserError, match=r"checkpoint\.pt cannot be read"):
+        trainer(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    run(trainer(tmp_path), stop_after=1)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        run(trainer(tmp_path))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_bf16_stays_near_fp32():
+    full, _ = run(trainer(precision="fp32"))
+    half, _ = run(trainer(precision="bf16"))
+    assert half[0]["train/loss"] != full[0]["train/loss"]
+    assert math.isclose(half[0]["train/loss"], full[0]["train/loss"], rel_tol=0.03)

@@ -1,0 +1,174 @@
+"""Small datasets in the exact layouts of the official archives.
+
+Each builder makes its tree under ``root`` and returns the tree's folder. Every class has TRAIN training
+and TEST test images, but where said. ``small`` makes a source expect such a tree.
+"""
+
+import dataclasses
+import pickle
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+from cskd.data.source import DatasetSource
+
+TRAIN, TEST = 3, 2
+WNIDS = ("n02124075", "n01443537", "n04067472")
+
+
+def small(source: DatasetSource, classes: int = 3) -> DatasetSource:
+    """The source with the numbers of a fake tree in place of the official ones."""
+    return dataclasses.replace(source, num_classes=classes, train_images=classes * TRAIN, test_images=classes * TEST)
+
+
+def noise(seed: int, height: int = 9, width: int = 12) -> np.ndarray:
+    """(height, width, 3) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_image(path: Path, seed: int = 0, *, mode: str = "RGB", form: str | None = None, **size: int) -> Path:
+    """An image file of noise; form: its format where that is not what the name says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(seed, **size)).convert(mode).save(path, format=form)
+    return path
+
+
+def image_folder(root: Path, classes: tuple[str, ...] = ("iris", "rose", "tulip"), suffix: str = ".png") -> Path:
+    """``{train,test}/<class>/*``."""
+    for split, count in (("train", TRAIN), ("test", TEST)):
+        for label, name in enumerate(classes):
+            for index in range(count):
+                seed = 100 * label + 10 * count + index
+                write_image(root / split / name / f"{index:03d}{suffix}", seed)
+    return root
+
+
+def cifar100_folders(root: Path) -> Path:
+    """CIFAR-100 as ``cifar100/{train,test}/<class>/<nnn>.png``."""
+    return image_folder(root / "cifar100", ("apple", "baby", "bear"))
+
+
+class _Python2Pickler(pickle._Pickler):
+    """Writes what Python 2 with numpy 1 wrote: texts and bytes as byte strings, numpy's old module names."""
+
+    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
+
+    def save_bytes(self, value):
+        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
+        self.memoize(value)
+
+    def save_text(self, value):
+        self.save_bytes(value.encode("latin1"))
+
+    def save_function(self, value, name=None):
+        module = value.__module__.replace("numpy._core", "numpy.core")
+        self.write(pickle.GLOBAL + f"{module}\n{value.__name__}\n".encode())
+
+    dispatch[bytes], dispatch[str] = save_bytes, save_text
+    dispatch[type(np._core.multiarray._reconstruct)] = save_function
+
+
+def python2_pickle(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        _Python2Pickler(file, protocol=2).dump(content)
+
+
+def cifar100_pickles(root: Path, classes: tuple[str, ...] = ("apple", "baby", "bear")) -> Path:
+    """``cifar-100-python/{train,test,meta}``. Image i is ``noise(i, 32, 32)``, its class i modulo 3."""
+    folder = root / "cifar-100-python"
+    for split, count in (("train", TRAIN), ("test", TEST)):
+        total = count * len(classes)
+        images = np.stack([noise(seed, 32, 32) for seed in range(total)])
+        content = {
+            "filenames": [f"{split}_{index}.png" for index in range(total)],
+            "batch_label": f"{split}ing batch 1 of 1",
+            "fine_labels": [index % len(classes) for index in range(total)],
+            "coarse_labels": [0] * total,
+            "data": images.transpose(0, 3, 1, 2).reshape(total, -1),
+        }
+        python2_pickle(folder / split, content)
+    python2_pickle(folder / "meta", {"fine_label_names": list(classes), "coarse_label_names": ["things"]})
+    return folder
+
+
+def tiny_imagenet(root: Path, wnids: tuple[str, ...] = WNIDS) -> Path:
+    """``tiny-imagenet-200``, with some greyscale images, as the real one has."""
+    folder = root / "tiny-imagenet-200"
+    annotations = []
+    for label, wnid in enumerate(wnids):
+        for index in range(TRAIN):
+            path = folder / "train" / wnid / "images" / f"{wnid}_{index}.JPEG"
+            write_image(path, 10 * label + index, mode="L" if index == 0 else "RGB", height=64, width=64)
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t62\t63\n")
+        for index in range(TEST):
+            name = f"val_{label * TEST + index}.JPEG"
+            write_image(folder / "val" / "images" / name, 500 + 10 * label + index, height=64, width=64)
+            annotations.append(f"{name}\t{wnid}\t0\t32\t44\t62\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
+    (folder / "wnids.txt").write_text("\n".join(wnids))  # the real one has no newline at its end either
+    (folder / "words.txt").write_text("".join(f"{wnid}\tthing {wnid}, object\n" for wnid in sorted(wnids)))
+    return folder
+
+
+def cub200(root: Path) -> Path:
+    """``CUB_200_2011`` and, beside it, the tar file's stray ``attributes.txt``."""
+    folder = root / "CUB_200_2011"
+    lists = {name: [] for name in ("images", "image_class_labels", "train_test_split", "classes")}
+    number = 0
+    for label, bird in enumerate(("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")):
+        lists["classes"].append(f"{label + 1} {bird}")
+        for index in range(TRAIN + TEST):
+            number += 1
+            name = f"{bird}/{bird[4:]}_{index:04d}_{number}.jpg"
+            write_image(folder / "images" / name, number, mode="L" if index == 1 else "RGB", width=10 + index)
+            lists["images"].append(f"{number} {name}")
+            lists["image_class_labels"].append(f"{number} {label + 1}")
+            lists["train_test_split"].append(f"{number} {int(index < TRAIN)}")
+    for name, lines in lists.items():
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+    (root / "attributes.txt").write_text("1 has_bill_shape::curved\n")
+    return folder
+
+
+def dogs(root: Path) -> Path:
+    """``stanford-dogs``: what images.tar and lists.tar hold, in one folder."""
+    folder = root / "stanford-dogs"
+    lists = {"train": [], "test": [], "file": []}
+    for label, breed in enumerate(("n02085620-Chihuahua", "n02085782-Japanese_spaniel", "n02085936-Maltese_dog")):
+        for index in range(TRAIN + TEST):
+            name = f"{breed}/{breed[:9]}_{index}.jpg"
+            write_image(folder / "Images" / name, 10 * label + index, mode="L" if index == 1 else "RGB")
+            for split in ("train" if index < TRAIN else "test", "file"):
+                lists[split].append((name, label + 1))
+    for split, entries in lists.items():
+        write_dogs_list(folder / f"{split}_list.mat", entries)
+    return folder
+
+
+def write_dogs_list(path: Path, entries: list[tuple[str, int]]) -> None:
+    names = np.empty((len(entries), 1), dtype=object)
+    names[:, 0] = [name for name, _ in entries]
+    annotations = np.empty((len(entries), 1), dtype=object)
+    annotations[:, 0] = [name.removesuffix(".jpg") for name, _ in entries]
+    labels = np.array([[label] for _, label in entries], np.uint8)
+    savemat(path, {"file_list": names, "annotation_list": annotations, "labels": labels})
+
+
+def mit67(root: Path) -> Path:
+    """``mit67``: Windows line ends, names with spaces, a GIF and a PNG named .jpg, images on no list."""
+    folder = root / "mit67"
+    lists = {"Train": [], "Test": []}
+    for label, room in enumerate(("airport_inside", "garage", "inside_bus")):
+        names = [f"{room}_00{index}.jpg" for index in range(TRAIN + TEST)]
+        names[1] = f"{room.title()} inside.jpg"
+        forms = {0: "GIF", 2: "PNG"}
+        for index, name in enumerate(names):
+            write_image(folder / "Images" / room / name, 10 * label + index, form=forms.get(index, "JPEG"))
+            lists["Train" if index < TRAIN else "Test"].append(f"{room}/{name}")
+        write_image(folder / "Images" / room / "unlisted.jpg", 99)
+    for split, lines in lists.items():
+        (folder / f"{split}Images.txt").write_bytes("\r\n".join(lines).encode())
+    return folder
