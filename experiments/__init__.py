@@ -1,0 +1,1 @@
+"""What is run: recipes, grids, tracking, launching."""

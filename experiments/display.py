@@ -1,0 +1,110 @@
+"""What a user sees while runs go on: bars on a terminal, lines elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from experiments.plan import PlannedRun
+from experiments.run_folder import DONE, FAILED
+
+LINE_SECONDS = 5.0  # between two lines about one run, off a terminal
+
+
+class Display:
+    """A bar over the whole grid, one a running run: epoch, losses, test error, images/s, time left."""
+
+    def __init__(self, runs: list[PlannedRun], seconds: dict[str, float], console: Console | None = None):
+        """seconds: the estimate of each run, by run key; the weights of the grid's bar."""
+        self.console = console or Console()
+        self.live = self.console.is_terminal
+        self.seconds = seconds
+        self.total = len(runs)
+        self.finished = 0
+        self.tasks: dict[str, TaskID] = {}
+        self.said: dict[str, tuple[int, float]] = {}  # run key -> (epoch, when) of the last line
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[told]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=self.console,
+            disable=not self.live,
+            refresh_per_second=4,
+        )
+        self.whole = self.progress.add_task("grid", total=max(sum(seconds.values()), 1e-9), told=f"0/{self.total} runs")
+        self.parts: dict[str, float] = {}  # run key -> its share of the grid's bar that is done
+
+    def __enter__(self) -> "Display":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.progress.stop()
+
+    def started(self, run: PlannedRun) -> None:
+        epochs = run.spec.settings.schedule.epochs
+        done = len(run.folder.epochs())
+        if self.live:
+            self.tasks[run.spec.run_key] = self.progress.add_task(
+                run.spec.name, total=epochs, completed=done, told="starting"
+            )
+        else:
+            self.console.print(f"{run.spec.name}: {'resumes' if done else 'starts'} at epoch {done + 1} of {epochs}")
+
+    def moved(self, run: PlannedRun) -> None:
+        state = run.folder.state()
+        if "epochs" not in state or "metrics" not in state:
+            return
+        key, epoch, epochs = run.spec.run_key, state["epoch"], state["epochs"]
+        self._whole(key, (epoch + state["fraction"]) / epochs)
+        if self.live:
+            self.progress.update(self.tasks[key], completed=epoch + state["fraction"], told=_told(state))
+            return
+        before, when = self.said.get(key, (0, 0.0))
+        if epoch > before and time.monotonic() - when >= LINE_SECONDS:
+            self.said[key] = (epoch, time.monotonic())
+            self.console.print(f"{run.spec.name}: {_told(state)}", soft_wrap=True)
+
+    def ended(self, run: PlannedRun, state: str) -> None:
+        key = run.spec.run_key
+        if self.live:
+            self.progress.remove_task(self.tasks.pop(key))
+        if state in (DONE, FAILED):
+            self.finished += 1
+        self._whole(key, 1.0)
+        self.console.print(f"{run.spec.name}: {outcome(run, state)}", soft_wrap=True, highlight=False)
+
+    def _whole(self, key: str, fraction: float) -> None:
+        self.parts[key] = fraction * self.seconds[key]
+        told = f"{self.finished}/{self.total} runs"
+        self.progress.update(self.whole, completed=sum(self.parts.values()), told=told)
+
+
+def outcome(run: PlannedRun, state: str) -> str:
+    """One line on how a run ended."""
+    if state == DONE:
+        metrics = run.folder.epochs()[-1]["metrics"]
+        return f"done, test error {metrics['test/top1_error']:.2f} %, ECE {metrics['test/ece']:.2f} %"
+    if state == FAILED:
+        return f"failed: {run.folder.state().get('reason')} (log: {run.folder.log})"
+    if state == "running":
+        return "is being trained by another process"
+    return state
+
+
+def _told(state: dict[str, Any]) -> str:
+    """Epoch, loss terms, test error and speed of a state."""
+    metrics = state["metrics"]
+    parts = [f"epoch {state['epoch']}/{state['epochs']}"]
+    parts += [
+        f"{name.removeprefix('train/')} {value:.3f}"
+        for name, value in metrics.items()
+        if name.startswith("train/") and name not in ("train/lr", "train/top1_error", "train/loss")
+    ]
+    if metrics:
+        parts.append(f"test error {metrics['test/top1_error']:.1f} %")
+        parts.append(f"{metrics['time/images_per_second']:.0f} images/s")
+    return ", ".join(parts)

@@ -1,0 +1,78 @@
+"""What a run really ran on: recorded with it, and no part of its key."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "optuna")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def choose_device() -> torch.device:
+    """CUDA where there is one. A launcher gives each worker its own with CUDA_VISIBLE_DEVICES."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe(device: torch.device, precision: str) -> dict[str, Any]:
+    """Commit, versions and hardware, as they are now."""
+    return {
+        "git_commit": _git("rev-parse", "HEAD") or "unknown",
+        "git_dirty": bool(_git("status", "--porcelain")),
+        "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "started": time.time(),
+    }
+
+
+class SystemMetrics:
+    """What this process takes of the machine, since the last reading. Names as MLflow's own system metrics."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.process = psutil.Process()
+        self.process.cpu_percent()  # the first reading of psutil has nothing to compare with
+
+    def read(self) -> dict[str, float]:
+        metrics = {
+            "system/cpu_utilization_percentage": self.process.cpu_percent(),
+            "system/system_memory_usage_megabytes": self.process.memory_info().rss / 1e6,
+        }
+        if self.device.type == "cuda":
+            metrics["system/gpu_0_memory_usage_megabytes"] = torch.cuda.max_memory_allocated(self.device) / 1e6
+        return metrics
+
+
+def _git(*arguments: str) -> str:
+    try:
+        result = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine: the commit is recorded as unknown
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,134 @@
+"""From a grid to results: data, plan, launch, tracking, summary. What every launching command does."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from cskd.cli import data_dir, known, runs_dir, tracking_uri
+from cskd.data.store import Dataset
+from cskd.errors import UserError
+from experiments.background import BackgroundTracking
+from experiments.data import Reporter
+from experiments.datasets import is_prepared, open_data, prepare_data
+from experiments.display import Display, outcome
+from experiments.estimate import Estimator, disk_bytes
+from experiments.launch import LAUNCHERS, Watcher
+from experiments.plan import Grid, Plan, PlannedRun, make_plan, settings_of
+from experiments.recipe import Settings
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a grid is to be launched; nothing here changes any number."""
+
+    profile: str | None = None
+    overrides: tuple[str, ...] = ()
+    workers: int = 1
+    launcher: str = "local"
+    dry_run: bool = False
+    retry: bool = False
+
+
+def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
+    """Plan and run a grid. Returns the exit status: 0 when every run is done."""
+    if wish.workers < 1:
+        raise UserError(f"WORKERS must be at least 1, not {wish.workers}")
+    known("launcher", wish.launcher, LAUNCHERS)
+    console = Console()
+    profile, settings = settings_of(grid, wish.profile, wish.overrides)
+    datasets, absent = _datasets(grid, settings, wish.dry_run, console)
+    plan, runs = make_plan(grid_name, grid, profile, settings, datasets, runs_dir(), overridden=bool(wish.overrides))
+    seconds = _show_plan(plan, runs, absent, wish, console)
+    if wish.dry_run:
+        return 0
+    for run in runs:
+        run.folder.create(run.spec)
+    plan = plan.save(runs_dir())
+    todo = [run for run in runs if _is_due(run, wish.retry)]
+    with (
+        BackgroundTracking(tracking_uri(), plan, runs_dir()) as tracking,
+        Display(todo, seconds, console) as display,
+    ):
+
+        def started(run: PlannedRun) -> None:
+            tracking.watch(run.spec.run_key)
+            display.started(run)
+
+        finished = LAUNCHERS[wish.launcher](todo, wish.workers, Watcher(started, display.moved, display.ended))
+    return _summary(runs, tracking.trouble, finished, console)
+
+
+def _datasets(
+    grid: Grid, settings: dict[str, Settings], dry_run: bool, console: Console
+) -> tuple[dict[str, Dataset], list[str]]:
+    """(prepared datasets, names of those that a dry run leaves unprepared). All come before any training."""
+    datasets, absent = {}, []
+    for name in grid.datasets:
+        data = settings[name].data
+        if is_prepared(name, data, data_dir()):
+            # also an incomplete copy: whoever prepared it has said so
+            datasets[name] = open_data(name, data, data_dir())
+        elif dry_run:
+            absent.append(name)
+        else:
+            with Reporter(name, console) as report:
+                datasets[name] = prepare_data(name, data, data_dir(), report=report)
+    return datasets, absent
+
+
+def _is_due(run: PlannedRun, retry: bool) -> bool:
+    state = run.folder.state()["state"]
+    return state in (MISSING, INTERRUPTED, RUNNING) or (state == FAILED and retry)
+
+
+def _show_plan(plan: Plan, runs: list[PlannedRun], absent: list[str], wish: Wish, console: Console) -> dict[str, float]:
+    """Print the whole grid with time and disk; returns the seconds estimated for each run."""
+    estimator = Estimator()
+    due = [run for run in runs if _is_due(run, wish.retry)]
+    with console.status("measuring a training step of each kind on this machine"):
+        seconds = {run.spec.run_key: estimator.seconds(run) for run in due}
+    table = Table("cell", "seeds", "done", "to do", "minutes a run", title=plan.experiment, title_justify="left")
+    for cell in plan.cells:
+        own = [run for run in runs if run.spec.cell == cell.name]
+        left = [run for run in own if run in due]
+        done = sum(run.folder.state()["state"] == DONE for run in own)
+        cost = f"{sum(seconds[run.spec.run_key] for run in left) / len(left) / 60:.1f}" if left else "-"
+        seeds = " ".join(str(run.spec.seed) for run in own)
+        table.add_row(cell.name, seeds, str(done), str(len(left)), cost)
+    for name in absent:
+        table.add_row(f"{name}/...", "-", "-", "-", f"no data yet: make data DATASET={name}")
+    console.print(table)
+    minutes = sum(seconds.values()) / 60 / wish.workers
+    kept = sum(disk_bytes(run) for run in due)
+    console.print(
+        f"{len(due)} of {len(runs)} runs to do, about {_duration(minutes)} with {wish.workers} at once "
+        f"(from a step measured here, input not counted), about {kept / 1e9:.1f} GB of disk.",
+        highlight=False,
+    )
+    return seconds
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
+
+
+def _summary(runs: list[PlannedRun], trouble: str | None, finished: bool, console: Console) -> int:
+    """Say what is not done and how to go on."""
+    states = {run.spec.run_key: run.folder.state()["state"] for run in runs}
+    undone = [run for run in runs if states[run.spec.run_key] != DONE]
+    console.print(f"{len(runs) - len(undone)} of {len(runs)} runs are done.", highlight=False)
+    for run in undone:
+        console.print(f"  {run.spec.name}: {outcome(run, states[run.spec.run_key])}", soft_wrap=True, highlight=False)
+    if trouble:
+        console.print(
+            f"not all is tracked in MLflow ({trouble}): nothing is lost, 'make sync' sends it later",
+            soft_wrap=True,
+        )
+    if not finished:
+        console.print("stopped: the same command goes on where this one ended")
+        return 130
+    if any(state == FAILED for state in states.values()):
+        console.print("RETRY=1 runs the failed ones again")
+    return 1 if undone else 0

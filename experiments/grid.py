@@ -1,0 +1,31 @@
+"""Run a grid: datasets x methods x seeds. The plan is printed first; what is done is not done again."""
+
+import argparse
+
+from cskd import cli
+from experiments.execute import execute
+from experiments.options import add_wish, wish
+from experiments.plan import grid_names, load_grid
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiments.grid", description=__doc__)
+    parser.add_argument("grid", help=f"one of {', '.join(grid_names())}")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="in place of the grid's")
+    parser.add_argument("--architectures", nargs="+", metavar="NAME", help="in place of the grid's")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="in place of the grid's")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of the grid's")
+    add_wish(parser)
+    arguments = parser.parse_args()
+    grid = load_grid(
+        arguments.grid,
+        datasets=arguments.datasets,
+        architectures=arguments.architectures,
+        methods=arguments.methods,
+        seeds=arguments.seeds,
+    )
+    return execute(arguments.grid, grid, wish(arguments))
+
+
+if __name__ == "__main__":
+    cli.run(main)

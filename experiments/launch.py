@@ -1,0 +1,162 @@
+"""Launchers: what is done with a list of planned runs. A cluster's would be one more function here."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from experiments.environment import ROOT
+from experiments.plan import PlannedRun
+from experiments.run_folder import FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.worker import EXIT_CLAIMED
+
+POLL_SECONDS = 0.2
+PATIENCE_SECONDS = 60.0  # for a run that has been asked to stop
+
+
+@dataclass
+class Watcher:
+    """Whom a launcher tells how its runs stand. All calls come from the launcher's own thread."""
+
+    started: Callable[[PlannedRun], None] = lambda run: None
+    moved: Callable[[PlannedRun], None] = lambda run: None
+    ended: Callable[[PlannedRun, str], None] = lambda run, state: None
+
+
+@dataclass
+class Worker:
+    """One run's process."""
+
+    run: PlannedRun
+    slot: int
+    process: subprocess.Popen
+    asked_at: float | None = None  # when it was asked to stop
+
+
+@dataclass
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a wish to stop: the first asks the runs to end, the second ends them."""
+
+    asked: int = 0
+    _before: dict = field(default_factory=dict)
+
+    def __enter__(self) -> "Stop":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame) -> None:
+        self.asked += 1
+
+
+def command(folder: Path, threads: int | None = None) -> list[str]:
+    """What trains one run: a line that a user could type."""
+    line = [sys.executable, "-m", "experiments.worker", str(folder)]
+    return line if threads is None else [*line, "--threads", str(threads)]
+
+
+def launch_print(runs: list[PlannedRun], workers: int, watcher: Watcher) -> bool:
+    """Only say what would be run."""
+    for run in runs:
+        print(" ".join(command(run.folder.path)))
+    return True
+
+
+def launch_local(runs: list[PlannedRun], workers: int, watcher: Watcher) -> bool:
+    """Train the runs on this machine, ``workers`` at once, each in a process and on a GPU of its own.
+
+    A run that fails does not stop the others. Returns False when a stop was asked for.
+    """
+    waiting, active = list(runs), []
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with Stop() as stop:
+        while active or (waiting and not stop.asked):
+            while waiting and len(active) < workers and not stop.asked:
+                slot = min(set(range(workers)) - {worker.slot for worker in active})
+                active.append(_start(waiting.pop(0), slot, threads))
+                watcher.started(active[-1].run)
+            time.sleep(POLL_SECONDS)
+            _pass_on(stop, active)
+            for worker in list(active):
+                if worker.process.poll() is None:
+                    watcher.moved(worker.run)
+                else:
+                    active.remove(worker)
+                    watcher.ended(worker.run, _outcome(worker))
+    return not stop.asked
+
+
+LAUNCHERS: dict[str, Callable[[list[PlannedRun], int, Watcher], bool]] = {
+    "local": launch_local,
+    "print": launch_print,
+}
+
+
+def _start(run: PlannedRun, slot: int, threads: int) -> Worker:
+    environment = dict(os.environ)
+    devices = _visible_devices()
+    if devices:
+        environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    with run.folder.log.open("ab") as log:
+        # In a process group of its own: a Ctrl-C in the terminal reaches this process alone, which passes it on.
+        process = subprocess.Popen(
+            command(run.folder.path, threads),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    return Worker(run, slot, process)
+
+
+def _visible_devices() -> list[str]:
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [device for device in given.split(",") if device]
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def _pass_on(stop: Stop, active: list[Worker]) -> None:
+    """Ask the workers to stop, once; from the second request on, or out of patience, end them."""
+    if not stop.asked:
+        return
+    now = time.monotonic()
+    for worker in active:
+        if worker.asked_at is None:
+            worker.asked_at = now
+            worker.process.terminate()
+        elif stop.asked > 1 or now - worker.asked_at > PATIENCE_SECONDS:
+            worker.process.kill()
+
+
+def _outcome(worker: Worker) -> str:
+    """The state that the run ended in; one whose process died without a word has failed, and why is said."""
+    folder: RunFolder = worker.run.folder
+    status = worker.process.returncode
+    if status == EXIT_CLAIMED:
+        return RUNNING
+    state = folder.state()["state"]
+    if status < 0:
+        name = signal.Signals(-status).name
+        if worker.asked_at is not None:
+            folder.write_state(INTERRUPTED, epoch=len(folder.epochs()))
+            return INTERRUPTED
+        folder.write_state(FAILED, reason=f"the process was ended by {name}", epoch=len(folder.epochs()))
+        return FAILED
+    if status != 0 and state not in (FAILED, INTERRUPTED):
+        reason = f"the process ended with status {status}: see {folder.log}"
+        folder.write_state(FAILED, reason=reason, epoch=len(folder.epochs()))
+        return FAILED
+    return state

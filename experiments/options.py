@@ -1,0 +1,34 @@
+"""Command-line options that several commands share."""
+
+import argparse
+
+from experiments.execute import Wish
+from experiments.launch import LAUNCHERS
+
+
+def add_wish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipes (default: their own)")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the recipe, such as schedule.epochs=10 or methods.cs-kd.temperature=1; "
+        "may be repeated; results go to an experiment of their own",
+    )
+    parser.add_argument("--workers", type=int, default=1, help="runs at once, each on a GPU of its own (default 1)")
+    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(LAUNCHERS)} (default local)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and train nothing")
+    parser.add_argument("--retry", action="store_true", help="run failed runs again")
+
+
+def wish(arguments: argparse.Namespace) -> Wish:
+    return Wish(
+        profile=arguments.profile,
+        overrides=tuple(arguments.overrides),
+        workers=arguments.workers,
+        launcher=arguments.launcher,
+        dry_run=arguments.dry_run,
+        retry=arguments.retry,
+    )

@@ -1,0 +1,202 @@
+"""The plan of a grid: its cells and runs, resolved, before anything is trained.
+
+A plan is kept as RUNS_DIR/plans/<experiment>.json: it says which run folders make up which cell, so that the
+tracking can be rebuilt from the run folders alone.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cskd.cli import known
+from cskd.data.store import Dataset
+from cskd.errors import UserError
+from cskd.methods import METHODS
+from cskd.models import ARCHITECTURES
+from experiments.recipe import Part, Settings, load_settings, read_yaml, recipe_names, validated
+from experiments.run_folder import RunFolder, write_json
+from experiments.spec import RunSpec, make_spec
+
+GRIDS = Path(__file__).parent / "grids"
+
+
+class Grid(Part):
+    """What is crossed with what: one table of the paper."""
+
+    title: str
+    datasets: list[str]
+    architectures: list[str]
+    methods: list[str]
+    seeds: list[int]
+
+
+class Cell(Part):
+    """One cell of a grid, as tracked: all its seeds, of this and of earlier plans."""
+
+    name: str  # dataset/architecture/method
+    key: str
+    order: int
+    comparable_with_paper: str
+    runs: dict[int, str]  # seed -> run key
+
+
+class Plan(Part):
+    """One experiment of the tracking."""
+
+    experiment: str
+    grid: str
+    title: str
+    profile: str
+    cells: list[Cell]
+
+    def save(self, runs_dir: Path) -> "Plan":
+        """Keep the plan, with what an earlier plan of the same experiment had beside it; returns both together.
+
+        A cell of the same name and key keeps its earlier seeds; one of another key (its settings have
+        changed) is replaced.
+        """
+        path = runs_dir / "plans" / f"{self.experiment}.json"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            before = {cell.name: cell for cell in load_plan(path).cells} if path.exists() else {}
+            cells = []
+            for cell in self.cells:
+                old = before.pop(cell.name, None)
+                runs = old.runs | cell.runs if old is not None and old.key == cell.key else cell.runs
+                cells.append(cell.model_copy(update={"runs": dict(sorted(runs.items()))}))
+            cells += before.values()
+            plan = self.model_copy(update={"cells": sorted(cells, key=lambda cell: cell.order)})
+            write_json(path, plan.model_dump(mode="json"))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}): set RUNS_DIR") from error
+        return plan
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    spec: RunSpec
+    folder: RunFolder
+    num_classes: int
+    train_images: int
+    test_images: int
+
+
+def grid_names() -> list[str]:
+    return sorted(path.stem for path in GRIDS.glob("*.yaml"))
+
+
+def load_grid(name: str, **chosen: list | None) -> Grid:
+    """The grid of that name, with the datasets, methods, ... that were asked for in place of its own.
+
+    Raises UserError for every name that is not known, before any data is touched.
+    """
+    path = GRIDS / f"{known('grid', name, grid_names())}.yaml"
+    raw = read_yaml(path) | {key: value for key, value in chosen.items() if value}
+    return checked(validated(Grid, raw, str(path)))
+
+
+def checked(grid: Grid) -> Grid:
+    for kind, names, all_known in (
+        ("dataset", grid.datasets, recipe_names()),
+        ("architecture", grid.architectures, ARCHITECTURES),
+        ("method", grid.methods, METHODS),
+    ):
+        for name in names:
+            known(kind, name, all_known)
+    for kind in ("datasets", "architectures", "methods", "seeds"):
+        values = getattr(grid, kind)
+        if not values or len(set(values)) != len(values):
+            raise UserError(f"{kind} must be given, each once: {' '.join(map(str, values)) or 'none given'}")
+    return grid
+
+
+def settings_of(grid: Grid, profile: str | None, overrides: tuple[str, ...]) -> tuple[str, dict[str, Settings]]:
+    """(profile, settings by dataset). One profile for all: their numbers stand in one table."""
+    loaded = {name: load_settings(name, profile, overrides) for name in grid.datasets}
+    profiles = {own for own, _ in loaded.values()}
+    if len(profiles) > 1:
+        told = ", ".join(f"{name}: {own}" for name, (own, _) in loaded.items())
+        raise UserError(f"these datasets have no profile in common ({told}): give PROFILE or launch them apart")
+    return profiles.pop(), {name: settings for name, (_, settings) in loaded.items()}
+
+
+def experiment_name(grid: str, profile: str, overridden: bool) -> str:
+    """table1, table1-mini, demo, table1-custom, ..."""
+    name = grid if profile in ("paper", grid) else f"{grid}-{profile}"
+    return f"{name}-custom" if overridden else name
+
+
+def make_plan(
+    grid_name: str,
+    grid: Grid,
+    profile: str,
+    settings: dict[str, Settings],
+    datasets: dict[str, Dataset],
+    runs_dir: Path,
+    *,
+    overridden: bool = False,
+) -> tuple[Plan, list[PlannedRun]]:
+    """Cells and runs over the datasets that are at hand. Runs come seed by seed, so that pairs complete early."""
+    runs, cells = [], {}
+    for seed in grid.seeds:
+        for row, (name, architecture, method) in enumerate(_cells(grid, settings)):
+            if name not in datasets:
+                continue
+            spec = make_spec(
+                name,
+                datasets[name],
+                profile,
+                settings[name],
+                architecture,
+                method,
+                seed,
+                overridden=overridden,
+            )
+            runs.append(PlannedRun(spec, RunFolder.of(spec, runs_dir), *_counts(datasets[name], settings[name])))
+            blank = Cell(
+                name=spec.cell,
+                key=spec.cell_key,
+                order=row,
+                comparable_with_paper=spec.comparable_with_paper,
+                runs={},
+            )
+            cells.setdefault(spec.cell, blank).runs[seed] = spec.run_key
+    plan = Plan(
+        experiment=experiment_name(grid_name, profile, overridden),
+        grid=grid_name,
+        title=grid.title,
+        profile=profile,
+        cells=list(cells.values()),
+    )
+    return plan, runs
+
+
+def _cells(grid: Grid, settings: dict[str, Settings]) -> list[tuple[str, str, str]]:
+    """(dataset, architecture, method), each once: a profile may put one architecture in the place of all."""
+    cells = [
+        (dataset, settings[dataset].architecture or architecture, method)
+        for dataset in grid.datasets
+        for architecture in grid.architectures
+        for method in grid.methods
+    ]
+    return list(dict.fromkeys(cells))
+
+
+def _counts(dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
+    """(classes, training images, test images); a subset's share of the test set is estimated."""
+    if settings.subset is None:
+        return len(dataset.classes), len(dataset.train), len(dataset.test)
+    share = settings.subset.classes / len(dataset.classes)
+    train_images = settings.subset.classes * settings.subset.images_per_class
+    return settings.subset.classes, train_images, round(share * len(dataset.test))
+
+
+def load_plan(path: Path) -> Plan:
+    try:
+        return Plan.model_validate(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: remove it and launch its grid again") from error
+
+
+def load_plans(runs_dir: Path) -> list[Plan]:
+    return [load_plan(path) for path in sorted((runs_dir / "plans").glob("*.json"))]

@@ -1,0 +1,183 @@
+"""Recipes: how a dataset is trained. YAML in, checked settings out; unknown keys fail by name."""
+
+import copy
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cskd.cli import known
+from cskd.errors import UserError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Part(BaseModel):
+    """A part of a recipe: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Part):
+    """Where the images come from."""
+
+    reader: str  # a dataset of the catalogue, or image-folder
+    folder: str | None = None  # image-folder only: {train,test}/<class>/*, in DATA_DIR or absolute
+
+
+class Subset(Part):
+    """Fewer classes and fewer training images; all test images of the classes that stay."""
+
+    classes: int = Field(ge=2)
+    images_per_class: int = Field(ge=1)
+
+
+class Inputs(Part):
+    """From stored images to the network's input."""
+
+    image_size: int = Field(ge=8)
+    train: Literal["pad-crop", "resized-crop"]
+    padding: int = Field(4, ge=0)  # pad-crop only
+    flip: bool = True  # left and right, at random
+    test_resize: int | None = Field(None, ge=8)  # the short side before the central crop; none: not resized
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @field_validator("std")
+    @classmethod
+    def positive(cls, std):
+        if min(std) <= 0:
+            raise ValueError("must be positive")
+        return std
+
+    @model_validator(mode="after")
+    def crop_fits(self):
+        if self.test_resize is not None and self.test_resize < self.image_size:
+            raise ValueError(f"test_resize {self.test_resize} is smaller than image_size {self.image_size}")
+        return self
+
+
+class ScheduleSettings(Part):
+    """SGD and its schedule. The defaults are the paper's."""
+
+    epochs: int = Field(200, ge=1)
+    lr: float = Field(0.1, gt=0, allow_inf_nan=False)
+    milestones: tuple[int, ...] = (100, 150)
+    factor: float = Field(0.1, gt=0, le=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False)
+
+    @field_validator("milestones")
+    @classmethod
+    def ascending(cls, milestones):
+        if list(milestones) != sorted(set(milestones)) or (milestones and milestones[0] < 1):
+            raise ValueError("must be ascending epochs, from 1")
+        return milestones
+
+
+class Settings(Part):
+    """Everything that is fixed about a dataset's runs but the method and the seed."""
+
+    data: Data
+    subset: Subset | None = None
+    inputs: Inputs
+    architecture: str | None = None  # trained instead of the one that the grid names
+    width: int = Field(64, ge=1)
+    batch_size: int = Field(128, ge=2)
+    schedule: ScheduleSettings = ScheduleSettings()
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; others keep the method's defaults
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_settings(name: str, profile: str | None = None, overrides: tuple[str, ...] = ()) -> tuple[str, Settings]:
+    """The settings of recipe ``name`` under a profile (None: the recipe's own); returns (profile, settings).
+
+    overrides: ``key.path=value`` texts, the value in YAML, laid over the profile.
+    Raises UserError, naming the file and the key, for anything that is not understood.
+    """
+    path = RECIPES / f"{known('dataset', name, recipe_names())}.yaml"
+    raw = read_yaml(path)
+    base = raw.pop("profile", "paper")
+    profiles = raw.pop("profiles", None) or {}
+    if not isinstance(profiles, dict) or not isinstance(base, str):
+        raise UserError(f"{path}: 'profiles' must map names to settings, and 'profile' must be a name")
+    profile = profile or base
+    if profile != base:
+        if profile not in profiles:
+            raise UserError(f"{name} has no profile {profile!r}: choose from {', '.join([base, *profiles])}")
+        raw = merged(raw, profiles[profile] or {})
+    where = f"{path} ({profile})"
+    for override in overrides:
+        raw = merged(raw, parse_override(override))
+        where = f"{path} ({profile}, with {', '.join(overrides)})"
+    return profile, validated(Settings, raw, where)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, or a UserError that names the line."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold keys and values")
+    return content
+
+
+def validated(model: type[BaseModel], raw: dict[str, Any], where: str):
+    """``raw`` as a checked model, or a UserError of one line with every wrong key."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join(map(str, problem["loc"])) or "settings"
+            if problem["type"] == "extra_forbidden":
+                problems.append(f"unknown key '{key}' (known: {', '.join(_siblings(model, problem['loc']))})")
+            else:
+                problems.append(f"'{key}': {problem['msg'].removeprefix('Value error, ')}")
+        raise UserError(f"{where}: {'; '.join(problems)}") from error
+
+
+def _siblings(model: type[BaseModel], location: tuple) -> list[str]:
+    """The keys that are known where an unknown one was found."""
+    for key in location[:-1]:
+        annotation = model.model_fields[key].annotation
+        parts = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
+    return list(model.model_fields)
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``: mappings are joined, everything else is replaced."""
+    if not isinstance(over, dict):
+        raise UserError(f"a profile must hold keys and values, not {over!r}")
+    result = copy.deepcopy(base)
+    for key, value in over.items():
+        both = isinstance(result.get(key), dict) and isinstance(value, dict)
+        result[key] = merged(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """``schedule.epochs=10`` as ``{"schedule": {"epochs": 10}}``."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise UserError(f"SET={text!r} is not understood: write key=value, such as schedule.epochs=10")
+    try:
+        result = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"SET={text!r}: the value is not YAML") from error
+    for key in reversed(path.split(".")):
+        result = {key: result}
+    return result

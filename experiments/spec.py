@@ -1,0 +1,121 @@
+"""What one run is, and its key: the hash of everything that can change its numbers, and of nothing else."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from cskd import NUMERICS_VERSION
+from cskd.data.store import Dataset
+from cskd.methods import build_method
+from experiments.recipe import Part, Settings
+
+
+class RunSpec(Part):
+    """One cell of a grid with one seed, everything resolved."""
+
+    dataset: str
+    profile: str
+    architecture: str
+    method: str
+    parameters: dict[str, float]  # the method's hyper-parameters, its defaults included
+    seed: int
+    settings: Settings
+    data_digest: str
+    data_complete: bool  # the official numbers of images hold
+    data_source: str  # what was read, and how it was checked
+    comparable_with_paper: str  # "yes" or "no: <why>"
+
+    @property
+    def cell(self) -> str:
+        return f"{self.dataset}/{self.architecture}/{self.method}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell}/seed{self.seed}"
+
+    def numbers(self) -> dict[str, Any]:
+        """All that can change the numbers. Not names of datasets and profiles: their content counts.
+
+        ``precision`` is what was asked for; ``auto`` is one key whatever the hardware makes of it, so that
+        a grid has the same keys everywhere. What it came to is in the run's environment.
+        """
+        settings = self.settings.model_dump(mode="json", exclude={"data", "methods"})
+        return settings | {
+            "architecture": self.architecture,
+            "method": self.method,
+            "parameters": self.parameters,
+            "seed": self.seed,
+            "data_digest": self.data_digest,
+            "numerics_version": NUMERICS_VERSION,
+        }
+
+    @property
+    def run_key(self) -> str:
+        return _digest(self.numbers())
+
+    @property
+    def cell_key(self) -> str:
+        """The key of all seeds of the cell together."""
+        return _digest({name: value for name, value in self.numbers().items() if name != "seed"})
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by a dotted name, as tracked."""
+        return _flattened({"dataset": self.dataset, "profile": self.profile} | self.numbers())
+
+
+def make_spec(
+    name: str,
+    dataset: Dataset,
+    profile: str,
+    settings: Settings,
+    architecture: str,
+    method: str,
+    seed: int,
+    *,
+    overridden: bool = False,
+) -> RunSpec:
+    """The run of recipe ``name`` on its prepared dataset. Raises UserError for an impossible method."""
+    built = build_method(method, settings.methods.get(method))
+    return RunSpec(
+        dataset=name,
+        profile=profile,
+        architecture=architecture,
+        method=method,
+        parameters={field: float(value) for field, value in dataclasses.asdict(built).items()},
+        seed=seed,
+        settings=settings,
+        data_digest=dataset.digest,
+        data_complete=dataset.complete,
+        data_source=dataset.source,
+        comparable_with_paper=_comparable(dataset, profile, settings, overridden),
+    )
+
+
+def _comparable(dataset: Dataset, profile: str, settings: Settings, overridden: bool) -> str:
+    """Whether the paper's number may stand beside a run's: "yes", or "no" and the reason."""
+    resize = settings.inputs.test_resize
+    if profile != "paper":
+        return f"no: profile {profile}"
+    if overridden:
+        return "no: settings differ from the recipe"
+    if not dataset.complete:
+        return "no: the dataset is incomplete"
+    if resize is not None and dataset.short_side < min(resize, settings.inputs.image_size):
+        return f"no: images of {dataset.short_side} px are smaller than the {settings.inputs.image_size} px needed"
+    return "yes"
+
+
+def _digest(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _flattened(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flattened(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

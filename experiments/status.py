@@ -1,0 +1,65 @@
+"""Show a grid as a matrix: done, running, failed and why, missing."""
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+from cskd import cli
+from cskd.errors import UserError
+from experiments.plan import Plan, load_plans
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
+
+STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "dim"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiments.status", description=__doc__)
+    parser.add_argument("grid", nargs="?", help="a grid, or one of its experiments such as table1-mini; default: all")
+    arguments = parser.parse_args()
+    plans = load_plans(cli.runs_dir())
+    if not plans:
+        raise UserError(f"no grid has been launched into {cli.runs_dir()}: 'make demo' is a first one")
+    if arguments.grid:
+        chosen = [plan for plan in plans if arguments.grid in (plan.grid, plan.experiment)]
+        if not chosen:
+            names = {plan.grid for plan in plans} | {plan.experiment for plan in plans}
+            cli.known("launched grid", arguments.grid, names)
+        plans = chosen
+    console = Console()
+    for plan in plans:
+        _show(plan, console)
+    return 0
+
+
+def _show(plan: Plan, console: Console) -> None:
+    seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
+    table = Table("cell", *(f"seed {seed}" for seed in seeds), title=plan.experiment, title_justify="left")
+    reasons = []
+    for cell in plan.cells:
+        row = []
+        for seed in seeds:
+            if seed not in cell.runs:
+                row.append("")
+                continue
+            folder = RunFolder(cli.runs_dir() / cell.runs[seed])
+            state = folder.state()
+            row.append(f"[{STYLES[state['state']]}]{_told(folder, state)}[/]")
+            if state["state"] == FAILED:
+                reasons.append(f"{cell.name}/seed{seed}: {state['reason']} (log: {folder.log})")
+        table.add_row(cell.name, *row)
+    console.print(table)
+    for reason in reasons:
+        console.print(f"failed {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
+
+
+def _told(folder: RunFolder, state: dict) -> str:
+    if state["state"] == DONE:
+        return f"done {folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
+    if state["state"] in (RUNNING, INTERRUPTED):
+        return f"{state['state']} {state['epoch']}/{state.get('epochs', '?')}"
+    return state["state"]
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,295 @@
+"""What MLflow is told. It is a copy of the run folders: sent as they grow, and sent again without harm.
+
+One experiment a grid; a parent run a cell, which carries mean, std and n of its seeds; a child run a seed.
+Training processes know nothing of this: a tracking server that is slow or away costs them nothing.
+"""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+# A server that is away must be noticed in seconds, not in MLflow's default four minutes; and no telemetry.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import logging
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
+
+from cskd.errors import UserError
+from cskd.plots import curves_figure, reliability_figure
+from experiments.plan import Cell, Plan
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
+from experiments.spec import RunSpec
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial tables", and so on
+
+STATUS = {RUNNING: "RUNNING", INTERRUPTED: "KILLED", FAILED: "FAILED", DONE: "FINISHED"}
+SUMMARISED = ("top1_error", "top5_error", "nll", "brier", "ece", "recall_at_1")  # of the last epoch, test set
+BATCH = 900  # metrics a request; MLflow takes 1,000
+NOTE = (
+    "One row a cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
+    "Its children are the seeds. Filter `tags.kind = 'cell'` to compare methods, `tags.kind = 'run'` for seeds."
+)
+
+
+def is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def open_store(uri: str) -> MlflowClient:
+    """A client of the tracking store. A database is created or upgraded here, once, before others use it.
+
+    Raises UserError for an address that cannot be one.
+    """
+    path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(uri)
+        if not is_server(uri):
+            client.search_experiments(max_results=1)
+        if path is not None:
+            # Readers (the UI) and the writer then do not wait for each other. SQLite remembers it.
+            connection = sqlite3.connect(path)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.close()
+    except Exception as error:
+        # SQLAlchemy, SQLite, Alembic and MLflow each have their own; all mean that the store cannot be used
+        reason = str(error).splitlines()[0]
+        raise UserError(f"MLFLOW_TRACKING_URI={uri} cannot be used ({reason}): correct it") from error
+    return client
+
+
+class Tracker:
+    """Keeps one experiment in step with its plan's run folders. Every method may be called again at any time."""
+
+    def __init__(self, uri: str, plan: Plan, runs_dir: Path):
+        self.uri, self.plan, self.runs_dir = uri, plan, runs_dir
+        self.client = open_store(uri)
+        self.experiment_id: str | None = None
+        self.parents: dict[str, str] = {}  # cell key -> MLflow run
+        self.children: dict[str, str] = {}  # run key -> MLflow run
+        self.sent: dict[str, tuple] = {}  # run key -> (epochs, state) that MLflow has
+
+    def open(self) -> None:
+        """Find or create the experiment and a parent run for every cell."""
+        self.experiment_id = self._experiment()
+        runs = self._all_runs()
+        names = {cell.name: cell for cell in self.plan.cells}
+        for run in runs:
+            tags = run.data.tags
+            if tags.get("kind") == "run":
+                self.children[tags["run_key"]] = run.info.run_id
+            elif tags.get("kind") == "cell":
+                cell = names.get(run.info.run_name)
+                if cell is not None and cell.key == tags["cell_key"]:
+                    self.parents[cell.key] = run.info.run_id
+                elif cell is not None:
+                    self.client.set_tag(run.info.run_id, "superseded", "true")
+        for cell in self.plan.cells:
+            self._cell(cell)
+
+    def sync(self, cell: Cell, run_key: str) -> None:
+        """Send what this run's folder has and MLflow has not."""
+        folder = RunFolder(self.runs_dir / run_key)
+        state = folder.state()
+        if state["state"] == MISSING or not folder.starts():
+            return
+        epochs = folder.epochs()
+        if self.sent.get(run_key) == (len(epochs), state["state"]):
+            return
+        spec = folder.spec()
+        run_id = self._child(cell, spec, folder)
+        already = self.sent.get(run_key, (0, None))[0] or self._epochs_tracked(run_id)
+        metrics = [
+            Metric(name, value, int(record["timestamp"] * 1000), record["epoch"])
+            for record in epochs[already:]
+            for name, value in record["metrics"].items()
+        ]
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        if state["state"] == DONE:
+            self._results(run_id, spec, folder, epochs)
+        tags = {"state": state["state"], "reason": state.get("reason", "")} | _start_tags(folder)
+        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self._status(run_id, state)
+        self.sent[run_key] = (len(epochs), state["state"])
+        if state["state"] == DONE:
+            self.summarise(cell)
+
+    def sync_all(self) -> None:
+        """Every run of the plan, then the state of every cell."""
+        for cell in self.plan.cells:
+            for run_key in cell.runs.values():
+                self.sync(cell, run_key)
+            self.summarise(cell)
+
+    def summarise(self, cell: Cell) -> None:
+        """Mean, std and n of the cell's finished seeds, and their mean curves, on the parent run."""
+        parent = self.parents[cell.key]
+        folders = [RunFolder(self.runs_dir / key) for key in cell.runs.values()]
+        states = [folder.state()["state"] for folder in folders]
+        histories = [folder.epochs() for folder, state in zip(folders, states, strict=True) if state == DONE]
+        if histories:
+            now = int(max(history[-1]["timestamp"] for history in histories) * 1000)
+            n = len(histories)
+            metrics = [Metric("seeds", n, now, n)]
+            for name in SUMMARISED:
+                values = np.array([history[-1]["metrics"][f"test/{name}"] for history in histories])
+                metrics.append(Metric(f"test/{name}_mean", float(values.mean()), now, n))
+                if n > 1:
+                    metrics.append(Metric(f"test/{name}_std", float(values.std(ddof=1)), now, n))
+            self.client.log_batch(parent, metrics=metrics)
+            self.client.log_figure(parent, curves_figure(f"{cell.name}, {n} seeds", _curves(histories)), "curves.png")
+        if all(state == DONE for state in states):
+            status = "FINISHED"
+        elif RUNNING in states:
+            status = "RUNNING"
+        else:
+            status = "FAILED" if FAILED in states else "KILLED" if INTERRUPTED in states else "SCHEDULED"
+        self.client.update_run(parent, status=status)
+
+    def _experiment(self) -> str:
+        name = self.plan.experiment
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            tags = {"mlflow.note.content": f"{self.plan.title}, profile {self.plan.profile}. {NOTE}"}
+            return self.client.create_experiment(name, artifact_location=self._artifacts(name), tags=tags)
+        if experiment.lifecycle_stage != "active":
+            raise UserError(f"the MLflow experiment {name!r} was deleted: restore it, or remove it with 'mlflow gc'")
+        return experiment.experiment_id
+
+    def _artifacts(self, experiment: str) -> str | None:
+        """Beside the database; a server has its own place. MLflow's default is wherever one happens to stand."""
+        if is_server(self.uri):
+            return None
+        if self.uri.startswith("sqlite:///"):
+            folder = Path(self.uri.removeprefix("sqlite:///")).absolute().parent
+        else:
+            folder = Path.cwd()
+        return (folder / "mlartifacts" / experiment).as_uri()
+
+    def _all_runs(self) -> list[Run]:
+        runs, token = [], None
+        while True:
+            page = self.client.search_runs([self.experiment_id], max_results=1000, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _cell(self, cell: Cell) -> None:
+        dataset, architecture, method = cell.name.split("/")
+        tags = {
+            "kind": "cell",
+            "cell_key": cell.key,
+            "grid": self.plan.grid,
+            "profile": self.plan.profile,
+            "dataset": dataset,
+            "architecture": architecture,
+            "method": method,
+            "seeds_planned": " ".join(map(str, cell.runs)),
+            "grid_order": str(cell.order),
+            "comparable_with_paper": cell.comparable_with_paper,
+            "superseded": "false",
+        }
+        if cell.key not in self.parents:
+            run = self.client.create_run(self.experiment_id, tags=tags, run_name=cell.name)
+            self.parents[cell.key] = run.info.run_id
+            spec = RunFolder(self.runs_dir / next(iter(cell.runs.values()))).spec()
+            self._params(run.info.run_id, {name: value for name, value in spec.flat().items() if name != "seed"})
+        else:
+            self.client.log_batch(self.parents[cell.key], tags=[RunTag(*tag) for tag in tags.items()])
+
+    def _child(self, cell: Cell, spec: RunSpec, folder: RunFolder) -> str:
+        if spec.run_key in self.children:
+            return self.children[spec.run_key]
+        tags = {
+            "kind": "run",
+            "mlflow.parentRunId": self.parents[cell.key],
+            "mlflow.source.name": "experiments.worker",
+            "run_key": spec.run_key,
+            "cell_key": spec.cell_key,
+            "dataset": spec.dataset,
+            "architecture": spec.architecture,
+            "method": spec.method,
+            "profile": spec.profile,
+            "grid": self.plan.grid,
+            "seed": str(spec.seed),
+            "data_complete": json.dumps(spec.data_complete),
+            "data_source": spec.data_source,
+            "comparable_with_paper": spec.comparable_with_paper,
+        }
+        started = int(folder.starts()[0]["started"] * 1000)
+        run = self.client.create_run(self.experiment_id, start_time=started, tags=tags, run_name=spec.name)
+        self._params(run.info.run_id, spec.flat())
+        source = json.dumps({"reader": spec.settings.data.reader, "sha256": spec.data_digest})
+        dataset = Dataset(name=spec.dataset, digest=spec.data_digest[:16], source_type="local", source=source)
+        self.client.log_inputs(run.info.run_id, [DatasetInput(dataset)])
+        self.children[spec.run_key] = run.info.run_id
+        return run.info.run_id
+
+    def _params(self, run_id: str, values: dict[str, Any]) -> None:
+        self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in values.items()])
+
+    def _epochs_tracked(self, run_id: str) -> int:
+        history = self.client.get_metric_history(run_id, "train/loss")
+        return max((metric.step + 1 for metric in history), default=0)
+
+    def _results(self, run_id: str, spec: RunSpec, folder: RunFolder, epochs: list[dict[str, Any]]) -> None:
+        best = min(epochs, key=lambda record: record["metrics"]["test/top1_error"])
+        values = {
+            f"best/{name}": best["metrics"][f"test/{name}"] for name in SUMMARISED if f"test/{name}" in best["metrics"]
+        }
+        values["best/epoch"] = best["epoch"]
+        values["minutes"] = minutes(epochs)
+        now = int(epochs[-1]["timestamp"] * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(*item, now, 0) for item in values.items()])
+        for file in (folder.predictions, folder.weights, folder.environment, folder.spec_file):
+            self.client.log_artifact(run_id, str(file))
+        predictions = folder.load_predictions()
+        figure = reliability_figure(predictions.logits, predictions.labels, spec.name)
+        self.client.log_figure(run_id, figure, "reliability.png")
+
+    def _status(self, run_id: str, state: dict[str, Any]) -> None:
+        if state["state"] == RUNNING:
+            self.client.update_run(run_id, status="RUNNING")
+        else:
+            self.client.set_terminated(run_id, STATUS[state["state"]], int(state["heartbeat"] * 1000))
+
+
+def minutes(epochs: list[dict[str, Any]]) -> float:
+    """What training and testing took, over all the times the run was started."""
+    seconds = (record["metrics"]["time/train_seconds"] + record["metrics"]["time/test_seconds"] for record in epochs)
+    return sum(seconds) / 60
+
+
+def _curves(histories: list[list[dict[str, Any]]]) -> dict[str, np.ndarray]:
+    """One (seeds, epochs) array for each panel of the parent's figure."""
+    panels = {"test/top1_error": "test error (%)", "test/ece": "test ECE (%)", "train/loss": "training loss"}
+    return {
+        label: np.array([[record["metrics"][name] for record in history] for history in histories])
+        for name, label in panels.items()
+    }
+
+
+def _start_tags(folder: RunFolder) -> dict[str, str]:
+    """Where the run has been: of the latest start; the commits of all of them where they differ."""
+    starts = folder.starts()
+    latest = starts[-1]
+    return {
+        "git_commit": " ".join(dict.fromkeys(start["git_commit"] for start in starts)),
+        "mlflow.source.git.commit": latest["git_commit"],
+        "git_dirty": json.dumps(any(start["git_dirty"] for start in starts)),
+        "machine": latest["machine"],
+        "device": latest["device"],
+        "precision": latest["precision"],
+        "python": latest["python"],
+        **{f"package.{name}": version for name, version in latest["packages"].items()},
+    }

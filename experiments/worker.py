@@ -1,0 +1,190 @@
+"""One run, in a process of its own: ``python -m experiments.worker RUN_FOLDER``.
+
+Launched by experiments.grid, which shows its progress and tracks it; it needs neither MLflow nor a terminal.
+Exit status: 0 done, 1 failed (the reason is in state.json, the traceback in the log), 3 interrupted,
+4 another process has the run.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+from cskd.cli import data_dir
+from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.data.subset import restrict
+from cskd.errors import UserError
+from cskd.files import written_aside
+from cskd.methods import Method, build_method
+from cskd.models import Classifier, build_model
+from cskd.precision import resolve
+from cskd.randomness import derived_seed
+from cskd.training import Diverged, Interrupted, Progress, Schedule, Trainer
+from experiments.datasets import open_data
+from experiments.environment import SystemMetrics, choose_device, describe
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
+from experiments.spec import RunSpec
+
+STATE_SECONDS = 0.5  # between two heartbeats
+EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_CLAIMED = 0, 1, 3, 4
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiments.worker", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="a run folder that holds a spec.json")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of this run")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    folder = RunFolder(arguments.folder)
+    with folder.claimed() as mine:
+        if not mine:
+            return EXIT_CLAIMED
+        try:
+            work(folder, StopSignal())
+        except Interrupted:
+            folder.write_state(INTERRUPTED, epoch=len(folder.epochs()))
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it.
+            traceback.print_exc()
+            kind = "" if isinstance(error, (UserError, Diverged)) else f"{type(error).__name__}: "
+            reason = f"{kind}{error}".splitlines()[0]
+            folder.write_state(FAILED, reason=reason, epoch=len(folder.epochs()))
+            return EXIT_FAILED
+    return EXIT_DONE
+
+
+class StopSignal:
+    """Whether the run has been asked to stop: by SIGTERM or SIGINT, or because its launcher is gone."""
+
+    def __init__(self):
+        self.asked = False
+        self.parent = os.getppid()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number, frame) -> None:
+        self.asked = True
+
+    def __call__(self) -> bool:
+        return self.asked or os.getppid() != self.parent
+
+
+def work(folder: RunFolder, should_stop: StopSignal) -> None:
+    """Train the run of this folder to its end and leave its results there."""
+    spec = folder.spec()
+    device = choose_device()
+    earlier = folder.starts()
+    # A run that is taken up again keeps its arithmetic, also on hardware that would choose another.
+    precision = earlier[0]["precision"] if earlier else resolve(spec.settings.precision, device)
+    folder.write_state(RUNNING, epoch=len(folder.epochs()), epochs=spec.settings.schedule.epochs)
+    write_json(folder.environment, {"starts": [*earlier, describe(device, precision)]})
+    # Exactly repeatable before fast: nothing may choose its algorithm by a stopwatch.
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    trainer = build_trainer(spec, folder, device, precision)
+    system = SystemMetrics(device)
+    heartbeat = Heartbeat(folder, spec)
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        folder.add_epoch(epoch, metrics | system.read())
+        heartbeat.epoch_done(epoch, metrics)
+
+    predictions = trainer.run(on_epoch=on_epoch, on_step=heartbeat.step_done, should_stop=should_stop)
+    folder.save_predictions(predictions)
+    with written_aside(folder.weights) as file:
+        torch.save(trainer.model.state_dict(), file)
+    folder.checkpoint.unlink(missing_ok=True)
+    folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
+
+
+def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
+    """Everything a run is made of, from its spec and the prepared data."""
+    settings = spec.settings
+    method = build_method(spec.method, spec.parameters)
+    dataset = open_data(spec.dataset, settings.data, data_dir())
+    if dataset.digest != spec.data_digest:
+        raise UserError(f"the data of {spec.dataset} have changed since the run was planned: launch the grid again")
+    classes, train, test = dataset.classes, dataset.train, dataset.test
+    if settings.subset:
+        classes, train, test = restrict(
+            spec.dataset,
+            classes,
+            train,
+            test,
+            num_classes=settings.subset.classes,
+            images_per_class=settings.subset.images_per_class,
+        )
+    inputs = settings.inputs
+    if inputs.train == "pad-crop":
+        augmentation = PadAndCrop(inputs.image_size, inputs.padding, inputs.flip)
+    else:
+        augmentation = ResizedCrop(inputs.image_size, inputs.flip)
+    center_crop = CenterCrop(inputs.image_size, inputs.test_resize)
+    loader = TrainLoader(
+        train,
+        augmentation,
+        center_crop,
+        views=method.views,
+        batch_size=settings.batch_size,
+        seed=spec.seed,
+        device=device,
+    )
+    return Trainer(
+        initialised_model(spec, method, len(classes)),
+        method,
+        loader,
+        TestSet(test, center_crop, batch_size=500, device=device),
+        Normalise(inputs.mean, inputs.std, device),
+        Schedule(**settings.schedule.model_dump()),
+        seed=spec.seed,
+        device=device,
+        precision=precision,
+        checkpoint=folder.checkpoint,
+        identity=spec.run_key,
+    )
+
+
+def initialised_model(spec: RunSpec, method: Method, num_classes: int) -> Classifier:
+    """The network with the weights that the seed draws, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(spec.seed, "init"))
+        return build_model(
+            spec.architecture,
+            num_classes,
+            spec.settings.inputs.image_size,
+            width=spec.settings.width,
+            build_head=method.build_head,
+        )
+
+
+class Heartbeat:
+    """Writes where the run stands into its folder, at most every half second."""
+
+    def __init__(self, folder: RunFolder, spec: RunSpec):
+        self.folder, self.epochs = folder, spec.settings.schedule.epochs
+        self.details = {"epochs": self.epochs, "epoch": len(folder.epochs()), "metrics": {}}
+        self.written = 0.0
+
+    def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
+        self.details |= {"epoch": epoch + 1, "metrics": metrics}
+        self._write(fraction=0.0)
+
+    def step_done(self, progress: Progress) -> None:
+        self._write(fraction=progress.step / progress.steps)
+
+    def _write(self, fraction: float) -> None:
+        now = time.monotonic()
+        if now - self.written >= STATE_SECONDS:
+            self.written = now
+            self.folder.write_state(RUNNING, fraction=fraction, **self.details)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The command that prepares datasets."""
+
+import dataclasses
+import sys
+
+import fakes
+import pytest
+
+from cskd import cli
+from cskd.data import archives, catalog
+from experiments import data
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    """Runs the command with DATA_DIR in a temporary folder; returns (exit status, output, errors)."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(archives, "ATTEMPTS", 1)
+    for name in list(catalog.SOURCES):
+        source = catalog.SOURCES[name]
+        nowhere = [
+            archives.Archive(f"http://127.0.0.1:9/{archive.filename}", archive.filename) for archive in source.archives
+        ]
+        small = source if source.bundled else fakes.small(source)
+        monkeypatch.setitem(catalog.SOURCES, name, dataclasses.replace(small, archives=tuple(nowhere)))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["data", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.run(data.main)
+        return caught.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_dataset_is_prepared_and_told_in_a_line(command, tmp_path):
+    fakes.cub200(tmp_path)
+    status, output, errors = command("cub200", "digits")
+    assert status == 0
+    assert errors == ""
+    assert "cub200: decode train images 9\n" in output
+    assert "cub200: 3 classes, 9 training and 6 test images, " in output
+    assert "from folder CUB_200_2011 at hand, counts checked" in output
+    assert "digits: 10 classes, 200 training and 1,597 test images, 0.3 MB, digest " in output
+
+
+def test_an_unknown_dataset_fails_before_anything_is_done(command, tmp_path):
+    status, output, errors = command("digits", "cub")
+    assert (status, output) == (2, "")
+    known = "cifar100, tinyimagenet, cub200, dogs, mit67, digits"
+    assert errors == f"error: unknown dataset 'cub': choose from {known}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_goes_on_after_a_failure_and_lists_every_error(command, tmp_path):
+    fakes.dogs(tmp_path)
+    status, output, errors = command("all")
+    assert status == 2
+    assert "dogs: 3 classes" in output
+    assert "digits: 10 classes" in output
+    failed = [line.split()[1] for line in errors.splitlines()]
+    assert failed == [
+        "cifar-100-python.tar.gz",
+        "tiny-imagenet-200.zip",
+        "CUB_200_2011.tgz",
+        "TrainImages.txt",
+    ]
+
+
+def test_partial_takes_an_incomplete_copy(command, tmp_path):
+    folder = fakes.tiny_imagenet(tmp_path)
+    (folder / "train" / "n01443537" / "images" / "n01443537_0.JPEG").unlink()
+    status, _, errors = command("tinyimagenet")
+    assert status == 2
+    assert "PARTIAL=1" in errors
+    status, output, _ = command("tinyimagenet", "--partial")
+    assert status == 0
+    assert "8 training and 6 test images INCOMPLETE" in output
+
+
+def test_the_help_names_the_datasets(command):
+    status, output, _ = command("--help")
+    assert status == 0
+    for name in catalog.SOURCES:
+        assert name in output
+
+
+@pytest.mark.parametrize(
+    ("stage", "done", "total", "text"),
+    [
+        ("download a.tar", 3_100_000, 169_000_000, "3.1/169.0 MB"),
+        ("download a.tar", 3_100_000, None, "3.1 MB"),
+        ("decode train images", 1200, 50_000, "1,200/50,000"),
+        ("list images", None, None, ""),
+    ],
+)
+def test_amounts_have_their_units(stage, done, total, text):
+    assert data.amount(stage, done, total) == text
