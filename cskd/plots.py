@@ -102,7 +102,7 @@ def reliability_figure(logits, labels, title: str, color: str = BLUE) -> Figure:
     """
     figure, [(axes, counts)] = _square_panels(1, title)
     bins, ece = reliability_bins(logits, labels, DIAGRAM_BINS), expected_calibration_error(logits, labels)
-    reliability_diagram(axes, counts, bins, ece=ece, title="", color=color)
+    reliability_diagram(axes, counts, bins, ece=ece, title=f"{len(labels):,} samples", color=color)
     return figure
 
 
@@ -159,7 +159,7 @@ def _square_panels(columns: int, title: str) -> tuple[Figure, list[tuple[Axes, A
     side, gap, left, right = 2.6, 0.4, 0.75, 0.3
     legend_rows = 1 if columns > 1 else 2
     bottom = 0.6 + 0.18 * legend_rows
-    top = 0.62 if columns > 1 else 0.4
+    top = 0.62
     width = left + columns * (side + gap) - gap + right
     low, space = 0.6, 0.15
     height = bottom + low + space + side + top

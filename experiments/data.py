@@ -9,15 +9,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cskd import cli
-from cskd.data.catalog import SOURCES, get_source, prepare
-from cskd.data.source import DatasetSource
+from cskd.data.catalog import SOURCES
 from cskd.data.store import Dataset
 from cskd.errors import UserError
+from experiments.datasets import prepare_data
+from experiments.recipe import Data, load_settings, recipe_names
 
 
-def dataset_source(name: str) -> DatasetSource:
+def known_datasets() -> list[str]:
+    """The official sets, then those of the user's own recipes."""
+    return [*SOURCES, *(name for name in recipe_names() if name not in SOURCES)]
+
+
+def data_of(name: str) -> Data:
     """Where the dataset of that name comes from. Raises UserError that lists the known ones."""
-    return get_source(name)
+    if name in recipe_names():
+        _, settings = load_settings(name)
+        return settings.data
+    raise UserError(f"unknown dataset {name!r}: choose from {', '.join(known_datasets())}")
 
 
 class Reporter:
@@ -79,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m experiments.data",
         description="Download, verify and prepare datasets. An unpacked official tree or the archives in "
         "DATA_DIR are taken instead of a download; what is prepared already is left as it is.",
-        epilog=f"Known datasets: {', '.join(SOURCES)}; all stands for every one.",
+        epilog=f"Known datasets: {', '.join(known_datasets())}; all stands for every one.",
     )
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="what to prepare; all for every one")
     parser.add_argument(
@@ -98,21 +107,16 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    names = list(SOURCES) if "all" in arguments.datasets else arguments.datasets
-    sources = [dataset_source(name) for name in names]  # a wrong name fails before anything is downloaded
+    names = known_datasets() if "all" in arguments.datasets else arguments.datasets
+    wanted = {name: data_of(name) for name in names}  # a wrong name fails before anything is downloaded
+    data_dir = arguments.data_dir.expanduser().absolute()
     console = Console()
     errors = []
-    for source in sources:
+    for name, data in wanted.items():
         started = time.monotonic()
         try:
-            with Reporter(source.name, console) as report:
-                dataset = prepare(
-                    source.name,
-                    arguments.data_dir.expanduser().absolute(),
-                    partial=arguments.partial,
-                    source=source,
-                    report=report,
-                )
+            with Reporter(name, console) as report:
+                dataset = prepare_data(name, data, data_dir, partial=arguments.partial, report=report)
         except UserError as error:
             errors.append(str(error))
         else:

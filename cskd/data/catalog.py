@@ -104,7 +104,15 @@ def _tree(source: DatasetSource, folder: Path, data_dir: Path, report: Report) -
             for path in paths:
                 place(path, aside / "tree", report)
             described = ", ".join(_described(archive) for archive in source.archives)
-            yield aside / "tree" / source.archive_root, described
+            try:
+                yield aside / "tree" / source.archive_root, described
+            except UserError as error:
+                # the unpacked tree is gone when this is read: name the files that stay
+                message = str(error).replace(f"{aside / 'tree'}/", "")
+                where = ", ".join(str(path) for path in paths)
+                raise UserError(
+                    f"{message} (read from {where}: delete what is faulty to have it downloaded again)"
+                ) from error
     else:
         raise UserError(f"{source.name}: {data_dir / source.folders[0]} holds no train/ and test/ folders")
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from cskd.data.listing import Listing
 from cskd.data.source import DatasetSource
@@ -18,6 +17,8 @@ def read(folder: Path) -> Listing:
     folder: not used, the images are in scikit-learn. Few training images keep the task hard enough for
     methods to differ.
     """
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - its import takes seconds that no other dataset needs
+
     digits = load_digits()
     grey = np.rint(digits.images * (255 / WHITE)).astype(np.uint8)
     images = np.repeat(grey[:, :, :, None], 3, axis=3)

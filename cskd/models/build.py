@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torchvision
 from torch import nn
 
 from cskd.errors import UserError
@@ -23,6 +22,8 @@ class _ResNet:
         return PreActResNet(self.blocks, width)
 
     def large(self, width: int) -> nn.Module:
+        import torchvision  # noqa: PLC0415 - its import takes seconds that small images do not need
+
         # torchvision's network; it fixes its stem at 64 channels
         if width != 64:
             raise UserError(f"width {width}: networks for images over {SMALL_IMAGE} px have a width of 64 only")

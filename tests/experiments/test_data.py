@@ -15,6 +15,7 @@ from experiments import data
 def command(monkeypatch, tmp_path, capsys):
     """Runs the command with DATA_DIR in a temporary folder; returns (exit status, output, errors)."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(archives, "ATTEMPTS", 1)
     for name in list(catalog.SOURCES):
         source = catalog.SOURCES[name]

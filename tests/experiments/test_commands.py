@@ -1,0 +1,252 @@
+"""The commands as a user types them, on the embedded digits, in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from experiments.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Place:
+    """A folder with data, runs, results and tracking of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.runs = folder / "runs"
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.environment = os.environ | {
+            "DATA_DIR": str(folder / "data"),
+            "RUNS_DIR": str(self.runs),
+            "RESULTS_DIR": str(folder / "results"),
+            "MLFLOW_TRACKING_URI": self.uri,
+            "COLUMNS": "200",
+        }
+
+    def start(self, module: str, *arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, module: str, *arguments: str) -> tuple[int, str, str]:
+        """(exit status, output, errors)."""
+        process = self.start(module, *arguments)
+        output, errors = process.communicate(timeout=240)
+        return process.returncode, output, errors
+
+    def folders(self) -> list[RunFolder]:
+        return [RunFolder(path.parent) for path in sorted(self.runs.glob("*/spec.json"))]
+
+
+TWO_EPOCHS = ("--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]")
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """A grid of both methods that has run, with one run whose checkpoint was damaged beforehand."""
+    place = Place(tmp_path_factory.mktemp("with space é"))
+    status, output, errors = place.run("experiments.grid", "demo", "--seeds", "0", "--dry-run", *TWO_EPOCHS)
+    assert (status, errors) == (0, "")
+    assert "digits/...: no data yet" in output or "no data yet: make data DATASET=digits" in output
+    assert not place.folder.joinpath("runs").exists()
+    assert place.run("experiments.data", "digits")[0] == 0
+    arguments = ("demo", "--seeds", "0", "1", "--workers", "2", *TWO_EPOCHS)
+    status, output, _ = place.run("experiments.grid", *arguments, "--launcher", "print")
+    victim = next(folder for folder in place.folders() if folder.spec().name == "digits/resnet10/cs-kd/seed1")
+    assert f"-m experiments.worker {victim.path}" in output
+    victim.checkpoint.write_bytes(b"not a checkpoint")
+    return place, arguments, victim, place.run("experiments.grid", *arguments)
+
+
+def test_a_failed_run_does_not_stop_the_others_and_makes_the_exit_status_non_zero(launched):
+    place, _, victim, (status, output, errors) = launched
+    assert (status, errors) == (1, "")
+    assert "3 of 4 runs are done." in output
+    assert f"digits/resnet10/cs-kd/seed1: failed: the checkpoint {victim.checkpoint} cannot be read" in output
+    assert "RETRY=1" in output
+    assert sum(folder.weights.exists() for folder in place.folders()) == 3
+    status, output, _ = place.run("experiments.status", "demo")
+    assert status == 0
+    assert output.count("done ") == 3
+    assert "failed digits/resnet10/cs-kd/seed1: the checkpoint" in output
+
+
+def test_what_is_tracked_is_what_the_run_folders_hold(launched):
+    place, *_ = launched
+    client = MlflowClient(place.uri)
+    experiment = client.get_experiment_by_name("demo-custom")
+    runs = client.search_runs([experiment.experiment_id], filter_string="tags.kind = 'run'")
+    assert sorted(run.data.tags["state"] for run in runs) == ["done", "done", "done", "failed"]
+    for run in (run for run in runs if run.data.tags["state"] == "done"):
+        folder = RunFolder(place.runs / run.data.tags["run_key"])
+        for record in folder.epochs():
+            for name, value in record["metrics"].items():
+                history = client.get_metric_history(run.info.run_id, name)
+                assert [point.value for point in history if point.step == record["epoch"]] == [pytest.approx(value)]
+        path = client.download_artifacts(run.info.run_id, "predictions.npz")
+        with np.load(path) as arrays:
+            assert np.array_equal(arrays["logits"], folder.load_predictions().logits)
+
+
+def test_launching_again_trains_nothing_and_retry_runs_the_failed_one_anew(launched):
+    place, arguments, victim, _ = launched
+    before = {folder.path: folder.predictions.stat().st_mtime for folder in place.folders() if folder.weights.exists()}
+    status, output, _ = place.run("experiments.grid", *arguments)
+    assert status == 1
+    assert "0 of 4 runs to do" in output
+    victim.checkpoint.unlink()
+    status, output, _ = place.run("experiments.grid", *arguments, "--retry")
+    assert status == 0
+    assert "1 of 4 runs to do" in output
+    assert "4 of 4 runs are done." in output
+    assert all(path.joinpath("predictions.npz").stat().st_mtime == when for path, when in before.items())
+
+
+def test_tables_are_rebuilt_from_what_is_tracked_without_the_run_folders(launched):
+    place, *_ = launched
+    aside = place.runs.rename(place.folder / "aside")
+    status, output, errors = place.run("analysis.tables")
+    aside.rename(place.runs)
+    assert (status, errors) == (0, "")
+    assert "digits" in output
+    assert (place.folder / "results" / "demo-custom" / "error.csv").exists()
+
+
+def test_sync_rebuilds_the_tracking_from_the_run_folders(launched):
+    place, *_ = launched
+    other = f"sqlite:///{place.folder / 'other' / 'mlflow.db'}"
+    place.environment["MLFLOW_TRACKING_URI"] = other
+    status, output, _ = place.run("experiments.sync")
+    place.environment["MLFLOW_TRACKING_URI"] = place.uri
+    assert status == 0
+    assert "demo-custom: 4 runs are tracked in" in output
+    one, two = (
+        {
+            run.info.run_name: run.data.metrics
+            for run in client.search_runs([client.get_experiment_by_name("demo-custom").experiment_id])
+            if run.data.tags["state" if run.data.tags["kind"] == "run" else "kind"] in ("done", "cell")
+        }
+        for client in (MlflowClient(place.uri), MlflowClient(other))
+    )
+    assert one == two
+
+
+def train(place: Place) -> subprocess.Popen:
+    return place.start(
+        "experiments.run", "--dataset", "digits", "--method", "cs-kd", "--seed", "3",
+        "--set", "schedule.epochs=60", "--set", "schedule.milestones=[30]",
+    )  # fmt: skip
+
+
+def wait_for_epochs(place: Place, count: int) -> RunFolder:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        for folder in place.folders():
+            if len(folder.epochs()) >= count:
+                return folder
+        time.sleep(0.02)
+    raise AssertionError(f"no run reached {count} epochs")
+
+
+def test_a_run_stopped_by_ctrl_c_and_then_killed_ends_with_the_undisturbed_runs_numbers(tmp_path):
+    disturbed, undisturbed = Place(tmp_path / "a"), Place(tmp_path / "b")
+    for place in (disturbed, undisturbed):
+        assert place.run("experiments.data", "digits")[0] == 0
+    process = train(disturbed)
+    folder = wait_for_epochs(disturbed, 2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert output.rstrip().endswith("stopped: the same command goes on where this one ended")
+    assert folder.state()["state"] == "interrupted"
+
+    reached = len(folder.epochs())
+    process = train(disturbed)
+    wait_for_epochs(disturbed, reached + 3)
+    process.kill()  # its worker notices and stops, too
+    process.communicate()
+
+    process = train(disturbed)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "1 of 1 runs are done." in output
+    reference = train(undisturbed)
+    assert reference.communicate(timeout=120)
+    (other,) = undisturbed.folders()
+    ours, theirs = folder.load_predictions(), other.load_predictions()
+    assert np.array_equal(ours.logits, theirs.logits)
+    assert np.array_equal(ours.features, theirs.features)
+    for one, two in zip(folder.epochs(), other.epochs(), strict=True):
+        measured = ("time/", "system/")
+        assert {k: v for k, v in one["metrics"].items() if not k.startswith(measured)} == {
+            k: v for k, v in two["metrics"].items() if not k.startswith(measured)
+        }
+    assert len(json.loads(folder.environment.read_text())["starts"]) == 3
+    client = MlflowClient(disturbed.uri)
+    experiment = client.get_experiment_by_name("train-demo-custom")
+    (run,) = client.search_runs([experiment.experiment_id], filter_string="tags.kind = 'run'")
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert steps == list(range(60))
+
+
+BAD = [
+    ("experiments.grid", ["table9"], "unknown grid 'table9': choose from demo, table1"),
+    ("experiments.grid", ["table1", "--datasets", "cifar"], "unknown dataset 'cifar': choose from cifar100"),
+    ("experiments.grid", ["demo", "--methods", "kd"], "unknown method 'kd': choose from cross-entropy, cs-kd"),
+    ("experiments.grid", ["demo", "--profile", "mini"], "digits has no profile 'mini': choose from demo"),
+    ("experiments.grid", ["demo", "--workers", "0"], "WORKERS must be at least 1, not 0"),
+    ("experiments.grid", ["demo", "--launcher", "slurm"], "unknown launcher 'slurm': choose from local, print"),
+    ("experiments.grid", ["demo", "--set", "methods.cs-kd.temperature=-1"], "cs-kd: temperature must be positive"),
+    ("experiments.grid", ["demo", "--set", "widht=3"], "unknown key 'widht' (known: data"),
+    ("experiments.run", ["--dataset", "digits", "--method", "cs"], "unknown method 'cs'"),
+    ("experiments.run", ["--dataset", "digit", "--method", "cs-kd"], "unknown dataset 'digit'"),
+    ("experiments.status", [], "no grid has been launched into"),
+    ("experiments.sync", [], "no grid has been launched into"),
+    ("experiments.data", ["cub"], "unknown dataset 'cub'"),
+    ("analysis.tables", [], "make demo"),
+]
+
+
+@pytest.mark.parametrize(("module", "arguments", "told"), BAD)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path, module, arguments, told):
+    status, output, errors = Place(tmp_path).run(module, *arguments)
+    assert status == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert told in errors
+    assert not list(tmp_path.glob("runs/*"))
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("place", ["RUNS_DIR", "DATA_DIR"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, place):
+    here = Place(tmp_path)
+    assert here.run("experiments.data", "digits")[0] == 0
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    here.environment[place] = str(blocked / "below")
+    status, _, errors = here.run("experiments.grid", "demo", "--seeds", "0")
+    assert status == 2
+    assert str(blocked) in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["grid", "run", "data", "status", "sync", "ui", "worker"])
+def test_every_command_explains_itself(tmp_path, module):
+    status, output, _ = Place(tmp_path).run(f"experiments.{module}", "--help")
+    assert status == 0
+    assert f"python -m experiments.{module}" in output

@@ -1,0 +1,178 @@
+"""Plans and run keys: what changes them, and what does not."""
+
+import json
+
+import pytest
+from arrays import random_split
+
+from cskd.data.store import Dataset
+from cskd.errors import UserError
+from experiments.plan import Grid, experiment_name, grid_names, load_grid, load_plans, make_plan, settings_of
+from experiments.recipe import load_settings
+from experiments.spec import make_spec
+
+
+def dataset(**changes) -> Dataset:
+    """A prepared dataset of 100 classes, as far as a plan looks at it."""
+    values = {
+        "name": "cifar100",
+        "classes": tuple(map(str, range(100))),
+        "train": random_split(200, 100),
+        "test": random_split(100, 100),
+        "digest": "d" * 64,
+        "complete": True,
+        "source": "made up",
+        "short_side": 32,
+    }
+    return Dataset(**(values | changes))
+
+
+def spec(overrides=(), data=None, name="cifar100", **changes):
+    profile, settings = load_settings(name, changes.pop("profile", None), overrides)
+    arguments = {"architecture": "resnet18", "method": "cs-kd", "seed": 0} | changes
+    return make_spec(name, data or dataset(), profile, settings, **arguments)
+
+
+KEY = "c0f4e5cfb90f7095"  # changes with every setting's name: then all earlier results are other runs
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda: spec(seed=1),
+        lambda: spec(method="cross-entropy"),
+        lambda: spec(architecture="resnet10"),
+        lambda: spec(("schedule.epochs=199",)),
+        lambda: spec(("schedule.weight_decay=0.0005",)),
+        lambda: spec(("inputs.padding=3",)),
+        lambda: spec(("methods.cs-kd.temperature=3",)),
+        lambda: spec(("precision=fp32",)),
+        lambda: spec(data=dataset(digest="e" * 64)),
+        lambda: spec(profile="mini"),
+    ],
+)
+def test_everything_that_can_change_the_numbers_changes_the_run_key(changed):
+    assert changed().run_key != spec().run_key
+
+
+def test_nothing_else_changes_it():
+    one = spec()
+    assert spec(("methods.cross-entropy={}",)).run_key == one.run_key  # another method's settings
+    assert spec(("methods.cs-kd.temperature=4.0",)).run_key == one.run_key  # the same value, written otherwise
+    assert spec(data=dataset(source="elsewhere", name="copy")).run_key == one.run_key
+    assert one.model_copy(update={"dataset": "renamed", "profile": "renamed"}).run_key == one.run_key
+
+
+def test_the_run_key_is_the_same_on_every_machine():
+    assert spec().run_key == KEY
+
+
+def test_a_spec_comes_back_from_its_file_with_the_same_key():
+    one = spec()
+    assert type(one).model_validate_json(json.dumps(one.model_dump(mode="json"))).run_key == one.run_key
+
+
+def test_the_cell_key_joins_the_seeds():
+    assert spec(seed=1).cell_key == spec(seed=2).cell_key
+    assert spec(seed=1).cell_key != spec(seed=1, method="cross-entropy").cell_key
+
+
+def test_only_the_papers_own_setting_is_comparable_with_it():
+    assert spec().comparable_with_paper == "yes"
+    assert spec(profile="mini").comparable_with_paper == "no: profile mini"
+    assert spec(data=dataset(complete=False)).comparable_with_paper == "no: the dataset is incomplete"
+    small = dataset(name="cub200", short_side=96)
+    assert "96 px are smaller than the 224 px" in spec(name="cub200", data=small).comparable_with_paper
+    changed = spec(("schedule.epochs=300",), overridden=True)
+    assert changed.comparable_with_paper == "no: settings differ from the recipe"
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_every_grid_is_understood(name):
+    grid = load_grid(name)
+    settings_of(grid, None, ())
+
+
+def plan_of(tmp_path, **changes):
+    grid = Grid(title="t", datasets=["cifar100"], architectures=["resnet18"], methods=["cross-entropy", "cs-kd"],
+                seeds=[0, 1]).model_copy(update=changes)  # fmt: skip
+    profile, settings = settings_of(grid, "mini", ())
+    return make_plan("table1", grid, profile, settings, {"cifar100": dataset()}, tmp_path)
+
+
+def test_a_plan_goes_seed_by_seed_and_pairs_complete_early(tmp_path):
+    plan, runs = plan_of(tmp_path)
+    assert [run.spec.name for run in runs] == [
+        "cifar100/resnet10/cross-entropy/seed0",
+        "cifar100/resnet10/cs-kd/seed0",
+        "cifar100/resnet10/cross-entropy/seed1",
+        "cifar100/resnet10/cs-kd/seed1",
+    ]
+    assert plan.experiment == "table1-mini"
+    assert [cell.name for cell in plan.cells] == ["cifar100/resnet10/cross-entropy", "cifar100/resnet10/cs-kd"]
+    assert runs[0].folder.path == tmp_path / runs[0].spec.run_key
+
+
+def test_architectures_that_a_profile_makes_one_are_one_cell(tmp_path):
+    plan, runs = plan_of(tmp_path, architectures=["resnet18", "resnet10"])
+    assert len(plan.cells) == 2
+    assert len(runs) == 4
+
+
+def test_a_kept_plan_grows_by_what_is_launched_later(tmp_path):
+    plan_of(tmp_path)[0].save(tmp_path)
+    plan_of(tmp_path, methods=["cs-kd"], seeds=[5])[0].save(tmp_path)
+    (plan,) = load_plans(tmp_path)
+    assert {cell.name: list(cell.runs) for cell in plan.cells} == {
+        "cifar100/resnet10/cross-entropy": [0, 1],
+        "cifar100/resnet10/cs-kd": [0, 1, 5],
+    }
+
+
+def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
+    plan, _ = plan_of(tmp_path)
+    plan.save(tmp_path)
+    cell = plan.cells[0].model_copy(update={"key": "another", "runs": {7: "x"}})
+    plan.model_copy(update={"cells": [cell]}).save(tmp_path)
+    (kept,) = load_plans(tmp_path)
+    assert kept.cells[0].runs == {7: "x"}
+    assert list(kept.cells[1].runs) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': choose from cifar100"),
+        ({"methods": ["cskd"]}, "unknown method 'cskd': choose from cross-entropy, cs-kd"),
+        ({"architectures": ["vgg"]}, "unknown architecture 'vgg': choose from resnet10, resnet18"),
+        ({"seeds": [1, 1]}, "seeds must be given, each once: 1 1"),
+    ],
+)
+def test_unknown_names_fail_before_any_data_is_touched(chosen, told):
+    with pytest.raises(UserError, match=told):
+        load_grid("table1", **chosen)
+
+
+def test_an_unknown_grid_lists_the_known_ones():
+    with pytest.raises(UserError, match="unknown grid 'table9': choose from demo, table1"):
+        load_grid("table9")
+
+
+def test_datasets_without_a_common_profile_are_refused():
+    grid = load_grid("table1", datasets=["cifar100", "digits"])
+    with pytest.raises(UserError, match="no profile in common"):
+        settings_of(grid, None, ())
+
+
+def test_the_experiment_says_grid_profile_and_change():
+    assert experiment_name("table1", "paper", False) == "table1"
+    assert experiment_name("table1", "mini", False) == "table1-mini"
+    assert experiment_name("demo", "demo", False) == "demo"
+    assert experiment_name("table1", "paper", True) == "table1-custom"
+
+
+def test_a_method_without_settings_in_the_recipe_keeps_its_own_defaults():
+    profile, settings = load_settings("cifar100")
+    bare = settings.model_copy(update={"methods": {}})
+    made = make_spec("cifar100", dataset(), profile, bare, "resnet18", "cs-kd", 0)
+    assert made.parameters == {"temperature": 4.0, "lambda_cls": 1.0}

@@ -1,0 +1,121 @@
+"""Recipes: every one is found and understood; what is not understood is named."""
+
+import pytest
+import yaml
+
+from cskd.errors import UserError
+from cskd.methods import build_method
+from experiments import recipe
+from experiments.datasets import source_of
+from experiments.recipe import load_settings, recipe_names
+
+PROFILES = [
+    (name, profile)
+    for name in recipe_names()
+    for profile in (None, *(yaml.safe_load((recipe.RECIPES / f"{name}.yaml").read_text()).get("profiles") or {}))
+]
+
+
+@pytest.mark.parametrize(("name", "profile"), PROFILES)
+def test_every_recipe_and_profile_is_understood(name, profile):
+    _, settings = load_settings(name, profile)
+    assert source_of(name, settings.data).name == name
+    assert max(settings.schedule.milestones) < settings.schedule.epochs
+    for method, parameters in settings.methods.items():
+        build_method(method, parameters)
+
+
+@pytest.mark.parametrize("name", ["cifar100", "tinyimagenet", "cub200", "dogs", "mit67"])
+def test_the_paper_profile_has_the_papers_settings(name):
+    profile, settings = load_settings(name)
+    assert profile == "paper"
+    assert settings.subset is None
+    assert settings.architecture is None
+    assert settings.width == 64
+    assert settings.batch_size == (128 if name in ("cifar100", "tinyimagenet") else 32)
+    assert settings.inputs.image_size == (32 if name in ("cifar100", "tinyimagenet") else 224)
+    assert settings.schedule.model_dump() == {
+        "epochs": 200, "lr": 0.1, "milestones": (100, 150), "factor": 0.1,
+        "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4,
+    }  # fmt: skip
+    assert settings.methods["cs-kd"]["temperature"] == 4
+
+
+def test_overrides_are_laid_over_the_profile():
+    _, settings = load_settings("cifar100", "mini", ("schedule.epochs=7", "methods.cs-kd.temperature=1"))
+    assert settings.schedule.epochs == 7
+    assert settings.schedule.milestones == (30, 45)
+    assert settings.methods["cs-kd"] == {"temperature": 1, "lambda_cls": 1}
+
+
+@pytest.fixture
+def own_recipe(tmp_path, monkeypatch):
+    """A folder of recipes with one recipe ``own.yaml`` of a given text."""
+    monkeypatch.setattr(recipe, "RECIPES", tmp_path)
+
+    def write(text: str) -> None:
+        (tmp_path / "own.yaml").write_text(text)
+
+    return write
+
+
+def test_a_small_recipe_has_the_papers_settings_for_the_rest(own_recipe):
+    own_recipe("data: {reader: image-folder, folder: flowers}\ninputs: {image_size: 32, train: resized-crop}")
+    profile, settings = load_settings("own")
+    assert (profile, settings.batch_size, settings.schedule.lr) == ("paper", 128, 0.1)
+    assert source_of("own", settings.data).folders == ("flowers",)
+
+
+SOUND = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("data: {reader: cifar100\n", r"own\.yaml, line \d+ is not YAML"),
+        ("- a list", r"own\.yaml must hold keys and values"),
+        (SOUND + "epochs: 10", r"own\.yaml \(paper\): unknown key 'epochs' \(known: data, subset, inputs"),
+        (SOUND + "schedule: {epoch: 10}", r"unknown key 'schedule\.epoch' \(known: epochs, lr"),
+        (SOUND + "subset: {class: 10}", r"unknown key 'subset\.class' \(known: classes"),
+        (SOUND + "schedule: {lr: -1}", r"'schedule\.lr': Input should be greater than 0"),
+        (SOUND + "schedule: {lr: .nan}", r"'schedule\.lr'"),
+        (SOUND + "schedule: {milestones: [5, 3]}", r"'schedule\.milestones': must be ascending"),
+        (SOUND + "batch_size: many", r"'batch_size': Input should be a valid integer"),
+        ("data: {reader: cifar100}", r"'inputs': Field required"),
+        ("data: {reader: cifar100}\ninputs: {image_size: 32, train: crop}", r"'inputs\.train'"),
+        (SOUND + "profiles: 3", "'profiles' must map names"),
+    ],
+)
+def test_what_is_not_understood_is_named_in_one_line(own_recipe, text, told):
+    own_recipe(text)
+    with pytest.raises(UserError, match=told) as caught:
+        load_settings("own")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("cifar10",), "unknown dataset 'cifar10': choose from cifar100"),
+        (("cifar100", "tiny"), "no profile 'tiny': choose from paper, mini"),
+        (("digits", "paper"), "no profile 'paper': choose from demo"),
+        (("cifar100", None, ("schedule.epochs",)), "write key=value"),
+        (("cifar100", None, ("schedule.epoch=3",)), "unknown key 'schedule.epoch'"),
+        (("cifar100", None, ("schedule.epochs=[",)), "not YAML"),
+    ],
+)
+def test_unknown_names_list_the_known_ones(arguments, told):
+    with pytest.raises(UserError, match=told):
+        load_settings(*arguments)
+
+
+def test_readers_and_folders_that_do_not_go_together_are_refused(own_recipe):
+    own_recipe("data: {reader: image-folder}\ninputs: {image_size: 32, train: resized-crop}")
+    with pytest.raises(UserError, match=r"data\.folder"):
+        source_of("own", load_settings("own")[1].data)
+    own_recipe("data: {reader: cifar100, folder: x}\ninputs: {image_size: 32, train: resized-crop}")
+    with pytest.raises(UserError, match=r"data\.folder"):
+        source_of("own", load_settings("own")[1].data)
+    own_recipe("data: {reader: cifar1000}\ninputs: {image_size: 32, train: resized-crop}")
+    with pytest.raises(UserError, match="unknown dataset 'cifar1000'"):
+        source_of("own", load_settings("own")[1].data)

@@ -1,0 +1,86 @@
+"""A run's folder: what is written is whole, what is half-written is not read."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cskd.errors import UserError
+from cskd.training import Predictions
+from experiments.run_folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path)
+
+
+def test_epochs_are_kept_in_order_and_once(folder):
+    folder.add_epoch(0, {"test/ece": 1.5})
+    folder.add_epoch(1, {"test/ece": 1.25})
+    before = folder.epochs()
+    folder.add_epoch(1, {"test/ece": 9.0})  # taking a checkpoint up tells its epoch again
+    assert folder.epochs() == before
+    assert [record["metrics"]["test/ece"] for record in before] == [1.5, 1.25]
+
+
+def test_a_half_written_line_is_not_an_epoch_and_is_written_over(folder):
+    folder.add_epoch(0, {"a": 1.0})
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 1, "metr')
+    assert len(folder.epochs()) == 1
+    folder.add_epoch(1, {"a": 2.0})
+    assert [record["metrics"] for record in folder.epochs()] == [{"a": 1.0}, {"a": 2.0}]
+
+
+def test_a_gap_is_refused(folder):
+    with pytest.raises(UserError, match="lacks epochs before 3"):
+        folder.add_epoch(3, {})
+
+
+def test_nan_never_reaches_the_metrics(folder):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.add_epoch(0, {"a": float("nan")})
+    assert folder.epochs() == []
+
+
+def test_the_states(folder):
+    assert folder.state() == {"state": MISSING}
+    for state in (RUNNING, INTERRUPTED, FAILED, DONE):
+        folder.write_state(state, reason="r")
+        assert folder.state()["state"] == state
+        assert folder.state()["reason"] == "r"
+
+
+def test_a_run_without_a_heartbeat_is_interrupted(folder):
+    folder.write_state(RUNNING)
+    content = json.loads((folder.path / "state.json").read_text())
+    content["heartbeat"] = time.time() - HEARTBEAT_LIMIT - 1
+    (folder.path / "state.json").write_text(json.dumps(content))
+    assert folder.state()["state"] == INTERRUPTED
+
+
+def test_predictions_come_back_as_they_were(folder):
+    predictions = Predictions(np.ones((3, 2), np.float32), np.zeros((3, 4), np.float32), np.arange(3))
+    folder.save_predictions(predictions)
+    loaded = folder.load_predictions()
+    for name in ("logits", "features", "labels"):
+        assert np.array_equal(getattr(loaded, name), getattr(predictions, name))
+
+
+def test_no_two_processes_have_the_same_run_and_a_dead_one_has_none(folder):
+    code = (
+        "import sys, time; from pathlib import Path; from experiments.run_folder import RunFolder\n"
+        f"with RunFolder(Path({str(folder.path)!r})).claimed() as mine: print(mine, flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "True\n"
+    with folder.claimed(patience=0.0) as mine:
+        assert not mine
+    other.kill()
+    other.wait()
+    with folder.claimed(patience=5.0) as mine:
+        assert mine

@@ -1,0 +1,234 @@
+"""What MLflow is told, from run folders made by hand; and that telling it again changes nothing."""
+
+import time
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from cskd.errors import UserError
+from cskd.training import Predictions
+from experiments import background
+from experiments.background import BackgroundTracking
+from experiments.plan import Cell, Plan
+from experiments.recipe import load_settings
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
+from experiments.spec import RunSpec
+from experiments.tracking import Tracker, minutes, open_store
+
+START = {
+    "git_commit": "c" * 40, "git_dirty": False, "machine": "a machine", "device": "cpu", "precision": "fp32",
+    "threads": 2, "python": "3.12.1", "packages": {"torch": "2.15.0"}, "started": 1_700_000_000.0,
+}  # fmt: skip
+
+
+def spec(seed: int, method: str = "cs-kd") -> RunSpec:
+    profile, settings = load_settings("digits")
+    return RunSpec(
+        dataset="digits", profile=profile, architecture="resnet10", method=method, parameters={}, seed=seed,
+        settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
+        comparable_with_paper="no: profile demo",
+    )  # fmt: skip
+
+
+def epoch_metrics(seed: int, epoch: int, last: bool) -> dict[str, float]:
+    metrics = {
+        "train/loss": 2.0 / (epoch + 1),
+        "test/top1_error": [50.0, 20.0, 30.0][epoch] + seed,
+        "test/top5_error": 5.0,
+        "test/nll": 1.0,
+        "test/brier": 0.5,
+        "test/ece": 10.0 + seed,
+        "time/train_seconds": 40.0,
+        "time/test_seconds": 20.0,
+    }
+    return metrics | ({"test/recall_at_1": 60.0} if last else {})
+
+
+def make_run(runs_dir, seed, state=DONE, epochs=3, **details) -> RunSpec:
+    one = spec(seed)
+    folder = RunFolder.of(one, runs_dir)
+    folder.create(one)
+    write_json(folder.environment, {"starts": [START]})
+    for epoch in range(epochs):
+        folder.add_epoch(epoch, epoch_metrics(seed, epoch, epoch == 2))
+    if state == DONE:
+        random = np.random.default_rng(seed)
+        folder.save_predictions(
+            Predictions(random.normal(size=(30, 10)).astype("f4"), np.ones((30, 4), "f4"), np.arange(30) % 10)
+        )
+        folder.weights.write_bytes(b"weights")
+    folder.write_state(state, epoch=epochs, epochs=3, **details)
+    return one
+
+
+def plan_of(*specs: RunSpec) -> Plan:
+    cell = Cell(
+        name=specs[0].cell,
+        key=specs[0].cell_key,
+        order=0,
+        comparable_with_paper=specs[0].comparable_with_paper,
+        runs={one.seed: one.run_key for one in specs},
+    )
+    return Plan(experiment="demo", grid="demo", title="A title", profile="demo", cells=[cell])
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    """A database with MLflow's tables: they take seconds to make."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_store(f"sqlite:///{path}")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def uri(tmp_path, empty_store):
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def track(uri, plan, runs_dir) -> Tracker:
+    tracker = Tracker(uri, plan, runs_dir)
+    tracker.open()
+    tracker.sync_all()
+    return tracker
+
+
+def tracked(uri):
+    """(parents, children by seed) of the only experiment."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("demo")
+    runs = client.search_runs([experiment.experiment_id])
+    children = {run.data.tags["seed"]: run for run in runs if run.data.tags["kind"] == "run"}
+    return [run for run in runs if run.data.tags["kind"] == "cell"], children
+
+
+def test_a_cell_is_a_parent_with_mean_std_and_n_and_its_seeds_are_children(uri, tmp_path):
+    specs = [make_run(tmp_path, seed) for seed in (0, 1)]
+    track(uri, plan_of(*specs), tmp_path)
+    (parent,), children = tracked(uri)
+    assert parent.info.run_name == "digits/resnet10/cs-kd"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["seeds"] == 2
+    assert parent.data.metrics["test/top1_error_mean"] == 30.5
+    assert parent.data.metrics["test/top1_error_std"] == pytest.approx(np.std([30, 31], ddof=1))
+    assert parent.data.metrics["test/recall_at_1_mean"] == 60
+    client = MlflowClient(uri)
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["curves.png"]
+    child = children["1"]
+    assert child.info.run_name == "digits/resnet10/cs-kd/seed1"
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.tags["run_key"] == specs[1].run_key
+    assert child.data.tags["git_commit"] == "c" * 40
+    assert child.data.tags["git_dirty"] == "false"
+    assert child.data.tags["package.torch"] == "2.15.0"
+    assert child.data.params["schedule.lr"] == "0.1"
+    assert child.inputs.dataset_inputs[0].dataset.digest == "d" * 16
+    artifacts = {file.path for file in client.list_artifacts(child.info.run_id)}
+    assert artifacts == {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
+
+
+def test_the_best_test_epoch_stands_beside_the_last(uri, tmp_path):
+    track(uri, plan_of(make_run(tmp_path, 0)), tmp_path)
+    _, children = tracked(uri)
+    metrics = children["0"].data.metrics
+    assert (metrics["test/top1_error"], metrics["best/top1_error"], metrics["best/epoch"]) == (30.0, 20.0, 1)
+    assert metrics["minutes"] == 3.0
+
+
+def test_telling_it_again_from_anew_changes_nothing(uri, tmp_path):
+    plan = plan_of(make_run(tmp_path, 0))
+    for _ in range(3):
+        track(uri, plan, tmp_path)
+    parents, children = tracked(uri)
+    assert (len(parents), len(children)) == (1, 1)
+    history = MlflowClient(uri).get_metric_history(children["0"].info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(0, 2.0), (1, 1.0), (2, pytest.approx(2 / 3))]
+
+
+def test_a_run_that_goes_on_keeps_its_mlflow_run_and_has_every_epoch_once(uri, tmp_path):
+    one = make_run(tmp_path, 0, INTERRUPTED, epochs=1)
+    plan = plan_of(one)
+    track(uri, plan, tmp_path)
+    parents, children = tracked(uri)
+    assert (children["0"].info.status, parents[0].info.status) == ("KILLED", "KILLED")
+    first = children["0"].info.run_id
+    RunFolder.of(one, tmp_path).write_state(RUNNING, epoch=1, epochs=3)
+    tracker = track(uri, plan, tmp_path)
+    assert tracked(uri)[1]["0"].info.status == "RUNNING"
+    make_run(tmp_path, 0)
+    tracker.sync(plan.cells[0], one.run_key)
+    parents, children = tracked(uri)
+    assert children["0"].info.run_id == first
+    assert (children["0"].info.status, parents[0].info.status) == ("FINISHED", "FINISHED")
+    history = MlflowClient(uri).get_metric_history(first, "test/ece")
+    assert [point.step for point in history] == [0, 1, 2]
+
+
+def test_a_failed_run_is_failed_with_its_reason(uri, tmp_path):
+    specs = [make_run(tmp_path, 0), make_run(tmp_path, 1, FAILED, epochs=1, reason="the loss is not finite")]
+    track(uri, plan_of(*specs), tmp_path)
+    (parent,), children = tracked(uri)
+    assert children["1"].info.status == "FAILED"
+    assert children["1"].data.tags["reason"] == "the loss is not finite"
+    assert parent.info.status == "FAILED"
+    assert parent.data.metrics["seeds"] == 1
+    assert "test/top1_error_std" not in parent.data.metrics  # one seed has no std
+
+
+def test_a_cell_of_the_same_name_with_other_settings_is_superseded(uri, tmp_path):
+    plan = plan_of(make_run(tmp_path, 0))
+    track(uri, plan, tmp_path)
+    other = plan.cells[0].model_copy(update={"key": "another"})
+    track(uri, plan.model_copy(update={"cells": [other]}), tmp_path)
+    parents, _ = tracked(uri)
+    assert {parent.data.tags["cell_key"]: parent.data.tags["superseded"] for parent in parents} == {
+        plan.cells[0].key: "true",
+        "another": "false",
+    }
+
+
+def test_a_run_that_has_not_begun_is_not_tracked(uri, tmp_path):
+    one = spec(0)
+    RunFolder.of(one, tmp_path).create(one)
+    track(uri, plan_of(one), tmp_path)
+    (parent,), children = tracked(uri)
+    assert children == {}
+    assert parent.info.status == "SCHEDULED"
+
+
+def test_minutes_are_those_of_training_and_testing():
+    assert minutes([{"metrics": epoch_metrics(0, 0, False)}] * 2) == 2.0
+
+
+def test_a_deleted_experiment_is_named(uri, tmp_path):
+    plan = plan_of(make_run(tmp_path, 0))
+    tracker = track(uri, plan, tmp_path)
+    tracker.client.delete_experiment(tracker.experiment_id)
+    with pytest.raises(UserError, match="'demo' was deleted"):
+        track(uri, plan, tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["nonsense://x", "sqlite:////proc/no/mlflow.db"])
+def test_a_store_that_cannot_be_used_is_named_in_one_line(uri):
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI=") as caught:
+        open_store(uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_away_troubles_nothing_but_the_summary(tmp_path, monkeypatch):
+    monkeypatch.setattr(background, "INTERVAL_SECONDS", 0.05)
+    one = make_run(tmp_path, 0)
+    with BackgroundTracking("http://127.0.0.1:9", plan_of(one), tmp_path) as tracking:
+        started = time.monotonic()
+        tracking.watch(one.run_key)
+        assert time.monotonic() - started < 1
+    assert "127.0.0.1" in tracking.trouble
+
+
+def test_without_mlflow_everything_but_the_tracking_works(tmp_path, monkeypatch):
+    monkeypatch.setattr(background.importlib.util, "find_spec", lambda name: None)
+    one = make_run(tmp_path, 0)
+    with BackgroundTracking("sqlite:///never.db", plan_of(one), tmp_path) as tracking:
+        tracking.watch(one.run_key)
+    assert tracking.trouble == "MLflow is not installed"
