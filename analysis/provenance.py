@@ -1,0 +1,101 @@
+"""What a table says of itself: what was trained, where, and what is missing from it."""
+
+import pandas as pd
+
+from analysis.runs import DONE, NAME, Experiment
+
+COMPARABLE = "yes"
+
+
+def comparable(experiment: Experiment) -> pd.Series:
+    """By cell key: "yes" where the paper's number may stand beside ours, else "no: " and the reason.
+
+    The cell and every finished run of it must say yes.
+    """
+    told = pd.concat(
+        [
+            experiment.cells[["cell_key", "comparable_with_paper"]],
+            experiment.done[["cell_key", "comparable_with_paper"]],
+        ]
+    )
+
+    def verdict(texts: pd.Series) -> str:
+        return next((text for text in texts if text != COMPARABLE), COMPARABLE)
+
+    return told.groupby("cell_key", sort=False).comparable_with_paper.agg(verdict)
+
+
+def reason_of(verdict: str) -> str:
+    return verdict.removeprefix("no: ")
+
+
+def introduction(experiment: Experiment) -> tuple[str, ...]:
+    """The sentences before a table without the paper's numbers: what it is, and that it is not the paper's."""
+    verdicts = comparable(experiment)
+    if (verdicts == COMPARABLE).any():
+        return ()
+    profiles = ", ".join(dict.fromkeys(experiment.cells.profile))
+    changed = " with settings changed from the recipe" if experiment.name.endswith("-custom") else ""
+    reasons = [reason_of(verdict) for verdict in dict.fromkeys(verdicts)]
+    reasons = [reason for reason in reasons if not reason.startswith("profile ")]
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    return (f"Profile {profiles}{changed}: not comparable with the paper{why}.", *_trained(experiment))
+
+
+def footer(experiment: Experiment) -> tuple[str, ...]:
+    """Where the finished runs come from, and which runs are not finished or were left out."""
+    notes = []
+    done = experiment.done
+    if len(done):
+        machines = (f"{run.machine or 'unknown machine'} ({run.device}, {run.precision})" for run in done.itertuples())
+        first, last = (f"{day:%Y-%m-%d}" for day in (done.started.min(), done.ended.max()))
+        days = first if first == last else f"{first} to {last}"
+        commits = ", ".join(_commits(done))
+        notes.append(f"Commit: {commits}. Machine: {', '.join(dict.fromkeys(machines))}. Run: {days} (UTC).")
+    unfinished = [
+        f"{run.run} {run.state}{f' ({run.reason})' if run.reason else ''}"
+        for run in experiment.runs.itertuples()
+        if run.state != DONE
+    ]
+    if unfinished:
+        notes.append(f"Not finished: {'; '.join(unfinished)}.")
+    return (*notes, *experiment.notes)
+
+
+def _commits(runs: pd.DataFrame) -> list[str]:
+    """Short commits in the order of the runs; "dirty" where any run of one had uncommitted changes."""
+    dirty: dict[str, bool] = {}
+    for run in runs.itertuples():
+        for commit in run.git_commit.split() or ["unknown"]:  # a resumed run may have several
+            dirty[commit] = dirty.get(commit, False) or run.git_dirty == "true"
+    return [f"{commit[:12]}{' (dirty)' if flag else ''}" for commit, flag in dirty.items()]
+
+
+def _trained(experiment: Experiment) -> tuple[str, ...]:
+    """What each dataset and network came to, from the settings of the runs; datasets alike stand together."""
+    datasets: dict[str, list[str]] = {}
+    for (dataset, _), runs in experiment.runs.groupby(NAME[:2], sort=False):
+        for told in dict.fromkeys(_setting(run) for run in runs.to_dict("records")):
+            datasets.setdefault(told, []).append(dataset)
+    if not datasets:
+        return ()
+    parts = (f"{', '.join(dict.fromkeys(names))}: {told}" for told, names in datasets.items())
+    return (f"Trained: {'; '.join(parts)}.",)
+
+
+def _setting(run: dict) -> str:
+    def setting(name: str) -> str | None:
+        value = run.get(f"params.{name}")
+        return value if isinstance(value, str) else None  # NaN where other runs have it and this one has not
+
+    parts = []
+    if setting("subset.classes"):
+        parts.append(f"{setting('subset.classes')} classes x {setting('subset.images_per_class')} training images")
+    else:
+        parts.append("all classes and training images")
+    parts.append(run["architecture"] + (f" of width {setting('width')}" if setting("width") else ""))
+    if setting("inputs.image_size"):
+        parts.append(f"{setting('inputs.image_size')} px")
+    if setting("schedule.epochs"):
+        parts.append(f"{setting('schedule.epochs')} epochs")
+    return ", ".join(parts)

@@ -1,0 +1,32 @@
+"""The numbers of the paper's tables: Yun et al., CVPR 2020, arXiv 2003.13964."""
+
+import functools
+from pathlib import Path
+
+import pandas as pd
+
+PUBLISHED = Path(__file__).parent / "published.csv"
+
+
+@functools.cache
+def published_numbers() -> pd.DataFrame:
+    """Every number: table, architecture, method, dataset, metric, mean, std (over 3 seeds; percent).
+
+    ImageNet's are single values, with NaN for the std. The same cell may stand in several tables.
+    """
+    return pd.read_csv(PUBLISHED, dtype={"table": str})
+
+
+@functools.cache
+def _by_cell() -> dict[tuple[str, ...], tuple[float, float]]:
+    numbers = published_numbers()
+    keys = zip(numbers.architecture, numbers.dataset, numbers.method, numbers.metric, strict=True)
+    return dict(zip(keys, zip(numbers["mean"], numbers["std"], strict=True), strict=True))
+
+
+def published(architecture: str, dataset: str, method: str, metric: str) -> tuple[float, float] | None:
+    """(mean, std) of a cell in percent, None where the paper has no such number.
+
+    No table has to be named: a cell that stands in several has the same number in all.
+    """
+    return _by_cell().get((architecture, dataset, method, metric))

@@ -1,0 +1,145 @@
+"""One table in four forms."""
+
+import re
+import textwrap
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from analysis.table import Block, Table
+
+HEADER_LINES = 3  # that a long header may take, rather than making its column wider
+WIDE = 96  # characters of a terminal on which columns stand two spaces apart
+LATEX_COLUMN = 13  # characters of a header's line in LaTeX
+FLOATS = 10  # tables that LaTeX is asked to hold back at most
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    "±": r"$\pm$",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{EN DASH}": "--",
+} | {character: "\\" + character for character in "&%$#_{}"}
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """The numbers, to 8 digits; empty where there is none."""
+    return frame.to_csv(index=False, lineterminator="\n", float_format="%.8g")
+
+
+def to_markdown(table: Table) -> str:
+    """A section of a Markdown document."""
+    parts = [f"### {table.title}"]
+    if table.intro:
+        parts.append(_markdown(" ".join(table.intro)))
+    for block in table.blocks:
+        if block.heading:
+            parts.append(f"**{_markdown(block.heading)}**")
+        rows = pd.DataFrame(
+            [[_markdown(text) for text in row] for group in block.groups for row in group],
+            columns=[_markdown(column.header) for column in table.columns],
+        )
+        align = ["right" if column.number else "left" for column in table.columns]
+        parts.append(rows.to_markdown(index=False, colalign=align, disable_numparse=True))
+    if table.notes:
+        parts.append("\n".join(f"- {_markdown(note)}" for note in table.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    r"""One ``table`` a block, the notes below the last, for \input in a document with \usepackage{booktabs}."""
+    lines = [r"% needs \usepackage{booktabs}"]
+    for number, block in enumerate(table.blocks):
+        if number and number % FLOATS == 0:
+            lines.append(r"\clearpage")
+        notes = table.notes if block is table.blocks[-1] else ()
+        lines += _latex_block(table, block, notes)
+    return "\n".join(lines) + "\n"
+
+
+def _latex_block(table: Table, block: Block, notes: tuple[str, ...]) -> list[str]:
+    caption = f"{table.title}: {block.heading}" if block.heading else table.title
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering",
+        rf"\caption{{{' '.join(map(_latex, (f'{caption}.', *table.intro)))}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if column.number else 'l' for column in table.columns)}}}",
+        r"\toprule",
+        " & ".join(_latex_header(column.header, column.number) for column in table.columns) + r" \\",
+        r"\midrule",
+    ]
+    for number, group in enumerate(block.groups):
+        if number:
+            lines.append(r"\addlinespace")
+        lines += [" & ".join(map(_latex, row)) + r" \\" for row in group]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if notes:
+        lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}", r"\footnotesize"]
+        lines += [" ".join(map(_latex, notes)), r"\end{minipage}"]
+    return [*lines, r"\end{table}"]
+
+
+def show(table: Table, console: Console) -> None:
+    """Print the table, readable from 80 columns on; nothing is cut off."""
+    console.print(Text(table.title, style="bold"))
+    if table.intro:
+        console.print(Text(" ".join(table.intro)))
+    for block in table.blocks:
+        if block.heading:
+            console.print(Text(f"\n{block.heading}", style="bold"))
+        padding = (0, 1 if console.width >= WIDE else 0, 0, 0)  # besides the one space of the box
+        drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
+        for index, column in enumerate(table.columns):
+            texts = [row[index] for group in block.groups for row in group]
+            widest = max(map(len, texts), default=0)
+            words = max((len(word) for text in texts for word in text.split()), default=0)
+            drawn.add_column(
+                column.header,
+                justify="right" if column.number else "left",
+                vertical="bottom",
+                min_width=widest if column.number else words,
+                max_width=max(widest, *map(len, _header_lines(column.header, widest))),
+            )
+        for number, group in enumerate(block.groups):
+            if number:
+                drawn.add_row()
+            for row in group:
+                drawn.add_row(*map(Text, row))
+        console.print(drawn)
+    console.print()
+    for note in table.notes:
+        console.print(Text(note, style="dim"))
+    console.print()
+
+
+def _header_lines(header: str, width: int) -> list[str]:
+    """The header in few lines, of ``width`` characters or as many more as that takes."""
+    width = max(width, 1)
+    while len(lines := textwrap.wrap(header, width, break_long_words=False)) > HEADER_LINES:
+        width += 1
+    return lines
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\|*_`<>])", r"\\\1", text)
+
+
+def _latex(text: str) -> str:
+    escaped = "".join(LATEX.get(character, character) for character in text)
+    # what pdflatex has no glyph for would stop it
+    return escaped.encode("ascii", "replace").decode()
+
+
+def _latex_header(text: str, number: bool) -> str:
+    lines = _header_lines(text, LATEX_COLUMN)
+    if len(lines) == 1:
+        return _latex(text)
+    stacked = r"\\".join(map(_latex, lines))
+    return rf"\shortstack[{'r' if number else 'l'}]{{{stacked}}}"

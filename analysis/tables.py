@@ -1,0 +1,131 @@
+"""Write and show the tables of tracked grids: every metric, each run, reliability with its diagrams.
+
+They go to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, the diagrams as PNG and PDF. Nothing is
+trained: all is rebuilt from what MLflow has, and the same runs give the same files.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from analysis.comparison import is_tracked, metric_table
+from analysis.metrics import METRICS
+from analysis.reliability import bin_frame, cell_reliabilities, reliability_diagrams, reliability_table
+from analysis.render import show, to_csv, to_latex, to_markdown
+from analysis.runs import Experiment, Store
+from analysis.table import Table
+from cskd import cli
+from cskd.errors import UserError
+from cskd.files import written_aside
+from cskd.plots import save_figure
+
+SHOWN = ("error", "ece")  # the tables that are printed
+IDENTITY = (
+    *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable_with_paper"),
+    *("git_commit", "git_dirty", "machine", "device", "precision"),
+)
+OFF_TERMINAL = 100  # columns where there is no terminal to ask
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--experiment", nargs="+", metavar="NAME", help="a tracked grid, such as table1-mini; default: all of them"
+    )
+    parser.add_argument(
+        "--results-dir", type=Path, default=cli.results_dir(), help="where to write (RESULTS_DIR, %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=OFF_TERMINAL)
+    store = Store(cli.tracking_uri())
+    for experiment in store.load(options.experiment):
+        folder = options.results_dir / experiment.name
+        try:
+            shown, notes = write(experiment, store, folder, options.results_dir / ".predictions")
+        except OSError as error:
+            where = f"{error.filename or folder} cannot be written ({error.strerror})"
+            raise UserError(f"{where}: set RESULTS_DIR or --results-dir") from error
+        for table in shown:
+            show(table, console)
+        for note in notes:
+            console.print(note, markup=False)
+        _say_files(folder, console)
+    return 0
+
+
+def write(experiment: Experiment, store: Store, folder: Path, cache: Path) -> tuple[list[Table], list[str]]:
+    """All tables and diagrams of one experiment into ``folder``; returns what is to be shown of them.
+
+    That is the main tables, the reliability of the first dataset, and notes that stand in none of them.
+    cache: where predictions go that are not on this machine. Raises OSError for what cannot be written.
+    """
+    shown = []
+    diagrams = folder / "reliability"
+    diagrams.mkdir(parents=True, exist_ok=True)
+    for metric in METRICS:
+        if metric.file not in SHOWN and not is_tracked(experiment, metric):
+            continue
+        table = metric_table(experiment, metric)
+        _save(folder, metric.file, table)
+        if metric.file in SHOWN:
+            shown.append(table)
+    _save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
+    cells, notes = cell_reliabilities(experiment, store, cache)
+    if not cells:
+        return shown, notes
+    _save(folder, "reliability", reliability_table(experiment, cells, notes))
+    for cell in cells:
+        _save_text(diagrams / f"{cell.name}.csv", to_csv(bin_frame(cell)))
+    for name, figure in reliability_diagrams(experiment, cells).items():
+        for ending in (".png", ".pdf"):
+            save_figure(figure, diagrams / f"{name}{ending}")
+    first = [cell for cell in cells if cell.panel == cells[0].panel]
+    return [*shown, reliability_table(experiment, first, notes, empty_bins=False)], []
+
+
+def run_frame(experiment: Experiment) -> pd.DataFrame:
+    """A row a run: what it was, where it ran, every metric of its last and of its best test epoch.
+
+    ``best_epoch`` counts from 0, as tracked; minutes of training and testing; dates in UTC.
+    """
+    runs = experiment.runs
+    named = {column: runs[column] for column in IDENTITY}
+    named |= {column: runs[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for column in ("started", "ended")}
+    named |= {"minutes": runs.minutes}
+    named |= {f"last_{metric.name}": runs[metric.last] for metric in METRICS}
+    named |= {"best_epoch": runs["best/epoch"]}
+    named |= {f"best_{metric.name}": runs[metric.best] for metric in METRICS if metric.at_best_epoch}
+    return pd.DataFrame(named)
+
+
+def _say_files(folder: Path, console: Console) -> None:
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    endings: dict[Path, list[str]] = {}
+    for file in files:
+        endings.setdefault(file.with_suffix(""), []).append(file.suffix)
+    console.print(f"Written to {folder}:", markup=False, soft_wrap=True)
+    for stem, found in endings.items():
+        names = found[0] if len(found) == 1 else "{" + ",".join(ending[1:] for ending in found) + "}"
+        console.print(f"  {stem}{names if len(found) == 1 else '.' + names}", markup=False, soft_wrap=True)
+    console.print()
+
+
+def _save(folder: Path, name: str, table: Table) -> None:
+    """The table in its three written forms."""
+    for ending, text in (("csv", to_csv(table.frame)), ("md", to_markdown(table)), ("tex", to_latex(table))):
+        _save_text(folder / f"{name}.{ending}", text)
+
+
+def _save_text(path: Path, text: str) -> None:
+    with written_aside(path) as file:
+        file.write(text.encode())
+
+
+if __name__ == "__main__":
+    cli.run(main)
