@@ -1,7 +1,7 @@
 """Tracking beside the training: a thread that sends what the run folders have gained."""
 
-import importlib.util
 import threading
+import time
 from pathlib import Path
 
 from experiments.plan import Cell, Plan
@@ -15,17 +15,18 @@ class BackgroundTracking:
 
     def __init__(self, uri: str, plan: Plan, runs_dir: Path):
         self.trouble: str | None = None
+        self.seconds = 0.0  # of processor time that the tracking took
         self._open = False
         self._watched: dict[str, Cell] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
         self._tracker = None
-        if importlib.util.find_spec("mlflow") is None:
-            self.trouble = "MLflow is not installed"
+        try:
+            from experiments.tracking import Tracker  # noqa: PLC0415 - training goes without MLflow
+        except ModuleNotFoundError as error:
+            self.trouble = f"{error.name} is not installed"
             return
-        from experiments.tracking import Tracker  # noqa: PLC0415 - training goes without MLflow
-
         self._tracker = Tracker(uri, plan, runs_dir)
         self._cells = {key: cell for cell in plan.cells for key in cell.runs.values()}
 
@@ -51,6 +52,7 @@ class BackgroundTracking:
             self._attempt()
 
     def _attempt(self, whole: bool = False) -> None:
+        started = time.thread_time()
         try:
             if not self._open:
                 self._tracker.open()
@@ -65,3 +67,4 @@ class BackgroundTracking:
         except Exception as error:
             # Whatever the store, the network or a client library throws: training goes on, the user is told.
             self.trouble = str(error).splitlines()[0][:200] or type(error).__name__
+        self.seconds += time.thread_time() - started

@@ -57,7 +57,7 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
             display.started(run)
 
         finished = LAUNCHERS[wish.launcher](todo, wish.workers, Watcher(started, display.moved, display.ended))
-    return _summary(runs, tracking.trouble, finished, console)
+    return _summary(runs, tracking, finished, console)
 
 
 def _datasets(
@@ -114,18 +114,18 @@ def _duration(minutes: float) -> str:
     return f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
-def _summary(runs: list[PlannedRun], trouble: str | None, finished: bool, console: Console) -> int:
+def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: bool, console: Console) -> int:
     """Say what is not done and how to go on."""
     states = {run.spec.run_key: run.folder.state()["state"] for run in runs}
     undone = [run for run in runs if states[run.spec.run_key] != DONE]
     console.print(f"{len(runs) - len(undone)} of {len(runs)} runs are done.", highlight=False)
     for run in undone:
         console.print(f"  {run.spec.name}: {outcome(run, states[run.spec.run_key])}", soft_wrap=True, highlight=False)
-    if trouble:
-        console.print(
-            f"not all is tracked in MLflow ({trouble}): nothing is lost, 'make sync' sends it later",
-            soft_wrap=True,
-        )
+    if tracking.trouble:
+        told = f"not all is tracked in MLflow ({tracking.trouble}): nothing is lost, 'make sync' sends it later"
+    else:
+        told = f"All is tracked in MLflow, which took {tracking.seconds:.1f} s of processor time: 'make ui' shows it."
+    console.print(told, soft_wrap=True, highlight=False)
     if not finished:
         console.print("stopped: the same command goes on where this one ended")
         return 130

@@ -63,7 +63,7 @@ class RunFolder:
         """What the run was started on, each time it was (see experiments.environment.describe)."""
         try:
             return json.loads(self.environment.read_text())["starts"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     # metrics
@@ -72,7 +72,7 @@ class RunFolder:
         """The lines of the finished epochs: {"epoch": 0.., "timestamp": unix seconds, "metrics": {...}}."""
         try:
             text = self._metrics.read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         whole = text[: text.rfind("\n") + 1]  # a line that is still being written is not one yet
         return [json.loads(line) for line in whole.splitlines()]
@@ -100,7 +100,7 @@ class RunFolder:
         """The state with its details; a run whose heartbeat has stopped is interrupted, whatever it says."""
         try:
             content = json.loads(self._state.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {"state": MISSING}
         if content["state"] == RUNNING and time.time() - content["heartbeat"] > HEARTBEAT_LIMIT:
             content["state"] = INTERRUPTED

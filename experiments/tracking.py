@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 
 from cskd.errors import UserError
-from cskd.plots import curves_figure, reliability_figure
+from cskd.plots import curves_figure, method_color, reliability_figure
 from experiments.plan import Cell, Plan
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.spec import RunSpec
@@ -146,7 +146,9 @@ class Tracker:
                 if n > 1:
                     metrics.append(Metric(f"test/{name}_std", float(values.std(ddof=1)), now, n))
             self.client.log_batch(parent, metrics=metrics)
-            self.client.log_figure(parent, curves_figure(f"{cell.name}, {n} seeds", _curves(histories)), "curves.png")
+            color = method_color(cell.name.split("/")[-1])
+            figure = curves_figure(f"{cell.name}, {n} seeds", _curves(histories), color)
+            self.client.log_figure(parent, figure, "curves.png")
         if all(state == DONE for state in states):
             status = "FINISHED"
         elif RUNNING in states:
@@ -254,7 +256,7 @@ class Tracker:
         for file in (folder.predictions, folder.weights, folder.environment, folder.spec_file):
             self.client.log_artifact(run_id, str(file))
         predictions = folder.load_predictions()
-        figure = reliability_figure(predictions.logits, predictions.labels, spec.name)
+        figure = reliability_figure(predictions.logits, predictions.labels, spec.name, method_color(spec.method))
         self.client.log_figure(run_id, figure, "reliability.png")
 
     def _status(self, run_id: str, state: dict[str, Any]) -> None:

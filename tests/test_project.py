@@ -1,0 +1,150 @@
+"""What holds the project together: one lock, arrows in one direction, a README that tells the truth."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from cskd.data.catalog import SOURCES
+from cskd.methods import METHODS
+from cskd.models import ARCHITECTURES
+from experiments.plan import grid_names
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = (ROOT / "requirements.lock").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+README = (ROOT / "README.md").read_text()
+
+
+def locked() -> dict[str, list[str]]:
+    """Versions by package; several where they differ between Python versions."""
+    versions: dict[str, list[str]] = {}
+    for name, version in re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", LOCK, re.MULTILINE):
+        versions.setdefault(name, []).append(version)
+    return versions
+
+
+def test_the_lock_has_a_version_within_bounds_for_every_dependency():
+    wanted = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
+    for requirement in map(Requirement, wanted):
+        versions = locked()[requirement.name]
+        assert all(requirement.specifier.contains(version) for version in versions), requirement
+
+
+def test_the_lock_has_hashes_for_everything_and_no_address():
+    entries = re.split(r"^(?=[a-z0-9-]+==)", LOCK, flags=re.MULTILINE)[1:]
+    assert len(entries) > 50
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in LOCK
+    assert "index-url" not in LOCK
+
+
+def test_conda_users_get_the_locks_versions():
+    """environment.yml brings Python and pip, and leaves every package to the lock."""
+    parts = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    from_pip = [part for part in parts if isinstance(part, dict)]
+    assert from_pip == [{"pip": ["--requirement requirements.lock"]}]
+    conda = [part.split("=")[0] for part in parts if isinstance(part, str)]
+    assert conda == ["python", "pip", "make", "git"]
+    (python,) = [part for part in parts if str(part).startswith("python=")]
+    version = python.removeprefix("python=")
+    from packaging.specifiers import SpecifierSet  # noqa: PLC0415
+
+    assert SpecifierSet(PROJECT["requires-python"]).contains(version)
+
+
+def imports(folder: str) -> set[tuple[str, str]]:
+    """(file, top-level package) of every import in a folder."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            found |= {(str(path.relative_to(ROOT)), name.split(".")[0]) for name in names}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("cskd", {"mlflow", "optuna", "pandas", "pydantic", "rich", "experiments", "analysis"}),
+        ("experiments", {"analysis", "optuna", "pandas"}),
+        ("analysis", {"experiments", "optuna"}),
+    ],
+)
+def test_the_arrows_go_one_way(folder, forbidden):
+    assert [(path, name) for path, name in imports(folder) if name in forbidden] == []
+
+
+def test_mlflow_is_imported_in_one_place_of_the_experiments():
+    assert {path for path, name in imports("experiments") if name == "mlflow"} == {"experiments/tracking.py"}
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def variables() -> set[str]:
+    return set(re.findall(r"^([A-Z_]+) \?=.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_help_shows_every_target_and_variable():
+    told = make("help").stdout
+    for name in targets() | variables():
+        assert re.search(rf"^  {name} ", told, re.MULTILINE), name
+
+
+def test_the_readme_tells_of_every_target_and_of_no_other():
+    told = set(re.findall(r"(?:^    |`)make ([a-z][a-z0-9-]*)", README, re.MULTILINE))
+    assert targets() - {"help", "lock", "lint"} <= told
+    assert told <= targets()
+
+
+def test_the_readme_names_every_dataset_and_method():
+    for name in [*METHODS, *ARCHITECTURES, *SOURCES]:
+        assert f"`{name}`" in README, name
+
+
+def test_every_table_has_its_target():
+    assert {f"reproduce-{name}" for name in grid_names() if name.startswith("table")} <= targets()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["train", "DATASET=cifar100", "METHOD=cs-kd", "SEED=3", "PROFILE=mini"],
+            "-m experiments.run --dataset cifar100 --method cs-kd --seed 3 --profile mini --workers 1",
+        ),
+        (
+            ["reproduce-table1", "DATASETS=cifar100 cub200", "SEEDS=0 1", "DRY_RUN=1", "SET=width=8 seed=2"],
+            "-m experiments.grid table1 --datasets cifar100 cub200 --seeds 0 1 --set 'width=8' --set 'seed=2' "
+            "--workers 1 --dry-run",
+        ),
+        (["data", "DATASET=tinyimagenet", "PARTIAL=1"], "-m experiments.data tinyimagenet --partial"),
+        (["status", "GRID=table1"], "-m experiments.status table1"),
+        (["tables", "EXPERIMENT=demo"], "-m analysis.tables --experiment demo"),
+    ],
+)
+def test_a_target_is_one_line_that_a_user_could_type(arguments, expected):
+    told = " ".join(make("--dry-run", "--assume-old=.venv/.ready", *arguments).stdout.replace("\\\n", " ").split())
+    assert expected in told
+
+
+def test_a_missing_variable_is_said():
+    for arguments in (["train", "DATASET=digits"], ["train", "METHOD=cs-kd"], ["data"]):
+        done = make("--dry-run", "--assume-old=.venv/.ready", *arguments)
+        assert done.returncode != 0
+        assert "say which: make" in done.stderr
