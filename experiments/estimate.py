@@ -1,6 +1,8 @@
 """What a plan will cost: time from a step measured on this machine, disk from the sizes of what is kept."""
 
+import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -99,3 +101,10 @@ def disk_bytes(run: PlannedRun) -> int:
     predictions = 4 * run.test_images * (run.num_classes + model.backbone.feature_size)
     checkpoint = 2 * weights  # with the momentum; gone at the end, when the copy in the tracking comes
     return max(checkpoint, 2 * (weights + predictions))
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder that need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -12,7 +12,7 @@ from experiments.background import BackgroundTracking
 from experiments.data import Reporter
 from experiments.datasets import is_prepared, open_data, prepare_data
 from experiments.display import Display, outcome
-from experiments.estimate import Estimator, disk_bytes
+from experiments.estimate import Estimator, disk_bytes, free_bytes
 from experiments.launch import LAUNCHERS, Watcher
 from experiments.plan import Grid, Plan, PlannedRun, make_plan, settings_of
 from experiments.recipe import Settings
@@ -43,21 +43,20 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     seconds = _show_plan(plan, runs, absent, wish, console)
     if wish.dry_run:
         return 0
+    plan = plan.joined(runs_dir())
+    tracking = BackgroundTracking(tracking_uri(), plan, runs_dir())  # a store that cannot be used fails here
     for run in runs:
         run.folder.create(run.spec)
-    plan = plan.save(runs_dir())
+    plan.save(runs_dir())
     todo = [run for run in runs if _is_due(run, wish.retry)]
-    with (
-        BackgroundTracking(tracking_uri(), plan, runs_dir()) as tracking,
-        Display(todo, seconds, console) as display,
-    ):
+    with tracking, Display(todo, seconds, console) as display:
 
         def started(run: PlannedRun) -> None:
             tracking.watch(run.spec.run_key)
             display.started(run)
 
         finished = LAUNCHERS[wish.launcher](todo, wish.workers, Watcher(started, display.moved, display.ended))
-    return _summary(runs, tracking, finished, console)
+    return 0 if finished is None else _summary(runs, tracking, finished, console)
 
 
 def _datasets(
@@ -101,12 +100,15 @@ def _show_plan(plan: Plan, runs: list[PlannedRun], absent: list[str], wish: Wish
         table.add_row(f"{name}/...", "-", "-", "-", f"no data yet: make data DATASET={name}")
     console.print(table)
     minutes = sum(seconds.values()) / 60 / wish.workers
-    kept = sum(disk_bytes(run) for run in due)
+    needed, free = sum(disk_bytes(run) for run in due), free_bytes(runs_dir())
     console.print(
         f"{len(due)} of {len(runs)} runs to do, about {_duration(minutes)} with {wish.workers} at once "
-        f"(from a step measured here, input not counted), about {kept / 1e9:.1f} GB of disk.",
+        f"(from a step measured here, input not counted), about {needed / 1e9:.1f} GB of disk "
+        f"({free / 1e9:.1f} GB free).",
         highlight=False,
     )
+    if needed > free and not wish.dry_run:
+        raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
     return seconds
 
 

@@ -1,6 +1,7 @@
 """Launchers: what is done with a list of planned runs. A cluster's would be one more function here."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 
 from experiments.environment import ROOT
 from experiments.plan import PlannedRun
-from experiments.run_folder import FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.worker import EXIT_CLAIMED
 
 POLL_SECONDS = 0.2
@@ -36,6 +37,7 @@ class Worker:
     run: PlannedRun
     slot: int
     process: subprocess.Popen
+    started_at: float  # unix seconds
     asked_at: float | None = None  # when it was asked to stop
 
 
@@ -65,17 +67,16 @@ def command(folder: Path, threads: int | None = None) -> list[str]:
     return line if threads is None else [*line, "--threads", str(threads)]
 
 
-def launch_print(runs: list[PlannedRun], workers: int, watcher: Watcher) -> bool:
-    """Only say what would be run."""
+def launch_print(runs: list[PlannedRun], workers: int, watcher: Watcher) -> None:
+    """Print what trains each run, for somebody else to run; 'make sync' tracks it afterwards."""
     for run in runs:
-        print(" ".join(command(run.folder.path)))
-    return True
+        print(shlex.join(command(run.folder.path)))
 
 
 def launch_local(runs: list[PlannedRun], workers: int, watcher: Watcher) -> bool:
     """Train the runs on this machine, ``workers`` at once, each in a process and on a GPU of its own.
 
-    A run that fails does not stop the others. Returns False when a stop was asked for.
+    A run that fails does not stop the others.
     """
     waiting, active = list(runs), []
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -96,7 +97,8 @@ def launch_local(runs: list[PlannedRun], workers: int, watcher: Watcher) -> bool
     return not stop.asked
 
 
-LAUNCHERS: dict[str, Callable[[list[PlannedRun], int, Watcher], bool]] = {
+# Each returns whether all runs have had their turn (False: a stop was asked for), None if they run elsewhere.
+LAUNCHERS: dict[str, Callable[[list[PlannedRun], int, Watcher], bool | None]] = {
     "local": launch_local,
     "print": launch_print,
 }
@@ -118,7 +120,7 @@ def _start(run: PlannedRun, slot: int, threads: int) -> Worker:
             env=environment,
             start_new_session=True,
         )
-    return Worker(run, slot, process)
+    return Worker(run, slot, process, time.time())
 
 
 def _visible_devices() -> list[str]:
@@ -147,16 +149,20 @@ def _outcome(worker: Worker) -> str:
     status = worker.process.returncode
     if status == EXIT_CLAIMED:
         return RUNNING
-    state = folder.state()["state"]
-    if status < 0:
-        name = signal.Signals(-status).name
-        if worker.asked_at is not None:
-            folder.write_state(INTERRUPTED, epoch=len(folder.epochs()))
-            return INTERRUPTED
-        folder.write_state(FAILED, reason=f"the process was ended by {name}", epoch=len(folder.epochs()))
-        return FAILED
-    if status != 0 and state not in (FAILED, INTERRUPTED):
-        reason = f"the process ended with status {status}: see {folder.log}"
-        folder.write_state(FAILED, reason=reason, epoch=len(folder.epochs()))
-        return FAILED
+    state = folder.state()
+    # what an earlier start has left there does not count
+    if state["state"] in (DONE, FAILED, INTERRUPTED) and state["heartbeat"] >= worker.started_at:
+        return state["state"]
+    if worker.asked_at is not None:
+        return _ended(folder, INTERRUPTED, "it was ended before it could stop by itself")
+    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+    return _ended(folder, FAILED, f"the process ended {how}")
+
+
+def _ended(folder: RunFolder, state: str, reason: str) -> str:
+    try:
+        folder.write_state(state, reason=reason, epoch=len(folder.epochs()))
+    except OSError as error:
+        # A full disk, most likely the reason itself. The other runs go on, and this one is tried again next time.
+        print(f"{folder.path}: {reason}; its state cannot be written ({error.strerror})", file=sys.stderr)
     return state

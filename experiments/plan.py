@@ -49,27 +49,32 @@ class Plan(Part):
     profile: str
     cells: list[Cell]
 
-    def save(self, runs_dir: Path) -> "Plan":
-        """Keep the plan, with what an earlier plan of the same experiment had beside it; returns both together.
+    def joined(self, runs_dir: Path) -> "Plan":
+        """This plan with what the kept plan of the same experiment has beside it.
 
         A cell of the same name and key keeps its earlier seeds; one of another key (its settings have
         changed) is replaced.
         """
-        path = runs_dir / "plans" / f"{self.experiment}.json"
+        path = self._path(runs_dir)
+        before = {cell.name: cell for cell in load_plan(path).cells} if path.exists() else {}
+        cells = []
+        for cell in self.cells:
+            old = before.pop(cell.name, None)
+            runs = old.runs | cell.runs if old is not None and old.key == cell.key else cell.runs
+            cells.append(cell.model_copy(update={"runs": dict(sorted(runs.items()))}))
+        cells += before.values()
+        return self.model_copy(update={"cells": sorted(cells, key=lambda cell: cell.order)})
+
+    def save(self, runs_dir: Path) -> None:
+        path = self._path(runs_dir)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            before = {cell.name: cell for cell in load_plan(path).cells} if path.exists() else {}
-            cells = []
-            for cell in self.cells:
-                old = before.pop(cell.name, None)
-                runs = old.runs | cell.runs if old is not None and old.key == cell.key else cell.runs
-                cells.append(cell.model_copy(update={"runs": dict(sorted(runs.items()))}))
-            cells += before.values()
-            plan = self.model_copy(update={"cells": sorted(cells, key=lambda cell: cell.order)})
-            write_json(path, plan.model_dump(mode="json"))
+            write_json(path, self.model_dump(mode="json"))
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error.strerror}): set RUNS_DIR") from error
-        return plan
+
+    def _path(self, runs_dir: Path) -> Path:
+        return runs_dir / "plans" / f"{self.experiment}.json"
 
 
 @dataclass(frozen=True)

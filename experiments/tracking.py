@@ -75,7 +75,8 @@ class Tracker:
         self.experiment_id: str | None = None
         self.parents: dict[str, str] = {}  # cell key -> MLflow run
         self.children: dict[str, str] = {}  # run key -> MLflow run
-        self.sent: dict[str, tuple] = {}  # run key -> (epochs, state) that MLflow has
+        self.sent: dict[str, tuple[int, str]] = {}  # run key -> (epochs, state) that MLflow has
+        self.summarised: set[str] = set()  # keys of the cells whose parent is finished and up to date
 
     def open(self) -> None:
         """Find or create the experiment and a parent run for every cell."""
@@ -86,10 +87,14 @@ class Tracker:
             tags = run.data.tags
             if tags.get("kind") == "run":
                 self.children[tags["run_key"]] = run.info.run_id
+                if tags.get("state") == DONE:  # the last that is told of a run: it is there whole
+                    self.sent[tags["run_key"]] = (int(run.data.params["schedule.epochs"]), DONE)
             elif tags.get("kind") == "cell":
                 cell = names.get(run.info.run_name)
                 if cell is not None and cell.key == tags["cell_key"]:
                     self.parents[cell.key] = run.info.run_id
+                    if tags.get("seeds_planned") == _seeds(cell) and run.info.status == "FINISHED":
+                        self.summarised.add(cell.key)
                 elif cell is not None:
                     self.client.set_tag(run.info.run_id, "superseded", "true")
         for cell in self.plan.cells:
@@ -120,6 +125,7 @@ class Tracker:
         self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self._status(run_id, state)
         self.sent[run_key] = (len(epochs), state["state"])
+        self.summarised.discard(cell.key)
         if state["state"] == DONE:
             self.summarise(cell)
 
@@ -128,7 +134,8 @@ class Tracker:
         for cell in self.plan.cells:
             for run_key in cell.runs.values():
                 self.sync(cell, run_key)
-            self.summarise(cell)
+            if cell.key not in self.summarised:
+                self.summarise(cell)
 
     def summarise(self, cell: Cell) -> None:
         """Mean, std and n of the cell's finished seeds, and their mean curves, on the parent run."""
@@ -151,6 +158,7 @@ class Tracker:
             self.client.log_figure(parent, figure, "curves.png")
         if all(state == DONE for state in states):
             status = "FINISHED"
+            self.summarised.add(cell.key)
         elif RUNNING in states:
             status = "RUNNING"
         else:
@@ -161,7 +169,10 @@ class Tracker:
         name = self.plan.experiment
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
-            tags = {"mlflow.note.content": f"{self.plan.title}, profile {self.plan.profile}. {NOTE}"}
+            tags = {
+                "mlflow.note.content": f"{self.plan.title}, profile {self.plan.profile}. {NOTE}",
+                "mlflow.experimentKind": "custom_model_development",  # what the UI opens it as
+            }
             return self.client.create_experiment(name, artifact_location=self._artifacts(name), tags=tags)
         if experiment.lifecycle_stage != "active":
             raise UserError(f"the MLflow experiment {name!r} was deleted: restore it, or remove it with 'mlflow gc'")
@@ -196,7 +207,7 @@ class Tracker:
             "dataset": dataset,
             "architecture": architecture,
             "method": method,
-            "seeds_planned": " ".join(map(str, cell.runs)),
+            "seeds_planned": _seeds(cell),
             "grid_order": str(cell.order),
             "comparable_with_paper": cell.comparable_with_paper,
             "superseded": "false",
@@ -264,6 +275,10 @@ class Tracker:
             self.client.update_run(run_id, status="RUNNING")
         else:
             self.client.set_terminated(run_id, STATUS[state["state"]], int(state["heartbeat"] * 1000))
+
+
+def _seeds(cell: Cell) -> str:
+    return " ".join(map(str, cell.runs))
 
 
 def minutes(epochs: list[dict[str, Any]]) -> float:

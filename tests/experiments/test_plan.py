@@ -120,8 +120,8 @@ def test_architectures_that_a_profile_makes_one_are_one_cell(tmp_path):
 
 
 def test_a_kept_plan_grows_by_what_is_launched_later(tmp_path):
-    plan_of(tmp_path)[0].save(tmp_path)
-    plan_of(tmp_path, methods=["cs-kd"], seeds=[5])[0].save(tmp_path)
+    for changes in ({}, {"methods": ["cs-kd"], "seeds": [5]}):
+        plan_of(tmp_path, **changes)[0].joined(tmp_path).save(tmp_path)
     (plan,) = load_plans(tmp_path)
     assert {cell.name: list(cell.runs) for cell in plan.cells} == {
         "cifar100/resnet10/cross-entropy": [0, 1],
@@ -133,7 +133,7 @@ def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
     plan, _ = plan_of(tmp_path)
     plan.save(tmp_path)
     cell = plan.cells[0].model_copy(update={"key": "another", "runs": {7: "x"}})
-    plan.model_copy(update={"cells": [cell]}).save(tmp_path)
+    plan.model_copy(update={"cells": [cell]}).joined(tmp_path).save(tmp_path)
     (kept,) = load_plans(tmp_path)
     assert kept.cells[0].runs == {7: "x"}
     assert list(kept.cells[1].runs) == [0, 1]

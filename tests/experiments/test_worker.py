@@ -1,0 +1,97 @@
+"""Every recipe, profile and method starts and takes a step, on made-up images of its dataset."""
+
+import signal
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from cskd.data.catalog import prepared_folder
+from cskd.data.listing import Listing
+from cskd.data.store import write_dataset
+from cskd.errors import UserError
+from cskd.methods import METHODS
+from cskd.training import Interrupted
+from experiments import recipe, worker
+from experiments.datasets import prepared_name
+from experiments.recipe import load_settings, recipe_names
+from experiments.run_folder import RunFolder
+from experiments.spec import RunSpec, make_spec
+
+PROFILES = [
+    (name, profile)
+    for name in recipe_names()
+    for profile in (None, *(yaml.safe_load((recipe.RECIPES / f"{name}.yaml").read_text()).get("profiles") or {}))
+]
+
+
+def made_up(name: str, profile: str | None, method: str, tmp_path) -> tuple[RunSpec, RunFolder]:
+    """A run of the recipe on two classes of three noise images each, prepared below tmp_path."""
+    _, settings = load_settings(name, profile)
+    overrides = [f"width={settings.width}", "batch_size=4"]
+    if settings.subset:
+        overrides.append("subset={classes: 2, images_per_class: 3}")
+    profile, settings = load_settings(name, profile, tuple(overrides))
+    inputs = settings.inputs
+    side = inputs.image_size if inputs.train == "pad-crop" else inputs.test_resize + 5
+    random = np.random.default_rng(0)
+    images = [(random.integers(0, 256, size=(side, side, 3), dtype=np.uint8), index % 2) for index in range(10)]
+    listing = Listing(["one", "two"], train=images[:6], test=images[6:])
+    folder = prepared_folder(prepared_name(name, settings.data), tmp_path)
+    dataset = write_dataset(folder, name, listing, complete=False, source="made up")
+    spec = make_spec(name, dataset, profile, settings, settings.architecture or "resnet18", method, seed=0)
+    run = RunFolder.of(spec, tmp_path / "runs")
+    run.create(spec)
+    return spec, run
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("name", "profile"), PROFILES)
+def test_every_recipe_takes_a_step_with_every_method(name, profile, method, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = made_up(name, profile, method, tmp_path)
+    trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+    before = trainer.model.head.weight.detach().clone()
+    steps = []
+    with pytest.raises(Interrupted):
+        trainer.run(on_epoch=lambda *_: None, on_step=steps.append, should_stop=lambda: bool(steps))
+    assert steps[0].images == 4
+    assert not torch.equal(trainer.model.head.weight, before)
+
+
+def test_the_initial_weights_come_from_the_seed_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = made_up("digits", None, "cs-kd", tmp_path)
+    weights = []
+    for burnt in (0, 5):
+        torch.rand(burnt)  # what was drawn before must not matter
+        trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+        weights.append(torch.cat([parameter.flatten() for parameter in trainer.model.parameters()]))
+    assert torch.equal(*weights)
+    other = worker.build_trainer(spec.model_copy(update={"seed": 1}), folder, torch.device("cpu"), "fp32")
+    assert not torch.equal(weights[0], torch.cat([parameter.flatten() for parameter in other.model.parameters()]))
+
+
+def test_data_that_changed_since_the_plan_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = made_up("digits", None, "cs-kd", tmp_path)
+    changed = spec.model_copy(update={"data_digest": "0" * 64})
+    with pytest.raises(UserError, match="data of digits have changed"):
+        worker.build_trainer(changed, folder, torch.device("cpu"), "fp32")
+
+
+def test_sigterm_and_a_lost_launcher_ask_the_run_to_stop(monkeypatch):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        stop = worker.StopSignal()
+        assert not stop()
+        monkeypatch.setattr(worker.os, "getppid", lambda: 1)
+        assert stop()
+        monkeypatch.undo()
+        assert not stop()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
