@@ -98,4 +98,4 @@ lint: $(READY) ## check the style
 
 lock: ## make requirements.lock anew from pyproject.toml; needs uv
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-annotate --no-header --no-emit-index-url --upgrade --output-file requirements.lock
+	  --no-annotate --custom-compile-command "make lock" --upgrade --output-file requirements.lock
