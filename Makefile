@@ -61,9 +61,11 @@ $(READY): requirements.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
 
+# The tables come also when a run has failed: they say what is missing. The exit status stays the grid's.
+TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),true,$(RUN) -m analysis.tables --latest); exit $$status
+
 demo: $(READY) ## the main job in minutes: both methods on the embedded digits, five seeds, then the tables
-	@$(RUN) -m experiments.grid demo --workers $(WORKERS)
-	@$(RUN) -m analysis.tables --experiment demo
+	@$(RUN) -m experiments.grid demo $(LAUNCH); $(TABLES)
 
 test: $(READY) ## run the tests
 	@$(RUN) -m pytest
@@ -73,13 +75,12 @@ data: $(READY) ## download, verify and prepare DATASET (or all)
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
 
 reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; then the tables
-	@$(RUN) -m experiments.grid table1 $(CROSS) $(LAUNCH)
-	@$(if $(filter-out 0,$(DRY_RUN)),true,$(RUN) -m analysis.tables)
+	@$(RUN) -m experiments.grid table1 $(CROSS) $(LAUNCH); $(TABLES)
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments.run --dataset $(or $(DATASET),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) \
 	  --method $(or $(METHOD),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
-	  $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) $(LAUNCH)
+	  $(if $(ARCHITECTURE),--architectures $(ARCHITECTURE)) $(LAUNCH)
 
 status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
 	@$(RUN) -m experiments.status $(GRID)

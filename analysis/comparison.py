@@ -47,7 +47,7 @@ def metric_table(experiment: Experiment, metric: Metric) -> Table:
         blocks.append(Block(architecture, tuple(groups)))
     notes = [PLAIN, *([EPOCHS] if metric.at_best_epoch else [])]
     notes += [PAPER] if with_paper else []
-    notes.append(f"Relative change: our last epoch against {BASELINE}.")
+    notes.append(f"Relative change: our last epoch against {BASELINE}, where all other settings are the same.")
     if with_paper:
         notes += _incomparable(frame)
     notes += _valueless(experiment, metric)
@@ -102,11 +102,21 @@ def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
     frame = pd.DataFrame(records)
     if with_paper and frame.paper_mean.isna().all():
         frame = frame.drop(columns=["paper_mean", "paper_std"])
-    baselines = frame[frame.method == BASELINE].set_index(["architecture", "dataset"]).last_mean
+    settings = [_settings(experiment, key) for key in experiment.cells.cell_key]
+    baselines = {(row.architecture, row.dataset): row for row in frame[frame.method == BASELINE].itertuples()}
     for row in frame[frame.method != BASELINE].itertuples():
-        baseline = baselines.get((row.architecture, row.dataset), np.nan)
-        frame.loc[row.Index, "relative_change"] = relative_change(row.last_mean, baseline)
+        baseline = baselines.get((row.architecture, row.dataset))
+        if baseline is not None and settings[row.Index] == settings[baseline.Index]:
+            frame.loc[row.Index, "relative_change"] = relative_change(row.last_mean, baseline.last_mean)
     return frame
+
+
+def _settings(experiment: Experiment, cell_key: str) -> dict[str, str]:
+    """What a cell's runs were trained with, but for what makes the method."""
+    done = experiment.done[experiment.done.cell_key == cell_key]
+    own = ("params.method", "params.seed", "params.parameters.")
+    names = [name for name in done.columns if name.startswith("params.") and not name.startswith(own)]
+    return {} if done.empty else done.iloc[0][names].dropna().to_dict()
 
 
 def _status(seeds: pd.DataFrame, n: int) -> str:

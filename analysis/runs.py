@@ -5,15 +5,16 @@ What cannot be used is left out and named in the notes, never dropped without a 
 
 import logging
 import os
-import re
 import tempfile
 import textwrap
 import zipfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-# A server that is away must be noticed in seconds, not in MLflow's default four minutes; and no telemetry.
+# A server that is away or hangs must be noticed in seconds, not in MLflow's default minutes; and no telemetry.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -26,8 +27,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.metrics import METRICS
-from cskd.cli import known
+from cskd.cli import known, without_password
 from cskd.errors import UserError
+from cskd.files import locked
 from cskd.training import Predictions
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -97,14 +99,16 @@ class Store:
             raise UserError(f"nothing is tracked yet, {path} does not exist: {FIRST_RUNS}")
         self.uri = uri
         try:
-            self.client = MlflowClient(uri)
-            found = self._pages(self.client.search_experiments)
+            # A database that another process is just making or upgrading must not be touched.
+            lock = path.with_name(f"{path.name}.lock") if path else None
+            with locked(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
+                self.client = MlflowClient(uri)
+                found = self._pages(self.client.search_experiments)
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            shown = re.sub("//[^/@]*@", "//***@", uri)  # no password in a message
-            raise UserError(
-                f"MLFLOW_TRACKING_URI={shown} cannot be read ({_first_line(error)}): correct it, or start its server"
-            ) from error
+            told = f"MLFLOW_TRACKING_URI={uri} cannot be read ({_first_line(error)}): correct it, or start its server"
+            raise UserError(without_password(told)) from error
         self._ids = {experiment.name: experiment.experiment_id for experiment in found}
+        self._launched = {experiment.name: int(experiment.tags.get("launched", 0)) for experiment in found}
         cells = self._runs(list(self._ids.values()), "cell")
         self._cells = {
             name: [run for run in cells if run.info.experiment_id == number] for name, number in self._ids.items()
@@ -113,6 +117,13 @@ class Store:
     def experiments(self) -> list[str]:
         """The names of all experiments that hold cells of a grid, sorted."""
         return sorted(name for name, cells in self._cells.items() if cells)
+
+    def latest(self) -> str:
+        """The experiment that a grid was launched into last. Raises UserError where there is none."""
+        every = self.experiments()
+        if not every:
+            raise UserError(f"the tracking store holds no grid: {FIRST_RUNS}")
+        return max(every, key=self._launched.__getitem__)
 
     def load(self, names: list[str] | None = None) -> list[Experiment]:
         """The experiments of these names, or all. Raises UserError for unknown ones, and if none has a run."""
@@ -181,6 +192,7 @@ def _experiment(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
             notes.append(f"{run.info.run_name}: tracked without {', '.join(lacking)}: left out.")
         else:
             usable.append(run)
+    usable = _once(usable, notes)
     replaced = [run for run in usable if run.data.tags.get("superseded") == "true"]
     if replaced:
         keys = {run.data.tags["cell_key"] for run in replaced}
@@ -217,6 +229,15 @@ def _experiment(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
     notes += [f"{run}: tracked more than once: the first finished one counts." for run in run_frame.run[again]]
     run_frame = run_frame[~again].drop(columns=["order", "unfinished"]).reset_index(drop=True)
     return Experiment(name, cell_frame, run_frame, tuple(sorted(notes)))
+
+
+def _once(cells: list[Run], notes: list[str]) -> list[Run]:
+    """One run a cell: two launches at once, on two machines, may both have made one."""
+    first: dict[str, Run] = {}
+    for run in sorted(cells, key=lambda run: (run.info.start_time, run.info.run_id)):
+        if first.setdefault(run.data.tags["cell_key"], run) is not run:
+            notes.append(f"{run.info.run_name}: its cell is tracked twice: shown once, with all its seeds.")
+    return list(first.values())
 
 
 def _cell_record(run: Run) -> dict:

@@ -30,12 +30,13 @@ OFF_TERMINAL = 100  # columns where there is no terminal to ask
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m analysis.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--experiment", nargs="+", metavar="NAME", help="a tracked grid, such as table1-mini; default: all of them"
     )
+    parser.add_argument("--latest", action="store_true", help="only the experiment that was launched last")
     parser.add_argument(
         "--results-dir", type=Path, default=cli.results_dir(), help="where to write (RESULTS_DIR, %(default)s)"
     )
@@ -44,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=OFF_TERMINAL)
     store = Store(cli.tracking_uri())
-    for experiment in store.load(options.experiment):
+    names = [store.latest()] if options.latest else options.experiment
+    for experiment in store.load(names):
         folder = options.results_dir / experiment.name
         try:
             shown, notes = write(experiment, store, folder, options.results_dir / ".predictions")

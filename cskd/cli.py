@@ -1,6 +1,8 @@
 """What every command line of the project shares: one-line errors, exit codes, places."""
 
+import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,13 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(0)
 
 
+class Parser(argparse.ArgumentParser):
+    """A command line whose mistakes are one line, like every other."""
+
+    def error(self, message: str) -> None:
+        raise UserError(f"{message}: see {self.prog} --help")
+
+
 def place(variable: str, default: str) -> Path:
     """The folder named by an environment variable, absolute; ``default`` when unset or empty."""
     return Path(os.environ.get(variable) or default).expanduser().absolute()
@@ -47,6 +56,11 @@ def results_dir() -> Path:
 def tracking_uri() -> str:
     """Where MLflow keeps what it is told: ``MLFLOW_TRACKING_URI`` or ``mlflow.db`` in this folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+
+
+def without_password(text: str) -> str:
+    """A text with addresses, as it may be shown."""
+    return re.sub("//[^/@]*@", "//***@", text)
 
 
 def known(kind: str, name: str, names) -> str:

@@ -6,3 +6,9 @@ class UserError(Exception):
 
     Every command prints it as ``error: ...`` without a traceback and exits with status 2.
     """
+
+
+def first_line(error: BaseException, width: int = 200) -> str:
+    """What an exception says, cut to one line of at most ``width`` characters; its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:width] if lines else type(error).__name__

@@ -1,10 +1,33 @@
 """Files that are whole or not there."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from cskd.errors import UserError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What a disk or a folder refuses becomes a UserError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): make room, or choose another folder") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time is past this, for the same path; the file itself stays empty."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
@@ -12,14 +35,16 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     """``with written_aside(path) as file``: afterwards the path has the whole new content, or still the old.
 
     Written beside the path, flushed to the disk, then renamed. An exception leaves nothing behind.
+    Raises UserError for a full disk and the like.
     """
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with aside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        with writing(path):
+            with aside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise

@@ -1,5 +1,6 @@
 """The training loop, top to bottom in order of execution."""
 
+import io
 import math
 import pickle
 import time
@@ -226,5 +227,8 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        # By way of memory: torch.save would turn a full disk into an error of its own that names no cause.
+        content = io.BytesIO()
+        torch.save(state, content)
         with written_aside(self.checkpoint) as file:
-            torch.save(state, file)
+            file.write(content.getbuffer())

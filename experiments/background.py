@@ -4,14 +4,19 @@ import threading
 import time
 from pathlib import Path
 
-from experiments.plan import Cell, Plan
+from cskd.cli import without_password
+from cskd.errors import first_line
+from experiments.plan import Cell, Plan, load_plan
 
 INTERVAL_SECONDS = 1.0
 RETRY_SECONDS = 15.0  # after the tracking store could not be reached
 
 
 class BackgroundTracking:
-    """Tracks the runs it is told to watch; trouble is kept for the summary and never reaches the training."""
+    """Tracks the runs that it is told to watch. Trouble is kept for the summary and never reaches the training.
+
+    The plan must have been saved by the time this is entered.
+    """
 
     def __init__(self, uri: str, plan: Plan, runs_dir: Path):
         self.trouble: str | None = None
@@ -28,12 +33,17 @@ class BackgroundTracking:
             self.trouble = f"{error.name} is not installed"
             return
         self._tracker = Tracker(uri, plan, runs_dir)
-        self._cells = {key: cell for cell in plan.cells for key in cell.runs.values()}
 
     def __enter__(self) -> "BackgroundTracking":
         if self._tracker is not None:
+            self._follow_plan()
             self._thread.start()
         return self
+
+    def _follow_plan(self) -> None:
+        """Take the plan as it is kept: with the cells and seeds of all launches into the experiment."""
+        self._tracker.plan = load_plan(Plan.path(self._tracker.plan.experiment, self._tracker.runs_dir))
+        self._cells = {key: cell for cell in self._tracker.plan.cells for key in cell.runs.values()}
 
     def watch(self, run_key: str) -> None:
         with self._lock:
@@ -62,9 +72,11 @@ class BackgroundTracking:
             for run_key, cell in watched.items():
                 self._tracker.sync(cell, run_key)
             if whole:
+                self._follow_plan()  # with what another launch may have added meanwhile
+                self._tracker.open()
                 self._tracker.sync_all()
             self.trouble = None
         except Exception as error:
             # Whatever the store, the network or a client library throws: training goes on, the user is told.
-            self.trouble = str(error).splitlines()[0][:200] or type(error).__name__
+            self.trouble = without_password(first_line(error))
         self.seconds += time.thread_time() - started

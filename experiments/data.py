@@ -84,7 +84,7 @@ def summary(dataset: Dataset) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m experiments.data",
         description="Download, verify and prepare datasets. An unpacked official tree or the archives in "
         "DATA_DIR are taken instead of a download; what is prepared already is left as it is.",

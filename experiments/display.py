@@ -66,7 +66,7 @@ class Display:
         before, when = self.said.get(key, (0, 0.0))
         if epoch > before and time.monotonic() - when >= LINE_SECONDS:
             self.said[key] = (epoch, time.monotonic())
-            self.console.print(f"{run.spec.name}: {_told(state)}", soft_wrap=True)
+            self.console.print(f"{run.spec.name}: {_told(state)}", soft_wrap=True, highlight=False, markup=False)
 
     def ended(self, run: PlannedRun, state: str) -> None:
         key = run.spec.run_key
@@ -75,7 +75,7 @@ class Display:
         if state in (DONE, FAILED):
             self.finished += 1
         self._whole(key, 1.0)
-        self.console.print(f"{run.spec.name}: {outcome(run, state)}", soft_wrap=True, highlight=False)
+        self.console.print(f"{run.spec.name}: {outcome(run, state)}", soft_wrap=True, highlight=False, markup=False)
 
     def _whole(self, key: str, fraction: float) -> None:
         self.parts[key] = fraction * self.seconds[key]

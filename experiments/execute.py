@@ -29,6 +29,7 @@ class Wish:
     launcher: str = "local"
     dry_run: bool = False
     retry: bool = False
+    architectures: tuple[str, ...] = ()  # those that were asked for by name
 
 
 def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
@@ -38,25 +39,35 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     known("launcher", wish.launcher, LAUNCHERS)
     console = Console()
     profile, settings = settings_of(grid, wish.profile, wish.overrides)
+    _refuse_replaced(wish.architectures, profile, settings)
     datasets, absent = _datasets(grid, settings, wish.dry_run, console)
-    plan, runs = make_plan(grid_name, grid, profile, settings, datasets, runs_dir(), overridden=bool(wish.overrides))
-    seconds = _show_plan(plan, runs, absent, wish, console)
+    plan, runs = make_plan(grid_name, grid, profile, settings, datasets, runs_dir(), overrides=wish.overrides)
+    due = [run for run in runs if _is_due(run, wish.retry)]
+    seconds = _show_plan(plan, runs, due, absent, wish, console)
     if wish.dry_run:
         return 0
-    plan = plan.joined(runs_dir())
     tracking = BackgroundTracking(tracking_uri(), plan, runs_dir())  # a store that cannot be used fails here
     for run in runs:
         run.folder.create(run.spec)
     plan.save(runs_dir())
-    todo = [run for run in runs if _is_due(run, wish.retry)]
-    with tracking, Display(todo, seconds, console) as display:
+    with tracking, Display(due, seconds, console) as display:
 
         def started(run: PlannedRun) -> None:
             tracking.watch(run.spec.run_key)
             display.started(run)
 
-        finished = LAUNCHERS[wish.launcher](todo, wish.workers, Watcher(started, display.moved, display.ended))
+        finished = LAUNCHERS[wish.launcher](due, wish.workers, Watcher(started, display.moved, display.ended))
     return 0 if finished is None else _summary(runs, tracking, finished, console)
+
+
+def _refuse_replaced(architectures: tuple[str, ...], profile: str, settings: dict[str, Settings]) -> None:
+    """An architecture that was asked for by name and that the profile would quietly replace."""
+    for name, one in settings.items():
+        if one.architecture is not None and architectures and one.architecture not in architectures:
+            raise UserError(
+                f"{name}: profile {profile} trains {one.architecture}, not {' '.join(architectures)}: "
+                "leave ARCHITECTURES out, or change it with SET=architecture=..."
+            )
 
 
 def _datasets(
@@ -82,10 +93,16 @@ def _is_due(run: PlannedRun, retry: bool) -> bool:
     return state in (MISSING, INTERRUPTED, RUNNING) or (state == FAILED and retry)
 
 
-def _show_plan(plan: Plan, runs: list[PlannedRun], absent: list[str], wish: Wish, console: Console) -> dict[str, float]:
-    """Print the whole grid with time and disk; returns the seconds estimated for each run."""
+def _show_plan(
+    plan: Plan,
+    runs: list[PlannedRun],
+    due: list[PlannedRun],
+    absent: list[str],
+    wish: Wish,
+    console: Console,
+) -> dict[str, float]:
+    """Print the whole grid with time and disk; returns the seconds estimated for each run that is due."""
     estimator = Estimator()
-    due = [run for run in runs if _is_due(run, wish.retry)]
     with console.status("measuring a training step of each kind on this machine"):
         seconds = {run.spec.run_key: estimator.seconds(run) for run in due}
     table = Table("cell", "seeds", "done", "to do", "minutes a run", title=plan.experiment, title_justify="left")
@@ -122,12 +139,13 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
     undone = [run for run in runs if states[run.spec.run_key] != DONE]
     console.print(f"{len(runs) - len(undone)} of {len(runs)} runs are done.", highlight=False)
     for run in undone:
-        console.print(f"  {run.spec.name}: {outcome(run, states[run.spec.run_key])}", soft_wrap=True, highlight=False)
+        told = f"  {run.spec.name}: {outcome(run, states[run.spec.run_key])}"
+        console.print(told, soft_wrap=True, highlight=False, markup=False)
     if tracking.trouble:
         told = f"not all is tracked in MLflow ({tracking.trouble}): nothing is lost, 'make sync' sends it later"
     else:
         told = f"All is tracked in MLflow, which took {tracking.seconds:.1f} s of processor time: 'make ui' shows it."
-    console.print(told, soft_wrap=True, highlight=False)
+    console.print(told, soft_wrap=True, highlight=False, markup=False)
     if not finished:
         console.print("stopped: the same command goes on where this one ended")
         return 130

@@ -1,7 +1,5 @@
 """Run a grid: datasets x methods x seeds. The plan is printed first; what is done is not done again."""
 
-import argparse
-
 from cskd import cli
 from experiments.execute import execute
 from experiments.options import add_wish, wish
@@ -9,10 +7,9 @@ from experiments.plan import grid_names, load_grid
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.grid", description=__doc__)
+    parser = cli.Parser(prog="python -m experiments.grid", description=__doc__)
     parser.add_argument("grid", help=f"one of {', '.join(grid_names())}")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="in place of the grid's")
-    parser.add_argument("--architectures", nargs="+", metavar="NAME", help="in place of the grid's")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="in place of the grid's")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of the grid's")
     add_wish(parser)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from cskd.errors import UserError, first_line
 from experiments.environment import ROOT
 from experiments.plan import PlannedRun
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
@@ -61,10 +62,9 @@ class Stop:
         self.asked += 1
 
 
-def command(folder: Path, threads: int | None = None) -> list[str]:
+def command(folder: Path) -> list[str]:
     """What trains one run: a line that a user could type."""
-    line = [sys.executable, "-m", "experiments.worker", str(folder)]
-    return line if threads is None else [*line, "--threads", str(threads)]
+    return [sys.executable, "-m", "experiments.worker", str(folder)]
 
 
 def launch_print(runs: list[PlannedRun], workers: int, watcher: Watcher) -> None:
@@ -83,9 +83,13 @@ def launch_local(runs: list[PlannedRun], workers: int, watcher: Watcher) -> bool
     with Stop() as stop:
         while active or (waiting and not stop.asked):
             while waiting and len(active) < workers and not stop.asked:
+                run = waiting.pop(0)
                 slot = min(set(range(workers)) - {worker.slot for worker in active})
-                active.append(_start(waiting.pop(0), slot, threads))
-                watcher.started(active[-1].run)
+                watcher.started(run)
+                try:
+                    active.append(_start(run, slot, threads))
+                except OSError as error:
+                    watcher.ended(run, _ended(run.folder, FAILED, f"its process cannot be started: {error}"))
             time.sleep(POLL_SECONDS)
             _pass_on(stop, active)
             for worker in list(active):
@@ -113,7 +117,7 @@ def _start(run: PlannedRun, slot: int, threads: int) -> Worker:
     with run.folder.log.open("ab") as log:
         # In a process group of its own: a Ctrl-C in the terminal reaches this process alone, which passes it on.
         process = subprocess.Popen(
-            command(run.folder.path, threads),
+            [*command(run.folder.path), "--threads", str(threads), "--launcher", str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -150,8 +154,9 @@ def _outcome(worker: Worker) -> str:
     if status == EXIT_CLAIMED:
         return RUNNING
     state = folder.state()
-    # what an earlier start has left there does not count
-    if state["state"] in (DONE, FAILED, INTERRUPTED) and state["heartbeat"] >= worker.started_at:
+    # A failure or an interruption that an earlier start has left there does not count. Done is done.
+    fresh = state.get("heartbeat", 0.0) >= worker.started_at
+    if state["state"] == DONE or (state["state"] in (FAILED, INTERRUPTED) and fresh):
         return state["state"]
     if worker.asked_at is not None:
         return _ended(folder, INTERRUPTED, "it was ended before it could stop by itself")
@@ -161,8 +166,10 @@ def _outcome(worker: Worker) -> str:
 
 def _ended(folder: RunFolder, state: str, reason: str) -> str:
     try:
-        folder.write_state(state, reason=reason, epoch=len(folder.epochs()))
-    except OSError as error:
+        with folder.claimed(patience=0.0) as mine:
+            if mine:  # else another process has it, and its state is that one's
+                folder.write_state(state, reason=reason, epoch=len(folder.epochs()))
+    except (OSError, UserError) as error:
         # A full disk, most likely the reason itself. The other runs go on, and this one is tried again next time.
-        print(f"{folder.path}: {reason}; its state cannot be written ({error.strerror})", file=sys.stderr)
+        print(f"{folder.path}: {reason}; its state cannot be written: {first_line(error)}", file=sys.stderr)
     return state

@@ -7,6 +7,7 @@ from experiments.launch import LAUNCHERS
 
 
 def add_wish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--architectures", nargs="+", metavar="NAME", help="in place of the grid's or resnet18")
     parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipes (default: their own)")
     parser.add_argument(
         "--set",
@@ -31,4 +32,5 @@ def wish(arguments: argparse.Namespace) -> Wish:
         launcher=arguments.launcher,
         dry_run=arguments.dry_run,
         retry=arguments.retry,
+        architectures=tuple(arguments.architectures or ()),
     )

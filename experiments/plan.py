@@ -4,6 +4,7 @@ A plan is kept as RUNS_DIR/plans/<experiment>.json: it says which run folders ma
 tracking can be rebuilt from the run folders alone.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from cskd.cli import known
 from cskd.data.store import Dataset
 from cskd.errors import UserError
+from cskd.files import locked
 from cskd.methods import METHODS
 from cskd.models import ARCHITECTURES
 from experiments.recipe import Part, Settings, load_settings, read_yaml, recipe_names, validated
@@ -49,13 +51,16 @@ class Plan(Part):
     profile: str
     cells: list[Cell]
 
-    def joined(self, runs_dir: Path) -> "Plan":
-        """This plan with what the kept plan of the same experiment has beside it.
+    def save(self, runs_dir: Path) -> None:
+        """Keep the plan, together with what the kept one of the same experiment has beside it."""
+        path = self.path(self.experiment, runs_dir)
+        with locked(path.with_suffix(".lock")):
+            write_json(path, self._joined(path).model_dump(mode="json"))
 
-        A cell of the same name and key keeps its earlier seeds; one of another key (its settings have
+    def _joined(self, path: Path) -> "Plan":
+        """A cell of the same name and key keeps its earlier seeds; one of another key (its settings have
         changed) is replaced.
         """
-        path = self._path(runs_dir)
         before = {cell.name: cell for cell in load_plan(path).cells} if path.exists() else {}
         cells = []
         for cell in self.cells:
@@ -65,16 +70,9 @@ class Plan(Part):
         cells += before.values()
         return self.model_copy(update={"cells": sorted(cells, key=lambda cell: cell.order)})
 
-    def save(self, runs_dir: Path) -> None:
-        path = self._path(runs_dir)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, self.model_dump(mode="json"))
-        except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror}): set RUNS_DIR") from error
-
-    def _path(self, runs_dir: Path) -> Path:
-        return runs_dir / "plans" / f"{self.experiment}.json"
+    @staticmethod
+    def path(experiment: str, runs_dir: Path) -> Path:
+        return runs_dir / "plans" / f"{experiment}.json"
 
 
 @dataclass(frozen=True)
@@ -125,10 +123,13 @@ def settings_of(grid: Grid, profile: str | None, overrides: tuple[str, ...]) -> 
     return profiles.pop(), {name: settings for name, (_, settings) in loaded.items()}
 
 
-def experiment_name(grid: str, profile: str, overridden: bool) -> str:
-    """table1, table1-mini, demo, table1-custom, ..."""
+def experiment_name(grid: str, profile: str, overrides: tuple[str, ...] = ()) -> str:
+    """table1, table1-mini, demo, ...; with changed settings table1-custom-1a2b3c, for each change its own."""
     name = grid if profile in ("paper", grid) else f"{grid}-{profile}"
-    return f"{name}-custom" if overridden else name
+    if not overrides:
+        return name
+    digest = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()
+    return f"{name}-custom-{digest[:6]}"
 
 
 def make_plan(
@@ -139,7 +140,7 @@ def make_plan(
     datasets: dict[str, Dataset],
     runs_dir: Path,
     *,
-    overridden: bool = False,
+    overrides: tuple[str, ...] = (),
 ) -> tuple[Plan, list[PlannedRun]]:
     """Cells and runs over the datasets that are at hand. Runs come seed by seed, so that pairs complete early."""
     runs, cells = [], {}
@@ -155,25 +156,37 @@ def make_plan(
                 architecture,
                 method,
                 seed,
-                overridden=overridden,
+                overridden=bool(overrides),
             )
             runs.append(PlannedRun(spec, RunFolder.of(spec, runs_dir), *_counts(datasets[name], settings[name])))
             blank = Cell(
                 name=spec.cell,
                 key=spec.cell_key,
-                order=row,
+                order=_position(grid_name, name, method, row),
                 comparable_with_paper=spec.comparable_with_paper,
                 runs={},
             )
             cells.setdefault(spec.cell, blank).runs[seed] = spec.run_key
     plan = Plan(
-        experiment=experiment_name(grid_name, profile, overridden),
+        experiment=experiment_name(grid_name, profile, overrides),
         grid=grid_name,
-        title=grid.title,
+        title=grid.title + (f", with {' '.join(overrides)}" if overrides else ""),
         profile=profile,
         cells=list(cells.values()),
     )
     return plan, runs
+
+
+def _position(grid_name: str, dataset: str, method: str, row: int) -> int:
+    """Where a cell stands in its tables: as in the grid's file, whatever part of it is launched; others after."""
+    if grid_name not in grid_names():
+        return row
+    whole = load_grid(grid_name)
+    first, second = (
+        names.index(name) if name in names else len(names) + row
+        for names, name in ((whole.datasets, dataset), (whole.methods, method))
+    )
+    return 1000 * first + second
 
 
 def _cells(grid: Grid, settings: dict[str, Settings]) -> list[tuple[str, str, str]]:

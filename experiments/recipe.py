@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cskd.cli import known
 from cskd.errors import UserError
+from cskd.methods import build_method
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -116,7 +117,13 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
     for override in overrides:
         raw = merged(raw, parse_override(override))
         where = f"{path} ({profile}, with {', '.join(overrides)})"
-    return profile, validated(Settings, raw, where)
+    settings = validated(Settings, raw, where)
+    for method, parameters in settings.methods.items():
+        try:
+            build_method(method, parameters)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    return profile, settings
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

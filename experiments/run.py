@@ -1,7 +1,5 @@
 """Train one run: one dataset, one method, one seed. Its results go to the experiment ``train``."""
 
-import argparse
-
 from cskd import cli
 from experiments.execute import execute
 from experiments.options import add_wish, wish
@@ -11,17 +9,16 @@ GRID = "train"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.run", description=__doc__)
+    parser = cli.Parser(prog="python -m experiments.run", description=__doc__)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--architecture", default="resnet18")
     add_wish(parser)
     arguments = parser.parse_args()
     grid = Grid(
         title="Single runs",
         datasets=[arguments.dataset],
-        architectures=[arguments.architecture],
+        architectures=arguments.architectures or ["resnet18"],
         methods=[arguments.method],
         seeds=[arguments.seed],
     )

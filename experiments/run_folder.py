@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from cskd.errors import UserError
-from cskd.files import written_aside
+from cskd.files import writing, written_aside
 from cskd.training import Predictions
 from experiments.spec import RunSpec
 
@@ -65,6 +65,8 @@ class RunFolder:
             return json.loads(self.environment.read_text())["starts"]
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{self.environment} is damaged: remove {self.path} to start the run anew") from error
 
     # metrics
 
@@ -75,7 +77,10 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             return []
         whole = text[: text.rfind("\n") + 1]  # a line that is still being written is not one yet
-        return [json.loads(line) for line in whole.splitlines()]
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise UserError(f"{self._metrics} is damaged: remove {self.path} to start the run anew") from error
 
     def add_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Append an epoch; one that is there already is left as it is."""
@@ -85,11 +90,18 @@ class RunFolder:
         if epoch > len(have):
             raise UserError(f"{self._metrics} lacks epochs before {epoch}: remove {self.path} to start anew")
         record = {"epoch": epoch, "timestamp": round(time.time(), 3), "metrics": metrics}
-        with self._metrics.open("r+b" if self._metrics.exists() else "wb") as file:
-            content = file.read() if file.readable() else b""
-            file.truncate(content.rfind(b"\n") + 1)  # half a line, from a process that died
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        with writing(self._metrics), self._metrics.open("r+b" if self._metrics.exists() else "w+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)  # half a line, from a process that died
             file.seek(0, 2)
-            file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            file.write(line)
+
+    def keep_epochs(self, count: int) -> None:
+        """Forget all but the first ``count`` epochs: those that the training starts from."""
+        have = self.epochs()
+        if len(have) > count:
+            with written_aside(self._metrics) as file:
+                file.writelines(json.dumps(record).encode() + b"\n" for record in have[:count])
 
     # state
 
@@ -97,14 +109,25 @@ class RunFolder:
         write_json(self._state, {"state": state, "heartbeat": time.time()} | details, durable=state != RUNNING)
 
     def state(self) -> dict[str, Any]:
-        """The state with its details; a run whose heartbeat has stopped is interrupted, whatever it says."""
+        """The state with its details.
+
+        A run that says that it is running, but has no heartbeat and no process that holds it, is
+        interrupted; so is one whose state a power cut has left unreadable.
+        """
         try:
             content = json.loads(self._state.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return {"state": MISSING}
-        if content["state"] == RUNNING and time.time() - content["heartbeat"] > HEARTBEAT_LIMIT:
+        except ValueError:
+            return {"state": INTERRUPTED, "heartbeat": 0.0, "epoch": len(self.epochs())}
+        silent = time.time() - content["heartbeat"] > HEARTBEAT_LIMIT
+        if content["state"] == RUNNING and silent and not self._is_claimed():
             content["state"] = INTERRUPTED
         return content
+
+    def _is_claimed(self) -> bool:
+        with self.claimed(patience=0.0) as mine:
+            return not mine
 
     # results
 
@@ -145,5 +168,6 @@ def write_json(path: Path, content: dict[str, Any], durable: bool = True) -> Non
             file.write(text)
     else:
         aside = path.with_name(path.name + ".part")
-        aside.write_bytes(text)
-        aside.replace(path)
+        with writing(path):
+            aside.write_bytes(text)
+            aside.replace(path)

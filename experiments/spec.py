@@ -56,8 +56,9 @@ class RunSpec(Part):
 
     @property
     def cell_key(self) -> str:
-        """The key of all seeds of the cell together."""
-        return _digest({name: value for name, value in self.numbers().items() if name != "seed"})
+        """The key of all seeds of the cell together. With the dataset's name: two recipes may share runs, not a row."""
+        shared = {name: value for name, value in self.numbers().items() if name != "seed"}
+        return _digest(shared | {"dataset": self.dataset})
 
     def flat(self) -> dict[str, Any]:
         """Every setting by a dotted name, as tracked."""

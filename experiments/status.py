@@ -1,7 +1,5 @@
 """Show a grid as a matrix: done, running, failed and why, missing."""
 
-import argparse
-
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +12,7 @@ STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.status", description=__doc__)
+    parser = cli.Parser(prog="python -m experiments.status", description=__doc__)
     parser.add_argument("grid", nargs="?", help="a grid, or one of its experiments such as table1-mini; default: all")
     arguments = parser.parse_args()
     plans = load_plans(cli.runs_dir())

@@ -7,10 +7,13 @@ Training processes know nothing of this: a tracking server that is slow or away 
 import json
 import os
 import sqlite3
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-# A server that is away must be noticed in seconds, not in MLflow's default four minutes; and no telemetry.
+# A server that is away or hangs must be noticed in seconds, not in MLflow's default minutes; and no telemetry.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -20,8 +23,11 @@ import logging
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 
-from cskd.errors import UserError
+from cskd.cli import without_password
+from cskd.errors import UserError, first_line
+from cskd.files import locked
 from cskd.plots import curves_figure, method_color, reliability_figure
 from experiments.plan import Cell, Plan
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
@@ -31,7 +37,7 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creatin
 
 STATUS = {RUNNING: "RUNNING", INTERRUPTED: "KILLED", FAILED: "FAILED", DONE: "FINISHED"}
 SUMMARISED = ("top1_error", "top5_error", "nll", "brier", "ece", "recall_at_1")  # of the last epoch, test set
-BATCH = 900  # metrics a request; MLflow takes 1,000
+EPOCHS_A_BATCH = 40  # whole epochs, of some twenty metrics each; MLflow takes 1,000 metrics a request
 NOTE = (
     "One row a cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
     "Its children are the seeds. Filter `tags.kind = 'cell'` to compare methods, `tags.kind = 'run'` for seeds."
@@ -49,20 +55,20 @@ def open_store(uri: str) -> MlflowClient:
     """
     path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
     try:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(uri)
-        if not is_server(uri):
-            client.search_experiments(max_results=1)
-        if path is not None:
-            # Readers (the UI) and the writer then do not wait for each other. SQLite remembers it.
-            connection = sqlite3.connect(path)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.close()
+        # Two processes that make or upgrade the same database at once destroy it.
+        with locked(path.with_name(f"{path.name}.lock")) if path else nullcontext():
+            client = MlflowClient(uri)
+            if not is_server(uri):
+                client.search_experiments(max_results=1)
+            if path is not None:
+                # Readers (the UI) and the writer then do not wait for each other. SQLite remembers it.
+                connection = sqlite3.connect(path)
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.close()
     except Exception as error:
         # SQLAlchemy, SQLite, Alembic and MLflow each have their own; all mean that the store cannot be used
-        reason = str(error).splitlines()[0]
-        raise UserError(f"MLFLOW_TRACKING_URI={uri} cannot be used ({reason}): correct it") from error
+        told = f"MLFLOW_TRACKING_URI={uri} cannot be used ({first_line(error)}): correct it"
+        raise UserError(without_password(told)) from error
     return client
 
 
@@ -74,21 +80,29 @@ class Tracker:
         self.client = open_store(uri)
         self.experiment_id: str | None = None
         self.parents: dict[str, str] = {}  # cell key -> MLflow run
-        self.children: dict[str, str] = {}  # run key -> MLflow run
-        self.sent: dict[str, tuple[int, str]] = {}  # run key -> (epochs, state) that MLflow has
+        self.children: dict[tuple[str, str], str] = {}  # (cell key, run key) -> MLflow run
+        self.described: set[str] = set()  # MLflow runs that have their settings
+        self.sent: dict[tuple[str, str], tuple[int, str]] = {}  # as children -> (epochs, state) that MLflow has
         self.summarised: set[str] = set()  # keys of the cells whose parent is finished and up to date
 
     def open(self) -> None:
         """Find or create the experiment and a parent run for every cell."""
+        with locked(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".lock")):
+            self._open()
+
+    def _open(self) -> None:
         self.experiment_id = self._experiment()
+        self.client.set_experiment_tag(self.experiment_id, "launched", f"{time.time():.0f}")
         runs = self._all_runs()
         names = {cell.name: cell for cell in self.plan.cells}
         for run in runs:
             tags = run.data.tags
             if tags.get("kind") == "run":
-                self.children[tags["run_key"]] = run.info.run_id
-                if tags.get("state") == DONE:  # the last that is told of a run: it is there whole
-                    self.sent[tags["run_key"]] = (int(run.data.params["schedule.epochs"]), DONE)
+                child = tags["cell_key"], tags["run_key"]
+                self.children[child] = run.info.run_id
+                epochs = run.data.params.get("schedule.epochs")
+                if tags.get("state") == DONE and epochs:  # the last that is told of a run: it is there whole
+                    self.sent[child] = (int(epochs), DONE)
             elif tags.get("kind") == "cell":
                 cell = names.get(run.info.run_name)
                 if cell is not None and cell.key == tags["cell_key"]:
@@ -107,24 +121,25 @@ class Tracker:
         if state["state"] == MISSING or not folder.starts():
             return
         epochs = folder.epochs()
-        if self.sent.get(run_key) == (len(epochs), state["state"]):
+        child = cell.key, run_key
+        if self.sent.get(child) == (len(epochs), state["state"]):
             return
         spec = folder.spec()
         run_id = self._child(cell, spec, folder)
-        already = self.sent.get(run_key, (0, None))[0] or self._epochs_tracked(run_id)
-        metrics = [
-            Metric(name, value, int(record["timestamp"] * 1000), record["epoch"])
-            for record in epochs[already:]
-            for name, value in record["metrics"].items()
-        ]
-        for start in range(0, len(metrics), BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        already = self.sent.get(child, (0, None))[0] or self._epochs_tracked(run_id)
+        for start in range(already, len(epochs), EPOCHS_A_BATCH):
+            metrics = [
+                Metric(name, value, int(record["timestamp"] * 1000), record["epoch"])
+                for record in epochs[start : start + EPOCHS_A_BATCH]
+                for name, value in record["metrics"].items()
+            ]
+            self.client.log_batch(run_id, metrics=metrics)
         if state["state"] == DONE:
             self._results(run_id, spec, folder, epochs)
         tags = {"state": state["state"], "reason": state.get("reason", "")} | _start_tags(folder)
         self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self._status(run_id, state)
-        self.sent[run_key] = (len(epochs), state["state"])
+        self.sent[child] = (len(epochs), state["state"])
         self.summarised.discard(cell.key)
         if state["state"] == DONE:
             self.summarise(cell)
@@ -215,20 +230,30 @@ class Tracker:
         if cell.key not in self.parents:
             run = self.client.create_run(self.experiment_id, tags=tags, run_name=cell.name)
             self.parents[cell.key] = run.info.run_id
-            spec = RunFolder(self.runs_dir / next(iter(cell.runs.values()))).spec()
-            self._params(run.info.run_id, {name: value for name, value in spec.flat().items() if name != "seed"})
         else:
             self.client.log_batch(self.parents[cell.key], tags=[RunTag(*tag) for tag in tags.items()])
 
     def _child(self, cell: Cell, spec: RunSpec, folder: RunFolder) -> str:
-        if spec.run_key in self.children:
-            return self.children[spec.run_key]
+        child = cell.key, spec.run_key
+        if child not in self.children:
+            self.children[child] = self._new_child(cell, spec, folder)
+        run_id = self.children[child]
+        # Apart from the creation and harmless to repeat: the store may have gone away in between.
+        self._describe(self.parents[cell.key], {name: value for name, value in spec.flat().items() if name != "seed"})
+        if run_id not in self.described:
+            source = json.dumps({"reader": spec.settings.data.reader, "sha256": spec.data_digest})
+            dataset = Dataset(name=spec.dataset, digest=spec.data_digest[:16], source_type="local", source=source)
+            self.client.log_inputs(run_id, [DatasetInput(dataset)])
+        self._describe(run_id, spec.flat())
+        return run_id
+
+    def _new_child(self, cell: Cell, spec: RunSpec, folder: RunFolder) -> str:
         tags = {
             "kind": "run",
             "mlflow.parentRunId": self.parents[cell.key],
             "mlflow.source.name": "experiments.worker",
             "run_key": spec.run_key,
-            "cell_key": spec.cell_key,
+            "cell_key": cell.key,
             "dataset": spec.dataset,
             "architecture": spec.architecture,
             "method": spec.method,
@@ -241,15 +266,13 @@ class Tracker:
         }
         started = int(folder.starts()[0]["started"] * 1000)
         run = self.client.create_run(self.experiment_id, start_time=started, tags=tags, run_name=spec.name)
-        self._params(run.info.run_id, spec.flat())
-        source = json.dumps({"reader": spec.settings.data.reader, "sha256": spec.data_digest})
-        dataset = Dataset(name=spec.dataset, digest=spec.data_digest[:16], source_type="local", source=source)
-        self.client.log_inputs(run.info.run_id, [DatasetInput(dataset)])
-        self.children[spec.run_key] = run.info.run_id
         return run.info.run_id
 
-    def _params(self, run_id: str, values: dict[str, Any]) -> None:
-        self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in values.items()])
+    def _describe(self, run_id: str, settings: dict[str, Any]) -> None:
+        """Every setting as a parameter, once."""
+        if run_id not in self.described:
+            self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in settings.items()])
+            self.described.add(run_id)
 
     def _epochs_tracked(self, run_id: str) -> int:
         history = self.client.get_metric_history(run_id, "train/loss")
@@ -275,6 +298,17 @@ class Tracker:
             self.client.update_run(run_id, status="RUNNING")
         else:
             self.client.set_terminated(run_id, STATUS[state["state"]], int(state["heartbeat"] * 1000))
+
+
+def sync_plan(uri: str, plan: Plan, runs_dir: Path) -> None:
+    """Bring a store in step with a plan. Raises UserError where it cannot be reached or refuses."""
+    try:
+        tracker = Tracker(uri, plan, runs_dir)
+        tracker.open()
+        tracker.sync_all()
+    except MlflowException as error:
+        told = f"{uri} does not take {plan.experiment} ({first_line(error)}): try again"
+        raise UserError(without_password(told)) from error
 
 
 def _seeds(cell: Cell) -> str:

@@ -1,6 +1,5 @@
 """Serve the MLflow UI for what is tracked, on this machine only."""
 
-import argparse
 import os
 import subprocess
 import sys
@@ -10,12 +9,12 @@ from experiments.tracking import is_server, open_store
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.ui", description=__doc__)
+    parser = cli.Parser(prog="python -m experiments.ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5000)
     arguments = parser.parse_args()
     uri = cli.tracking_uri()
     if is_server(uri):
-        print(f"MLFLOW_TRACKING_URI is a server with a UI of its own: {uri}")
+        print(f"MLFLOW_TRACKING_URI is a server with a UI of its own: {cli.without_password(uri)}")
         return 0
     open_store(uri)
     address = f"http://127.0.0.1:{arguments.port}"

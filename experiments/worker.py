@@ -5,7 +5,6 @@ Exit status: 0 done, 1 failed (the reason is in state.json, the traceback in the
 4 another process has the run.
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -15,11 +14,12 @@ from pathlib import Path
 
 import torch
 
+from cskd import cli
 from cskd.cli import data_dir
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.data.subset import restrict
-from cskd.errors import UserError
+from cskd.errors import UserError, first_line
 from cskd.files import written_aside
 from cskd.methods import Method, build_method
 from cskd.models import Classifier, build_model
@@ -36,36 +36,41 @@ EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_CLAIMED = 0, 1, 3, 4
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.worker", description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog="python -m experiments.worker", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a run folder that holds a spec.json")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of this run")
+    parser.add_argument("--launcher", type=int, metavar="PID", help="stop when this is no longer the parent process")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = RunFolder(arguments.folder)
     with folder.claimed() as mine:
         if not mine:
             return EXIT_CLAIMED
+        if folder.state()["state"] == DONE:  # by another grid, since this run was planned
+            return EXIT_DONE
         try:
-            work(folder, StopSignal())
+            work(folder, StopSignal(arguments.launcher))
         except Interrupted:
-            folder.write_state(INTERRUPTED, epoch=len(folder.epochs()))
+            folder.write_state(INTERRUPTED, epoch=len(folder.epochs()), epochs=folder.spec().settings.schedule.epochs)
             return EXIT_INTERRUPTED
         except Exception as error:
             # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it.
             traceback.print_exc()
             kind = "" if isinstance(error, (UserError, Diverged)) else f"{type(error).__name__}: "
-            reason = f"{kind}{error}".splitlines()[0]
-            folder.write_state(FAILED, reason=reason, epoch=len(folder.epochs()))
+            folder.write_state(FAILED, reason=kind + first_line(error, width=500), epoch=len(folder.epochs()))
             return EXIT_FAILED
     return EXIT_DONE
 
 
 class StopSignal:
-    """Whether the run has been asked to stop: by SIGTERM or SIGINT, or because its launcher is gone."""
+    """Whether the run has been asked to stop: by SIGTERM or SIGINT, or because its launcher is gone.
 
-    def __init__(self):
+    launcher: the process that must stay this one's parent; None for a run that stands on its own.
+    """
+
+    def __init__(self, launcher: int | None = None):
         self.asked = False
-        self.parent = os.getppid()
+        self.launcher = launcher
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
@@ -73,7 +78,7 @@ class StopSignal:
         self.asked = True
 
     def __call__(self) -> bool:
-        return self.asked or os.getppid() != self.parent
+        return self.asked or (self.launcher is not None and os.getppid() != self.launcher)
 
 
 def work(folder: RunFolder, should_stop: StopSignal) -> None:
@@ -89,6 +94,7 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     trainer = build_trainer(spec, folder, device, precision)
+    folder.keep_epochs(trainer.next_epoch)
     system = SystemMetrics(device)
     heartbeat = Heartbeat(folder, spec)
 
@@ -100,8 +106,8 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
     folder.save_predictions(predictions)
     with written_aside(folder.weights) as file:
         torch.save(trainer.model.state_dict(), file)
-    folder.checkpoint.unlink(missing_ok=True)
     folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
+    folder.checkpoint.unlink(missing_ok=True)
 
 
 def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
@@ -183,7 +189,11 @@ class Heartbeat:
         now = time.monotonic()
         if now - self.written >= STATE_SECONDS:
             self.written = now
-            self.folder.write_state(RUNNING, fraction=fraction, **self.details)
+            try:
+                self.folder.write_state(RUNNING, fraction=fraction, **self.details)
+            except UserError as error:
+                # A full disk: not the heartbeat's to end the run for. The checkpoint tells, if it lasts.
+                print(error, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Batches in a derived order, with the views that a method asks for, and nothing it does not."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ class TrainLoader:
         self.views, self.batch_size, self.seed, self.device = views, batch_size, seed, device
         self.labels = torch.as_tensor(np.asarray(split.labels)).long()
         self.partners = ClassPartners(split.labels)
-        self.executor = ThreadPoolExecutor(os.cpu_count() or 1)
+        self.executor = ThreadPoolExecutor(torch.get_num_threads())
         self.prefetch = ThreadPoolExecutor(1)
         self.resident = self._resident() if isinstance(augmentation, PadAndCrop) else None
 
@@ -159,7 +158,7 @@ class TestSet:
     __test__ = False  # not a test case, whatever its name begins with
 
     def __init__(self, split: Split, transform: CenterCrop, *, batch_size: int, device: torch.device):
-        with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
+        with ThreadPoolExecutor(torch.get_num_threads()) as executor:
             self.images = transform.apply_all(split, executor).to(device)
         self.labels = torch.as_tensor(np.asarray(split.labels)).long().to(device)
         self.batch_size = batch_size

@@ -7,6 +7,7 @@ import pytest
 import torch
 from arrays import random_split
 
+from cskd import files
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.errors import UserError
@@ -172,8 +173,8 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(UserError, match=r"checkpoint\.pt cannot be written \(No space left on device\): make room"):
         run(trainer(tmp_path))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

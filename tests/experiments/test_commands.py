@@ -3,6 +3,8 @@
 import importlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -84,9 +86,16 @@ def launched(tmp_path_factory):
     arguments = ("demo", "--seeds", "0", "1", "--workers", "2", *TWO_EPOCHS)
     _, output, _ = place.run("experiments.grid", *arguments, "--launcher", "print")
     victim = next(folder for folder in place.folders() if folder.spec().name == "digits/resnet10/cs-kd/seed1")
-    assert f"-m experiments.worker {victim.path}" in output
+    assert f"-m experiments.worker {shlex.quote(str(victim.path))}" in output
     victim.checkpoint.write_bytes(b"not a checkpoint")
     return place, arguments, victim, place.run("experiments.grid", *arguments)
+
+
+def experiment_of(client: MlflowClient):
+    """The only experiment beside MLflow's own default."""
+    (one,) = [experiment for experiment in client.search_experiments() if experiment.name != "Default"]
+    assert "-custom-" in one.name
+    return one
 
 
 def test_a_failed_run_does_not_stop_the_others_and_makes_the_exit_status_non_zero(launched):
@@ -105,7 +114,7 @@ def test_a_failed_run_does_not_stop_the_others_and_makes_the_exit_status_non_zer
 def test_what_is_tracked_is_what_the_run_folders_hold(launched):
     place, *_ = launched
     client = MlflowClient(place.uri)
-    experiment = client.get_experiment_by_name("demo-custom")
+    experiment = experiment_of(client)
     runs = client.search_runs([experiment.experiment_id], filter_string="tags.kind = 'run'")
     assert sorted(run.data.tags["state"] for run in runs) == ["done", "done", "done", "failed"]
     for run in (run for run in runs if run.data.tags["state"] == "done"):
@@ -140,7 +149,7 @@ def test_tables_are_rebuilt_from_what_is_tracked_without_the_run_folders(launche
     aside.rename(place.runs)
     assert (status, errors) == (0, "")
     assert "digits" in output
-    assert (place.folder / "results" / "demo-custom" / "error.csv").exists()
+    assert list(place.folder.glob("results/demo-custom-*/error.csv"))
 
 
 def test_sync_rebuilds_the_tracking_from_the_run_folders(launched):
@@ -150,11 +159,11 @@ def test_sync_rebuilds_the_tracking_from_the_run_folders(launched):
     status, output, _ = place.run("experiments.sync")
     place.environment["MLFLOW_TRACKING_URI"] = place.uri
     assert status == 0
-    assert "demo-custom: 4 runs are tracked in" in output
+    assert re.search("demo-custom-[0-9a-f]{6}: 4 runs are tracked in", output)
     one, two = (
         {
             run.info.run_name: run.data.metrics
-            for run in client.search_runs([client.get_experiment_by_name("demo-custom").experiment_id])
+            for run in client.search_runs([experiment_of(client).experiment_id])
             if run.data.tags["state" if run.data.tags["kind"] == "run" else "kind"] in ("done", "cell")
         }
         for client in (MlflowClient(place.uri), MlflowClient(other))
@@ -225,7 +234,7 @@ def test_a_run_stopped_by_ctrl_c_and_then_killed_ends_with_the_undisturbed_runs_
         }
     assert len(json.loads(folder.environment.read_text())["starts"]) == 3
     client = MlflowClient(disturbed.uri)
-    experiment = client.get_experiment_by_name("train-demo-custom")
+    experiment = experiment_of(client)
     (run,) = client.search_runs([experiment.experiment_id], filter_string="tags.kind = 'run'")
     steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
     assert steps == list(range(60))
@@ -242,6 +251,9 @@ BAD = [
     ("experiments.grid", ["demo", "--set", "widht=3"], "unknown key 'widht' (known: data"),
     ("experiments.run", ["--dataset", "digits", "--method", "cs"], "unknown method 'cs'"),
     ("experiments.run", ["--dataset", "digit", "--method", "cs-kd"], "unknown dataset 'digit'"),
+    ("experiments.grid", ["demo", "--seeds", "a"], "argument --seeds: invalid int value: 'a': see python -m"),
+    ("experiments.grid", ["demo", "--architectures", "resnet18"], "digits: profile demo trains resnet10, not resnet18"),
+    ("experiments.grid", ["demo", "--set", "methods.cskd.temperature=1"], "unknown method 'cskd'"),
     ("experiments.status", [], "no grid has been launched into"),
     ("experiments.sync", [], "no grid has been launched into"),
     ("experiments.data", ["cub"], "unknown dataset 'cub'"),

@@ -77,6 +77,13 @@ def test_the_cell_key_joins_the_seeds():
     assert spec(seed=1).cell_key != spec(seed=1, method="cross-entropy").cell_key
 
 
+def test_recipes_may_share_runs_but_not_cells():
+    one = spec()
+    other = one.model_copy(update={"dataset": "cifar100-again"})
+    assert other.run_key == one.run_key
+    assert other.cell_key != one.cell_key
+
+
 def test_only_the_papers_own_setting_is_comparable_with_it():
     assert spec().comparable_with_paper == "yes"
     assert spec(profile="mini").comparable_with_paper == "no: profile mini"
@@ -121,7 +128,7 @@ def test_architectures_that_a_profile_makes_one_are_one_cell(tmp_path):
 
 def test_a_kept_plan_grows_by_what_is_launched_later(tmp_path):
     for changes in ({}, {"methods": ["cs-kd"], "seeds": [5]}):
-        plan_of(tmp_path, **changes)[0].joined(tmp_path).save(tmp_path)
+        plan_of(tmp_path, **changes)[0].save(tmp_path)
     (plan,) = load_plans(tmp_path)
     assert {cell.name: list(cell.runs) for cell in plan.cells} == {
         "cifar100/resnet10/cross-entropy": [0, 1],
@@ -133,7 +140,7 @@ def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
     plan, _ = plan_of(tmp_path)
     plan.save(tmp_path)
     cell = plan.cells[0].model_copy(update={"key": "another", "runs": {7: "x"}})
-    plan.model_copy(update={"cells": [cell]}).joined(tmp_path).save(tmp_path)
+    plan.model_copy(update={"cells": [cell]}).save(tmp_path)
     (kept,) = load_plans(tmp_path)
     assert kept.cells[0].runs == {7: "x"}
     assert list(kept.cells[1].runs) == [0, 1]
@@ -165,10 +172,13 @@ def test_datasets_without_a_common_profile_are_refused():
 
 
 def test_the_experiment_says_grid_profile_and_change():
-    assert experiment_name("table1", "paper", False) == "table1"
-    assert experiment_name("table1", "mini", False) == "table1-mini"
-    assert experiment_name("demo", "demo", False) == "demo"
-    assert experiment_name("table1", "paper", True) == "table1-custom"
+    assert experiment_name("table1", "paper") == "table1"
+    assert experiment_name("table1", "mini") == "table1-mini"
+    assert experiment_name("demo", "demo") == "demo"
+    changed = experiment_name("table1", "paper", ("width=8", "batch_size=4"))
+    assert changed.startswith("table1-custom-")
+    assert changed == experiment_name("table1", "paper", ("batch_size=4", "width=8"))
+    assert changed != experiment_name("table1", "paper", ("width=8",))
 
 
 def test_a_method_without_settings_in_the_recipe_keeps_its_own_defaults():

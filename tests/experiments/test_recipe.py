@@ -84,6 +84,9 @@ SOUND = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
         ("data: {reader: cifar100}", r"'inputs': Field required"),
         ("data: {reader: cifar100}\ninputs: {image_size: 32, train: crop}", r"'inputs\.train'"),
         (SOUND + "profiles: 3", "'profiles' must map names"),
+        (SOUND + "methods: {cskd: {temperature: 1}}", r"own\.yaml \(paper\): unknown method 'cskd'"),
+        (SOUND + "methods: {cs-kd: {temp: 1}}", "cs-kd has no hyper-parameter 'temp'"),
+        (SOUND + "methods: {cs-kd: {temperature: -1}}", "temperature must be positive, not -1"),
     ],
 )
 def test_what_is_not_understood_is_named_in_one_line(own_recipe, text, told):

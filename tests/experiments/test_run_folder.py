@@ -41,6 +41,16 @@ def test_a_gap_is_refused(folder):
         folder.add_epoch(3, {})
 
 
+def test_epochs_beyond_the_checkpoint_are_forgotten(folder):
+    for epoch in range(4):
+        folder.add_epoch(epoch, {"a": float(epoch)})
+    kept = folder.epochs()[:2]
+    folder.keep_epochs(2)
+    assert folder.epochs() == kept
+    folder.keep_epochs(3)
+    assert folder.epochs() == kept
+
+
 def test_nan_never_reaches_the_metrics(folder):
     with pytest.raises(ValueError, match="not JSON compliant"):
         folder.add_epoch(0, {"a": float("nan")})
@@ -61,6 +71,30 @@ def test_a_run_without_a_heartbeat_is_interrupted(folder):
     content["heartbeat"] = time.time() - HEARTBEAT_LIMIT - 1
     (folder.path / "state.json").write_text(json.dumps(content))
     assert folder.state()["state"] == INTERRUPTED
+
+
+def test_a_run_that_a_process_holds_is_running_however_long_it_is_silent(folder):
+    folder.write_state(RUNNING)
+    content = json.loads((folder.path / "state.json").read_text())
+    (folder.path / "state.json").write_text(json.dumps(content | {"heartbeat": 0.0}))
+    with folder.claimed():
+        assert folder.state()["state"] == RUNNING
+    assert folder.state()["state"] == INTERRUPTED
+
+
+@pytest.mark.parametrize("text", ["", '{"state": "run'])
+def test_an_unreadable_state_is_an_interrupted_run(folder, text):
+    (folder.path / "state.json").write_text(text)
+    assert folder.state()["state"] == INTERRUPTED
+
+
+def test_a_damaged_file_is_named(folder):
+    (folder.path / "metrics.jsonl").write_text("nonsense\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        folder.epochs()
+    folder.environment.write_text("{")
+    with pytest.raises(UserError, match=r"environment\.json is damaged"):
+        folder.starts()
 
 
 def test_predictions_come_back_as_they_were(folder):

@@ -1,10 +1,14 @@
 """What MLflow is told, from run folders made by hand; and that telling it again changes nothing."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from cskd.errors import UserError
 from cskd.training import Predictions
@@ -16,6 +20,7 @@ from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
 from experiments.tracking import Tracker, minutes, open_store
 
+ROOT = Path(__file__).resolve().parents[2]
 START = {
     "git_commit": "c" * 40, "git_dirty": False, "machine": "a machine", "device": "cpu", "precision": "fp32",
     "threads": 2, "python": "3.12.1", "packages": {"torch": "2.15.0"}, "started": 1_700_000_000.0,
@@ -216,9 +221,51 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(uri):
     assert "\n" not in str(caught.value)
 
 
+def test_several_first_launches_at_once_make_one_sound_database(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+    code = f"from experiments.tracking import open_store; open_store({uri!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, cwd=ROOT) for _ in range(3)]
+    assert [process.communicate()[1] for process in processes] == [b"", b"", b""]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert MlflowClient(uri).search_experiments()
+
+
+def test_settings_that_did_not_arrive_are_sent_again(uri, tmp_path, monkeypatch):
+    plan = plan_of(make_run(tmp_path, 0))
+    monkeypatch.setattr(Tracker, "_describe", lambda *arguments: (_ for _ in ()).throw(MlflowException("gone")))
+    with pytest.raises(MlflowException, match="gone"):
+        track(uri, plan, tmp_path)
+    monkeypatch.undo()
+    track(uri, plan, tmp_path)
+    (parent,), children = tracked(uri)
+    assert len(children) == 1
+    assert children["0"].data.params["schedule.epochs"] == "40"
+    assert parent.data.params["schedule.epochs"] == "40"
+
+
+def test_two_launches_into_one_experiment_are_tracked_together(uri, tmp_path):
+    one, two = make_run(tmp_path, 0), make_run(tmp_path, 1)
+    first = BackgroundTracking(uri, plan_of(one), tmp_path)
+    plan_of(one).save(tmp_path)
+    with first:
+        plan_of(two).save(tmp_path)  # another launch, while the first goes on
+    (parent,), children = tracked(uri)
+    assert sorted(children) == ["0", "1"]
+    assert parent.data.metrics["seeds"] == 2
+    assert first.trouble is None
+
+
+def test_a_password_is_not_shown():
+    with pytest.raises(UserError) as caught:
+        open_store("nonsense://me:secret@host/x")
+    assert "//***@host" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_server_that_is_away_troubles_nothing_but_the_summary(tmp_path, monkeypatch):
     monkeypatch.setattr(background, "INTERVAL_SECONDS", 0.05)
     one = make_run(tmp_path, 0)
+    plan_of(one).save(tmp_path)
     with BackgroundTracking("http://127.0.0.1:9", plan_of(one), tmp_path) as tracking:
         started = time.monotonic()
         tracking.watch(one.run_key)

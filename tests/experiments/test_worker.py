@@ -1,6 +1,8 @@
 """Every recipe, profile and method starts and takes a step, on made-up images of its dataset."""
 
+import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from cskd.training import Interrupted
 from experiments import recipe, worker
 from experiments.datasets import prepared_name
 from experiments.recipe import load_settings, recipe_names
-from experiments.run_folder import RunFolder
+from experiments.run_folder import DONE, RunFolder
 from experiments.spec import RunSpec, make_spec
 
 PROFILES = [
@@ -81,10 +83,21 @@ def test_data_that_changed_since_the_plan_are_refused(tmp_path, monkeypatch):
         worker.build_trainer(changed, folder, torch.device("cpu"), "fp32")
 
 
+def test_a_run_that_another_grid_has_finished_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    _, folder = made_up("digits", None, "cs-kd", tmp_path)
+    folder.write_state(DONE, epoch=40)
+    before = sorted(path.name for path in folder.path.iterdir())
+    monkeypatch.setattr(sys, "argv", ["worker", str(folder.path)])
+    assert worker.main() == worker.EXIT_DONE
+    assert folder.state()["state"] == DONE
+    assert sorted(path.name for path in folder.path.iterdir()) == sorted([*before, "claim"])
+
+
 def test_sigterm_and_a_lost_launcher_ask_the_run_to_stop(monkeypatch):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        stop = worker.StopSignal()
+        stop = worker.StopSignal(os.getppid())
         assert not stop()
         monkeypatch.setattr(worker.os, "getppid", lambda: 1)
         assert stop()
@@ -92,6 +105,8 @@ def test_sigterm_and_a_lost_launcher_ask_the_run_to_stop(monkeypatch):
         assert not stop()
         signal.raise_signal(signal.SIGTERM)
         assert stop()
+        assert worker.StopSignal(launcher=1)()
+        assert not worker.StopSignal()()  # a run on its own outlives the terminal that started it
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
