@@ -8,7 +8,7 @@ from cskd.cli import without_password
 from cskd.errors import first_line
 from experiments.plan import Cell, Plan, load_plan
 
-INTERVAL_SECONDS = 1.0
+INTERVAL_SECONDS = 5.0
 RETRY_SECONDS = 15.0  # after the tracking store could not be reached
 
 
