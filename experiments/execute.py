@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from cskd.cli import data_dir, known, runs_dir, tracking_uri
 from cskd.data.store import Dataset
@@ -105,7 +105,8 @@ def _show_plan(
     estimator = Estimator()
     with console.status("measuring a training step of each kind on this machine"):
         seconds = {run.spec.run_key: estimator.seconds(run) for run in due}
-    table = Table("cell", "seeds", "done", "to do", "minutes a run", title=plan.experiment, title_justify="left")
+    columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "minutes a run")
+    table = Table(*columns, title=plan.experiment, title_justify="left")
     for cell in plan.cells:
         own = [run for run in runs if run.spec.cell == cell.name]
         left = [run for run in own if run in due]

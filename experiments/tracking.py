@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,12 @@ class Tracker:
 
     def open(self) -> None:
         """Find or create the experiment and a parent run for every cell."""
-        with locked(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".lock")):
+        with self._alone():
             self._open()
+
+    def _alone(self) -> AbstractContextManager:
+        """While held, no other launch of this machine creates anything in the experiment."""
+        return locked(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".lock"))
 
     def _open(self) -> None:
         self.experiment_id = self._experiment()
@@ -236,7 +240,8 @@ class Tracker:
     def _child(self, cell: Cell, spec: RunSpec, folder: RunFolder) -> str:
         child = cell.key, spec.run_key
         if child not in self.children:
-            self.children[child] = self._new_child(cell, spec, folder)
+            with self._alone():  # another launch may have begun to track the same run
+                self.children[child] = self._found_child(*child) or self._new_child(cell, spec, folder)
         run_id = self.children[child]
         # Apart from the creation and harmless to repeat: the store may have gone away in between.
         self._describe(self.parents[cell.key], {name: value for name, value in spec.flat().items() if name != "seed"})
@@ -246,6 +251,11 @@ class Tracker:
             self.client.log_inputs(run_id, [DatasetInput(dataset)])
         self._describe(run_id, spec.flat())
         return run_id
+
+    def _found_child(self, cell_key: str, run_key: str) -> str | None:
+        query = f"tags.cell_key = '{cell_key}' and tags.run_key = '{run_key}'"
+        runs = self.client.search_runs([self.experiment_id], filter_string=query, max_results=1)
+        return runs[0].info.run_id if runs else None
 
     def _new_child(self, cell: Cell, spec: RunSpec, folder: RunFolder) -> str:
         tags = {

@@ -86,8 +86,11 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
     spec = folder.spec()
     device = choose_device()
     earlier = folder.starts()
-    # A run that is taken up again keeps its arithmetic, also on hardware that would choose another.
+    # A run that is taken up again keeps its arithmetic, also where another would be chosen now: the precision, and
+    # the threads, whose number changes the order of additions.
     precision = earlier[0]["precision"] if earlier else resolve(spec.settings.precision, device)
+    if earlier:
+        torch.set_num_threads(earlier[0]["threads"])
     folder.write_state(RUNNING, epoch=len(folder.epochs()), epochs=spec.settings.schedule.epochs)
     write_json(folder.environment, {"starts": [*earlier, describe(device, precision)]})
     # Exactly repeatable before fast: nothing may choose its algorithm by a stopwatch.
