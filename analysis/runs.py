@@ -6,7 +6,6 @@ What cannot be used is left out and named in the notes, never dropped without a 
 import logging
 import os
 import tempfile
-import textwrap
 import zipfile
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.metrics import METRICS
 from cskd.cli import known, without_password
-from cskd.errors import UserError
+from cskd.errors import UserError, first_line
 from cskd.files import locked
 from cskd.training import Predictions
 
@@ -105,7 +104,7 @@ class Store:
                 self.client = MlflowClient(uri)
                 found = self._pages(self.client.search_experiments)
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            told = f"MLFLOW_TRACKING_URI={uri} cannot be read ({_first_line(error)}): correct it, or start its server"
+            told = f"MLFLOW_TRACKING_URI={uri} cannot be read ({first_line(error)}): correct it, or start its server"
             raise UserError(without_password(told)) from error
         self._ids = {experiment.name: experiment.experiment_id for experiment in found}
         self._launched = {experiment.name: int(experiment.tags.get("launched", 0)) for experiment in found}
@@ -152,7 +151,7 @@ class Store:
         except FileNotFoundError as error:
             raise UnusableRun(f"{run.run} has no {PREDICTIONS}") from error
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, MlflowException) as error:
-            raise UnusableRun(f"{run.run} has a {PREDICTIONS} that cannot be read ({_first_line(error)})") from error
+            raise UnusableRun(f"{run.run} has a {PREDICTIONS} that cannot be read ({first_line(error)})") from error
         if not np.isfinite(predictions.logits).all():
             raise UnusableRun(f"{run.run} has predictions with NaN or infinite values")
         return predictions
@@ -274,10 +273,6 @@ def _is_local(uri: str) -> bool:
 
 def _local_path(uri: str) -> Path:
     return Path(unquote(urlparse(uri).path))
-
-
-def _first_line(error: Exception) -> str:
-    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 160, placeholder=" ...")
 
 
 def _counted(number: int, noun: str) -> str:

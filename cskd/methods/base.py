@@ -1,5 +1,6 @@
 """What a method is: a head, a transform of the batch, and a sum of loss terms."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -58,15 +59,15 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """The base of all methods; the dataclass fields of a subclass are its hyper-parameters."""
 
     name: ClassVar[str]
     source: ClassVar[str]
 
+    @abstractmethod
     def terms(self) -> tuple[Term, ...]:
         """The loss's summands, in the order in which they are evaluated."""
-        raise NotImplementedError
 
     def build_head(self, feature_size: int, num_classes: int) -> nn.Module:
         """What turns features into logits, at the test too."""

@@ -1,4 +1,4 @@
-"""A tracking store of made-up runs, made once a session, in the very form that runs are tracked."""
+"""A tracking store of made-up runs, made once for all tests, in the very form that runs are tracked."""
 
 import dataclasses
 import os
