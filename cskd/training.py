@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.errors import UserError
@@ -154,7 +154,7 @@ class Trainer:
             batch = self.method.transform(raw, draws)
             count = len(batch.labels)
             with autocast(self.precision, self.device):
-                passes = Passes(self.model, batch, self._prepare)
+                passes = Passes(self.model, batch, self.normalise)
                 values = [term.loss(passes) for term in terms]
                 loss = sum(term.weight * value for term, value in zip(terms, values, strict=True))
                 logits = passes.logits("x")
@@ -178,9 +178,6 @@ class Trainer:
             raise Diverged(f"the loss is not finite in epoch {epoch + 1}: {told}")
         return metrics
 
-    def _prepare(self, images: Tensor) -> Tensor:
-        return self.normalise(images)
-
     @torch.no_grad()
     def predict(self) -> Predictions:
         """The test set through the network in evaluation mode."""
@@ -188,7 +185,7 @@ class Trainer:
         logits, features = [], []
         for images in self.test_set.batches():
             with autocast(self.precision, self.device):
-                pooled = self.model.backbone(self._prepare(images))
+                pooled = self.model.backbone(self.normalise(images))
                 logits.append(self.model.head(pooled).float())
             features.append(pooled.float())
         if not all(torch.isfinite(part).all() for part in logits):
