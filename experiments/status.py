@@ -5,7 +5,7 @@ from rich.table import Table
 
 from cskd import cli
 from cskd.errors import UserError
-from experiments.plan import Plan, load_plans
+from experiments.plan import Plan, grid_names, load_plans
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "dim"}
@@ -22,7 +22,8 @@ def main() -> int:
         chosen = [plan for plan in plans if arguments.grid in (plan.grid, plan.experiment)]
         if not chosen:
             names = {plan.grid for plan in plans} | {plan.experiment for plan in plans}
-            cli.known("launched grid", arguments.grid, names)
+            cli.known("grid", arguments.grid, names | set(grid_names()))
+            raise UserError(f"{arguments.grid} has not been launched into {cli.runs_dir()}: all of it is missing")
         plans = chosen
     console = Console()
     for plan in plans:
