@@ -172,3 +172,13 @@ def mit67(root: Path) -> Path:
     for split, lines in lists.items():
         (folder / f"{split}Images.txt").write_bytes("\r\n".join(lines).encode())
     return folder
+
+
+# The official layout of each set that is downloaded, by its name in the catalogue.
+TREES = {
+    "cifar100": cifar100_pickles,
+    "tinyimagenet": tiny_imagenet,
+    "cub200": cub200,
+    "dogs": dogs,
+    "mit67": mit67,
+}

@@ -58,19 +58,10 @@ def _entries(name: str, tree: Path) -> list[Path]:
     return [tree]
 
 
-TREES = {
-    "cifar100": fakes.cifar100_pickles,
-    "tinyimagenet": fakes.tiny_imagenet,
-    "cub200": fakes.cub200,
-    "dogs": fakes.dogs,
-    "mit67": fakes.mit67,
-}
-
-
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("name", fakes.TREES)
 @pytest.mark.parametrize("place", [".", "downloads"])
 def test_archives_at_hand_give_what_their_unpacked_tree_gives(tmp_path, name, place):
-    tree = TREES[name](tmp_path / "made")
+    tree = fakes.TREES[name](tmp_path / "made")
     data_dir = tmp_path / "data"
     source = pack(SOURCES[name], tree, data_dir / place)
     before = names(data_dir)
@@ -104,7 +95,7 @@ def test_what_is_damaged_is_prepared_again(tmp_path):
 @pytest.mark.parametrize("name", ["tinyimagenet", "cub200", "dogs", "mit67"])
 def test_an_incomplete_copy_needs_partial_and_is_marked(tmp_path, name):
     source = fakes.small(SOURCES[name])
-    TREES[name](tmp_path)
+    fakes.TREES[name](tmp_path)
     missing = source.read(source.find(tmp_path)).train[-1][0]
     content = missing.read_bytes()
     missing.unlink()

@@ -13,14 +13,6 @@ from cskd.data.image_folder import image_folder_source
 from cskd.data.listing import Listing
 from cskd.errors import UserError
 
-TREES = {
-    "cifar100": fakes.cifar100_pickles,
-    "tinyimagenet": fakes.tiny_imagenet,
-    "cub200": fakes.cub200,
-    "dogs": fakes.dogs,
-    "mit67": fakes.mit67,
-}
-
 
 def read(name: str, root: Path) -> Listing:
     """The listing of a dataset's tree below ``root``."""
@@ -41,9 +33,9 @@ def names(entries):
     return [(path.name, label) for path, label in entries]
 
 
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("name", fakes.TREES)
 def test_every_official_layout_is_found_and_prepared(tmp_path, name):
-    TREES[name](tmp_path)
+    fakes.TREES[name](tmp_path)
     dataset = prepare(name, tmp_path, source=fakes.small(SOURCES[name]))
     assert dataset.complete
     assert len(dataset.classes) == 3
@@ -54,7 +46,7 @@ def test_every_official_layout_is_found_and_prepared(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["tinyimagenet", "cub200", "dogs", "mit67"])
 def test_the_stored_images_are_what_pillow_makes_of_the_files(tmp_path, name):
-    TREES[name](tmp_path)
+    fakes.TREES[name](tmp_path)
     listing = read(name, tmp_path)
     dataset = prepare(name, tmp_path, source=fakes.small(SOURCES[name]))
     for split, entries in ((dataset.train, listing.train), (dataset.test, listing.test)):
@@ -225,7 +217,7 @@ def test_faults_of_an_image_folder_are_told_by_name(tmp_path):
     ],
 )
 def test_a_missing_list_is_told_by_name(tmp_path, name, file):
-    path = TREES[name](tmp_path) / file
+    path = fakes.TREES[name](tmp_path) / file
     path.unlink()
     assert str(path) in failure(name, tmp_path)
 
