@@ -69,6 +69,7 @@ class Diverged(Exception):
 class Trainer:
     """One run: a network, a method, its data. ``run()`` trains from the checkpoint, or from the start.
 
+    evaluated: what ``test_set`` is, "test" or "validation"; its metrics are named after it.
     checkpoint: file to keep the state in, written after every epoch; None keeps none.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
     """
@@ -85,6 +86,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         precision: str,
+        evaluated: str = "test",
         checkpoint: Path | None = None,
         identity: str = "",
     ):
@@ -92,7 +94,7 @@ class Trainer:
         self.method, self.loader, self.test_set = method, train_loader, test_set
         self.normalise, self.schedule = normalise, schedule
         self.seed, self.device, self.precision = seed, device, precision
-        self.checkpoint, self.identity = checkpoint, identity
+        self.evaluated, self.checkpoint, self.identity = evaluated, checkpoint, identity
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=schedule.lr,
@@ -113,8 +115,8 @@ class Trainer:
 
         on_epoch(epoch, metrics) is called once the epoch is in the checkpoint. Taking a checkpoint up calls
         it for that checkpoint's epoch again, in case the process died between the two: what it does must be
-        harmless the second time. Metrics are named ``train/...``, ``test/...`` (errors, ECE and R@1 in
-        percent), ``time/...`` (seconds). R@1 is in the last epoch's only.
+        harmless the second time. Metrics are named ``train/...``, ``test/...`` or ``validation/...`` (errors,
+        ECE and R@1 in percent), ``time/...`` (seconds). R@1 is in the last epoch's only.
 
         Raises Interrupted soon after ``should_stop()`` is true, and Diverged for a loss that is not finite.
         """
@@ -130,7 +132,7 @@ class Trainer:
             last = epoch + 1 == self.schedule.epochs
             features = predictions.features if last else None
             tested = evaluate_predictions(predictions.logits, predictions.labels, features)
-            metrics |= {f"test/{name}": value for name, value in tested.items()}
+            metrics |= {f"{self.evaluated}/{name}": value for name, value in tested.items()}
             metrics["time/train_seconds"] = trained - started
             metrics["time/test_seconds"] = time.perf_counter() - trained
             metrics["time/images_per_second"] = len(self.loader.split) / (trained - started)
@@ -189,7 +191,7 @@ class Trainer:
                 logits.append(self.model.head(pooled).float())
             features.append(pooled.float())
         if not all(torch.isfinite(part).all() for part in logits):
-            raise Diverged("the network's test predictions are not finite")
+            raise Diverged(f"the network's {self.evaluated} predictions are not finite")
         return Predictions(
             torch.cat(logits).cpu().numpy(),
             torch.cat(features).cpu().numpy(),

@@ -28,7 +28,7 @@ class BackgroundTracking:
         self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
         self._tracker = None
         try:
-            from experiments.tracking import Tracker  # noqa: PLC0415 - training goes without MLflow
+            from experiments.tracking.grids import Tracker  # noqa: PLC0415 - training goes without MLflow
         except ModuleNotFoundError as error:
             self.trouble = f"{error.name} is not installed"
             return

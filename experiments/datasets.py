@@ -29,9 +29,12 @@ def source_of(recipe: str, data: Data) -> DatasetSource:
     return image_folder_source(recipe, folder=data.folder)
 
 
-def open_data(recipe: str, data: Data, data_dir: Path) -> Dataset:
-    """The prepared dataset. Raises UserError, with the command that prepares it, if it is not there."""
-    return open_prepared(prepared_name(recipe, data), data_dir)
+def open_data(recipe: str, data: Data, data_dir: Path, *, test: bool = True) -> Dataset:
+    """The prepared dataset; ``test=False`` leaves its test set closed.
+
+    Raises UserError, with the command that prepares it, if it is not there.
+    """
+    return open_prepared(prepared_name(recipe, data), data_dir, test=test)
 
 
 def prepare_data(

@@ -61,12 +61,16 @@ class Display:
         key, epoch, epochs = run.spec.run_key, state["epoch"], state["epochs"]
         self._whole(key, (epoch + state["fraction"]) / epochs)
         if self.live:
-            self.progress.update(self.tasks[key], completed=epoch + state["fraction"], told=_told(state))
+            self.progress.update(
+                self.tasks[key], completed=epoch + state["fraction"], told=_told(state, run.spec.evaluated)
+            )
             return
         before, when = self.said.get(key, (0, 0.0))
         if epoch > before and time.monotonic() - when >= LINE_SECONDS:
             self.said[key] = (epoch, time.monotonic())
-            self.console.print(f"{run.spec.name}: {_told(state)}", soft_wrap=True, highlight=False, markup=False)
+            self.console.print(
+                f"{run.spec.name}: {_told(state, run.spec.evaluated)}", soft_wrap=True, highlight=False, markup=False
+            )
 
     def ended(self, run: PlannedRun, state: str) -> None:
         key = run.spec.run_key
@@ -86,8 +90,8 @@ class Display:
 def outcome(run: PlannedRun, state: str) -> str:
     """One line on how a run ended."""
     if state == DONE:
-        metrics = run.folder.epochs()[-1]["metrics"]
-        return f"done, test error {metrics['test/top1_error']:.2f} %, ECE {metrics['test/ece']:.2f} %"
+        metrics, on = run.folder.epochs()[-1]["metrics"], run.spec.evaluated
+        return f"done, {on} error {metrics[f'{on}/top1_error']:.2f} %, ECE {metrics[f'{on}/ece']:.2f} %"
     if state == FAILED:
         return f"failed: {run.folder.state().get('reason')} (log: {run.folder.log})"
     if state == "running":
@@ -95,8 +99,8 @@ def outcome(run: PlannedRun, state: str) -> str:
     return state
 
 
-def _told(state: dict[str, Any]) -> str:
-    """Epoch, loss terms, test error and speed of a state."""
+def _told(state: dict[str, Any], evaluated: str) -> str:
+    """Epoch, loss terms, test or validation error, and speed of a state."""
     metrics = state["metrics"]
     parts = [f"epoch {state['epoch']}/{state['epochs']}"]
     parts += [
@@ -105,6 +109,6 @@ def _told(state: dict[str, Any]) -> str:
         if name.startswith("train/") and name not in ("train/lr", "train/top1_error", "train/loss")
     ]
     if metrics:
-        parts.append(f"test error {metrics['test/top1_error']:.1f} %")
+        parts.append(f"{evaluated} error {metrics[f'{evaluated}/top1_error']:.1f} %")
         parts.append(f"{metrics['time/images_per_second']:.0f} images/s")
     return ", ".join(parts)

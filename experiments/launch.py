@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from experiments.worker import EXIT_CLAIMED
 
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0  # for a run that has been asked to stop
+END = object()
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Watcher:
 
     started: Callable[[PlannedRun], None] = lambda run: None
     moved: Callable[[PlannedRun], None] = lambda run: None
+    unwanted: Callable[[PlannedRun], bool] = lambda run: False  # a running one that is to stop
     ended: Callable[[PlannedRun, str], None] = lambda run, state: None
 
 
@@ -73,17 +75,22 @@ def launch_print(runs: list[PlannedRun], workers: int, watcher: Watcher) -> None
         print(shlex.join(command(run.folder.path)))
 
 
-def launch_local(runs: list[PlannedRun], workers: int, watcher: Watcher) -> bool:
+def launch_local(runs: Iterable[PlannedRun | None], workers: int, watcher: Watcher) -> bool:
     """Train the runs on this machine, ``workers`` at once, each in a process and on a GPU of its own.
 
-    A run that fails does not stop the others.
+    A run that fails does not stop the others. runs: drawn one by one as places become free; a None among
+    them means that there is none just now, and that there may be one later.
     """
-    waiting, active = list(runs), []
+    waiting, more, active = iter(runs), True, []
     threads = max(1, (os.cpu_count() or 1) // workers)
     with Stop() as stop:
-        while active or (waiting and not stop.asked):
-            while waiting and len(active) < workers and not stop.asked:
-                run = waiting.pop(0)
+        while active or (more and not stop.asked):
+            while more and len(active) < workers and not stop.asked:
+                run = next(waiting, END)
+                if run is END:
+                    more = False
+                if run is END or run is None:
+                    break
                 slot = min(set(range(workers)) - {worker.slot for worker in active})
                 watcher.started(run)
                 try:
@@ -92,6 +99,9 @@ def launch_local(runs: list[PlannedRun], workers: int, watcher: Watcher) -> bool
                     watcher.ended(run, _ended(run.folder, FAILED, f"its process cannot be started: {error}"))
             time.sleep(POLL_SECONDS)
             _pass_on(stop, active)
+            for worker in active:
+                if worker.asked_at is None and watcher.unwanted(worker.run):
+                    _ask_to_stop(worker)
             for worker in list(active):
                 if worker.process.poll() is None:
                     watcher.moved(worker.run)
@@ -141,10 +151,14 @@ def _pass_on(stop: Stop, active: list[Worker]) -> None:
     now = time.monotonic()
     for worker in active:
         if worker.asked_at is None:
-            worker.asked_at = now
-            worker.process.terminate()
+            _ask_to_stop(worker)
         elif stop.asked > 1 or now - worker.asked_at > PATIENCE_SECONDS:
             worker.process.kill()
+
+
+def _ask_to_stop(worker: Worker) -> None:
+    worker.asked_at = time.monotonic()
+    worker.process.terminate()
 
 
 def _outcome(worker: Worker) -> str:

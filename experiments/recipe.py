@@ -89,6 +89,7 @@ class Settings(Part):
     batch_size: int = Field(128, ge=2)
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images, held out while tuning
     methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; others keep the method's defaults
 
 

@@ -7,8 +7,17 @@ from typing import Any
 
 from cskd import NUMERICS_VERSION
 from cskd.data.store import Dataset
+from cskd.data.subset import Split, hold_out, indices_digest, restrict
+from cskd.errors import UserError
 from cskd.methods import build_method
 from experiments.recipe import Part, Settings
+
+
+class Validation(Part):
+    """The part of the training set that a run is evaluated on in the place of the test set, which stays closed."""
+
+    fraction: float  # of each class's training images
+    indices_digest: str  # SHA-256 of which ones they are
 
 
 class RunSpec(Part):
@@ -25,6 +34,12 @@ class RunSpec(Part):
     data_complete: bool  # the official numbers of images hold
     data_source: str  # what was read, and how it was checked
     comparable_with_paper: str  # "yes" or "no: <why>"
+    validation: Validation | None = None
+
+    @property
+    def evaluated(self) -> str:
+        """What the run's errors are measured on: "test" or "validation". Its metrics are named after it."""
+        return "validation" if self.validation else "test"
 
     @property
     def cell(self) -> str:
@@ -40,15 +55,21 @@ class RunSpec(Part):
         ``precision`` is what was asked for; ``auto`` is one key whatever the hardware makes of it, so that
         a grid has the same keys everywhere. What it came to is in the run's environment.
         """
-        settings = self.settings.model_dump(mode="json", exclude={"data", "methods"})
-        return settings | {
-            "architecture": self.architecture,
-            "method": self.method,
-            "parameters": self.parameters,
-            "seed": self.seed,
-            "data_digest": self.data_digest,
-            "numerics_version": NUMERICS_VERSION,
-        }
+        settings = self.settings.model_dump(mode="json", exclude={"data", "methods", "validation_fraction"})
+        # Not there at all without a validation split: the keys are those from before there was one.
+        validation = {"validation": self.validation.model_dump()} if self.validation else {}
+        return (
+            settings
+            | validation
+            | {
+                "architecture": self.architecture,
+                "method": self.method,
+                "parameters": self.parameters,
+                "seed": self.seed,
+                "data_digest": self.data_digest,
+                "numerics_version": NUMERICS_VERSION,
+            }
+        )
 
     @property
     def run_key(self) -> str:
@@ -75,6 +96,7 @@ def make_spec(
     seed: int,
     *,
     overridden: bool = False,
+    validation: Validation | None = None,
 ) -> RunSpec:
     """The run of recipe ``name`` on its prepared dataset. Raises UserError for an impossible method."""
     built = build_method(method, settings.methods.get(method))
@@ -89,7 +111,41 @@ def make_spec(
         data_digest=dataset.digest,
         data_complete=dataset.complete,
         data_source=dataset.source,
-        comparable_with_paper=_comparable(dataset, profile, settings, overridden),
+        comparable_with_paper="no: validation split"
+        if validation
+        else _comparable(dataset, profile, settings, overridden),
+        validation=validation,
+    )
+
+
+def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Validation, int, int]:
+    """The validation split of a recipe, with its numbers of (training, validation) images."""
+    train, held = hold_out(name, _restricted(name, dataset, settings)[1], settings.validation_fraction)
+    digest = indices_digest(held)
+    return Validation(fraction=settings.validation_fraction, indices_digest=digest), len(train), len(held)
+
+
+def make_splits(spec: RunSpec, dataset: Dataset) -> tuple[tuple[str, ...], Split, Split]:
+    """(class names, what the run trains on, what it is evaluated on) of its opened dataset."""
+    classes, train, evaluated = _restricted(spec.dataset, dataset, spec.settings)
+    if spec.validation:
+        train, evaluated = hold_out(spec.dataset, train, spec.validation.fraction)
+        if indices_digest(evaluated) != spec.validation.indices_digest:
+            raise UserError(f"the validation split of {spec.dataset} is no longer the one planned: tune anew")
+    return classes, train, evaluated
+
+
+def _restricted(name: str, dataset: Dataset, settings: Settings) -> tuple[tuple[str, ...], Split, Split | None]:
+    subset = settings.subset
+    if subset is None:
+        return dataset.classes, dataset.train, dataset.test
+    return restrict(
+        name,
+        dataset.classes,
+        dataset.train,
+        dataset.test,
+        num_classes=subset.classes,
+        images_per_class=subset.images_per_class,
     )
 
 

@@ -3,7 +3,7 @@
 from cskd import cli
 from cskd.errors import UserError
 from experiments.plan import load_plans
-from experiments.tracking import sync_plan
+from experiments.tracking.grids import sync_plan
 
 
 def main() -> int:

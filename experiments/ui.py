@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from cskd import cli
-from experiments.tracking import is_server, open_store
+from experiments.tracking.store import is_server, open_store
 
 
 def main() -> int:

@@ -18,7 +18,6 @@ from cskd import cli
 from cskd.cli import data_dir
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
-from cskd.data.subset import restrict
 from cskd.errors import UserError, first_line
 from cskd.files import written_aside
 from cskd.methods import Method, build_method
@@ -29,7 +28,7 @@ from cskd.training import Diverged, Interrupted, Progress, Schedule, Trainer
 from experiments.datasets import open_data
 from experiments.environment import SystemMetrics, choose_device, describe
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
-from experiments.spec import RunSpec
+from experiments.spec import RunSpec, make_splits
 
 STATE_SECONDS = 0.5  # between two heartbeats
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_CLAIMED = 0, 1, 3, 4
@@ -117,19 +116,10 @@ def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precis
     """Everything a run is made of, from its spec and the prepared data."""
     settings = spec.settings
     method = build_method(spec.method, spec.parameters)
-    dataset = open_data(spec.dataset, settings.data, data_dir())
+    dataset = open_data(spec.dataset, settings.data, data_dir(), test=spec.validation is None)
     if dataset.digest != spec.data_digest:
         raise UserError(f"the data of {spec.dataset} have changed since the run was planned: launch the grid again")
-    classes, train, test = dataset.classes, dataset.train, dataset.test
-    if settings.subset:
-        classes, train, test = restrict(
-            spec.dataset,
-            classes,
-            train,
-            test,
-            num_classes=settings.subset.classes,
-            images_per_class=settings.subset.images_per_class,
-        )
+    classes, train, evaluated = make_splits(spec, dataset)
     inputs = settings.inputs
     if inputs.train == "pad-crop":
         augmentation = PadAndCrop(inputs.image_size, inputs.padding, inputs.flip)
@@ -149,12 +139,13 @@ def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precis
         initialised_model(spec, method, len(classes)),
         method,
         loader,
-        TestSet(test, center_crop, batch_size=500, device=device),
+        TestSet(evaluated, center_crop, batch_size=500, device=device),
         Normalise(inputs.mean, inputs.std, device),
         Schedule(**settings.schedule.model_dump()),
         seed=spec.seed,
         device=device,
         precision=precision,
+        evaluated=spec.evaluated,
         checkpoint=folder.checkpoint,
         identity=spec.run_key,
     )

@@ -38,9 +38,12 @@ def prepared_folder(name: str, data_dir: Path) -> Path:
     return data_dir / "prepared" / name
 
 
-def open_prepared(name: str, data_dir: Path) -> Dataset:
-    """The prepared dataset. Raises UserError, with the command that prepares it, if it is not there."""
-    return open_dataset(prepared_folder(name, data_dir))
+def open_prepared(name: str, data_dir: Path, *, test: bool = True) -> Dataset:
+    """The prepared dataset; ``test=False`` leaves its test set closed.
+
+    Raises UserError, with the command that prepares it, if it is not there.
+    """
+    return open_dataset(prepared_folder(name, data_dir), test=test)
 
 
 def prepare(

@@ -61,17 +61,18 @@ class Dataset:
     name: str
     classes: tuple[str, ...]
     train: ImageSplit
-    test: ImageSplit
+    test: ImageSplit | None  # None: was not opened
     digest: str  # SHA-256 over the classes and over both splits' labels, sizes and pixels
     complete: bool  # the official numbers of images hold
     source: str  # what was read, and how it was checked
     short_side: int  # pixels: the median short side of the training images
 
 
-def open_dataset(folder: Path) -> Dataset:
+def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
     """The dataset prepared in ``folder``. Raises UserError if it is missing or damaged.
 
-    The files' sizes are checked against ``dataset.json``; the pixels are not read.
+    The files' sizes are checked against ``dataset.json``; the pixels are not read. test: False leaves the test
+    set's files alone, for whoever must not have seen them.
     """
     remedy = f"make data DATASET={folder.name}"
     try:
@@ -82,7 +83,7 @@ def open_dataset(folder: Path) -> Dataset:
             name=about["name"],
             classes=tuple(about["classes"]),
             train=_open_split(folder / "train", about["train"], len(about["classes"])),
-            test=_open_split(folder / "test", about["test"], len(about["classes"])),
+            test=_open_split(folder / "test", about["test"], len(about["classes"])) if test else None,
             digest=about["digest"],
             complete=about["complete"],
             source=about["source"],

@@ -1,4 +1,6 @@
-"""Parts of a split, seen through the interface of the whole: chosen classes, fewer images a class."""
+"""Parts of a split, seen through the interface of the whole: chosen classes, fewer images, a validation split."""
+
+import hashlib
 
 import numpy as np
 import torch
@@ -9,9 +11,14 @@ from cskd.randomness import generator
 
 
 class SplitView:
-    """Some images of a split, in the order of ``indices``, with labels of their own."""
+    """Some images of a split, in the order of ``indices``, with labels of their own.
 
-    def __init__(self, split: ImageSplit, indices: np.ndarray, labels: np.ndarray):
+    Of a view it is a view of what that one shows: ``indices`` always count in the prepared split.
+    """
+
+    def __init__(self, split: "Split", indices: np.ndarray, labels: np.ndarray):
+        if isinstance(split, SplitView):
+            split, indices = split.split, split.indices[indices]
         self.split, self.indices, self.labels = split, indices, labels
 
     def __len__(self) -> int:
@@ -39,11 +46,12 @@ def choose(count: int, wanted: int, stream: str) -> np.ndarray:
 
 
 def restrict(
-    name: str, classes: tuple[str, ...], train: Split, test: Split, *, num_classes: int, images_per_class: int
-) -> tuple[tuple[str, ...], Split, Split]:
+    name: str, classes: tuple[str, ...], train: Split, test: Split | None, *, num_classes: int, images_per_class: int
+) -> tuple[tuple[str, ...], Split, Split | None]:
     """``num_classes`` of the classes with ``images_per_class`` training images each, all their test images.
 
-    The choice is drawn once and does not depend on a run's seed. Returns (class names, train, test).
+    The choice is drawn once and does not depend on a run's seed. Returns (class names, train, test); a test
+    set that was not opened stays None.
     """
     if num_classes > len(classes):
         raise UserError(f"{name}: {num_classes} classes are asked for, there are {len(classes)}")
@@ -58,9 +66,35 @@ def restrict(
             )
         chosen.append(members[choose(len(members), images_per_class, f"subset/images/{label}")])
     train_indices = np.sort(np.concatenate(chosen))
-    test_indices = np.flatnonzero(np.isin(test.labels, kept))
     return (
         tuple(classes[label] for label in kept),
-        SplitView(train, train_indices, np.searchsorted(kept, train.labels[train_indices])),
-        SplitView(test, test_indices, np.searchsorted(kept, test.labels[test_indices])),
+        _relabelled(train, train_indices, kept),
+        None if test is None else _relabelled(test, np.flatnonzero(np.isin(test.labels, kept)), kept),
     )
+
+
+def _relabelled(split: Split, indices: np.ndarray, kept: np.ndarray) -> SplitView:
+    return SplitView(split, indices, np.searchsorted(kept, split.labels[indices]))
+
+
+def hold_out(name: str, train: Split, fraction: float) -> tuple[SplitView, SplitView]:
+    """(what is left to train on, validation split): ``fraction`` of each class's training images is held out.
+
+    Stratified: of n images of a class, fraction * n to the nearest, at least one and never all. The choice is
+    drawn once and does not depend on a run's seed. Raises UserError for a class of a single image.
+    """
+    held = []
+    for label in np.unique(train.labels):
+        members = np.flatnonzero(train.labels == label)
+        if len(members) < 2:
+            raise UserError(f"{name}: class {label} has one training image, none can be held out for validation")
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held.append(members[choose(len(members), count, f"validation/{label}")])
+    held = np.sort(np.concatenate(held))
+    left = np.setdiff1d(np.arange(len(train)), held)
+    return SplitView(train, left, train.labels[left]), SplitView(train, held, train.labels[held])
+
+
+def indices_digest(view: SplitView) -> str:
+    """SHA-256 over the view's indices in the prepared split, as little-endian 64-bit integers."""
+    return hashlib.sha256(view.indices.astype("<i8").tobytes()).hexdigest()

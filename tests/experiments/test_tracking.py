@@ -18,7 +18,9 @@ from experiments.plan import Cell, Plan
 from experiments.recipe import load_settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
 from experiments.spec import RunSpec
-from experiments.tracking import Tracker, minutes, open_store
+from experiments.tracking.grids import Tracker
+from experiments.tracking.run_records import minutes
+from experiments.tracking.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 START = {
@@ -223,7 +225,7 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(uri):
 
 def test_several_first_launches_at_once_make_one_sound_database(tmp_path):
     uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
-    code = f"from experiments.tracking import open_store; open_store({uri!r})"
+    code = f"from experiments.tracking.store import open_store; open_store({uri!r})"
     processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, cwd=ROOT) for _ in range(3)]
     assert [process.communicate()[1] for process in processes] == [b"", b"", b""]
     assert [process.returncode for process in processes] == [0, 0, 0]

@@ -1,75 +1,32 @@
-"""What MLflow is told. It is a copy of the run folders: sent as they grow, and sent again without harm.
+"""What MLflow is told of a grid. It is a copy of the run folders: sent as they grow, and sent again without harm.
 
 One experiment a grid; a parent run a cell, which carries mean, std and n of its seeds; a child run a seed.
 Training processes know nothing of this: a tracking server that is slow or away costs them nothing.
 """
 
 import json
-import os
-import sqlite3
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-# A server that is away or hangs must be noticed in seconds, not in MLflow's default minutes; and no telemetry.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-import logging
-
 import numpy as np
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from cskd.cli import without_password
-from cskd.errors import UserError, first_line
 from cskd.files import locked
 from cskd.plots import curves_figure, method_color, reliability_figure
 from experiments.plan import Cell, Plan
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.spec import RunSpec
+from experiments.tracking.run_records import STATUS, epoch_batches, minutes, start_tags
+from experiments.tracking.store import ensure_experiment, find_runs, open_store, refusal
 
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial tables", and so on
-
-STATUS = {RUNNING: "RUNNING", INTERRUPTED: "KILLED", FAILED: "FAILED", DONE: "FINISHED"}
 SUMMARISED = ("top1_error", "top5_error", "nll", "brier", "ece", "recall_at_1")  # of the last epoch, test set
-EPOCHS_A_BATCH = 40  # whole epochs, of some twenty metrics each; MLflow takes 1,000 metrics a request
 NOTE = (
     "One row a cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
     "Its children are the seeds. Filter `tags.kind = 'cell'` to compare methods, `tags.kind = 'run'` for seeds."
 )
-
-
-def is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
-def open_store(uri: str) -> MlflowClient:
-    """A client of the tracking store. A database is created or upgraded here, once, before others use it.
-
-    Raises UserError for an address that cannot be one.
-    """
-    path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-    try:
-        # Two processes that make or upgrade the same database at once destroy it.
-        with locked(path.with_name(f"{path.name}.lock")) if path else nullcontext():
-            client = MlflowClient(uri)
-            if not is_server(uri):
-                client.search_experiments(max_results=1)
-            if path is not None:
-                # Readers (the UI) and the writer then do not wait for each other. SQLite remembers it.
-                connection = sqlite3.connect(path)
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.close()
-    except Exception as error:
-        # SQLAlchemy, SQLite, Alembic and MLflow each have their own; all mean that the store cannot be used
-        told = f"MLFLOW_TRACKING_URI={uri} cannot be used ({first_line(error)}): correct it"
-        raise UserError(without_password(told)) from error
-    return client
 
 
 class Tracker:
@@ -95,9 +52,10 @@ class Tracker:
         return locked(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".lock"))
 
     def _open(self) -> None:
-        self.experiment_id = self._experiment()
+        note = f"{self.plan.title}, profile {self.plan.profile}. {NOTE}"
+        self.experiment_id = ensure_experiment(self.client, self.uri, self.plan.experiment, note)
         self.client.set_experiment_tag(self.experiment_id, "launched", f"{time.time():.0f}")
-        runs = self._all_runs()
+        runs = find_runs(self.client, self.experiment_id)
         names = {cell.name: cell for cell in self.plan.cells}
         for run in runs:
             tags = run.data.tags
@@ -131,16 +89,11 @@ class Tracker:
         spec = folder.spec()
         run_id = self._child(cell, spec, folder)
         already = self.sent.get(child, (0, None))[0] or self._epochs_tracked(run_id)
-        for start in range(already, len(epochs), EPOCHS_A_BATCH):
-            metrics = [
-                Metric(name, value, int(record["timestamp"] * 1000), record["epoch"])
-                for record in epochs[start : start + EPOCHS_A_BATCH]
-                for name, value in record["metrics"].items()
-            ]
+        for metrics in epoch_batches(epochs, already):
             self.client.log_batch(run_id, metrics=metrics)
         if state["state"] == DONE:
             self._results(run_id, spec, folder, epochs)
-        tags = {"state": state["state"], "reason": state.get("reason", "")} | _start_tags(folder)
+        tags = {"state": state["state"], "reason": state.get("reason", "")} | start_tags(folder)
         self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self._status(run_id, state)
         self.sent[child] = (len(epochs), state["state"])
@@ -183,38 +136,6 @@ class Tracker:
         else:
             status = "FAILED" if FAILED in states else "KILLED" if INTERRUPTED in states else "SCHEDULED"
         self.client.update_run(parent, status=status)
-
-    def _experiment(self) -> str:
-        name = self.plan.experiment
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is None:
-            tags = {
-                "mlflow.note.content": f"{self.plan.title}, profile {self.plan.profile}. {NOTE}",
-                "mlflow.experimentKind": "custom_model_development",  # what the UI opens it as
-            }
-            return self.client.create_experiment(name, artifact_location=self._artifacts(name), tags=tags)
-        if experiment.lifecycle_stage != "active":
-            raise UserError(f"the MLflow experiment {name!r} was deleted: restore it, or remove it with 'mlflow gc'")
-        return experiment.experiment_id
-
-    def _artifacts(self, experiment: str) -> str | None:
-        """Beside the database; a server has its own place. MLflow's default is wherever one happens to stand."""
-        if is_server(self.uri):
-            return None
-        if self.uri.startswith("sqlite:///"):
-            folder = Path(self.uri.removeprefix("sqlite:///")).absolute().parent
-        else:
-            folder = Path.cwd()
-        return (folder / "mlartifacts" / experiment).as_uri()
-
-    def _all_runs(self) -> list[Run]:
-        runs, token = [], None
-        while True:
-            page = self.client.search_runs([self.experiment_id], max_results=1000, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                return runs
 
     def _cell(self, cell: Cell) -> None:
         dataset, architecture, method = cell.name.split("/")
@@ -317,18 +238,11 @@ def sync_plan(uri: str, plan: Plan, runs_dir: Path) -> None:
         tracker.open()
         tracker.sync_all()
     except MlflowException as error:
-        told = f"{uri} does not take {plan.experiment} ({first_line(error)}): try again"
-        raise UserError(without_password(told)) from error
+        raise refusal(uri, plan.experiment, error) from error
 
 
 def _seeds(cell: Cell) -> str:
     return " ".join(map(str, cell.runs))
-
-
-def minutes(epochs: list[dict[str, Any]]) -> float:
-    """What training and testing took, over all the times the run was started."""
-    seconds = (record["metrics"]["time/train_seconds"] + record["metrics"]["time/test_seconds"] for record in epochs)
-    return sum(seconds) / 60
 
 
 def _curves(histories: list[list[dict[str, Any]]]) -> dict[str, np.ndarray]:
@@ -337,20 +251,4 @@ def _curves(histories: list[list[dict[str, Any]]]) -> dict[str, np.ndarray]:
     return {
         label: np.array([[record["metrics"][name] for record in history] for history in histories])
         for name, label in panels.items()
-    }
-
-
-def _start_tags(folder: RunFolder) -> dict[str, str]:
-    """Where the run has been: of the latest start; the commits of all of them where they differ."""
-    starts = folder.starts()
-    latest = starts[-1]
-    return {
-        "git_commit": " ".join(dict.fromkeys(start["git_commit"] for start in starts)),
-        "mlflow.source.git.commit": latest["git_commit"],
-        "git_dirty": json.dumps(any(start["git_dirty"] for start in starts)),
-        "machine": latest["machine"],
-        "device": latest["device"],
-        "precision": latest["precision"],
-        "python": latest["python"],
-        **{f"package.{name}": version for name, version in latest["packages"].items()},
     }

@@ -1,0 +1,45 @@
+"""What MLflow is told of a run folder, whatever experiment it is tracked in."""
+
+import json
+from typing import Any
+
+from mlflow.entities import Metric
+
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
+
+STATUS = {RUNNING: "RUNNING", INTERRUPTED: "KILLED", FAILED: "FAILED", DONE: "FINISHED"}
+EPOCHS_A_BATCH = 40  # whole epochs, of some twenty metrics each; MLflow takes 1,000 metrics a request
+
+
+def epoch_batches(epochs: list[dict[str, Any]], already: int) -> list[list[Metric]]:
+    """The metrics of the epochs after the first ``already``, in pieces that MLflow takes."""
+    return [
+        [
+            Metric(name, value, int(record["timestamp"] * 1000), record["epoch"])
+            for record in epochs[start : start + EPOCHS_A_BATCH]
+            for name, value in record["metrics"].items()
+        ]
+        for start in range(already, len(epochs), EPOCHS_A_BATCH)
+    ]
+
+
+def minutes(epochs: list[dict[str, Any]]) -> float:
+    """What training and testing took, over all the times the run was started."""
+    seconds = (record["metrics"]["time/train_seconds"] + record["metrics"]["time/test_seconds"] for record in epochs)
+    return sum(seconds) / 60
+
+
+def start_tags(folder: RunFolder) -> dict[str, str]:
+    """Where the run has been: of the latest start; the commits of all of them where they differ."""
+    starts = folder.starts()
+    latest = starts[-1]
+    return {
+        "git_commit": " ".join(dict.fromkeys(start["git_commit"] for start in starts)),
+        "mlflow.source.git.commit": latest["git_commit"],
+        "git_dirty": json.dumps(any(start["git_dirty"] for start in starts)),
+        "machine": latest["machine"],
+        "device": latest["device"],
+        "precision": latest["precision"],
+        "python": latest["python"],
+        **{f"package.{name}": version for name, version in latest["packages"].items()},
+    }
