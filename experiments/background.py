@@ -2,58 +2,56 @@
 
 import threading
 import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import Protocol
 
 from cskd.cli import without_password
 from cskd.errors import first_line
-from experiments.plan import Cell, Plan, load_plan
 
 INTERVAL_SECONDS = 5.0
 RETRY_SECONDS = 15.0  # after the tracking store could not be reached
 
 
-class BackgroundTracking:
-    """Tracks the runs that it is told to watch. Trouble is kept for the summary and never reaches the training.
+class Tracking(Protocol):
+    """What is kept in step with the run folders."""
 
-    The plan must have been saved by the time this is entered.
+    def watch(self, run_key: str) -> None:
+        """From now on this run may move."""
+
+    def update(self, whole: bool) -> None:
+        """Send what is new of the runs that are watched; ``whole``: of everything."""
+
+
+class BackgroundTracking:
+    """Calls a tracking now and then. Trouble is kept for the summary and never reaches the training.
+
+    make: opens the tracking; an import that fails in it means that MLflow is not installed.
     """
 
-    def __init__(self, uri: str, plan: Plan, runs_dir: Path):
+    def __init__(self, make: Callable[[], Tracking]):
         self.trouble: str | None = None
         self.seconds = 0.0  # of processor time that the tracking took
-        self._open = False
-        self._watched: dict[str, Cell] = {}
-        self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
-        self._tracker = None
+        self._tracking: Tracking | None = None
         try:
-            from experiments.tracking.grids import Tracker  # noqa: PLC0415 - training goes without MLflow
+            self._tracking = make()
         except ModuleNotFoundError as error:
             self.trouble = f"{error.name} is not installed"
-            return
-        self._tracker = Tracker(uri, plan, runs_dir)
 
     def __enter__(self) -> "BackgroundTracking":
-        if self._tracker is not None:
-            self._follow_plan()
+        if self._tracking is not None:
             self._thread.start()
         return self
 
-    def _follow_plan(self) -> None:
-        """Take the plan as it is kept: with the cells and seeds of all launches into the experiment."""
-        self._tracker.plan = load_plan(Plan.path(self._tracker.plan.experiment, self._tracker.runs_dir))
-        self._cells = {key: cell for cell in self._tracker.plan.cells for key in cell.runs.values()}
-
     def watch(self, run_key: str) -> None:
-        with self._lock:
-            if self._tracker is not None:
-                self._watched[run_key] = self._cells[run_key]
+        if self._tracking is not None:
+            self._tracking.watch(run_key)
 
     def __exit__(self, *exception) -> None:
         """Bring everything up to date, once more; what cannot be sent stays in the run folders."""
         self._ended.set()
-        if self._tracker is not None:
+        if self._tracking is not None:
             self._thread.join()
             self._attempt(whole=True)
 
@@ -64,17 +62,7 @@ class BackgroundTracking:
     def _attempt(self, whole: bool = False) -> None:
         started = time.thread_time()
         try:
-            if not self._open:
-                self._tracker.open()
-                self._open = True
-            with self._lock:
-                watched = dict(self._watched)
-            for run_key, cell in watched.items():
-                self._tracker.sync(cell, run_key)
-            if whole:
-                self._follow_plan()  # with what another launch may have added meanwhile
-                self._tracker.open()
-                self._tracker.sync_all()
+            self._tracking.update(whole)
             self.trouble = None
         except Exception as error:
             # Whatever the store, the network or a client library throws: training goes on, the user is told.

@@ -1,6 +1,7 @@
 """What a user sees while runs go on: bars on a terminal, lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -15,12 +16,12 @@ LINE_SECONDS = 5.0  # between two lines about one run, off a terminal
 class Display:
     """A bar over the whole grid, one a running run: epoch, losses, test error, images/s, time left."""
 
-    def __init__(self, runs: list[PlannedRun], seconds: dict[str, float], console: Console | None = None):
-        """seconds: the estimate of each run, by run key; the weights of the grid's bar."""
-        self.console = console or Console()
+    def __init__(self, name: str, total: int, whole: float, seconds: Callable[[PlannedRun], float], console: Console):
+        """name: of the whole; total: runs in it; whole and seconds: the estimates for all and for each of them."""
+        self.console = console
         self.live = self.console.is_terminal
+        self.total = total
         self.seconds = seconds
-        self.total = len(runs)
         self.finished = 0
         self.tasks: dict[str, TaskID] = {}
         self.said: dict[str, tuple[int, float]] = {}  # run key -> (epoch, when) of the last line
@@ -34,7 +35,7 @@ class Display:
             disable=not self.live,
             refresh_per_second=4,
         )
-        self.whole = self.progress.add_task("grid", total=max(sum(seconds.values()), 1e-9), told=f"0/{self.total} runs")
+        self.whole = self.progress.add_task(name, total=max(whole, 1e-9), told=self.heading())
         self.parts: dict[str, float] = {}  # run key -> its share of the grid's bar that is done
 
     def __enter__(self) -> "Display":
@@ -59,7 +60,7 @@ class Display:
         if "epochs" not in state or "metrics" not in state:
             return
         key, epoch, epochs = run.spec.run_key, state["epoch"], state["epochs"]
-        self._whole(key, (epoch + state["fraction"]) / epochs)
+        self._whole(run, (epoch + state["fraction"]) / epochs)
         if self.live:
             self.progress.update(
                 self.tasks[key], completed=epoch + state["fraction"], told=_told(state, run.spec.evaluated)
@@ -78,13 +79,16 @@ class Display:
             self.progress.remove_task(self.tasks.pop(key))
         if state in (DONE, FAILED):
             self.finished += 1
-        self._whole(key, 1.0)
+        self._whole(run, 1.0)
         self.console.print(f"{run.spec.name}: {outcome(run, state)}", soft_wrap=True, highlight=False, markup=False)
 
-    def _whole(self, key: str, fraction: float) -> None:
-        self.parts[key] = fraction * self.seconds[key]
-        told = f"{self.finished}/{self.total} runs"
-        self.progress.update(self.whole, completed=sum(self.parts.values()), told=told)
+    def _whole(self, run: PlannedRun, fraction: float) -> None:
+        self.parts[run.spec.run_key] = fraction * self.seconds(run)
+        self.progress.update(self.whole, completed=sum(self.parts.values()), told=self.heading())
+
+    def heading(self) -> str:
+        """What the bar over the whole says."""
+        return f"{self.finished}/{self.total} runs"
 
 
 def outcome(run: PlannedRun, state: str) -> str:

@@ -20,11 +20,17 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def commit() -> tuple[str, bool]:
+    """(hash of the commit, whether there are changes beside it)."""
+    return _git("rev-parse", "HEAD") or "unknown", bool(_git("status", "--porcelain"))
+
+
 def describe(device: torch.device, precision: str) -> dict[str, Any]:
     """Commit, versions and hardware, as they are now."""
+    git_commit, git_dirty = commit()
     return {
-        "git_commit": _git("rev-parse", "HEAD") or "unknown",
-        "git_dirty": bool(_git("status", "--porcelain")),
+        "git_commit": git_commit,
+        "git_dirty": git_dirty,
         "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": precision,

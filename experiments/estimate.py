@@ -35,8 +35,12 @@ class Estimator:
         if epochs:
             times = [record["metrics"] for record in epochs]
             return left * float(np.mean([t["time/train_seconds"] + t["time/test_seconds"] for t in times]))
+        return self.seconds_anew(run) * left / run.spec.settings.schedule.epochs
+
+    def seconds_anew(self, run: PlannedRun) -> float:
+        """Training and testing from the start, whatever there is of the run."""
         train, test = self._per_image(run)
-        return left * (run.train_images * train + run.test_images * test)
+        return run.spec.settings.schedule.epochs * (run.train_images * train + run.test_images * test)
 
     def _per_image(self, run: PlannedRun) -> tuple[float, float]:
         settings = run.spec.settings

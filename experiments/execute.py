@@ -8,7 +8,7 @@ from rich.table import Column, Table
 from cskd.cli import data_dir, known, runs_dir, tracking_uri
 from cskd.data.store import Dataset
 from cskd.errors import UserError
-from experiments.background import BackgroundTracking
+from experiments.background import BackgroundTracking, Tracking
 from experiments.data import Reporter
 from experiments.datasets import is_prepared, open_data, prepare_data
 from experiments.display import Display, outcome
@@ -39,18 +39,19 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     known("launcher", wish.launcher, LAUNCHERS)
     console = Console()
     profile, settings = settings_of(grid, wish.profile, wish.overrides)
-    _refuse_replaced(wish.architectures, profile, settings)
+    refuse_replaced(wish.architectures, profile, settings)
     datasets, absent = _datasets(grid, settings, wish.dry_run, console)
     plan, runs = make_plan(grid_name, grid, profile, settings, datasets, runs_dir(), overrides=wish.overrides)
     due = [run for run in runs if _is_due(run, wish.retry)]
     seconds = _show_plan(plan, runs, due, absent, wish, console)
     if wish.dry_run:
         return 0
-    tracking = BackgroundTracking(tracking_uri(), plan, runs_dir())  # a store that cannot be used fails here
+    tracking = BackgroundTracking(lambda: _open_tracking(plan))  # a store that cannot be used fails here
     for run in runs:
         run.folder.create(run.spec)
     plan.save(runs_dir())
-    with tracking, Display(due, seconds, console) as display:
+    bars = Display("grid", len(due), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
+    with tracking, bars as display:
 
         def started(run: PlannedRun) -> None:
             tracking.watch(run.spec.run_key)
@@ -60,7 +61,13 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     return 0 if finished is None else _summary(runs, tracking, finished, console)
 
 
-def _refuse_replaced(architectures: tuple[str, ...], profile: str, settings: dict[str, Settings]) -> None:
+def _open_tracking(plan: Plan) -> Tracking:
+    from experiments.tracking.grids import GridTracking  # noqa: PLC0415 - training goes without MLflow
+
+    return GridTracking(tracking_uri(), plan, runs_dir())
+
+
+def refuse_replaced(architectures: tuple[str, ...], profile: str, settings: dict[str, Settings]) -> None:
     """An architecture that was asked for by name and that the profile would quietly replace."""
     for name, one in settings.items():
         if one.architecture is not None and architectures and one.architecture not in architectures:
@@ -120,7 +127,7 @@ def _show_plan(
     minutes = sum(seconds.values()) / 60 / wish.workers
     needed, free = sum(disk_bytes(run) for run in due), free_bytes(runs_dir())
     console.print(
-        f"{len(due)} of {len(runs)} runs to do, about {_duration(minutes)} with {wish.workers} at once "
+        f"{len(due)} of {len(runs)} runs to do, about {duration(minutes)} with {wish.workers} at once "
         f"(from a step measured here, input not counted), about {needed / 1e9:.1f} GB of disk "
         f"({free / 1e9:.1f} GB free).",
         highlight=False,
@@ -130,7 +137,7 @@ def _show_plan(
     return seconds
 
 
-def _duration(minutes: float) -> str:
+def duration(minutes: float) -> str:
     return f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
@@ -142,14 +149,18 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
     for run in undone:
         told = f"  {run.spec.name}: {outcome(run, states[run.spec.run_key])}"
         console.print(told, soft_wrap=True, highlight=False, markup=False)
-    if tracking.trouble:
-        told = f"not all is tracked in MLflow ({tracking.trouble}): nothing is lost, 'make sync' sends it later"
-    else:
-        told = f"All is tracked in MLflow, which took {tracking.seconds:.1f} s of processor time: 'make ui' shows it."
-    console.print(told, soft_wrap=True, highlight=False, markup=False)
+    say_tracking(tracking, console)
     if not finished:
         console.print("stopped: the same command goes on where this one ended")
         return 130
     if any(state == FAILED for state in states.values()):
         console.print("RETRY=1 runs the failed ones again")
     return 1 if undone else 0
+
+
+def say_tracking(tracking: BackgroundTracking, console: Console) -> None:
+    if tracking.trouble:
+        told = f"not all is tracked in MLflow ({tracking.trouble}): nothing is lost, 'make sync' sends it later"
+    else:
+        told = f"All is tracked in MLflow, which took {tracking.seconds:.1f} s of processor time: 'make ui' shows it."
+    console.print(told, soft_wrap=True, highlight=False, markup=False)

@@ -1,6 +1,5 @@
 """What one run is, and its key: the hash of everything that can change its numbers, and of nothing else."""
 
-import dataclasses
 import hashlib
 import json
 from typing import Any
@@ -105,7 +104,7 @@ def make_spec(
         profile=profile,
         architecture=architecture,
         method=method,
-        parameters={field: float(value) for field, value in dataclasses.asdict(built).items()},
+        parameters=built.parameters(),
         seed=seed,
         settings=settings,
         data_digest=dataset.digest,

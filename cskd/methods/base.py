@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -81,6 +81,10 @@ class Method(ABC):
     def views(self) -> frozenset[str]:
         """Everything the loader has to make."""
         return frozenset().union(*(term.views for term in self.terms()))
+
+    def parameters(self) -> dict[str, float]:
+        """The hyper-parameters by name."""
+        return {field.name: float(getattr(self, field.name)) for field in fields(self)}
 
     def require(self, parameter: str, holds: bool, what: str) -> None:
         """Refuse a hyper-parameter's value; for a subclass's ``__post_init__``."""

@@ -5,6 +5,7 @@ Training processes know nothing of this: a tracking server that is slow or away 
 """
 
 import json
+import threading
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from cskd.files import locked
 from cskd.plots import curves_figure, method_color, reliability_figure
-from experiments.plan import Cell, Plan
+from experiments.plan import Cell, Plan, load_plan
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.spec import RunSpec
 from experiments.tracking.run_records import STATUS, epoch_batches, minutes, start_tags
@@ -229,6 +230,37 @@ class Tracker:
             self.client.update_run(run_id, status="RUNNING")
         else:
             self.client.set_terminated(run_id, STATUS[state["state"]], int(state["heartbeat"] * 1000))
+
+
+class GridTracking:
+    """A tracker that is called again and again while a grid goes on (see experiments.background.Tracking).
+
+    The plan must have been saved before the first update.
+    """
+
+    def __init__(self, uri: str, plan: Plan, runs_dir: Path):
+        self.tracker = Tracker(uri, plan, runs_dir)
+        self._open = False
+        self._watched: set[str] = set()
+        self._lock = threading.Lock()
+
+    def watch(self, run_key: str) -> None:
+        with self._lock:
+            self._watched.add(run_key)
+
+    def update(self, whole: bool) -> None:
+        if whole or not self._open:
+            # As it is kept: with the cells and seeds that other launches have added, or add meanwhile.
+            self.tracker.plan = load_plan(Plan.path(self.tracker.plan.experiment, self.tracker.runs_dir))
+            self.tracker.open()
+            self._open = True
+        with self._lock:
+            watched = set(self._watched)
+        for cell in self.tracker.plan.cells:
+            for run_key in watched.intersection(cell.runs.values()):
+                self.tracker.sync(cell, run_key)
+        if whole:
+            self.tracker.sync_all()
 
 
 def sync_plan(uri: str, plan: Plan, runs_dir: Path) -> None:

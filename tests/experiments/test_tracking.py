@@ -18,7 +18,7 @@ from experiments.plan import Cell, Plan
 from experiments.recipe import load_settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
 from experiments.spec import RunSpec
-from experiments.tracking.grids import Tracker
+from experiments.tracking.grids import GridTracking, Tracker
 from experiments.tracking.run_records import minutes
 from experiments.tracking.store import open_store
 
@@ -247,7 +247,7 @@ def test_settings_that_did_not_arrive_are_sent_again(uri, tmp_path, monkeypatch)
 
 def test_two_launches_into_one_experiment_are_tracked_together(uri, tmp_path):
     one, two = make_run(tmp_path, 0), make_run(tmp_path, 1)
-    first = BackgroundTracking(uri, plan_of(one), tmp_path)
+    first = BackgroundTracking(lambda: GridTracking(uri, plan_of(one), tmp_path))
     plan_of(one).save(tmp_path)
     with first:
         plan_of(two).save(tmp_path)  # another launch, while the first goes on
@@ -268,7 +268,7 @@ def test_a_server_that_is_away_troubles_nothing_but_the_summary(tmp_path, monkey
     monkeypatch.setattr(background, "INTERVAL_SECONDS", 0.05)
     one = make_run(tmp_path, 0)
     plan_of(one).save(tmp_path)
-    with BackgroundTracking("http://127.0.0.1:9", plan_of(one), tmp_path) as tracking:
+    with BackgroundTracking(lambda: GridTracking("http://127.0.0.1:9", plan_of(one), tmp_path)) as tracking:
         started = time.monotonic()
         tracking.watch(one.run_key)
         assert time.monotonic() - started < 1

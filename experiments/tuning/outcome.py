@@ -1,0 +1,129 @@
+"""What a study leaves: a table of its trials, figures, and the tuned values with their provenance."""
+
+import csv
+import datetime
+import io
+from pathlib import Path
+
+from cskd.files import writing, written_aside
+from cskd.plots import save_figure
+from experiments.run_folder import RunFolder
+from experiments.tuning import tuned
+from experiments.tuning.figures import study_figures
+from experiments.tuning.setup import Subject
+from experiments.tuning.space import Point
+from experiments.tuning.study import COMPLETE, Trial, best_of, pareto_front, storage_address
+
+
+def write(subject: Subject, trials: list[Trial], commit: tuple[str, bool], folder: Path) -> None:
+    """Everything a study leaves, from its trials. ``commit``: (hash, dirty) of what tells the best one."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    _write_csv(folder / "trials.csv", trial_rows(subject, trials))
+    _write_csv(folder / "runs.csv", run_rows(trials, subject.runs({})[0].folder.path.parent))
+    for name, figure in study_figures(storage_address(), subject.name, subject.recipe_point()).items():
+        save_figure(figure, folder / f"{name}.png")
+    found = make_found(subject, trials, commit)
+    if found is not None and not subject.overrides:
+        tuned.save(subject.dataset, subject.method, subject.profile, subject.architecture, found)
+
+
+def make_found(subject: Subject, trials: list[Trial], commit: tuple[str, bool]) -> tuned.Found | None:
+    """The best trial with its provenance; None before there is one, and of two objectives: they have no best."""
+    best = best_of(trials)
+    if best is None:
+        return None
+    recipe = at(trials, subject.recipe_point())
+    return tuned.Found(
+        parameters=best.parameters,
+        objective=subject.objectives[0],
+        value=best.values[0],
+        recipe_parameters=subject.recipe_point(),
+        recipe_value=recipe.values[0] if recipe else None,
+        study=subject.name,
+        trial=best.number,
+        trials=sum(trial.state == COMPLETE for trial in trials),
+        seeds=list(subject.seeds),
+        split_digest=subject.validation.indices_digest,
+        data_digest=subject.data.digest,
+        git_commit=commit[0],
+        git_dirty=commit[1],
+        date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+    )
+
+
+def at(trials: list[Trial], point: Point) -> Trial | None:
+    """The complete trial with these hyper-parameters."""
+    return next((one for one in trials if one.state == COMPLETE and one.parameters == point), None)
+
+
+def told(subject: Subject, trials: list[Trial]) -> list[str]:
+    """What a user reads at the end, a line each."""
+
+    def line(trial: Trial) -> str:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in zip(subject.objectives, trial.values, strict=True))
+        point = ", ".join(f"{name} {value:.4g}" for name, value in trial.parameters.items())
+        return f"{point}: {values} (trial {trial.number})"
+
+    if len(subject.objectives) > 1:
+        return ["no single best of two objectives; those that none beats in both:", *map(line, pareto_front(trials))]
+    best = best_of(trials)
+    if best is None:
+        return []
+    lines = [f"best on the validation split: {line(best)}"]
+    recipe = at(trials, subject.recipe_point())
+    if recipe is not None:
+        lines.append(f"the recipe's setting: {line(recipe)}")
+    if subject.overrides:
+        return [*lines, f"not written as tuned values: with {' '.join(subject.overrides)} it is not the recipe's"]
+    path = tuned.tuned_file(subject.dataset, subject.method)
+    return [*lines, f"written to {path}: grids use it with TUNED=1"]
+
+
+def trial_rows(subject: Subject, trials: list[Trial]) -> list[dict]:
+    """A row a trial: what it was, how it ended, what was measured on the validation split."""
+    return [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            **{name: trial.parameters.get(name) for name in subject.space.parameters},
+            **{name: trial.metrics.get(name) for name in ("top1_error", "top5_error", "nll", "brier", "ece")},
+            "seeds": " ".join(map(str, trial.runs)),
+            "run_keys": " ".join(trial.runs.values()),
+            "reason": trial.reason,
+        }
+        for trial in trials
+    ]
+
+
+def run_rows(trials: list[Trial], runs_dir: Path) -> list[dict]:
+    """A row a run of a complete trial: the parameters, the seed, the last epoch, and the error after each tenth."""
+    rows = []
+    for trial in (trial for trial in trials if trial.state == COMPLETE):
+        for seed, key in trial.runs.items():
+            folder = RunFolder(runs_dir / key)
+            records, schedule = folder.epochs(), folder.spec().settings.schedule
+            last = records[-1]["metrics"]
+            steps = sorted({round(len(records) * tenth / 10) for tenth in range(1, 11)} - {0})
+            rows.append(
+                {
+                    **trial.parameters,
+                    "seed": seed,
+                    "error": last["validation/top1_error"],
+                    "nll": last["validation/nll"],
+                    "ece": last["validation/ece"],
+                    "milestone": schedule.milestones[0] if schedule.milestones else len(records),
+                    **{f"error_e{step}": records[step - 1]["metrics"]["validation/top1_error"] for step in steps},
+                }
+            )
+    return rows
+
+
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    with written_aside(path) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,161 @@
+"""What a study is about, resolved from what a user asked for: recipe, data, validation split, space."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from cskd.cli import data_dir, known, runs_dir
+from cskd.data.store import Dataset
+from cskd.errors import UserError
+from cskd.methods import METHODS
+from cskd.models import ARCHITECTURES
+from experiments.data import Reporter
+from experiments.datasets import is_prepared, open_data, prepare_data
+from experiments.execute import refuse_replaced
+from experiments.plan import PlannedRun
+from experiments.recipe import Settings, load_settings, recipe_names
+from experiments.run_folder import RunFolder
+from experiments.spec import RunSpec, Validation, make_spec, make_validation
+from experiments.tuning.objectives import parse_objectives
+from experiments.tuning.space import DEFAULT, Point, Space, load_space
+
+FIRST_SEED = 1000  # of the seeds that are tuned on: no grid of a paper's table has them
+ARCHITECTURE = "resnet18"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be tuned."""
+
+    dataset: str
+    method: str
+    architecture: str | None = None
+    profile: str | None = None
+    space: str = DEFAULT
+    objective: str = "error"
+    seeds: int = 1
+    overrides: tuple[str, ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything that is the same for all trials of a study."""
+
+    dataset: str
+    data: Dataset
+    method: str
+    architecture: str
+    profile: str
+    settings: Settings
+    space: Space
+    objectives: tuple[str, ...]
+    seeds: tuple[int, ...]
+    validation: Validation
+    train_images: int
+    validation_images: int
+    overrides: tuple[str, ...]
+    name: str
+
+    def spec(self, point: Point, seed: int) -> RunSpec:
+        """The run of one seed with these hyper-parameters; those that are not searched keep the recipe's values."""
+        methods = self.settings.methods | {self.method: self.settings.methods.get(self.method, {}) | point}
+        return make_spec(
+            self.dataset,
+            self.data,
+            self.profile,
+            self.settings.model_copy(update={"methods": methods}),
+            self.architecture,
+            self.method,
+            seed,
+            validation=self.validation,
+        )
+
+    def runs(self, point: Point) -> list[PlannedRun]:
+        """A trial's runs, one a seed."""
+        specs = [self.spec(point, seed) for seed in self.seeds]
+        classes = self.settings.subset.classes if self.settings.subset else len(self.data.classes)
+        return [
+            PlannedRun(spec, RunFolder.of(spec, runs_dir()), classes, self.train_images, self.validation_images)
+            for spec in specs
+        ]
+
+    def recipe_point(self) -> Point:
+        """The recipe's own setting of what is searched."""
+        parameters = self.spec({}, self.seeds[0]).parameters
+        return {name: parameters[name] for name in self.space.parameters}
+
+    def first_points(self) -> list[Point]:
+        """What is tried before anything is searched: the recipe's setting and the space's starting points."""
+        own = self.recipe_point()
+        points = [own] if self.space.holds(own) else []
+        return points + [point for point in map(dict, self.space.start) if point != own]
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for trials to be compared, by names that a user understands."""
+        numbers = self.spec({}, self.seeds[0]).numbers()
+        searched = self.space.parameters
+        fixed = {name: value for name, value in numbers.pop("parameters").items() if name not in searched}
+        for name in ("seed", "data_digest", "method", "architecture"):
+            numbers.pop(name)
+        return {
+            "space": self.space.model_dump(mode="json", include={"parameters"}),
+            "objective": list(self.objectives),
+            "dataset": self.dataset,
+            "data": self.data.digest,
+            "method": self.method,
+            "fixed hyper-parameters": fixed,
+            "architecture": self.architecture,
+            "seeds": list(self.seeds),
+            "settings": numbers,
+        }
+
+
+def resolve(wish: Wish, console: Console) -> Subject:
+    """Check every name before any data is touched, then open the training set; prepares it if need be."""
+    known("dataset", wish.dataset, recipe_names())
+    known("method", wish.method, METHODS)
+    if wish.architecture:
+        known("architecture", wish.architecture, ARCHITECTURES)
+    space = load_space(wish.method, wish.space)
+    objectives = parse_objectives(wish.objective)
+    if wish.seeds < 1:
+        raise UserError(f"TUNE_SEEDS must be at least 1, not {wish.seeds}")
+    profile, settings = load_settings(wish.dataset, wish.profile, wish.overrides)
+    refuse_replaced((wish.architecture,) if wish.architecture else (), profile, {wish.dataset: settings})
+    if not is_prepared(wish.dataset, settings.data, data_dir()):
+        with Reporter(wish.dataset, console) as report:
+            prepare_data(wish.dataset, settings.data, data_dir(), report=report)
+    data = open_data(wish.dataset, settings.data, data_dir(), test=False)
+    validation, train_images, validation_images = make_validation(wish.dataset, data, settings)
+    return Subject(
+        dataset=wish.dataset,
+        data=data,
+        method=wish.method,
+        architecture=settings.architecture or wish.architecture or ARCHITECTURE,
+        profile=profile,
+        settings=settings,
+        space=space,
+        objectives=objectives,
+        seeds=tuple(range(FIRST_SEED, FIRST_SEED + wish.seeds)),
+        validation=validation,
+        train_images=train_images,
+        validation_images=validation_images,
+        overrides=wish.overrides,
+        name=wish.name or _default_name(wish, profile, settings),
+    )
+
+
+def _default_name(wish: Wish, profile: str, settings: Settings) -> str:
+    """digits-cs-kd-demo; what is not the default is named, so that other wishes are other studies."""
+    parts = [wish.dataset, wish.method, profile]
+    if wish.architecture and not settings.architecture and wish.architecture != ARCHITECTURE:
+        parts.append(wish.architecture)
+    if wish.space != DEFAULT:
+        parts.append(f"{wish.space}-space")
+    if wish.objective != "error":
+        parts.append("-".join(parse_objectives(wish.objective)))
+    if wish.seeds > 1:
+        parts.append(f"{wish.seeds}-seeds")
+    return "-".join(parts)

@@ -1,0 +1,335 @@
+"""A study: its trials, who works on which, and what came out. The only place that talks to Optuna's storage.
+
+A trial is asked for with all its parameters and belongs to the process that asked, its owner, until it is told.
+An owner holds a lock for as long as it lives. A trial whose owner is dead is taken over with its number and its
+parameters; its runs go on from their checkpoints. So no trial is lost, and none is run by two.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from cskd.cli import known, runs_dir, without_password
+from cskd.errors import UserError, first_line
+from cskd.files import locked, writing
+from cskd.randomness import derived_seed
+from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
+from experiments.tuning.space import Point, Space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+GRID = "grid"  # a regular grid instead of a sampler
+RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
+STATES = {
+    TrialState.RUNNING: RUNNING,
+    TrialState.COMPLETE: COMPLETE,
+    TrialState.PRUNED: PRUNED,
+    TrialState.FAIL: FAILED,
+}
+HEARTBEAT_SECONDS = 60.0  # between two signs of life in the storage, for machines that cannot see the lock
+SILENCE_LIMIT = 600.0  # seconds without one after which an owner on another machine counts as dead
+PRUNER_STARTUP = 4  # complete trials before one can be pruned
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as the storage has it."""
+
+    number: int
+    state: str
+    parameters: Point
+    values: tuple[float, ...] | None  # one an objective, when complete
+    metrics: dict[str, float]  # of the validation split after the last epoch, mean over the seeds, when complete
+    runs: dict[int, str]  # seed -> run key
+    reason: str  # why it failed
+    started: datetime | None
+    ended: datetime | None
+    steps: dict[int, float]  # finished epochs -> what the pruner was told
+
+
+class Study:
+    """One study of a storage, and this process' part in it. Use as a context: it holds the owner's lock."""
+
+    def __init__(self, address: str, name: str, folder: Path):
+        """address: a journal file, or the URL of a database. folder: of the locks, shared by all that can be."""
+        self.address, self.name = address, name
+        self.folder = folder
+        with locked(folder.parent / "storage.lock"):  # several processes that make a new database at once fail
+            self.storage = open_storage(address)
+        self.owner = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        self._mine: dict[int, optuna.Trial] = {}
+        self._beaten = 0.0
+
+    def open(self, identity: dict[str, Any], space: Space, objectives: tuple[str, ...], sampler: str) -> None:
+        """Find the study or begin it. Raises UserError if the one of that name is another one.
+
+        identity: everything that must be the same for trials to be compared, in JSON's types.
+        """
+        self.space, self.objectives = space, objectives
+        self.sampler = known("sampler", sampler, {**SAMPLERS, GRID: None})
+        with self._alone():
+            if self.name in optuna.get_all_study_names(self.storage):
+                self.study = optuna.load_study(study_name=self.name, storage=self.storage)
+            else:
+                directions = ["minimize"] * len(objectives)
+                self.study = optuna.create_study(study_name=self.name, storage=self.storage, directions=directions)
+            wanted = json.loads(json.dumps(identity))
+            found = self.study.user_attrs.get("identity")
+            if found is None:
+                self.study.set_user_attr("identity", wanted)
+                self.study.set_user_attr("objectives", list(objectives))
+                self.study.set_metric_names(list(objectives))
+            elif found != wanted:
+                raise UserError(
+                    f"study {self.name} was begun with another {_difference(found, wanted)}: "
+                    "give STUDY=<a new name> to start anew, or the old settings to go on"
+                )
+
+    def __enter__(self) -> "Study":
+        path = self._owner_file(self.owner)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._life = path.open("w")
+        fcntl.flock(self._life, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        # With trials left the file stays, unlocked: that says at once that they can be taken over.
+        if not self._mine:
+            self._owner_file(self.owner).unlink(missing_ok=True)
+        self._life.close()
+
+    # trials
+
+    def trials(self) -> list[Trial]:
+        """All trials that were begun, by their number."""
+        return [_trial(one) for one in self._frozen() if one.state in STATES]
+
+    def enqueue(self, points: list[Point]) -> None:
+        """Have these points tried next, each once; those that are already there are not tried again."""
+        with self._alone():
+            there = [self._point(one) for one in self._frozen()]
+            for point in points:
+                if point not in there:
+                    there.append(point)
+                    self.study.enqueue_trial(point)
+
+    def retry_failed(self) -> int:
+        """Have the points of failed trials tried again; returns how many there are. The failed ones stay recorded."""
+        with self._alone():
+            before = self._retried()
+            failed = [one for one in self._frozen() if one.state is TrialState.FAIL and one.number not in before]
+            for one in failed:
+                self.study.enqueue_trial(self._point(one))
+            self.study.set_user_attr("retried", [*before, *(one.number for one in failed)])
+        return len(failed)
+
+    def take(self, count: int) -> Trial | None:
+        """A trial for this process to run: one whose owner has died, or the next; None if there are ``count``.
+
+        Complete, pruned and failed trials count, and those that somebody is at.
+        """
+        with self._alone():
+            for one in self._frozen():
+                if one.state is TrialState.RUNNING and one.number not in self._mine and not self._is_alive(one):
+                    self._seed_sampler(one.number)
+                    return self._own(optuna.Trial(self.study, one._trial_id))
+            if self.used() >= count:
+                return None
+            self._seed_sampler(len(self._frozen()))
+            return self._own(self.study.ask())
+
+    def used(self) -> int:
+        """How many trials count against the number wanted; a failed one that is tried again does not."""
+        retried = self._retried()
+        return sum(one.state in STATES and one.number not in retried for one in self._frozen())
+
+    def orphans(self) -> int:
+        """How many trials have begun and belong to nobody who lives: they are to be taken over."""
+        running = [one for one in self._frozen() if one.state is TrialState.RUNNING and one.number not in self._mine]
+        return sum(not self._is_alive(one) for one in running)
+
+    def _retried(self) -> list[int]:
+        return self.study.user_attrs.get("retried", [])
+
+    def _seed_sampler(self, number: int) -> None:
+        """From the number of the trial: a study that was killed suggests what it would have suggested."""
+        seed = derived_seed(0, f"tuning/{self.name}", number) % 2**32
+        self.study.sampler = SAMPLERS[DEFAULT_SAMPLER if self.sampler == GRID else self.sampler](seed)
+
+    def _own(self, trial: optuna.Trial) -> Trial:
+        trial.set_user_attr("owner", self.owner)
+        for name, axis in self.space.parameters.items():  # a value that the trial has already stays
+            if axis.choices:
+                trial.suggest_categorical(name, axis.choices)
+            else:
+                trial.suggest_float(name, axis.low, axis.high, log=axis.log)
+        self._mine[trial.number] = trial
+        return self._one(trial.number)
+
+    def record_runs(self, number: int, runs: dict[int, str]) -> None:
+        """Which run folders make up a trial: seed -> run key."""
+        self._mine[number].set_user_attr("runs", {str(seed): key for seed, key in runs.items()})
+
+    def beat(self) -> None:
+        """A sign of life for each of this process' trials, now and then."""
+        if time.monotonic() - self._beaten >= HEARTBEAT_SECONDS:
+            self._beaten = time.monotonic()
+            for trial in self._mine.values():
+                trial.set_user_attr("heartbeat", time.time())
+
+    def report(self, number: int, epochs: int, value: float, after: int) -> bool:
+        """Tell the pruner where a trial stands; whether it should be pruned. Never before ``after`` epochs."""
+        trial = self._mine[number]
+        if epochs not in self._frozen_one(number).intermediate_values:
+            trial.report(value, epochs)
+        self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNER_STARTUP, n_warmup_steps=after)
+        return trial.should_prune()
+
+    def complete(self, number: int, metrics: dict[str, float], values: list[float]) -> None:
+        self._mine[number].set_user_attr("metrics", metrics)
+        self._tell(number, values=values)
+
+    def prune(self, number: int) -> None:
+        self._tell(number, state=TrialState.PRUNED)
+
+    def fail(self, number: int, reason: str) -> None:
+        self._mine[number].set_user_attr("reason", reason)
+        self._tell(number, state=TrialState.FAIL)
+
+    def _tell(self, number: int, **outcome: Any) -> None:
+        self.study.tell(self._mine[number], **outcome)
+        del self._mine[number]
+
+    # who is at it
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with locked(self.folder / "study.lock"), storage_errors(self.address):
+            yield
+
+    def _owner_file(self, owner: str) -> Path:
+        return self.folder / f"{owner}.owner"
+
+    def _is_alive(self, trial: optuna.trial.FrozenTrial) -> bool:
+        owner = trial.user_attrs.get("owner")
+        if owner is None:  # asked for by a process that died at once: it would hold the lock that we have
+            return False
+        path = self._owner_file(owner)
+        if not path.exists():
+            last = trial.user_attrs.get("heartbeat") or trial.datetime_start.timestamp()
+            return time.time() - last < SILENCE_LIMIT
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    # reading
+
+    def _frozen(self) -> list[optuna.trial.FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _frozen_one(self, number: int) -> optuna.trial.FrozenTrial:
+        return next(one for one in self._frozen() if one.number == number)
+
+    def _one(self, number: int) -> Trial:
+        return _trial(self._frozen_one(number))
+
+    def _point(self, trial: optuna.trial.FrozenTrial) -> Point:
+        return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def best_of(trials: list[Trial]) -> Trial | None:
+    """The complete trial with the lowest value; of equals the one with the lowest NLL, then the earliest."""
+    complete = [one for one in trials if one.state == COMPLETE and len(one.values) == 1]
+    return min(complete, key=lambda one: (one.values[0], one.metrics["nll"], one.number), default=None)
+
+
+def pareto_front(trials: list[Trial]) -> list[Trial]:
+    """The complete trials of two objectives that no other one beats in both, by the first objective."""
+    complete = [one for one in trials if one.state == COMPLETE]
+
+    def beaten(one: Trial) -> bool:
+        return any(
+            all(a <= b for a, b in zip(other.values, one.values, strict=True)) and other.values != one.values
+            for other in complete
+        )
+
+    return sorted((one for one in complete if not beaten(one)), key=lambda one: (one.values, one.number))
+
+
+def storage_address() -> str:
+    """Where studies live: ``OPTUNA_STORAGE``, a URL or a journal file, or the journal in RUNS_DIR."""
+    return os.environ.get("OPTUNA_STORAGE") or str(runs_dir() / "studies" / "journal.log")
+
+
+def open_storage(address: str) -> optuna.storages.BaseStorage:
+    """The storage at an address: a journal file, or the URL of a database. Raises UserError if it cannot be used."""
+    with storage_errors(address):
+        if "://" in address:
+            return optuna.storages.get_storage(address)
+        path = Path(address)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.JournalStorage(JournalFileBackend(address))
+
+
+@contextmanager
+def storage_errors(address: str) -> Iterator[None]:
+    """What a storage throws, whatever its kind, as one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # SQLAlchemy, its drivers, JSON and Optuna each have their own; all mean that the storage cannot be used.
+        told = f"OPTUNA_STORAGE={address} cannot be used ({first_line(error)}): correct it"
+        raise UserError(without_password(told)) from error
+
+
+def load_trials(address: str, name: str) -> tuple[tuple[str, ...], list[Trial]]:
+    """(objectives, trials) of a study, without taking part in it."""
+    with storage_errors(address):
+        study = optuna.load_study(study_name=name, storage=open_storage(address))
+        trials = [_trial(one) for one in study.get_trials(deepcopy=False) if one.state in STATES]
+        return tuple(study.user_attrs["objectives"]), trials
+
+
+def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:
+    attributes = frozen.user_attrs
+    return Trial(
+        number=frozen.number,
+        state=STATES[frozen.state],
+        parameters={name: float(value) for name, value in frozen.params.items()},
+        values=tuple(frozen.values) if frozen.state is TrialState.COMPLETE else None,
+        metrics=attributes.get("metrics", {}),
+        runs={int(seed): key for seed, key in attributes.get("runs", {}).items()},
+        reason=attributes.get("reason", ""),
+        started=frozen.datetime_start,
+        ended=frozen.datetime_complete,
+        steps=dict(frozen.intermediate_values),
+    )
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    names = [name for name in wanted if found.get(name) != wanted[name]] + [
+        name for name in found if name not in wanted
+    ]
+    return " and ".join(dict.fromkeys(names))
