@@ -22,15 +22,32 @@ RETRY ?=##                     1: run failed runs again
 PARTIAL ?=##                   1: data: take an incomplete copy of a dataset
 GRID ?=##                      status: a grid or experiment; all by default
 EXPERIMENT ?=##                tables: an experiment; all by default
-PORT ?= 5000##                 ui: the port
+PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
+TRIALS ?=##                    tune: trials of the whole study (default 30)
+TUNE_SEEDS ?= 1##              tune: seeds of each trial, whose mean counts
+SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper
+OBJECTIVE ?=##                 tune: error (default), nll, ece; or two, as error,ece
+SAMPLER ?=##                   tune: gp (default), tpe, random; grid: a regular one of TRIALS points
+PRUNE ?=##                     1: tune: stop poor trials after the first learning-rate drop
+TIMEOUT ?=##                   tune: minutes after which no trial begins
+STUDY ?=##                     tune: another name, to start anew beside an earlier study
+TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
 DATA_DIR ?= data##             where datasets are kept
 RUNS_DIR ?= runs##             where run folders are kept
 RESULTS_DIR ?= results##       where tables and figures are written
 MLFLOW_TRACKING_URI ?=##       where MLflow keeps what is tracked (default: mlflow.db in this folder)
+OPTUNA_STORAGE ?=##            where studies are kept: a journal file or a database's URL (default: in RUNS_DIR)
+TUNED_DIR ?=##                 where tuned values are written (default: experiments/recipes/tuned)
 
 export DATA_DIR RUNS_DIR RESULTS_DIR
 ifneq ($(MLFLOW_TRACKING_URI),)
 export MLFLOW_TRACKING_URI
+endif
+ifneq ($(OPTUNA_STORAGE),)
+export OPTUNA_STORAGE
+endif
+ifneq ($(TUNED_DIR),)
+export TUNED_DIR
 endif
 
 VENV := .venv
@@ -39,11 +56,12 @@ READY := $(VENV)/.ready
 
 LAUNCH = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --workers $(WORKERS) \
 	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run) \
-	$(if $(filter-out 0,$(RETRY)),--retry)
+	$(if $(filter-out 0,$(RETRY)),--retry) $(if $(filter-out 0,$(TUNED)),--tuned)
 CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
-.PHONY: help setup demo test data reproduce-table1 train status tables ui sync lint lock
+
+.PHONY: help setup demo test data reproduce-table1 train tune tuned dashboard status tables ui sync lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -83,6 +101,21 @@ train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	  --method $(or $(METHOD),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
 	  $(if $(ARCHITECTURE),--architectures $(ARCHITECTURE)) $(LAUNCH)
 
+tune: $(READY) ## find a method's hyper-parameters on a validation split: DATASET, METHOD (default cs-kd), TRIALS
+	@$(RUN) -m experiments.tune --dataset $(or $(DATASET),$(error say which: make tune DATASET=mit67)) \
+	  $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) \
+	  $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') $(if $(TRIALS),--trials $(TRIALS)) \
+	  --seeds $(TUNE_SEEDS) $(if $(SPACE),--space $(SPACE)) $(if $(OBJECTIVE),--objective $(OBJECTIVE)) \
+	  $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(filter-out 0,$(PRUNE)),--prune) \
+	  $(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(STUDY),--study '$(STUDY)') --workers $(WORKERS) \
+	  $(if $(filter-out 0,$(RETRY)),--retry) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+
+tuned: $(READY) ## what tuning has found, beside the recipes' settings: DATASET, METHOD (default: all)
+	@$(RUN) -m experiments.tuned $(if $(DATASET),--dataset $(DATASET)) $(if $(METHOD),--method $(METHOD))
+
+dashboard: $(READY) ## optuna-dashboard on 127.0.0.1
+	@$(RUN) -m experiments.dashboard $(if $(PORT),--port $(PORT))
+
 status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
 	@$(RUN) -m experiments.status $(GRID)
 
@@ -90,7 +123,7 @@ tables: $(READY) ## error, ECE and reliability tables, rebuilt from what is trac
 	@$(RUN) -m analysis.tables $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 ui: $(READY) ## the MLflow UI on 127.0.0.1
-	@$(RUN) -m experiments.ui --port $(PORT)
+	@$(RUN) -m experiments.ui $(if $(PORT),--port $(PORT))
 
 sync: $(READY) ## send to MLflow what it missed while it was away
 	@$(RUN) -m experiments.sync

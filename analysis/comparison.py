@@ -87,6 +87,8 @@ def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
             number = published(cell.architecture, cell.dataset, cell.method, metric.name)
             shown = number if number and verdicts[cell.cell_key] == COMPARABLE else (np.nan, np.nan)
             record |= {"paper_mean": shown[0], "paper_std": shown[1]}
+        if (experiment.cells.tuned != "").any():
+            record |= {"tuned": cell.tuned}
         record |= {"last_mean": last.mean, "last_std": last.std, "n": last.n}
         if best is not None:
             record |= {"best_mean": best.mean, "best_std": best.std, "best_n": best.n}
@@ -129,7 +131,7 @@ def _status(seeds: pd.DataFrame, n: int) -> str:
 
 
 def _texts(row, metric: Metric, with_paper: bool) -> tuple[str, ...]:
-    texts = [row.dataset, row.method]
+    texts = [row.dataset, f"{row.method} (tuned)" if getattr(row, "tuned", "") else row.method]
     if with_paper:
         texts.append(_paper_text(row.paper_mean, row.paper_std, metric.decimals))
     texts.append(_text(Summary(row.last_mean, row.last_std, row.n), metric.decimals) if row.n else row.status)

@@ -52,6 +52,7 @@ def footer(experiment: Experiment) -> tuple[str, ...]:
         days = first if first == last else f"{first} to {last}"
         commits = ", ".join(_commits(done))
         notes.append(f"Commit: {commits}. Machine: {', '.join(dict.fromkeys(machines))}. Run: {days} (UTC).")
+    notes += [f"Tuned: {cell.cell}: {cell.tuned}." for cell in experiment.cells.itertuples() if cell.tuned]
     unfinished = [
         f"{run.run} {run.state}{f' ({run.reason})' if run.reason else ''}"
         for run in experiment.runs.itertuples()

@@ -70,7 +70,8 @@ class Experiment:
     """One grid under one profile, as tracked.
 
     cells: a row a cell in the grid's order, with columns CELL_TAGS (``seeds_planned`` a list, ``grid_order``
-        an integer) and ``cell`` (dataset/architecture/method).
+        an integer), ``tuned`` (hyper-parameters found by tuning, and where, or "") and ``cell``
+        (dataset/architecture/method).
     runs: a row a seed in the same order, with columns RUN_TAGS (``seed`` an integer), STATE_TAGS, ``run``
         (its name), ``run_id``, ``artifact_uri``, ``started`` and ``ended`` (UTC), ``minutes``, the metrics
         ``test/*`` (last epoch), ``best/*`` and what else is tracked, and the settings as ``params.*``.
@@ -203,7 +204,7 @@ def _experiment(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
         usable = [run for run in usable if run not in replaced]
     if not usable:
         raise UserError(f"no cell of {name} can be read ({notes[0].removesuffix('.')}): launch its grid again")
-    cell_frame = pd.DataFrame([_cell_record(run) for run in usable], columns=[*CELL_TAGS, "cell"])
+    cell_frame = pd.DataFrame([_cell_record(run) for run in usable], columns=[*CELL_TAGS, "tuned", "cell"])
     cell_frame = cell_frame.sort_values(["grid_order", "cell"], kind="stable", ignore_index=True)
     records = []
     for run in runs:
@@ -243,6 +244,7 @@ def _cell_record(run: Run) -> dict:
     tags = {tag: run.data.tags[tag] for tag in CELL_TAGS}
     seeds = [int(seed) for seed in tags["seeds_planned"].split()]
     cell = "/".join(tags[part] for part in NAME)
+    tags["tuned"] = run.data.tags.get("tuned", "")  # cells from before there was tuning have none
     return tags | {"seeds_planned": seeds, "grid_order": int(tags["grid_order"]), "cell": cell}
 
 

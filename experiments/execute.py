@@ -14,7 +14,7 @@ from experiments.datasets import is_prepared, open_data, prepare_data
 from experiments.display import Display, outcome
 from experiments.estimate import Estimator, disk_bytes, free_bytes
 from experiments.launch import LAUNCHERS, Watcher
-from experiments.plan import Grid, Plan, PlannedRun, make_plan, settings_of
+from experiments.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
 
@@ -29,6 +29,7 @@ class Wish:
     launcher: str = "local"
     dry_run: bool = False
     retry: bool = False
+    tuned: bool = False  # the hyper-parameters that tuning has found, in the place of the recipe's
     architectures: tuple[str, ...] = ()  # those that were asked for by name
 
 
@@ -40,8 +41,11 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     console = Console()
     profile, settings = settings_of(grid, wish.profile, wish.overrides)
     refuse_replaced(wish.architectures, profile, settings)
+    tuned = find_tuned(grid, profile, settings) if wish.tuned else None
     datasets, absent = _datasets(grid, settings, wish.dry_run, console)
-    plan, runs = make_plan(grid_name, grid, profile, settings, datasets, runs_dir(), overrides=wish.overrides)
+    plan, runs = make_plan(
+        grid_name, grid, profile, settings, datasets, runs_dir(), overrides=wish.overrides, tuned=tuned
+    )
     due = [run for run in runs if _is_due(run, wish.retry)]
     seconds = _show_plan(plan, runs, due, absent, wish, console)
     if wish.dry_run:

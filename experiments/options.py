@@ -21,6 +21,7 @@ def add_wish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each on a GPU of its own (default 1)")
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(LAUNCHERS)} (default local)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and train nothing")
+    parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")
     parser.add_argument("--retry", action="store_true", help="run failed runs again")
 
 
@@ -32,5 +33,6 @@ def wish(arguments: argparse.Namespace) -> Wish:
         launcher=arguments.launcher,
         dry_run=arguments.dry_run,
         retry=arguments.retry,
+        tuned=arguments.tuned,
         architectures=tuple(arguments.architectures or ()),
     )

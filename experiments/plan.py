@@ -13,11 +13,14 @@ from cskd.cli import known
 from cskd.data.store import Dataset
 from cskd.errors import UserError
 from cskd.files import locked
-from cskd.methods import METHODS
+from cskd.methods import METHODS, build_method
 from cskd.models import ARCHITECTURES
 from experiments.recipe import Part, Settings, load_settings, read_yaml, recipe_names, validated
 from experiments.run_folder import RunFolder, write_json
 from experiments.spec import RunSpec, make_spec
+from experiments.tuning.tuned import Found, find
+
+CellName = tuple[str, str, str]  # dataset, architecture, method
 
 GRIDS = Path(__file__).parent / "grids"
 
@@ -39,6 +42,7 @@ class Cell(Part):
     key: str
     order: int
     comparable_with_paper: str
+    tuned: str = ""  # where tuned hyper-parameters come from; "": they are the recipe's
     runs: dict[int, str]  # seed -> run key
 
 
@@ -123,9 +127,12 @@ def settings_of(grid: Grid, profile: str | None, overrides: tuple[str, ...]) -> 
     return profiles.pop(), {name: settings for name, (_, settings) in loaded.items()}
 
 
-def experiment_name(grid: str, profile: str, overrides: tuple[str, ...] = ()) -> str:
-    """table1, table1-mini, demo, ...; with changed settings table1-custom-1a2b3c, for each change its own."""
+def experiment_name(grid: str, profile: str, overrides: tuple[str, ...] = (), tuned: bool = False) -> str:
+    """table1, table1-mini, demo, ...; with tuned values table1-tuned; with changed settings table1-custom-1a2b3c,
+    for each change its own.
+    """
     name = grid if profile in ("paper", grid) else f"{grid}-{profile}"
+    name += "-tuned" if tuned else ""
     if not overrides:
         return name
     digest = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()
@@ -141,18 +148,24 @@ def make_plan(
     runs_dir: Path,
     *,
     overrides: tuple[str, ...] = (),
+    tuned: dict[CellName, Found] | None = None,
 ) -> tuple[Plan, list[PlannedRun]]:
-    """Cells and runs over the datasets that are at hand. Runs come seed by seed, so that pairs complete early."""
+    """Cells and runs over the datasets that are at hand. Runs come seed by seed, so that pairs complete early.
+
+    tuned: hyper-parameters to use in the place of the recipe's, by cell; None where they are not asked for.
+    """
     runs, cells = [], {}
     for seed in grid.seeds:
         for row, (name, architecture, method) in enumerate(_cells(grid, settings)):
             if name not in datasets:
                 continue
+            found = (tuned or {}).get((name, architecture, method))
+            own = settings[name].with_parameters(method, found.parameters) if found else settings[name]
             spec = make_spec(
                 name,
                 datasets[name],
                 profile,
-                settings[name],
+                own,
                 architecture,
                 method,
                 seed,
@@ -164,13 +177,16 @@ def make_plan(
                 key=spec.cell_key,
                 order=_position(grid_name, name, method, row),
                 comparable_with_paper=spec.comparable_with_paper,
+                tuned=found.told() if found else "",
                 runs={},
             )
             cells.setdefault(spec.cell, blank).runs[seed] = spec.run_key
     plan = Plan(
-        experiment=experiment_name(grid_name, profile, overrides),
+        experiment=experiment_name(grid_name, profile, overrides, tuned is not None),
         grid=grid_name,
-        title=grid.title + (f", with {' '.join(overrides)}" if overrides else ""),
+        title=grid.title
+        + (", with tuned hyper-parameters" if tuned is not None else "")
+        + (f", with {' '.join(overrides)}" if overrides else ""),
         profile=profile,
         cells=list(cells.values()),
     )
@@ -189,7 +205,24 @@ def _position(grid_name: str, dataset: str, method: str, row: int) -> int:
     return 1000 * first + second
 
 
-def _cells(grid: Grid, settings: dict[str, Settings]) -> list[tuple[str, str, str]]:
+def find_tuned(grid: Grid, profile: str, settings: dict[str, Settings]) -> dict[CellName, Found]:
+    """The tuned hyper-parameters of every cell whose method has some.
+
+    Raises UserError where there are none, and for a seed that they were tuned on: it has been seen.
+    """
+    tuned = {}
+    for dataset, architecture, method in _cells(grid, settings):
+        if not build_method(method).parameters():
+            continue
+        found = find(dataset, method, profile, architecture)
+        seen = sorted(set(found.seeds) & set(grid.seeds))
+        if seen:
+            raise UserError(f"{dataset} {method} was tuned on seed {seen[0]}: give other SEEDS")
+        tuned[dataset, architecture, method] = found
+    return tuned
+
+
+def _cells(grid: Grid, settings: dict[str, Settings]) -> list[CellName]:
     """(dataset, architecture, method), each once: a profile may put one architecture in the place of all."""
     cells = [
         (dataset, settings[dataset].architecture or architecture, method)

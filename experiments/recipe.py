@@ -92,6 +92,11 @@ class Settings(Part):
     validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images, held out while tuning
     methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; others keep the method's defaults
 
+    def with_parameters(self, method: str, parameters: dict[str, float]) -> "Settings":
+        """The same with other hyper-parameters of a method; those that are not given stay."""
+        own = self.methods.get(method, {}) | parameters
+        return self.model_copy(update={"methods": self.methods | {method: own}})
+
 
 def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))

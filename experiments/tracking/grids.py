@@ -151,6 +151,7 @@ class Tracker:
             "seeds_planned": _seeds(cell),
             "grid_order": str(cell.order),
             "comparable_with_paper": cell.comparable_with_paper,
+            "tuned": cell.tuned,
             "superseded": "false",
         }
         if cell.key not in self.parents:

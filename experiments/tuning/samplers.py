@@ -1,12 +1,15 @@
-"""The samplers that a study can use, by name. Made anew before every trial, from a seed."""
+"""What suggests the next trial's hyper-parameters, by name: a factory from a seed.
+
+A sampler is made anew before every ask, so it may hold nothing that the study's trials do not tell.
+"""
 
 from collections.abc import Callable
 
-import optuna
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-}
 DEFAULT_SAMPLER = "gp"
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # a seed: 0 .. 2**32 - 1
+    "gp": lambda seed: GPSampler(seed=seed),
+    "tpe": lambda seed: TPESampler(seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+}

@@ -60,12 +60,11 @@ class Subject:
 
     def spec(self, point: Point, seed: int) -> RunSpec:
         """The run of one seed with these hyper-parameters; those that are not searched keep the recipe's values."""
-        methods = self.settings.methods | {self.method: self.settings.methods.get(self.method, {}) | point}
         return make_spec(
             self.dataset,
             self.data,
             self.profile,
-            self.settings.model_copy(update={"methods": methods}),
+            self.settings.with_parameters(self.method, point),
             self.architecture,
             self.method,
             seed,

@@ -280,6 +280,16 @@ def storage_address() -> str:
     return os.environ.get("OPTUNA_STORAGE") or str(runs_dir() / "studies" / "journal.log")
 
 
+def is_there(address: str) -> bool:
+    """Whether there is a journal at the address; a database is taken to be."""
+    return "://" in address or Path(address).is_file()
+
+
+def study_names(address: str) -> list[str]:
+    with storage_errors(address):
+        return sorted(optuna.get_all_study_names(open_storage(address)))
+
+
 def open_storage(address: str) -> optuna.storages.BaseStorage:
     """The storage at an address: a journal file, or the URL of a database. Raises UserError if it cannot be used."""
     with storage_errors(address):

@@ -34,6 +34,13 @@ class Found(Part):
     git_dirty: bool
     date: str
 
+    def told(self) -> str:
+        """In a line: the values, and where they were found."""
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.parameters.items())
+        commit = self.git_commit[:12] + (" (dirty)" if self.git_dirty else "")
+        best_of = f"lowest validation {self.objective} of {self.trials} trials"
+        return f"{values} ({best_of}, {self.study}, {self.date}, {commit})"
+
 
 def tuned_dir() -> Path:
     return place("TUNED_DIR", str(RECIPES / "tuned"))
