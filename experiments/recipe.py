@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -164,8 +164,11 @@ def validated(model: type[BaseModel], raw: dict[str, Any], where: str):
 
 def _siblings(model: type[BaseModel], location: tuple) -> list[str]:
     """The keys that are known where an unknown one was found."""
-    for key in location[:-1]:
+    keys = iter(location[:-1])
+    for key in keys:
         annotation = model.model_fields[key].annotation
+        if get_origin(annotation) is dict:
+            next(keys)  # a name of the user's
         parts = [annotation, *getattr(annotation, "__args__", ())]
         model = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
     return list(model.model_fields)

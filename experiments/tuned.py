@@ -8,6 +8,7 @@ from cskd.errors import UserError
 from cskd.methods import METHODS
 from experiments.recipe import recipe_names
 from experiments.tuning import tuned
+from experiments.tuning.tuned import Found
 
 
 def main() -> int:
@@ -18,35 +19,34 @@ def main() -> int:
     datasets = [cli.known("dataset", options.dataset, recipe_names())] if options.dataset else recipe_names()
     methods = [cli.known("method", options.method, METHODS)] if options.method else list(METHODS)
     console = Console()
-    columns = ("dataset", "method", "profile/network", "setting", "validation", "study, trial", "date, commit")
-    table = Table(*columns, title="Best trials; the recipe's setting in the same study", title_justify="left")
+    shown = 0
     for dataset in datasets:
         for method in methods:
             for entry, found in tuned.load(dataset, method).items():
-                dirty = " (dirty)" if found.git_dirty else ""
-                table.add_row(
-                    dataset,
-                    method,
-                    entry,
-                    f"{_told(found.parameters)} (best of {found.trials})",
-                    f"{found.objective} {found.value:.4g}",
-                    f"{found.study}, {found.trial}",
-                    f"{found.date}, {found.git_commit[:7]}{dirty}",
-                )
-                value = "not tried" if found.recipe_value is None else f"{found.objective} {found.recipe_value:.4g}"
-                table.add_row("", "", "", f"{_told(found.recipe_parameters)} (recipe)", value, "", "")
-    if not table.row_count:
+                console.print(_table(f"{dataset}, {method}, {entry}", found))
+                console.print(_source(found), soft_wrap=True, highlight=False, markup=False)
+                shown += 1
+    if not shown:
         asked = " ".join(filter(None, [options.dataset, options.method])) or "any dataset"
-        raise UserError(f"nothing has been tuned for {asked} in {tuned.tuned_dir()}: make tune DATASET=... makes it")
-    console.print(table)
-    console.print(
-        "Chosen by the lowest value of many trials: on other data it is higher. TUNED=1 tests it with other seeds."
-    )
+        raise UserError(f"nothing has been tuned for {asked} in {tuned.tuned_dir()}: make tune DATASET=... does it")
+    console.print("The best of many trials looks better than it is: TUNED=1 puts it to the test, with other seeds.")
     return 0
 
 
-def _told(point: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in point.items())
+def _table(title: str, found: Found) -> Table:
+    table = Table("", *found.parameters, f"validation {found.objective}", title=title, title_justify="left")
+    table.add_row("tuned", *(f"{value:.4g}" for value in found.parameters.values()), f"{found.value:.4g}")
+    value = "not tried" if found.recipe_value is None else f"{found.recipe_value:.4g}"
+    table.add_row("recipe", *(f"{found.recipe_parameters[name]:.4g}" for name in found.parameters), value)
+    return table
+
+
+def _source(found: Found) -> str:
+    dirty = " (dirty)" if found.git_dirty else ""
+    return (
+        f"trial {found.trial}, best of {found.trials} complete ones in study {found.study}, seeds "
+        f"{' '.join(map(str, found.seeds))}, {found.date}, commit {found.git_commit[:12]}{dirty}"
+    )
 
 
 if __name__ == "__main__":

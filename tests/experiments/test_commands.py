@@ -1,74 +1,21 @@
 """The commands as a user types them, on the embedded digits, in processes of their own."""
 
-import importlib
 import json
-import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from place import Place
 
-from cskd import cli
 from experiments.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Place:
-    """A folder with data, runs, results and tracking of its own."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.runs = folder / "runs"
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
-        self.environment = os.environ | {
-            "DATA_DIR": str(folder / "data"),
-            "RUNS_DIR": str(self.runs),
-            "RESULTS_DIR": str(folder / "results"),
-            "MLFLOW_TRACKING_URI": self.uri,
-            "COLUMNS": "200",
-        }
-
-    def start(self, module: str, *arguments: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, module: str, *arguments: str) -> tuple[int, str, str]:
-        """(exit status, output, errors)."""
-        process = self.start(module, *arguments)
-        output, errors = process.communicate(timeout=300)
-        return process.returncode, output, errors
-
-    def folders(self) -> list[RunFolder]:
-        return [RunFolder(path.parent) for path in sorted(self.runs.glob("*/spec.json"))]
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    """Runs a command within this process, in a place of its own; returns (exit status, output, errors)."""
-    for name, value in Place(tmp_path).environment.items():
-        monkeypatch.setenv(name, value)
-
-    def run(module: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.run(importlib.import_module(module).main)
-        return caught.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 TWO_EPOCHS = ("--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]")

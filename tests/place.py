@@ -1,0 +1,47 @@
+"""A folder in which the commands are run as a user types them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Place:
+    """A folder with data, runs, results and tracking of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.runs = folder / "runs"
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.environment = os.environ | {
+            "DATA_DIR": str(folder / "data"),
+            "RUNS_DIR": str(self.runs),
+            "RESULTS_DIR": str(folder / "results"),
+            "MLFLOW_TRACKING_URI": self.uri,
+            "TUNED_DIR": str(folder / "tuned"),
+            "OPTUNA_STORAGE": "",
+            "COLUMNS": "200",
+        }
+
+    def start(self, module: str, *arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, module: str, *arguments: str) -> tuple[int, str, str]:
+        """(exit status, output, errors)."""
+        process = self.start(module, *arguments)
+        output, errors = process.communicate(timeout=300)
+        return process.returncode, output, errors
+
+    def folders(self) -> list[RunFolder]:
+        return [RunFolder(path.parent) for path in sorted(self.runs.glob("*/spec.json"))]
