@@ -35,6 +35,7 @@ class StudyTracking:
         self.experiment_id: str | None = None
         self.children: dict[int, str] = {}  # trial number -> MLflow run
         self.sent: dict[int, tuple[int, str]] = {}  # trial number -> (epochs, state) that MLflow has
+        self.sent_epochs: dict[tuple[int, int], int] = {}  # (trial number, seed) -> epochs sent by this process
 
     def watch(self, run_key: str) -> None:
         """Nothing to do: a trial's runs are known from the study."""
@@ -102,8 +103,10 @@ class StudyTracking:
                 record | {"metrics": {prefix + name: value for name, value in record["metrics"].items()}}
                 for record in history
             ]
-            for metrics in epoch_batches(named, 0):
+            # After a restart all of them again: MLflow keeps identical points once.
+            for metrics in epoch_batches(named, self.sent_epochs.get((trial.number, seed), 0)):
                 self.client.log_batch(run_id, metrics=metrics)
+            self.sent_epochs[trial.number, seed] = len(history)
         self._end(trial, run_id, objectives, histories, folders, epochs)
         self.sent[trial.number] = (epochs, trial.state)
 

@@ -11,7 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optuna
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as drawn
 
@@ -59,6 +61,13 @@ def _contour(study: optuna.Study, params: list[str], title: str, best: Point, re
     return axes
 
 
+def _plain_numbers(axis: Axis) -> None:
+    """0.5, 1, 2 in the place of powers of ten, which overlap on a range as short as these."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _figure(draw: Callable[[], Axes | np.ndarray], title: str) -> Figure:
     """What Optuna draws, in a style that does not leak into other figures."""
     with plt.rc_context(), warnings.catch_warnings():
@@ -66,8 +75,14 @@ def _figure(draw: Callable[[], Axes | np.ndarray], title: str) -> Figure:
         axes = draw()
         first = axes if isinstance(axes, Axes) else np.ravel(axes)[0]
         figure = first.figure
+        for one in figure.axes:
+            for axis in (one.xaxis, one.yaxis):
+                if axis.get_scale() == "log":
+                    _plain_numbers(axis)
         if isinstance(axes, Axes):
-            axes.set_title(f"{title}", fontsize=11)
+            axes.set_title("", loc="left")  # where Optuna puts titles of its own
+            axes.set_title(title, fontsize=11)
+            figure.set_layout_engine("tight")
         else:
             figure.suptitle(title, fontsize=11)
         plt.close(figure)  # out of pyplot's list; the figure itself stays
