@@ -135,6 +135,19 @@ def test_every_table_has_its_target():
             "-m experiments.grid table1 --datasets cifar100 cub200 --seeds 0 1 --set 'width=8' --set 'seed=2' "
             "--workers 1 --dry-run",
         ),
+        (
+            ["tune", "DATASET=mit67", "TRIALS=5", "WORKERS=2", "OBJECTIVE=error,ece", "TIMEOUT=9", "STUDY=again"],
+            "-m experiments.tune --dataset mit67 --trials 5 --seeds 1 --objective error,ece --timeout 9 --study 'again' "
+            "--workers 2",
+        ),
+        (
+            ["tune", "DATASET=digits", "METHOD=cs-kd", "SPACE=paper", "PRUNE=1", "TUNE_SEEDS=2", "SET=width=8"],
+            "-m experiments.tune --dataset digits --method cs-kd --set 'width=8' --seeds 2 --space paper --prune "
+            "--workers 1",
+        ),
+        (["tuned", "DATASET=mit67"], "-m experiments.tuned --dataset mit67"),
+        (["dashboard", "PORT=9"], "-m experiments.dashboard --port 9"),
+        (["reproduce-table1", "TUNED=1"], "-m experiments.grid table1 --workers 1 --tuned"),
         (["data", "DATASET=tinyimagenet", "PARTIAL=1"], "-m experiments.data tinyimagenet --partial"),
         (["status", "GRID=table1"], "-m experiments.status table1"),
         (["tables", "EXPERIMENT=demo"], "-m analysis.tables --experiment demo"),
