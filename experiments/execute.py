@@ -61,7 +61,7 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
             tracking.watch(run.spec.run_key)
             display.started(run)
 
-        finished = LAUNCHERS[wish.launcher](due, wish.workers, Watcher(started, display.moved, display.ended))
+        finished = LAUNCHERS[wish.launcher](due, wish.workers, Watcher(started, display.moved, ended=display.ended))
     return 0 if finished is None else _summary(runs, tracking, finished, console)
 
 

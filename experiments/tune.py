@@ -21,7 +21,7 @@ from experiments.tuning import outcome
 from experiments.tuning.objectives import OBJECTIVES
 from experiments.tuning.setup import Subject, Wish, resolve
 from experiments.tuning.space import DEFAULT
-from experiments.tuning.study import COMPLETE, FAILED, GRID, Study, Trial, best_of, storage_address
+from experiments.tuning.study import COMPLETE, FAILED, GRID, Study, Trial, best_of, storage_address, storage_lost
 from experiments.tuning.tuner import Tuner
 
 TRIALS = 30
@@ -104,7 +104,7 @@ def _run(study: Study, subject: Subject, count: int, options: argparse.Namespace
         prune_after=subject.settings.schedule.milestones[0] if options.prune else None,
         ended=bars.trial_ended,
     )
-    with tracking, bars as display:
+    with storage_lost(storage_address()), tracking, bars as display:
 
         def moved(run) -> None:
             tuner.moved(run)

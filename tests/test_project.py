@@ -136,8 +136,8 @@ def test_every_table_has_its_target():
             "--workers 1 --dry-run",
         ),
         (
-            ["tune", "DATASET=mit67", "TRIALS=5", "WORKERS=2", "OBJECTIVE=error,ece", "TIMEOUT=9", "STUDY=again"],
-            "-m experiments.tune --dataset mit67 --trials 5 --seeds 1 --objective error,ece --timeout 9 --study 'again' "
+            ["tune", "DATASET=mit67", "TRIALS=5", "WORKERS=2", "OBJECTIVE=error,ece", "TIMEOUT=9", "STUDY=b"],
+            "-m experiments.tune --dataset mit67 --trials 5 --seeds 1 --objective error,ece --timeout 9 --study 'b' "
             "--workers 2",
         ),
         (

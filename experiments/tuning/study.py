@@ -314,6 +314,16 @@ def storage_errors(address: str) -> Iterator[None]:
         raise UserError(without_password(told)) from error
 
 
+@contextmanager
+def storage_lost(address: str) -> Iterator[None]:
+    """A database that goes away while a study goes on, as one line."""
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        told = f"OPTUNA_STORAGE={address} is away ({first_line(error)}): the same command goes on when it is back"
+        raise UserError(without_password(told)) from error
+
+
 def load_trials(address: str, name: str) -> tuple[tuple[str, ...], list[Trial]]:
     """(objectives, trials) of a study, without taking part in it."""
     with storage_errors(address):

@@ -62,7 +62,8 @@ def save(dataset: str, method: str, profile: str, architecture: str, found: Foun
     with locked(runs_dir() / "studies" / "tuned.lock"):
         content = read_yaml(path) if path.exists() else {}
         content[entry_name(profile, architecture)] = found.model_dump(mode="json")
-        text = HEADER + yaml.safe_dump(content, sort_keys=True, allow_unicode=True, width=1000)
+        content = dict(sorted(content.items()))
+        text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
         with written_aside(path) as file:
             file.write(text.encode())
     return path

@@ -12,7 +12,6 @@ from experiments.tuning.objectives import OBJECTIVES
 from experiments.tuning.space import Point
 from experiments.tuning.study import Study, Trial
 
-ASK_SECONDS = 2.0  # between two looks for a trial while there is none to take
 BUSY_SECONDS = 10.0  # before a run that another process trains is looked at again
 FAILURES = 3  # trials in a row that failed while none has ever completed: it is not the parameters
 
@@ -54,7 +53,7 @@ class Tuner:
         self.active: dict[str, Current] = {}  # run key -> the trial that trains it
         self.failures = 0
         self.gave_up: str | None = None  # why no more trials are asked for
-        self._asked = -ASK_SECONDS
+        self._is_full = False  # as many trials have begun as are wanted
 
     def runs(self) -> Iterator[PlannedRun | None]:
         """The next run whenever one is drawn; None while there is none to start."""
@@ -70,8 +69,6 @@ class Tuner:
         in_time = self.deadline is None or time.monotonic() < self.deadline
         return in_time and self.gave_up is None and not self._is_full
 
-    _is_full = False
-
     def _next_waiting(self) -> PlannedRun | None:
         for item in self.waiting:
             when, current, run = item
@@ -82,8 +79,6 @@ class Tuner:
         return None
 
     def _next_trial(self) -> PlannedRun | None:
-        if time.monotonic() - self._asked < ASK_SECONDS and self.current:
-            return None
         trial = self.study.take(self.count)
         if trial is None:
             # Also while others are still at theirs: should one of them die, the next launch takes it over.
