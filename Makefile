@@ -31,6 +31,7 @@ SAMPLER ?=##                   tune: gp (default), tpe, random; grid: a regular 
 PRUNE ?=##                     1: tune: stop poor trials after the first learning-rate drop
 TIMEOUT ?=##                   tune: minutes after which no trial begins
 STUDY ?=##                     tune: another name, to start anew beside an earlier study
+SURFACE ?=##                   compare-samplers: results/studies/<a SAMPLER=grid study>/runs.csv
 TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
 DATA_DIR ?= data##             where datasets are kept
 RUNS_DIR ?= runs##             where run folders are kept
@@ -61,7 +62,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 
-.PHONY: help setup demo test data reproduce-table1 train tune tuned dashboard status tables ui sync lint lock
+.PHONY: help setup demo test data reproduce-table1 train tune tuned compare-samplers dashboard status tables ui sync lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -112,6 +113,9 @@ tune: $(READY) ## find a method's hyper-parameters on a validation split: DATASE
 
 tuned: $(READY) ## what tuning has found, beside the recipes' settings: DATASET, METHOD (default: all)
 	@$(RUN) -m experiments.tuned $(if $(DATASET),--dataset $(DATASET)) $(if $(METHOD),--method $(METHOD))
+
+compare-samplers: $(READY) ## the samplers of tune on a recorded surface of real trials: SURFACE, a study's runs.csv
+	@$(RUN) -m experiments.compare_samplers $(or $(SURFACE),$(error say which: make compare-samplers SURFACE=runs.csv))
 
 dashboard: $(READY) ## optuna-dashboard on 127.0.0.1
 	@$(RUN) -m experiments.dashboard $(if $(PORT),--port $(PORT))

@@ -232,7 +232,10 @@ def test_a_place_that_cannot_be_written_is_named(call, tmp_path, monkeypatch, pl
     assert errors.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["grid", "run", "data", "status", "sync", "ui", "worker"])
+COMMANDS = "grid run data status sync ui worker tune tuned dashboard compare_samplers"
+
+
+@pytest.mark.parametrize("module", COMMANDS.split())
 def test_every_command_explains_itself(call, module):
     status, output, _ = call(f"experiments.{module}", "--help")
     assert status == 0
