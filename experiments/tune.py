@@ -25,6 +25,7 @@ from experiments.tuning.study import COMPLETE, FAILED, GRID, Study, Trial, best_
 from experiments.tuning.tuner import Tuner
 
 TRIALS = 30
+SMALL = 8  # a last batch of less than this part of the others has been seen to spoil a run
 
 
 def main() -> int:
@@ -141,6 +142,15 @@ def _say_budget(subject: Subject, study: Study, count: int, left: int, seconds: 
         highlight=False,
         markup=False,
     )
+
+    last = subject.train_images % subject.settings.batch_size
+    if 0 < last < subject.settings.batch_size / SMALL:
+        console.print(
+            f"note: each epoch's last batch has {last} of {subject.settings.batch_size} images; so small a one "
+            "disturbs the training at a high learning rate: another SET=validation_fraction=... leaves more",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _axis(axis) -> str:

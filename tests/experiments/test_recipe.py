@@ -7,7 +7,8 @@ from cskd.errors import UserError
 from cskd.methods import build_method
 from experiments import recipe
 from experiments.datasets import source_of
-from experiments.recipe import load_settings, recipe_names
+from experiments.recipe import RECIPES, load_settings, read_yaml, recipe_names
+from experiments.tune import SMALL
 
 PROFILES = [
     (name, profile)
@@ -122,3 +123,15 @@ def test_readers_and_folders_that_do_not_go_together_are_refused(own_recipe):
     own_recipe("data: {reader: cifar1000}\ninputs: {image_size: 32, train: resized-crop}")
     with pytest.raises(UserError, match="unknown dataset 'cifar1000'"):
         source_of("own", load_settings("own")[1].data)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_validation_split_of_a_subset_leaves_no_small_last_batch(name):
+    profiles = [None, *read_yaml(RECIPES / f"{name}.yaml").get("profiles", {})]
+    for settings in (load_settings(name, profile)[1] for profile in profiles):
+        if settings.subset is None:
+            continue
+        images = settings.subset.images_per_class
+        left = settings.subset.classes * (images - max(1, round(settings.validation_fraction * images)))
+        last = left % settings.batch_size
+        assert last == 0 or last >= settings.batch_size / SMALL
