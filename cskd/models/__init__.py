@@ -1,6 +1,6 @@
 """Networks by name: ``build_model("resnet18", num_classes=100, image_size=32)``."""
 
 from cskd.models.build import ARCHITECTURES, build_model
-from cskd.models.classifier import Classifier
+from cskd.models.classifier import Backbone, Classifier
 
-__all__ = ["ARCHITECTURES", "Classifier", "build_model"]
+__all__ = ["ARCHITECTURES", "Backbone", "Classifier", "build_model"]

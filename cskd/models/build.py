@@ -21,16 +21,10 @@ class _ResNet:
     def small(self, width: int) -> nn.Module:
         return PreActResNet(self.blocks, width)
 
-    def large(self, width: int) -> nn.Module:
-        import torchvision  # noqa: PLC0415 - its import takes seconds that small images do not need
+    def large(self) -> nn.Module:
+        from cskd.models.torchvision_nets import TorchvisionResNet  # noqa: PLC0415 - small images do not need it
 
-        # torchvision's network; it fixes its stem at 64 channels
-        if width != 64:
-            raise UserError(f"width {width}: networks for images over {SMALL_IMAGE} px have a width of 64 only")
-        network = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, list(self.blocks))
-        network.feature_size = network.fc.in_features
-        network.fc = nn.Identity()
-        return network
+        return TorchvisionResNet(self.blocks)
 
 
 ARCHITECTURES = {
@@ -50,19 +44,23 @@ def build_model(
     """A freshly initialised network, drawn from torch's global generator.
 
     name: a key of ARCHITECTURES. num_classes: C >= 1. image_size: the side of the square images in pixels;
-    up to 64 it is the paper's pre-activation network for 32 px (11.2 M parameters for resnet18 and 100
-    classes), above torchvision's. width: channels of the stem, 64 in the paper. build_head: takes (feature
-    size, C), for methods with a head of their own.
+    up to 64 it is the paper's network for 32 px (for 100 classes 11.2 M parameters with resnet18), above
+    torchvision's. width: channels of the stem, 64 in the paper. build_head: takes (feature size, C), for
+    methods with a head of their own.
 
-    In training and in evaluation mode it computes what the released network computes from the same weights.
+    In training and in evaluation mode it computes what the released network computes from the same weights,
+    and starts as that does. The model's backbone is a ``cskd.models.classifier.Backbone``.
     Raises UserError for an unknown name and for sizes without a network.
     """
     if name not in ARCHITECTURES:
         raise UserError(f"unknown architecture {name!r}: choose from {', '.join(ARCHITECTURES)}")
+    architecture = ARCHITECTURES[name]
     if num_classes < 1 or width < 1:
         raise UserError(f"{name}: num_classes and width must be at least 1, not {num_classes} and {width}")
     if image_size < 8:
         raise UserError(f"{name}: image_size must be at least 8 px, not {image_size}")
-    architecture = ARCHITECTURES[name]
-    backbone = architecture.small(width) if image_size <= SMALL_IMAGE else architecture.large(width)
+    small = image_size <= SMALL_IMAGE
+    if not small and width != 64:  # torchvision's ResNet fixes its stem at that
+        raise UserError(f"{name}: networks for images over {SMALL_IMAGE} px have a width of 64 only, not {width}")
+    backbone = architecture.small(width) if small else architecture.large()
     return Classifier(backbone, build_head(backbone.feature_size, num_classes))

@@ -1,14 +1,38 @@
 """A network as the methods see it: a backbone that gives features, and a head that gives logits."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor, nn
 
 
-class Classifier(nn.Module):
-    """``head(backbone(x))``. The backbone gives pooled penultimate features (N, feature_size)."""
+class Backbone(Protocol):
+    """What every backbone offers besides being an nn.Module: its features in one go, or stage by stage.
 
-    def __init__(self, backbone: nn.Module, head: nn.Module):
+    feature_size: the length of the pooled penultimate features. stage_channels: C_1 to C_4, the channels of
+    the feature map after each of the four stages.
+    """
+
+    feature_size: int
+    stage_channels: tuple[int, int, int, int]
+
+    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """images: (N, 3, H, W). Returns the feature map (N, C_i, H_i, W_i) after each stage, from first to last."""
+        ...
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """The last stage's map to features (N, feature_size), by all that stands between the two."""
+        ...
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``pool(stage_maps(images)[-1])``."""
+        ...
+
+
+class Classifier(nn.Module):
+    """``head(backbone(x))``. Backbone and head are both an nn.Module; between them go features (N, feature_size)."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head

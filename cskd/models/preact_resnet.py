@@ -40,20 +40,29 @@ class PreActResNet(nn.Module):
 
     def __init__(self, blocks_per_stage: tuple[int, int, int, int], width: int = 64):
         super().__init__()
+        self.stage_channels = (width, 2 * width, 4 * width, 8 * width)
         self.feature_size = 8 * width
         self.conv1 = _conv3x3(3, width)
         self.bn1 = nn.BatchNorm2d(width)
         stages, inputs = [], width
-        for number, blocks in enumerate(blocks_per_stage):
-            outputs = width * 2**number
+        for number, (blocks, outputs) in enumerate(zip(blocks_per_stage, self.stage_channels, strict=True)):
             first = PreActBlock(inputs, outputs, stride=1 if number == 0 else 2)
             rest = [PreActBlock(outputs, outputs, stride=1) for _ in range(blocks - 1)]
             stages.append(nn.Sequential(first, *rest))
             inputs = outputs
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, images: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(images)))
+    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The feature maps (N, C_i, H_i, W_i) after the four stages."""
+        maps, out = [], F.relu(self.bn1(self.conv1(images)))
         for stage in self.stages:
             out = stage(out)
-        return F.avg_pool2d(out, out.shape[-2:]).flatten(1)
+            maps.append(out)
+        return tuple(maps)
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """The last stage's map to features (N, feature_size): average pooling."""
+        return F.avg_pool2d(feature_map, feature_map.shape[-2:]).flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.pool(self.stage_maps(images)[-1])

@@ -8,9 +8,9 @@ import torch
 from cskd.errors import UserError
 from cskd.models import ARCHITECTURES, build_model
 
-# Logits of the paper's released networks (its CIFAR_ResNet18, CIFAR_ResNet10, resnet18 and resnet10) in float64,
-# for five classes, the first two of four images; weights and images as `fill` and `images` below make them, in
-# training (True) and in evaluation mode (False), one after the other on the same network.
+# Logits of the paper's released networks (its CIFAR_ResNet18, CIFAR_ResNet10, resnet18 and resnet10)
+# in float64, for five classes, the first two of four images; weights and images as `fill` and
+# `images` below make them, in training (True) and in evaluation mode (False), one after the other on the same network.
 RELEASED = {
     ("resnet18", 32, True): [
         [1.365722775, 1.756646887, 2.101915736, 2.351664667, 2.472876338],
@@ -78,28 +78,59 @@ def test_it_computes_what_the_released_network_computes(name, size):
         torch.testing.assert_close(logits, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_resnet18_for_32_px_has_the_papers_number_of_parameters():
-    model = build_model("resnet18", num_classes=100, image_size=32)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 11_217_444
+@pytest.mark.parametrize(("name", "count"), [("resnet18", 11_217_444)])
+def test_the_networks_for_32_px_have_the_papers_number_of_parameters(name, count):
+    with torch.device("meta"):
+        model = build_model(name, num_classes=100, image_size=32)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
-def test_a_gradient_reaches_every_parameter():
-    model = build_model("resnet10", 3, 32, width=4)
-    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+def small_and_large(name: str):
+    """A thin network for small images, and torchvision's, which is never thin; each with two images."""
+    yield build_model(name, 3, 32, width=6), torch.randn(2, 3, 32, 32)
+    yield build_model(name, 3, 65), torch.randn(2, 3, 65, 65)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_features_are_the_pooled_map_of_the_last_of_four_stages(name):
+    for model, inputs in small_and_large(name):
+        backbone = model.backbone
+        with torch.no_grad():
+            maps = backbone.stage_maps(inputs)
+            features = backbone(inputs)
+            assert torch.equal(backbone.pool(maps[-1]), features)
+        assert tuple(stage.shape[1] for stage in maps) == backbone.stage_channels
+        sides = [stage.shape[2:] for stage in maps]
+        assert sides == sorted(sides, reverse=True) and len(set(sides)) == 4
+        assert features.shape == (2, backbone.feature_size)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_gradient_reaches_every_parameter(name):
+    for model, inputs in small_and_large(name):
+        model(inputs).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_saved_weights_keep_their_names():
+    with torch.device("meta"):
+        small, large = build_model("resnet10", 5, 32), build_model("resnet10", 5, 224)
+    assert {"backbone.conv1.weight", "backbone.stages.3.0.shortcut.weight", "head.bias"} <= set(small.state_dict())
+    assert {"backbone.conv1.weight", "backbone.layer4.0.downsample.0.weight", "head.bias"} <= set(large.state_dict())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "width", "told"),
     [
-        (("resnet19", 10, 32), "resnet18"),
-        (("resnet18", 0, 32), "num_classes"),
-        (("resnet18", 10, 4), "image_size"),
+        (("resnet19", 10, 32), 64, "resnet18"),
+        (("resnet18", 0, 32), 64, "num_classes"),
+        (("resnet18", 10, 4), 64, "image_size"),
+        (("resnet18", 10, 65), 32, "width of 64 only"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(arguments, told):
+def test_what_cannot_be_built_is_said_in_one_line(arguments, width, told):
     with pytest.raises(UserError, match=told) as caught:
-        build_model(*arguments)
+        build_model(*arguments, width=width)
     assert "\n" not in str(caught.value)
 
 
