@@ -6,6 +6,7 @@ from torch import nn
 
 from cskd.errors import UserError
 from cskd.models.classifier import Classifier, HeadBuilder
+from cskd.models.densenet import DenseNet
 from cskd.models.preact_resnet import PreActResNet
 
 # Up to this size images get the small-image network: a 3x3 stem and no max-pool. The paper has 32 and 224.
@@ -27,9 +28,26 @@ class _ResNet:
         return TorchvisionResNet(self.blocks)
 
 
+@dataclass(frozen=True)
+class _DenseNet:
+    """One DenseNet in its two shapes."""
+
+    layers: tuple[int, int, int, int]
+
+    def small(self, width: int) -> nn.Module:
+        return DenseNet(self.layers, width)
+
+    def large(self) -> nn.Module:
+        from cskd.models.torchvision_nets import TorchvisionDenseNet  # noqa: PLC0415 - small images do not need it
+
+        return TorchvisionDenseNet(self.layers)
+
+
 ARCHITECTURES = {
     "resnet10": _ResNet((1, 1, 1, 1)),
     "resnet18": _ResNet((2, 2, 2, 2)),
+    "densenet21": _DenseNet((2, 2, 2, 2)),
+    "densenet121": _DenseNet((6, 12, 24, 16)),
 }
 
 
@@ -44,9 +62,9 @@ def build_model(
     """A freshly initialised network, drawn from torch's global generator.
 
     name: a key of ARCHITECTURES. num_classes: C >= 1. image_size: the side of the square images in pixels;
-    up to 64 it is the paper's network for 32 px (for 100 classes 11.2 M parameters with resnet18), above
-    torchvision's. width: channels of the stem, 64 in the paper. build_head: takes (feature size, C), for
-    methods with a head of their own.
+    up to 64 it is the paper's network for 32 px (for 100 classes 11.2 M parameters with resnet18, 7.0 M with
+    densenet121), above torchvision's. width: channels of the stem, 64 in the paper; a DenseNet grows by half
+    of it. build_head: takes (feature size, C), for methods with a head of their own.
 
     In training and in evaluation mode it computes what the released network computes from the same weights,
     and starts as that does. The model's backbone is a ``cskd.models.classifier.Backbone``.
@@ -55,12 +73,18 @@ def build_model(
     if name not in ARCHITECTURES:
         raise UserError(f"unknown architecture {name!r}: choose from {', '.join(ARCHITECTURES)}")
     architecture = ARCHITECTURES[name]
-    if num_classes < 1 or width < 1:
-        raise UserError(f"{name}: num_classes and width must be at least 1, not {num_classes} and {width}")
+    narrowest = 2 if isinstance(architecture, _DenseNet) else 1
+    if num_classes < 1 or width < narrowest:
+        raise UserError(
+            f"{name}: num_classes must be at least 1 and width at least {narrowest}, not {num_classes} and {width}"
+        )
     if image_size < 8:
         raise UserError(f"{name}: image_size must be at least 8 px, not {image_size}")
     small = image_size <= SMALL_IMAGE
     if not small and width != 64:  # torchvision's ResNet fixes its stem at that
         raise UserError(f"{name}: networks for images over {SMALL_IMAGE} px have a width of 64 only, not {width}")
     backbone = architecture.small(width) if small else architecture.large()
-    return Classifier(backbone, build_head(backbone.feature_size, num_classes))
+    head = build_head(backbone.feature_size, num_classes)
+    if not small and isinstance(architecture, _DenseNet) and isinstance(head, nn.Linear) and head.bias is not None:
+        nn.init.zeros_(head.bias)  # torchvision's DenseNet starts so, its ResNet does not
+    return Classifier(backbone, head)

@@ -17,11 +17,15 @@ class Backbone(Protocol):
     stage_channels: tuple[int, int, int, int]
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images: (N, 3, H, W). Returns the feature map (N, C_i, H_i, W_i) after each stage, from first to last."""
+        """images: (N, 3, H, W). Returns the feature map (N, C_i, H_i, W_i) after each stage, from first to last.
+
+        A DenseNet's are the maps after its dense blocks, before BN and ReLU.
+        """
         ...
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """The last stage's map to features (N, feature_size), by all that stands between the two."""
+        """The last stage's map to features (N, feature_size), by all that stands between the two: a DenseNet has
+        BN and ReLU there."""
         ...
 
     def forward(self, images: Tensor) -> Tensor:

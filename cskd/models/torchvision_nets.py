@@ -3,8 +3,9 @@
 The only file that imports torchvision's models, which takes seconds: import it where such a network is built.
 """
 
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models import ResNet
+from torchvision.models import DenseNet, ResNet
 from torchvision.models.resnet import BasicBlock
 
 
@@ -29,6 +30,36 @@ class TorchvisionResNet(ResNet):
     def pool(self, feature_map: Tensor) -> Tensor:
         """The last stage's map to features (N, feature_size): average pooling."""
         return self.avgpool(feature_map).flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.pool(self.stage_maps(images)[-1])
+
+
+class TorchvisionDenseNet(DenseNet):
+    """Growth 32, a 7x7 stem of 64 channels, Kaiming fan-in initialisation. Takes (N, 3, H, W)."""
+
+    def __init__(self, layers_per_stage: tuple[int, int, int, int]):
+        super().__init__(growth_rate=32, block_config=layers_per_stage, num_init_features=64)
+        self.feature_size = self.classifier.in_features
+        del self.classifier  # the head is the classifier's
+        transitions = (self.features.transition1, self.features.transition2, self.features.transition3)
+        self.stage_channels = (*(transition.norm.num_features for transition in transitions), self.feature_size)
+
+    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The feature maps (N, C_i, H_i, W_i) after the four dense blocks."""
+        maps, out = [], images
+        for name, layer in self.features.named_children():
+            if name == "norm5":  # what follows the last dense block is for ``pool``
+                break
+            out = layer(out)
+            if name.startswith("denseblock"):
+                maps.append(out)
+        return tuple(maps)
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """The last stage's map to features (N, feature_size): BN, ReLU, average pooling."""
+        active = F.relu(self.features.norm5(feature_map))
+        return F.adaptive_avg_pool2d(active, 1).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.pool(self.stage_maps(images)[-1])

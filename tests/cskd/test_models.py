@@ -8,8 +8,8 @@ import torch
 from cskd.errors import UserError
 from cskd.models import ARCHITECTURES, build_model
 
-# Logits of the paper's released networks (its CIFAR_ResNet18, CIFAR_ResNet10, resnet18 and resnet10)
-# in float64, for five classes, the first two of four images; weights and images as `fill` and
+# Logits of the paper's released networks (its CIFAR_ResNet18, CIFAR_ResNet10, CIFAR_DenseNet121, resnet18, resnet10
+# and densenet121) in float64, for five classes, the first two of four images; weights and images as `fill` and
 # `images` below make them, in training (True) and in evaluation mode (False), one after the other on the same network.
 RELEASED = {
     ("resnet18", 32, True): [
@@ -44,6 +44,22 @@ RELEASED = {
         [27.313515058, 70.187366772, 108.505923438, 139.717989725, 161.728410207],
         [34.276868266, 84.818163554, 129.832400582, 166.323663477, 191.846157738],
     ],
+    ("densenet121", 32, True): [
+        [-0.44204307, 0.630512634, 1.815530835, 2.790940427, 3.287805977],
+        [-0.440401523, 0.632639139, 1.817586719, 2.792388559, 3.288268012],
+    ],
+    ("densenet121", 32, False): [
+        [2.542421988, 5.733087766, 7.703093784, 7.925279406, 6.327499959],
+        [2.534687526, 5.713223375, 7.676289326, 7.898537937, 6.307808079],
+    ],
+    ("densenet121", 224, True): [
+        [-0.160676076, 0.893339799, 1.992723433, 2.853495069, 3.244256066],
+        [-0.002593717, 1.156842385, 2.292802348, 3.111750314, 3.393214688],
+    ],
+    ("densenet121", 224, False): [
+        [3.524148228, 6.903195429, 8.757447853, 8.60570525, 6.481103108],
+        [3.555483652, 6.970620577, 8.84334692, 8.687635851, 6.537659677],
+    ],
 }
 
 
@@ -66,7 +82,7 @@ def images(size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [32, 224])
-@pytest.mark.parametrize("name", ["resnet18", "resnet10"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet10", "densenet121"])
 def test_it_computes_what_the_released_network_computes(name, size):
     model = build_model(name, 5, size).double()
     fill(model)
@@ -78,7 +94,7 @@ def test_it_computes_what_the_released_network_computes(name, size):
         torch.testing.assert_close(logits, expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize(("name", "count"), [("resnet18", 11_217_444)])
+@pytest.mark.parametrize(("name", "count"), [("resnet18", 11_217_444), ("densenet121", 7_048_548)])
 def test_the_networks_for_32_px_have_the_papers_number_of_parameters(name, count):
     with torch.device("meta"):
         model = build_model(name, num_classes=100, image_size=32)
@@ -112,6 +128,16 @@ def test_a_gradient_reaches_every_parameter(name):
         assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+def test_the_networks_for_large_images_start_as_torchvisions_do():
+    densenet, resnet = build_model("densenet21", 5, 224), build_model("resnet10", 5, 224)
+    assert not densenet.head.bias.any()
+    assert resnet.head.bias.any()
+    fan_in = densenet.backbone.features.denseblock1.denselayer1.conv2.weight
+    fan_out = resnet.backbone.layer2[0].conv1.weight  # 64 channels to 128
+    assert fan_in.std().item() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.05)
+    assert fan_out.std().item() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.05)
+
+
 def test_saved_weights_keep_their_names():
     with torch.device("meta"):
         small, large = build_model("resnet10", 5, 32), build_model("resnet10", 5, 224)
@@ -125,7 +151,8 @@ def test_saved_weights_keep_their_names():
         (("resnet19", 10, 32), 64, "resnet18"),
         (("resnet18", 0, 32), 64, "num_classes"),
         (("resnet18", 10, 4), 64, "image_size"),
-        (("resnet18", 10, 65), 32, "width of 64 only"),
+        (("densenet21", 10, 32), 1, "width at least 2"),
+        (("densenet21", 10, 65), 32, "width of 64 only"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_one_line(arguments, width, told):

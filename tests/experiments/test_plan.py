@@ -151,7 +151,7 @@ def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
     [
         ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': choose from cifar100"),
         ({"methods": ["cskd"]}, "unknown method 'cskd': choose from cross-entropy, cs-kd"),
-        ({"architectures": ["vgg"]}, "unknown architecture 'vgg': choose from resnet10, resnet18"),
+        ({"architectures": ["vgg"]}, "unknown architecture 'vgg': choose from densenet121, densenet21"),
         ({"seeds": [1, 1]}, "seeds must be given, each once: 1 1"),
     ],
 )
