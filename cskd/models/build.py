@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from cskd.errors import UserError
-from cskd.models.classifier import Classifier, HeadBuilder
+from cskd.models.classifier import AuxiliaryBuilder, Classifier, HeadBuilder
 from cskd.models.densenet import DenseNet
 from cskd.models.preact_resnet import PreActResNet
 
@@ -46,7 +46,7 @@ class _DenseNet:
 ARCHITECTURES = {
     "resnet10": _ResNet((1, 1, 1, 1)),
     "resnet18": _ResNet((2, 2, 2, 2)),
-    "densenet21": _DenseNet((2, 2, 2, 2)),
+    "densenet41": _DenseNet((2, 4, 7, 5)),
     "densenet121": _DenseNet((6, 12, 24, 16)),
 }
 
@@ -58,13 +58,16 @@ def build_model(
     *,
     width: int = 64,
     build_head: HeadBuilder = nn.Linear,
+    build_auxiliary: AuxiliaryBuilder = lambda stage_channels, feature_size, num_classes: None,
 ) -> Classifier:
     """A freshly initialised network, drawn from torch's global generator.
 
     name: a key of ARCHITECTURES. num_classes: C >= 1. image_size: the side of the square images in pixels;
     up to 64 it is the paper's network for 32 px (for 100 classes 11.2 M parameters with resnet18, 7.0 M with
     densenet121), above torchvision's. width: channels of the stem, 64 in the paper; a DenseNet grows by half
-    of it. build_head: takes (feature size, C), for methods with a head of their own.
+    of it. build_head: takes (feature size, C), for methods with a head of their own. build_auxiliary: takes (stage
+    channels, feature size, C), for methods that train layers on the earlier stages; drawn last, so that the rest
+    starts as without them.
 
     In training and in evaluation mode it computes what the released network computes from the same weights,
     and starts as that does. The model's backbone is a ``cskd.models.classifier.Backbone``.
@@ -87,4 +90,4 @@ def build_model(
     head = build_head(backbone.feature_size, num_classes)
     if not small and isinstance(architecture, _DenseNet) and isinstance(head, nn.Linear) and head.bias is not None:
         nn.init.zeros_(head.bias)  # torchvision's DenseNet starts so, its ResNet does not
-    return Classifier(backbone, head)
+    return Classifier(backbone, head, build_auxiliary(backbone.stage_channels, backbone.feature_size, num_classes))

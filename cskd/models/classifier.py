@@ -34,12 +34,16 @@ class Backbone(Protocol):
 
 
 class Classifier(nn.Module):
-    """``head(backbone(x))``. Backbone and head are both an nn.Module; between them go features (N, feature_size)."""
+    """``head(backbone(x))``. Backbone and head are both an nn.Module; between them go features (N, feature_size).
 
-    def __init__(self, backbone: Backbone, head: nn.Module):
+    auxiliary: layers on the stage maps that only a method's training uses; None for most.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module, auxiliary: nn.Module | None = None):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.auxiliary = auxiliary
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W), normalised. Returns logits (N, num_classes)."""
@@ -47,3 +51,5 @@ class Classifier(nn.Module):
 
 
 HeadBuilder = Callable[[int, int], nn.Module]  # (feature size, number of classes) -> head
+# (channels of each stage, feature size, number of classes) -> layers on the stage maps, or none
+AuxiliaryBuilder = Callable[[tuple[int, ...], int, int], nn.Module | None]

@@ -8,6 +8,21 @@ def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
 
 
+class _Shortcut(nn.Conv2d):
+    """A 1x1 convolution without bias, to another number of channels and size."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__(inputs, outputs, kernel_size=1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_channels >= 16:
+            return super().forward(x)
+        # The same without a stride: with fewer than 16 channels oneDNN's gradient of a strided 1x1 convolution writes
+        # past its memory, and crashes at 48 px (its issue 6035, seen with torch 2.15).
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
+
+
 class PreActBlock(nn.Module):
     """BN-ReLU-conv twice. Unlike He et al. 2016, identity shortcuts too carry relu(bn1(x)), not x."""
 
@@ -18,9 +33,7 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = _conv3x3(outputs, outputs)
         same_shape = stride == 1 and inputs == outputs
-        self.shortcut = (
-            nn.Identity() if same_shape else nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
-        )
+        self.shortcut = nn.Identity() if same_shape else _Shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
