@@ -6,13 +6,13 @@
 
 PYTHON ?= python3##            the Python that builds .venv: 3.11 to 3.13
 DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, digits, one of yours; data: also all
-METHOD ?=##                    a method: cross-entropy, cs-kd
+METHOD ?=##                    a method: cross-entropy, cs-kd, ... (README), or a sum such as mixup+cs-kd
 SEED ?= 0##                    the seed of a single run
-ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10
+ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41
 PROFILE ?=##                   paper (default), mini: real images on a CPU, demo: the digits' only one
 DATASETS ?=##                  a grid's datasets in place of its own: "cifar100 cub200"
-METHODS ?=##                   a grid's methods in place of its own
-ARCHITECTURES ?=##             a grid's architectures in place of its own
+METHODS ?=##                   a grid's methods in place of its own; all: the whole table of the paper
+ARCHITECTURES ?=##             a grid's architectures in place of its own; all: the paper's
 SEEDS ?=##                     a grid's seeds in place of its own: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
 WORKERS ?= 1##                 runs at once, each on a GPU of its own where there are some
@@ -62,7 +62,8 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 
-.PHONY: help setup demo test data reproduce-table1 train tune tuned compare-samplers dashboard status tables ui sync lint lock
+.PHONY: help setup demo test data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
+	reproduce-table6 bench train tune tuned compare-samplers dashboard status tables ui sync lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -81,8 +82,8 @@ $(READY): requirements.lock
 	@touch $@
 
 # The tables come also when a run has failed (1): they say what is missing. The exit status stays the grid's.
-TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || $(RUN) -m analysis.tables --latest;) \
-	exit $$status
+TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
+	$(RUN) -m analysis.tables --latest $(SHOW);) exit $$status
 
 demo: $(READY) ## the main job in minutes: both methods on the embedded digits, five seeds, then the tables
 	@$(RUN) -m experiments.grid demo $(LAUNCH); $(TABLES)
@@ -94,8 +95,21 @@ data: $(READY) ## download, verify and prepare DATASET (or all)
 	@$(RUN) -m experiments.data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
 
-reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; then the tables
+reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; METHODS=all: all of it
 	@$(RUN) -m experiments.grid table1 $(CROSS) $(LAUNCH); $(TABLES)
+
+reproduce-table2: $(READY) ## table 2: cs-kd beside the self-distillation methods ddgsd and byot
+	@$(RUN) -m experiments.grid table2 $(CROSS) $(LAUNCH); $(TABLES)
+
+reproduce-table3: $(READY) ## table 3: does cs-kd add to mixup?
+	@$(RUN) -m experiments.grid table3 $(CROSS) $(LAUNCH); $(TABLES)
+
+reproduce-table4: $(READY) ## table 4: does cs-kd add to kd? ResNet-10, taught by a DenseNet-121 that is trained first
+	@$(RUN) -m experiments.grid table4 $(CROSS) $(LAUNCH); $(TABLES)
+
+reproduce-table6: SHOW = --show top5_error ece recall_at_1
+reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's runs and of cs-kd-e
+	@$(RUN) -m experiments.grid table6 $(CROSS) $(LAUNCH); $(TABLES)
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments.run --dataset $(or $(DATASET),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) \
@@ -119,6 +133,10 @@ compare-samplers: $(READY) ## the samplers of tune on a recorded surface of real
 
 dashboard: $(READY) ## optuna-dashboard on 127.0.0.1
 	@$(RUN) -m experiments.dashboard $(if $(PORT),--port $(PORT))
+
+bench: $(READY) ## what a training step of each method costs on this machine, against cross-entropy's
+	@$(RUN) -m experiments.bench $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
+	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE))
 
 status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
 	@$(RUN) -m experiments.status $(GRID)

@@ -9,11 +9,13 @@ import pandas as pd
 from analysis.metrics import Metric
 from analysis.provenance import COMPARABLE, comparable, footer, introduction, reason_of
 from analysis.published import published
-from analysis.runs import DONE, Experiment
+from analysis.runs import CELL_MARKS, DONE, Experiment
 from analysis.statistics import Summary, relative_change, summary
 from analysis.table import ABSENT, Block, Column, Table, signed
 
 BASELINE = "cross-entropy"
+OURS = "\N{DAGGER}"  # marks rows whose hyper-parameters the paper does not give
+OURS_TOLD = f"{OURS} hyper-parameters ours: the paper gives none for this row; the recipe names their source."
 BEST = "best test epoch: released code's protocol"
 PLAIN = "mean ± std (ddof=1) over n finished seeds; ± nan: one seed has no std."
 EPOCHS = (
@@ -47,6 +49,7 @@ def metric_table(experiment: Experiment, metric: Metric) -> Table:
         blocks.append(Block(architecture, tuple(groups)))
     notes = [PLAIN, *([EPOCHS] if metric.at_best_epoch else [])]
     notes += [PAPER] if with_paper else []
+    notes += [OURS_TOLD] if any(_is_ours(row) for row in frame.itertuples()) else []
     notes.append(f"Relative change: our last epoch against {BASELINE}, where all other settings are the same.")
     if with_paper:
         notes += _incomparable(frame)
@@ -87,8 +90,7 @@ def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
             number = published(cell.architecture, cell.dataset, cell.method, metric.name)
             shown = number if number and verdicts[cell.cell_key] == COMPARABLE else (np.nan, np.nan)
             record |= {"paper_mean": shown[0], "paper_std": shown[1]}
-        if (experiment.cells.tuned != "").any():
-            record |= {"tuned": cell.tuned}
+        record |= {mark: getattr(cell, mark) for mark in CELL_MARKS if (experiment.cells[mark] != "").any()}
         record |= {"last_mean": last.mean, "last_std": last.std, "n": last.n}
         if best is not None:
             record |= {"best_mean": best.mean, "best_std": best.std, "best_n": best.n}
@@ -116,7 +118,7 @@ def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
 def _settings(experiment: Experiment, cell_key: str) -> dict[str, str]:
     """What a cell's runs were trained with, but for what makes the method."""
     done = experiment.done[experiment.done.cell_key == cell_key]
-    own = ("params.method", "params.seed", "params.parameters.")
+    own = ("params.method", "params.seed", "params.teacher", "params.parameters.")
     names = [name for name in done.columns if name.startswith("params.") and not name.startswith(own)]
     return {} if done.empty else done.iloc[0][names].dropna().to_dict()
 
@@ -131,7 +133,8 @@ def _status(seeds: pd.DataFrame, n: int) -> str:
 
 
 def _texts(row, metric: Metric, with_paper: bool) -> tuple[str, ...]:
-    texts = [row.dataset, f"{row.method} (tuned)" if getattr(row, "tuned", "") else row.method]
+    mark = " (tuned)" if getattr(row, "tuned", "") else f" {OURS}" if _is_ours(row) else ""
+    texts = [row.dataset, row.method + mark]
     if with_paper:
         texts.append(_paper_text(row.paper_mean, row.paper_std, metric.decimals))
     texts.append(_text(Summary(row.last_mean, row.last_std, row.n), metric.decimals) if row.n else row.status)
@@ -142,6 +145,11 @@ def _texts(row, metric: Metric, with_paper: bool) -> tuple[str, ...]:
     change = row.relative_change
     texts.append("" if math.isnan(change) else signed(f"{100 * change:+.1f} %"))
     return tuple(texts)
+
+
+def _is_ours(row) -> bool:
+    """Whether a row has hyper-parameters of the recipe's that are not the paper's."""
+    return getattr(row, "hyper_parameters", "") == "ours" and not getattr(row, "tuned", "")
 
 
 def _text(values: Summary, decimals: int) -> str:

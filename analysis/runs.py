@@ -45,6 +45,7 @@ CELL_TAGS = (
     "grid_order",
     "comparable_with_paper",
 )
+CELL_MARKS = ("tuned", "hyper_parameters")  # what a table says of a row; "" where there is nothing to say
 RUN_TAGS = ("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed", "comparable_with_paper")
 STATE_TAGS = ("state", "reason", "git_commit", "git_dirty", "machine", "device", "precision")  # "" until known
 # What a frame of runs has at least, whatever was tracked.
@@ -70,8 +71,8 @@ class Experiment:
     """One grid under one profile, as tracked.
 
     cells: a row a cell in the grid's order, with columns CELL_TAGS (``seeds_planned`` a list, ``grid_order``
-        an integer), ``tuned`` (hyper-parameters found by tuning, and where, or "") and ``cell``
-        (dataset/architecture/method).
+        an integer), ``tuned`` (hyper-parameters found by tuning, and where, or ""), ``hyper_parameters`` (whose
+        the recipe's are: paper, ours, or "" for none) and ``cell`` (dataset/architecture/method).
     runs: a row a seed in the same order, with columns RUN_TAGS (``seed`` an integer), STATE_TAGS, ``run``
         (its name), ``run_id``, ``artifact_uri``, ``started`` and ``ended`` (UTC), ``minutes``, the metrics
         ``test/*`` (last epoch), ``best/*`` and what else is tracked, and the settings as ``params.*``.
@@ -204,7 +205,7 @@ def _experiment(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
         usable = [run for run in usable if run not in replaced]
     if not usable:
         raise UserError(f"no cell of {name} can be read ({notes[0].removesuffix('.')}): launch its grid again")
-    cell_frame = pd.DataFrame([_cell_record(run) for run in usable], columns=[*CELL_TAGS, "tuned", "cell"])
+    cell_frame = pd.DataFrame([_cell_record(run) for run in usable], columns=[*CELL_TAGS, *CELL_MARKS, "cell"])
     cell_frame = cell_frame.sort_values(["grid_order", "cell"], kind="stable", ignore_index=True)
     records = []
     for run in runs:
@@ -244,7 +245,8 @@ def _cell_record(run: Run) -> dict:
     tags = {tag: run.data.tags[tag] for tag in CELL_TAGS}
     seeds = [int(seed) for seed in tags["seeds_planned"].split()]
     cell = "/".join(tags[part] for part in NAME)
-    tags["tuned"] = run.data.tags.get("tuned", "")  # cells from before there was tuning have none
+    for tag in CELL_MARKS:  # cells from before there were such marks have none
+        tags[tag] = run.data.tags.get(tag, "")
     return tags | {"seeds_planned": seeds, "grid_order": int(tags["grid_order"]), "cell": cell}
 
 

@@ -5,6 +5,7 @@ trained: all is rebuilt from what MLflow has, and the same runs give the same fi
 """
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ from cskd.errors import UserError
 from cskd.files import written_aside
 from cskd.plots import save_figure
 
-SHOWN = ("error", "ece")  # the tables that are printed
+SHOWN = ("error", "ece")  # the tables that are printed unless others are asked for
 IDENTITY = (
     *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable_with_paper"),
     *("git_commit", "git_dirty", "machine", "device", "precision"),
@@ -38,9 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--latest", action="store_true", help="only the experiment that was launched last")
     parser.add_argument(
+        "--show",
+        nargs="+",
+        metavar="TABLE",
+        default=SHOWN,
+        help=f"the tables to print, of {', '.join(metric.file for metric in METRICS)} (default: {' '.join(SHOWN)})",
+    )
+    parser.add_argument(
         "--results-dir", type=Path, default=cli.results_dir(), help="where to write (RESULTS_DIR, %(default)s)"
     )
     options = parser.parse_args(arguments)
+    for name in options.show:
+        cli.known("table", name, [metric.file for metric in METRICS])
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=OFF_TERMINAL)
@@ -49,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     for experiment in store.load(names):
         folder = options.results_dir / experiment.name
         try:
-            shown, notes = write(experiment, store, folder, options.results_dir / ".predictions")
+            shown, notes = write(experiment, store, folder, options.results_dir / ".predictions", options.show)
         except OSError as error:
             where = f"{error.filename or folder} cannot be written ({error.strerror})"
             raise UserError(f"{where}: set RESULTS_DIR or --results-dir") from error
@@ -61,21 +71,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def write(experiment: Experiment, store: Store, folder: Path, cache: Path) -> tuple[list[Table], list[str]]:
+def write(
+    experiment: Experiment, store: Store, folder: Path, cache: Path, printed: Collection[str] = SHOWN
+) -> tuple[list[Table], list[str]]:
     """All tables and diagrams of one experiment into ``folder``; returns what is to be shown of them.
 
-    That is the main tables, the reliability of the first dataset, and notes that stand in none of them.
+    That is the tables named in ``printed``, the reliability of the first dataset, and notes that stand in none of them.
     cache: where predictions go that are not on this machine. Raises OSError for what cannot be written.
     """
     shown = []
     diagrams = folder / "reliability"
     diagrams.mkdir(parents=True, exist_ok=True)
     for metric in METRICS:
-        if metric.file not in SHOWN and not is_tracked(experiment, metric):
+        if metric.file not in printed and not is_tracked(experiment, metric):
             continue
         table = metric_table(experiment, metric)
         _save(folder, metric.file, table)
-        if metric.file in SHOWN:
+        if metric.file in printed:
             shown.append(table)
     _save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
     cells, notes = cell_reliabilities(experiment, store, cache)

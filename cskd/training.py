@@ -69,6 +69,8 @@ class Diverged(Exception):
 class Trainer:
     """One run: a network, a method, its data. ``run()`` trains from the checkpoint, or from the start.
 
+    teacher: a trained network for methods that need one: it is frozen, stays in evaluation mode, and is no part
+    of the checkpoint.
     evaluated: what ``test_set`` is, "test" or "validation"; its metrics are named after it.
     checkpoint: file to keep the state in, written after every epoch; None keeps none.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
@@ -86,6 +88,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         precision: str,
+        teacher: nn.Module | None = None,
         evaluated: str = "test",
         checkpoint: Path | None = None,
         identity: str = "",
@@ -94,6 +97,11 @@ class Trainer:
         self.method, self.loader, self.test_set = method, train_loader, test_set
         self.normalise, self.schedule = normalise, schedule
         self.seed, self.device, self.precision = seed, device, precision
+        if teacher is None and method.needs_teacher:
+            raise ValueError(f"{method.name} needs a teacher")
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.evaluated, self.checkpoint, self.identity = evaluated, checkpoint, identity
         self.optimizer = torch.optim.SGD(
             model.parameters(),
@@ -156,14 +164,14 @@ class Trainer:
             batch = self.method.transform(raw, draws)
             count = len(batch.labels)
             with autocast(self.precision, self.device):
-                passes = Passes(self.model, batch, self.normalise)
+                passes = Passes(self.model, batch, self.normalise, self.teacher)
                 values = [term.loss(passes) for term in terms]
                 loss = sum(term.weight * value for term, value in zip(terms, values, strict=True))
                 logits = passes.logits("x")
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
-            wrong = (logits.detach().argmax(1) != batch.labels).double().mean()
+            wrong = _wrong(logits.detach(), batch.targets)
             with torch.no_grad():
                 sums += count * torch.stack([loss.detach().double(), *(v.detach().double() for v in values), wrong])
             seen += count
@@ -231,3 +239,11 @@ class Trainer:
         torch.save(state, content)
         with written_aside(self.checkpoint) as file:
             file.write(content.getbuffer())
+
+
+def _wrong(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Share of wrong answers, float64 (): of mixed labels (N, C), the share that is not the answered class."""
+    answers = logits.argmax(1)
+    if targets.dim() == 1:
+        return (answers != targets).double().mean()
+    return 1 - targets.gather(1, answers[:, None]).double().mean()

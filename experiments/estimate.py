@@ -67,13 +67,18 @@ def measure_step(run: PlannedRun) -> tuple[float, float]:
     model = initialised_model(run.spec, method, run.num_classes).to(device, memory_format=torch.channels_last)
     images = torch.randint(256, (count, size, size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     labels = torch.randint(run.num_classes, (count,), device=device)
-    batch = Batch(dict.fromkeys(method.views, images), labels, labels)
+    batch = Batch(dict.fromkeys(method.views, images), labels, labels, run.num_classes)
+    teacher = None
+    if run.spec.teacher:
+        taught_by = build_method(run.spec.teacher.method, run.spec.teacher.parameters)
+        teacher = initialised_model(run.spec.teacher, taught_by, run.num_classes)
+        teacher.to(device, memory_format=torch.channels_last).eval()
     normalise = Normalise(settings.inputs.mean, settings.inputs.std, device)
     precision = resolve(settings.precision, device)
 
     def train_step() -> None:
         with autocast(precision, device):
-            passes = Passes(model, batch, normalise)
+            passes = Passes(model, method.transform(batch, torch.Generator()), normalise, teacher)
             loss = sum(term.weight * term.loss(passes) for term in method.terms())
         loss.backward()
 

@@ -17,6 +17,7 @@ from experiments.launch import LAUNCHERS, Watcher
 from experiments.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
+from experiments.waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     for run in runs:
         run.folder.create(run.spec)
     plan.save(runs_dir())
+    waiting = Waiting(due)
     bars = Display("grid", len(due), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
     with tracking, bars as display:
 
@@ -61,7 +63,11 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
             tracking.watch(run.spec.run_key)
             display.started(run)
 
-        finished = LAUNCHERS[wish.launcher](due, wish.workers, Watcher(started, display.moved, ended=display.ended))
+        def ended(run: PlannedRun, state: str) -> None:
+            display.ended(run, state)
+            waiting.ended(run, state)
+
+        finished = LAUNCHERS[wish.launcher](waiting, wish.workers, Watcher(started, display.moved, ended=ended))
     return 0 if finished is None else _summary(runs, tracking, finished, console)
 
 
@@ -74,11 +80,12 @@ def _open_tracking(plan: Plan) -> Tracking:
 def refuse_replaced(architectures: tuple[str, ...], profile: str, settings: dict[str, Settings]) -> None:
     """An architecture that was asked for by name and that the profile would quietly replace."""
     for name, one in settings.items():
-        if one.architecture is not None and architectures and one.architecture not in architectures:
-            raise UserError(
-                f"{name}: profile {profile} trains {one.architecture}, not {' '.join(architectures)}: "
-                "leave ARCHITECTURES out, or change it with SET=architecture=..."
-            )
+        for asked in architectures:
+            if one.trained(asked) != asked:
+                raise UserError(
+                    f"{name}: profile {profile} trains {one.trained(asked)}, not {asked}: "
+                    f"ask for that one, or change it with SET=architectures.{asked}={asked}"
+                )
 
 
 def _datasets(
@@ -152,6 +159,8 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
     console.print(f"{len(runs) - len(undone)} of {len(runs)} runs are done.", highlight=False)
     for run in undone:
         told = f"  {run.spec.name}: {outcome(run, states[run.spec.run_key])}"
+        if states[run.spec.run_key] == MISSING and run.spec.teacher:
+            told += f": its teacher, {run.spec.teacher.name}, is not trained"
         console.print(told, soft_wrap=True, highlight=False, markup=False)
     say_tracking(tracking, console)
     if not finished:

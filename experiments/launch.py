@@ -16,6 +16,7 @@ from cskd.errors import UserError, first_line
 from experiments.environment import ROOT
 from experiments.plan import PlannedRun
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.waiting import Waiting
 from experiments.worker import EXIT_CLAIMED
 
 POLL_SECONDS = 0.2
@@ -69,10 +70,18 @@ def command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "experiments.worker", str(folder)]
 
 
-def launch_print(runs: list[PlannedRun], workers: int, watcher: Watcher) -> None:
-    """Print what trains each run, for somebody else to run; 'make sync' tracks it afterwards."""
-    for run in runs:
+def launch_print(waiting: Waiting, workers: int, watcher: Watcher) -> None:
+    """Print what trains each run, for somebody else to run; 'make sync' tracks it afterwards.
+
+    A run that teaches others comes before them, and must be done when they start.
+    """
+    for run in waiting.runs:
         print(shlex.join(command(run.folder.path)))
+
+
+def launch_here(waiting: Waiting, workers: int, watcher: Watcher) -> bool:
+    """Train the runs on this machine, those that are taught after their teachers."""
+    return launch_local(waiting.ready(), workers, watcher)
 
 
 def launch_local(runs: Iterable[PlannedRun | None], workers: int, watcher: Watcher) -> bool:
@@ -112,8 +121,8 @@ def launch_local(runs: Iterable[PlannedRun | None], workers: int, watcher: Watch
 
 
 # Each returns whether all runs have had their turn (False: a stop was asked for), None if they run elsewhere.
-LAUNCHERS: dict[str, Callable[[list[PlannedRun], int, Watcher], bool | None]] = {
-    "local": launch_local,
+LAUNCHERS: dict[str, Callable[[Waiting, int, Watcher], bool | None]] = {
+    "local": launch_here,
     "print": launch_print,
 }
 

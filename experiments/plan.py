@@ -13,7 +13,7 @@ from cskd.cli import known
 from cskd.data.store import Dataset
 from cskd.errors import UserError
 from cskd.files import locked
-from cskd.methods import METHODS, build_method
+from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
 from experiments.recipe import Part, Settings, load_settings, read_yaml, recipe_names, validated
 from experiments.run_folder import RunFolder, write_json
@@ -23,6 +23,14 @@ from experiments.tuning.tuned import Found, find
 CellName = tuple[str, str, str]  # dataset, architecture, method
 
 GRIDS = Path(__file__).parent / "grids"
+ALL = "all"
+
+
+class Whole(Part):
+    """The whole of a table of the paper, where a grid is a part of it."""
+
+    architectures: list[str]
+    methods: list[str]
 
 
 class Grid(Part):
@@ -33,6 +41,7 @@ class Grid(Part):
     architectures: list[str]
     methods: list[str]
     seeds: list[int]
+    whole: Whole | None = None  # what METHODS=all stands for; None: the grid is all of it
 
 
 class Cell(Part):
@@ -43,6 +52,7 @@ class Cell(Part):
     order: int
     comparable_with_paper: str
     tuned: str = ""  # where tuned hyper-parameters come from; "": they are the recipe's
+    hyper_parameters: str = ""  # whose the recipe's are: "paper", "ours", or "" for none
     runs: dict[int, str]  # seed -> run key
 
 
@@ -95,21 +105,26 @@ def grid_names() -> list[str]:
 def load_grid(name: str, **chosen: list | None) -> Grid:
     """The grid of that name, with the datasets, methods, ... that were asked for in place of its own.
 
+    ``methods=["all"]`` asks for the whole table of the paper: its architectures, too, unless some are named.
     Raises UserError for every name that is not known, before any data is touched.
     """
     path = GRIDS / f"{known('grid', name, grid_names())}.yaml"
-    raw = read_yaml(path) | {key: value for key, value in chosen.items() if value}
-    return checked(validated(Grid, raw, str(path)))
+    raw = read_yaml(path)
+    whole = raw.get("whole") or raw
+    if chosen.get("methods") == [ALL]:
+        chosen |= {"methods": whole["methods"], "architectures": chosen.get("architectures") or whole["architectures"]}
+    if chosen.get("architectures") == [ALL]:
+        chosen |= {"architectures": whole["architectures"]}
+    return checked(validated(Grid, raw | {key: value for key, value in chosen.items() if value}, str(path)))
 
 
 def checked(grid: Grid) -> Grid:
-    for kind, names, all_known in (
-        ("dataset", grid.datasets, recipe_names()),
-        ("architecture", grid.architectures, ARCHITECTURES),
-        ("method", grid.methods, METHODS),
-    ):
-        for name in names:
-            known(kind, name, all_known)
+    for name in grid.datasets:
+        known("dataset", name, recipe_names())
+    for name in grid.architectures:
+        known("architecture", name, ARCHITECTURES)
+    for name in grid.methods:
+        build_method(name)
     for kind in ("datasets", "architectures", "methods", "seeds"):
         values = getattr(grid, kind)
         if not values or len(set(values)) != len(values):
@@ -152,9 +167,28 @@ def make_plan(
 ) -> tuple[Plan, list[PlannedRun]]:
     """Cells and runs over the datasets that are at hand. Runs come seed by seed, so that pairs complete early.
 
+    A run that teaches another is a cell and a run of the plan as well, and stands before all that it teaches.
     tuned: hyper-parameters to use in the place of the recipe's, by cell; None where they are not asked for.
     """
-    runs, cells = [], {}
+    runs: dict[str, PlannedRun] = {}
+    cells: dict[str, Cell] = {}
+
+    def add(spec: RunSpec, row: int, found: Found | None = None) -> None:
+        if spec.teacher is not None:
+            add(spec.teacher, row)
+        counts = _counts(datasets[spec.dataset], settings[spec.dataset])
+        runs.setdefault(spec.run_key, PlannedRun(spec, RunFolder.of(spec, runs_dir), *counts))
+        blank = Cell(
+            name=spec.cell,
+            key=spec.cell_key,
+            order=_position(grid_name, spec.dataset, spec.method, row),
+            comparable_with_paper=spec.comparable_with_paper,
+            tuned=found.told() if found else "",
+            hyper_parameters=spec.settings.hyper_parameters(spec.method, spec.architecture),
+            runs={},
+        )
+        cells.setdefault(spec.cell, blank).runs[spec.seed] = spec.run_key
+
     for seed in grid.seeds:
         for row, (name, architecture, method) in enumerate(_cells(grid, settings)):
             if name not in datasets:
@@ -171,16 +205,7 @@ def make_plan(
                 seed,
                 overridden=bool(overrides),
             )
-            runs.append(PlannedRun(spec, RunFolder.of(spec, runs_dir), *_counts(datasets[name], settings[name])))
-            blank = Cell(
-                name=spec.cell,
-                key=spec.cell_key,
-                order=_position(grid_name, name, method, row),
-                comparable_with_paper=spec.comparable_with_paper,
-                tuned=found.told() if found else "",
-                runs={},
-            )
-            cells.setdefault(spec.cell, blank).runs[seed] = spec.run_key
+            add(spec, row, found)
     plan = Plan(
         experiment=experiment_name(grid_name, profile, overrides, tuned is not None),
         grid=grid_name,
@@ -190,14 +215,14 @@ def make_plan(
         profile=profile,
         cells=list(cells.values()),
     )
-    return plan, runs
+    return plan, list(runs.values())
 
 
 def _position(grid_name: str, dataset: str, method: str, row: int) -> int:
     """Where a cell stands in its tables: as in the grid's file, whatever part of it is launched; others after."""
     if grid_name not in grid_names():
         return row
-    whole = load_grid(grid_name)
+    whole = load_grid(grid_name, methods=[ALL])
     first, second = (
         names.index(name) if name in names else len(names) + row
         for names, name in ((whole.datasets, dataset), (whole.methods, method))
@@ -225,7 +250,7 @@ def find_tuned(grid: Grid, profile: str, settings: dict[str, Settings]) -> dict[
 def _cells(grid: Grid, settings: dict[str, Settings]) -> list[CellName]:
     """(dataset, architecture, method), each once: a profile may put one architecture in the place of all."""
     cells = [
-        (dataset, settings[dataset].architecture or architecture, method)
+        (dataset, settings[dataset].trained(architecture), method)
         for dataset in grid.datasets
         for architecture in grid.architectures
         for method in grid.methods

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cskd.cli import known
 from cskd.errors import UserError
-from cskd.methods import build_method
+from cskd.methods import build_method, method_parts
+from cskd.models import ARCHITECTURES
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -78,19 +79,48 @@ class ScheduleSettings(Part):
         return milestones
 
 
+class Teacher(Part):
+    """The run that teaches, for methods that need a teacher: of the same dataset, profile and settings."""
+
+    architecture: str = "densenet121"  # as a grid names it: a profile's `architectures` hold for it, too
+    method: str = "cs-kd"
+    seed: int = 0
+
+
 class Settings(Part):
     """Everything that is fixed about a dataset's runs but the method and the seed."""
 
     data: Data
     subset: Subset | None = None
     inputs: Inputs
-    architecture: str | None = None  # trained instead of the one that the grid names
+    architectures: dict[str, str] = {}  # what is trained instead of what the grid names
     width: int = Field(64, ge=1)
     batch_size: int = Field(128, ge=2)
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images, held out while tuning
     methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; others keep the method's defaults
+    from_paper: dict[
+        str, list[str]
+    ] = {}  # methods whose hyper-parameters here are the paper's: with which architectures
+    teacher: Teacher = Teacher()
+
+    def trained(self, architecture: str) -> str:
+        """The architecture that is trained where a grid names this one."""
+        return self.architectures.get(architecture, architecture)
+
+    def parameters_of(self, method: str) -> dict[str, float]:
+        """The recipe's hyper-parameters of a method; a sum ``a+b`` has those of its parts, and its own over them."""
+        parts = method_parts(method)
+        of_parts = {f"{part}.{name}": value for part in parts for name, value in self.methods.get(part, {}).items()}
+        return (of_parts if len(parts) > 1 else {}) | self.methods.get(method, {})
+
+    def hyper_parameters(self, method: str, architecture: str) -> str:
+        """Whose hyper-parameters the recipe has: "paper", "ours", or "" for a method that has none."""
+        having = [part for part in method_parts(method) if build_method(part).parameters()]
+        if not having:
+            return ""
+        return "paper" if all(architecture in self.from_paper.get(part, []) for part in having) else "ours"
 
     def with_parameters(self, method: str, parameters: dict[str, float]) -> "Settings":
         """The same with other hyper-parameters of a method; those that are not given stay."""
@@ -124,12 +154,23 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
         raw = merged(raw, parse_override(override))
         where = f"{path} ({profile}, with {', '.join(overrides)})"
     settings = validated(Settings, raw, where)
-    for method, parameters in settings.methods.items():
-        try:
-            build_method(method, parameters)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+    try:
+        for method in settings.methods:
+            build_method(method, settings.parameters_of(method))
+        for method in settings.from_paper:
+            build_method(method)
+        _check_teacher(settings.teacher)
+        for architecture in settings.architectures.values():
+            known("architecture", architecture, ARCHITECTURES)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     return profile, settings
+
+
+def _check_teacher(teacher: Teacher) -> None:
+    known("architecture", teacher.architecture, ARCHITECTURES)
+    if build_method(teacher.method).needs_teacher:
+        raise UserError(f"teacher: {teacher.method} needs a teacher itself: choose a method that does not")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

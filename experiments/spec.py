@@ -4,12 +4,17 @@ import hashlib
 import json
 from typing import Any
 
+from pydantic import model_validator
+
 from cskd import NUMERICS_VERSION
 from cskd.data.store import Dataset
 from cskd.data.subset import Split, hold_out, indices_digest, restrict
 from cskd.errors import UserError
 from cskd.methods import build_method
 from experiments.recipe import Part, Settings
+
+# Settings that are not a run's own: where its data are found, what is chosen from, and what it came to is kept apart.
+RESOLVED = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
 
 
 class Validation(Part):
@@ -34,6 +39,16 @@ class RunSpec(Part):
     data_source: str  # what was read, and how it was checked
     comparable_with_paper: str  # "yes" or "no: <why>"
     validation: Validation | None = None
+    teacher: "RunSpec | None" = None  # the run that teaches, for methods that need one
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_what_an_earlier_version_kept(cls, raw: Any) -> Any:
+        """Settings used to have one ``architecture`` for all; what it came to has always stood beside them."""
+        if isinstance(raw, dict) and isinstance(raw.get("settings"), dict):
+            kept = {name: value for name, value in raw["settings"].items() if name != "architecture"}
+            return raw | {"settings": kept}
+        return raw
 
     @property
     def evaluated(self) -> str:
@@ -54,12 +69,14 @@ class RunSpec(Part):
         ``precision`` is what was asked for; ``auto`` is one key whatever the hardware makes of it, so that
         a grid has the same keys everywhere. What it came to is in the run's environment.
         """
-        settings = self.settings.model_dump(mode="json", exclude={"data", "methods", "validation_fraction"})
-        # Not there at all without a validation split: the keys are those from before there was one.
+        settings = self.settings.model_dump(mode="json", exclude=RESOLVED)
+        # Not there at all without a validation split or a teacher: the keys are those from before there were any.
         validation = {"validation": self.validation.model_dump()} if self.validation else {}
+        teacher = {"teacher": self.teacher.run_key} if self.teacher else {}
         return (
             settings
             | validation
+            | teacher
             | {
                 "architecture": self.architecture,
                 "method": self.method,
@@ -97,8 +114,15 @@ def make_spec(
     overridden: bool = False,
     validation: Validation | None = None,
 ) -> RunSpec:
-    """The run of recipe ``name`` on its prepared dataset. Raises UserError for an impossible method."""
-    built = build_method(method, settings.methods.get(method))
+    """The run of recipe ``name`` on its prepared dataset, with its teacher's. UserError for an impossible method."""
+    built = build_method(method, settings.parameters_of(method))
+    teacher = None
+    if built.needs_teacher:
+        by = settings.teacher
+        trained = settings.trained(by.architecture)
+        teacher = make_spec(
+            name, dataset, profile, settings, trained, by.method, by.seed, overridden=overridden, validation=validation
+        )
     return RunSpec(
         dataset=name,
         profile=profile,
@@ -114,6 +138,7 @@ def make_spec(
         if validation
         else _comparable(dataset, profile, settings, overridden),
         validation=validation,
+        teacher=teacher,
     )
 
 

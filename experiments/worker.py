@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed (the reason is in state.json, the traceback in the
 """
 
 import os
+import pickle
 import signal
 import sys
 import time
@@ -135,6 +136,7 @@ def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precis
         seed=spec.seed,
         device=device,
     )
+    teacher = load_teacher(spec.teacher, folder.path.parent, len(classes)) if spec.teacher else None
     return Trainer(
         initialised_model(spec, method, len(classes)),
         method,
@@ -145,10 +147,25 @@ def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precis
         seed=spec.seed,
         device=device,
         precision=precision,
+        teacher=teacher,
         evaluated=spec.evaluated,
         checkpoint=folder.checkpoint,
         identity=spec.run_key,
     )
+
+
+def load_teacher(spec: RunSpec, runs_dir: Path, num_classes: int) -> Classifier:
+    """The trained network of the run that teaches. Raises UserError where that run is not done."""
+    folder = RunFolder.of(spec, runs_dir)
+    if folder.state()["state"] != DONE:
+        raise UserError(f"the teacher {spec.name} is not trained yet: {folder.path} must be done first")
+    model = initialised_model(spec, build_method(spec.method, spec.parameters), num_classes)
+    try:
+        model.load_state_dict(torch.load(folder.weights, map_location="cpu", weights_only=True))
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        told = f"the weights of the teacher, {folder.weights}, cannot be read ({type(error).__name__})"
+        raise UserError(f"{told}: remove {folder.path} and launch again") from error
+    return model
 
 
 def initialised_model(spec: RunSpec, method: Method, num_classes: int) -> Classifier:
@@ -161,6 +178,7 @@ def initialised_model(spec: RunSpec, method: Method, num_classes: int) -> Classi
             spec.settings.inputs.image_size,
             width=spec.settings.width,
             build_head=method.build_head,
+            build_auxiliary=method.build_auxiliary,
         )
 
 

@@ -17,16 +17,18 @@ from cskd.randomness import generator
 
 @dataclass
 class Batch:
-    """views: name -> (N, 3, H, W) uint8, channels last in memory. labels: (N,) class indices.
+    """views: name -> (N, 3, H, W) uint8, channels last in memory. labels: (N,) class indices, of num_classes.
 
     Views: ``x`` the augmented image; ``partner`` another image of the same class, augmented on its own;
-    ``second`` another augmentation of x; ``clean`` x without augmentation.
+    ``second`` another augmentation of x; ``clean`` x without augmentation. A method that mixes images makes
+    float32 of them, from 0 to 255.
     targets: what the cross-entropy learns, the labels or, where a method mixes them, (N, C) probabilities.
     """
 
     views: dict[str, Tensor]
     labels: Tensor
     targets: Tensor
+    num_classes: int
 
 
 class ClassPartners:
@@ -77,6 +79,7 @@ class TrainLoader:
         self.split, self.augmentation, self.clean = split, augmentation, clean
         self.views, self.batch_size, self.seed, self.device = views, batch_size, seed, device
         self.labels = torch.as_tensor(np.asarray(split.labels)).long()
+        self.num_classes = int(self.labels.max()) + 1  # no prepared set has a class without training images
         self.partners = ClassPartners(split.labels)
         self.executor = ThreadPoolExecutor(torch.get_num_threads())
         self.prefetch = ThreadPoolExecutor(1)
@@ -115,7 +118,8 @@ class TrainLoader:
                 for view in sorted(self.views)
             }
             labels = self.labels[order[rows]].to(self.device)
-            return Batch({view: to_channels_first(images) for view, images in views.items()}, labels, labels)
+            channels_first = {view: to_channels_first(images) for view, images in views.items()}
+            return Batch(channels_first, labels, labels, self.num_classes)
 
         return self._in_order(make)
 

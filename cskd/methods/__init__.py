@@ -1,30 +1,78 @@
-"""The methods by name. A new one is a file beside these and a line in ``METHODS``."""
+"""The methods by name. A new one is a file beside these and a line in ``METHODS``; ``a+b`` is the sum of two."""
 
 import dataclasses
 
 from cskd.cli import known
 from cskd.errors import UserError
+from cskd.methods.adacos import AdaCos
 from cskd.methods.base import Method, Passes, Term
+from cskd.methods.byot import BeYourOwnTeacher
 from cskd.methods.cross_entropy import CrossEntropy
 from cskd.methods.cs_kd import ClassWiseSelfKnowledgeDistillation
+from cskd.methods.cs_kd_e import ClassWiseAndSampleWise
+from cskd.methods.ddgsd import DataDistortionGuidedSelfDistillation
+from cskd.methods.kd import KnowledgeDistillation
+from cskd.methods.label_smoothing import LabelSmoothing
+from cskd.methods.max_entropy import MaxEntropy
+from cskd.methods.mixup import Mixup
+from cskd.methods.sums import PLUS, Sum
+from cskd.methods.virtual_softmax import VirtualSoftmax
 
 METHODS: dict[str, type[Method]] = {
     "cross-entropy": CrossEntropy,
+    "adacos": AdaCos,
+    "virtual-softmax": VirtualSoftmax,
+    "max-entropy": MaxEntropy,
+    "label-smoothing": LabelSmoothing,
+    "ddgsd": DataDistortionGuidedSelfDistillation,
+    "byot": BeYourOwnTeacher,
+    "mixup": Mixup,
+    "kd": KnowledgeDistillation,
     "cs-kd": ClassWiseSelfKnowledgeDistillation,
+    "cs-kd-e": ClassWiseAndSampleWise,
 }
+SUMS_OF_THE_PAPER = ("mixup+cs-kd", "kd+cs-kd")
+
+
+def method_parts(name: str) -> list[str]:
+    """The names in ``a+b``; of a single method its own.
+
+    Raises UserError for a part that is not known or comes twice, and for parts in another order than that of
+    ``METHODS``: a sum has one name.
+    """
+    parts = [known("method", part, METHODS) for part in name.split(PLUS)]
+    ordered = sorted(set(parts), key=list(METHODS).index)
+    if parts != ordered:
+        raise UserError(f"method {name} is written {PLUS.join(ordered)}")
+    return parts
 
 
 def build_method(name: str, parameters: dict[str, float] | None = None) -> Method:
     """The method ``name`` with these hyper-parameters, its own defaults for the others.
 
-    Raises UserError for an unknown method, an unknown hyper-parameter, or a value that makes no sense.
+    Those of a sum ``a+b`` are called ``a.<name>`` and ``b.<name>``. Raises UserError for an unknown method, an
+    unknown hyper-parameter, a value that makes no sense, or methods that cannot be combined.
     """
-    method = METHODS[known("method", name, METHODS)]
+    parts = method_parts(name)
+    if len(parts) == 1:
+        return _build_one(name, parameters or {})
+    own: dict[str, dict[str, float]] = {part: {} for part in parts}
+    for parameter, value in (parameters or {}).items():
+        part, dot, short = parameter.partition(".")
+        if not dot or part not in own:
+            has = build_method(name).parameters()
+            raise UserError(f"method {name} has no hyper-parameter {parameter!r}: it has {', '.join(has) or 'none'}")
+        own[part][short] = value
+    return Sum(tuple(_build_one(part, values) for part, values in own.items()))
+
+
+def _build_one(name: str, parameters: dict[str, float]) -> Method:
+    method = METHODS[name]
     names = [field.name for field in dataclasses.fields(method)]
-    for parameter in parameters or {}:
+    for parameter in parameters:
         if parameter not in names:
             raise UserError(f"method {name} has no hyper-parameter {parameter!r}: it has {', '.join(names) or 'none'}")
-    return method(**(parameters or {}))
+    return method(**parameters)
 
 
-__all__ = ["METHODS", "Method", "Passes", "Term", "build_method"]
+__all__ = ["METHODS", "SUMS_OF_THE_PAPER", "Method", "Passes", "Term", "build_method", "method_parts"]

@@ -1,11 +1,9 @@
 """CS-KD: cross-entropy plus the class-wise regularisation."""
 
-import math
 from dataclasses import dataclass
 
 from cskd.losses import class_wise_kl
 from cskd.methods.base import Method, Passes, Term
-from cskd.methods.cross_entropy import CROSS_ENTROPY
 
 
 @dataclass(frozen=True)
@@ -22,12 +20,11 @@ class ClassWiseSelfKnowledgeDistillation(Method):
     lambda_cls: float = 1.0
 
     def __post_init__(self):
-        self.require("temperature", 0 < self.temperature < math.inf, "positive")
-        self.require("lambda_cls", 0 <= self.lambda_cls < math.inf, "zero or positive")
+        self.require_temperature()
+        self.require_weight("lambda_cls")
 
-    def terms(self) -> tuple[Term, ...]:
+    def regularisers(self) -> tuple[Term, ...]:
         def class_wise(passes: Passes):
             return class_wise_kl(passes.logits("x"), passes.target_logits("partner"), self.temperature)
 
-        views = frozenset({"x", "partner"})
-        return (CROSS_ENTROPY, Term("class_wise_kl", class_wise, self.lambda_cls, views))
+        return (Term("class_wise_kl", class_wise, self.lambda_cls, frozenset({"x", "partner"})),)

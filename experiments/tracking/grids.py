@@ -152,6 +152,7 @@ class Tracker:
             "grid_order": str(cell.order),
             "comparable_with_paper": cell.comparable_with_paper,
             "tuned": cell.tuned,
+            "hyper_parameters": cell.hyper_parameters,
             "superseded": "false",
         }
         if cell.key not in self.parents:

@@ -5,6 +5,7 @@ import json
 import pytest
 from arrays import random_split
 
+from analysis.published import published_numbers
 from cskd.data.store import Dataset
 from cskd.errors import UserError
 from experiments.plan import Grid, experiment_name, grid_names, load_grid, load_plans, make_plan, settings_of
@@ -100,6 +101,65 @@ def test_every_grid_is_understood(name):
     settings_of(grid, None, ())
 
 
+def test_all_methods_are_the_whole_table_of_the_paper():
+    part, whole = load_grid("table1"), load_grid("table1", methods=["all"])
+    assert (part.methods, part.architectures) == (["cross-entropy", "cs-kd"], ["resnet18"])
+    assert len(whole.methods) == 6
+    assert whole.architectures == ["resnet18", "densenet121"]
+    assert load_grid("table1", methods=["all"], architectures=["resnet10"]).architectures == ["resnet10"]
+    assert load_grid("table1", architectures=["all"]).methods == ["cross-entropy", "cs-kd"]
+    assert load_grid("table3", methods=["all"]).methods == load_grid("table3").methods
+
+
+def cells_of_the_paper(table: str) -> set[tuple[str, str]]:
+    numbers = published_numbers()
+    rows = numbers[numbers.table == table]
+    return set(zip(rows.architecture, rows.method, strict=True))
+
+
+@pytest.mark.parametrize("table", ["1", "2", "3", "4", "6"])
+def test_the_grids_have_the_rows_of_the_papers_tables(table):
+    grid = load_grid(f"table{table}", methods=["all"])
+    assert {(a, m) for a in grid.architectures for m in grid.methods} == cells_of_the_paper(table)
+
+
+def test_a_teacher_is_a_run_of_the_plan_before_all_its_students(tmp_path):
+    plan, runs = plan_of(tmp_path, architectures=["resnet10"], methods=["cross-entropy", "kd", "kd+cs-kd"])
+    names = [run.spec.name for run in runs]
+    teacher = "cifar100/densenet41/cs-kd/seed0"
+    assert names.count(teacher) == 1
+    students = [run for run in runs if run.spec.teacher]
+    assert len(students) == 4
+    assert all(run.spec.teacher.name == teacher for run in students)
+    assert names.index(teacher) < min(names.index(run.spec.name) for run in students)
+    cells = {cell.name: cell for cell in plan.cells}
+    assert cells["cifar100/densenet41/cs-kd"].runs == {0: runs[names.index(teacher)].spec.run_key}
+    assert list(cells["cifar100/resnet10/kd"].runs) == [0, 1]
+
+
+def test_the_teacher_of_table_4_is_table_1s_run(tmp_path):
+    _, of_table1 = plan_of(tmp_path, architectures=["densenet121"], methods=["cs-kd"])
+    _, of_table4 = plan_of(tmp_path, architectures=["resnet10"], methods=["kd"])
+    assert of_table4[0].spec.run_key == of_table1[0].spec.run_key
+
+
+def test_the_key_of_a_taught_run_is_its_teachers_too():
+    one, other = spec(method="kd"), spec(("teacher.seed=1",), method="kd")
+    assert one.run_key != other.run_key
+    assert spec(("teacher.seed=1",)).run_key == spec().run_key  # of no matter to a run without a teacher
+    assert spec(("methods.cs-kd.temperature=3",), method="kd").run_key != one.run_key
+
+
+def test_a_spec_that_an_earlier_version_kept_is_still_understood():
+    one = spec(profile="mini")
+    kept = one.model_dump(mode="json")
+    for name in ("architectures", "from_paper", "teacher"):
+        del kept["settings"][name]
+    kept["settings"]["architecture"] = "resnet10"
+    del kept["teacher"]
+    assert type(one).model_validate(kept).run_key == one.run_key
+
+
 def plan_of(tmp_path, **changes):
     grid = Grid(title="t", datasets=["cifar100"], architectures=["resnet18"], methods=["cross-entropy", "cs-kd"],
                 seeds=[0, 1]).model_copy(update=changes)  # fmt: skip
@@ -150,8 +210,9 @@ def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
     ("chosen", "told"),
     [
         ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': choose from cifar100"),
-        ({"methods": ["cskd"]}, "unknown method 'cskd': choose from cross-entropy, cs-kd"),
-        ({"architectures": ["vgg"]}, "unknown architecture 'vgg': choose from densenet121, densenet21"),
+        ({"methods": ["cskd"]}, "unknown method 'cskd': choose from adacos"),
+        ({"methods": ["adacos+mixup"]}, "adacos cannot be combined"),
+        ({"architectures": ["vgg"]}, "unknown architecture 'vgg': choose from densenet121, densenet41"),
         ({"seeds": [1, 1]}, "seeds must be given, each once: 1 1"),
     ],
 )

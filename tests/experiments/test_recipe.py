@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cskd.errors import UserError
-from cskd.methods import build_method
+from cskd.methods import METHODS, build_method
 from experiments import recipe
 from experiments.datasets import source_of
 from experiments.recipe import RECIPES, load_settings, read_yaml, recipe_names
@@ -31,7 +31,7 @@ def test_the_paper_profile_has_the_papers_settings(name):
     profile, settings = load_settings(name)
     assert profile == "paper"
     assert settings.subset is None
-    assert settings.architecture is None
+    assert settings.architectures == {}
     assert settings.width == 64
     assert settings.batch_size == (128 if name in ("cifar100", "tinyimagenet") else 32)
     assert settings.inputs.image_size == (32 if name in ("cifar100", "tinyimagenet") else 224)
@@ -40,6 +40,36 @@ def test_the_paper_profile_has_the_papers_settings(name):
         "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4,
     }  # fmt: skip
     assert settings.methods["cs-kd"]["temperature"] == 4
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_gives_every_methods_hyper_parameters(name):
+    _, settings = load_settings(name)
+    for method in METHODS:
+        assert settings.parameters_of(method).keys() == build_method(method).parameters().keys()
+
+
+def test_a_sum_has_the_hyper_parameters_of_its_parts_and_its_own_over_them():
+    _, settings = load_settings("cub200", None, ("methods.mixup+cs-kd={cs-kd.lambda_cls: 2}",))
+    assert settings.parameters_of("mixup+cs-kd") == {
+        "mixup.alpha": 0.2, "cs-kd.temperature": 4, "cs-kd.lambda_cls": 2,
+    }  # fmt: skip
+    assert settings.parameters_of("cs-kd")["lambda_cls"] == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "architecture", "whose"),
+    [
+        ("cross-entropy", "resnet18", ""),
+        ("virtual-softmax", "resnet18", ""),
+        ("cs-kd", "resnet18", "paper"),
+        ("cs-kd", "densenet121", "ours"),
+        ("label-smoothing", "resnet18", "ours"),
+        ("mixup+cs-kd", "resnet18", "ours"),
+    ],
+)
+def test_a_recipe_tells_whose_its_hyper_parameters_are(method, architecture, whose):
+    assert load_settings("cifar100")[1].hyper_parameters(method, architecture) == whose
 
 
 def test_overrides_are_laid_over_the_profile():
@@ -86,6 +116,12 @@ SOUND = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
         ("data: {reader: cifar100}\ninputs: {image_size: 32, train: crop}", r"'inputs\.train'"),
         (SOUND + "profiles: 3", "'profiles' must map names"),
         (SOUND + "methods: {cskd: {temperature: 1}}", r"own\.yaml \(paper\): unknown method 'cskd'"),
+        (SOUND + "methods: {mixup+adacos: {}}", "is written adacos\\+mixup"),
+        (SOUND + "methods: {adacos+mixup: {}}", "adacos cannot be combined"),
+        (SOUND + "from_paper: {cskd: [resnet18]}", "unknown method 'cskd'"),
+        (SOUND + "architectures: {resnet18: resnet9}", "unknown architecture 'resnet9'"),
+        (SOUND + "teacher: {method: kd}", "teacher: kd needs a teacher itself"),
+        (SOUND + "teacher: {architecture: vgg}", "unknown architecture 'vgg'"),
         (SOUND + "methods: {cs-kd: {temp: 1}}", "cs-kd has no hyper-parameter 'temp'"),
         (SOUND + "methods: {cs-kd: {temperature: -1}}", "temperature must be positive, not -1"),
     ],

@@ -6,10 +6,12 @@ import pytest
 import yaml
 
 from cskd.errors import UserError
-from cskd.methods import METHODS, build_method
+from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from experiments.tuning import space as module
 from experiments.tuning.objectives import parse_objectives
 from experiments.tuning.space import SPACES, Space, load_space
+
+EVERY = [*METHODS, *SUMS_OF_THE_PAPER]
 
 
 def make(text: str) -> Space:
@@ -18,16 +20,14 @@ def make(text: str) -> Space:
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_space_is_of_a_method_and_loads(path):
-    assert path.stem in METHODS
+    assert path.stem in EVERY
     for name in yaml.safe_load(path.read_text()):
         space = load_space(path.stem, name)
         assert set(space.parameters) <= set(build_method(path.stem).parameters())
 
 
 def test_every_method_with_hyper_parameters_has_a_space():
-    assert {name for name in METHODS if build_method(name).parameters()} == {
-        path.stem for path in SPACES.glob("*.yaml")
-    }
+    assert {name for name in EVERY if build_method(name).parameters()} == {path.stem for path in SPACES.glob("*.yaml")}
 
 
 def test_the_spaces_of_cs_kd_are_the_default_ranges_and_the_papers_grid():

@@ -1,8 +1,10 @@
 """Every recipe, profile and method starts and takes a step, on made-up images of its dataset."""
 
+import functools
 import os
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ import yaml
 
 from cskd.data.catalog import prepared_folder
 from cskd.data.listing import Listing
-from cskd.data.store import write_dataset
+from cskd.data.store import open_dataset, write_dataset
 from cskd.errors import UserError
-from cskd.methods import METHODS
+from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
+from cskd.models.build import SMALL_IMAGE
 from cskd.training import Interrupted
 from experiments import recipe, worker
 from experiments.datasets import prepared_name
@@ -28,38 +31,91 @@ PROFILES = [
 ]
 
 
-def made_up(name: str, profile: str | None, method: str, tmp_path) -> tuple[RunSpec, RunFolder]:
-    """A run of the recipe on two classes of three noise images each, prepared below tmp_path."""
+CLASSES, EACH = 3, 4  # images of the made-up datasets
+
+
+def made_up(
+    name: str, profile: str | None, method: str, folder: Path, architecture: str = "resnet18"
+) -> tuple[RunSpec, RunFolder]:
+    """A run of the recipe on a few noise images, prepared below ``folder``; its network and images are made small."""
     _, settings = load_settings(name, profile)
-    overrides = [f"width={settings.width}", "batch_size=4"]
+    inputs = settings.inputs
+    overrides = ["batch_size=4"]
     if settings.subset:
-        overrides.append("subset={classes: 2, images_per_class: 3}")
+        overrides.append(f"subset={{classes: {CLASSES}, images_per_class: {EACH}}}")
+    if inputs.image_size > SMALL_IMAGE:
+        overrides += [f"inputs.image_size={SMALL_IMAGE + 8}", f"inputs.test_resize={SMALL_IMAGE + 16}"]
+    else:
+        overrides.append("width=4")
     profile, settings = load_settings(name, profile, tuple(overrides))
     inputs = settings.inputs
     side = inputs.image_size if inputs.train == "pad-crop" else inputs.test_resize + 5
-    random = np.random.default_rng(0)
-    images = [(random.integers(0, 256, size=(side, side, 3), dtype=np.uint8), index % 2) for index in range(10)]
-    listing = Listing(["one", "two"], train=images[:6], test=images[6:])
-    folder = prepared_folder(prepared_name(name, settings.data), tmp_path)
-    dataset = write_dataset(folder, name, listing, complete=False, source="made up")
-    spec = make_spec(name, dataset, profile, settings, settings.architecture or "resnet18", method, seed=0)
-    run = RunFolder.of(spec, tmp_path / "runs")
+    prepared = prepared_folder(prepared_name(name, settings.data), folder)
+    if prepared.exists():
+        dataset = open_dataset(prepared)
+    else:
+        random = np.random.default_rng(0)
+        count = CLASSES * (EACH + 2)
+        images = [
+            (random.integers(0, 256, size=(side, side, 3), dtype=np.uint8), index % CLASSES) for index in range(count)
+        ]
+        listing = Listing(["one", "two", "three"], train=images[: CLASSES * EACH], test=images[CLASSES * EACH :])
+        dataset = write_dataset(prepared, name, listing, complete=False, source="made up")
+    spec = make_spec(name, dataset, profile, settings, settings.trained(architecture), method, seed=0)
+    run = RunFolder.of(spec, folder / "runs")
     run.create(spec)
     return spec, run
 
 
-@pytest.mark.parametrize("method", METHODS)
+def finish_teacher(spec: RunSpec, runs: Path) -> RunFolder:
+    """The teacher's run of a spec, as if it had been trained."""
+    folder = RunFolder.of(spec.teacher, runs)
+    folder.create(spec.teacher)
+    model = worker.initialised_model(spec.teacher, build_method(spec.teacher.method), CLASSES)
+    torch.save(model.state_dict(), folder.weights)
+    folder.write_state(DONE, epoch=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder whose prepared data the tests of one recipe and profile share."""
+    return functools.cache(lambda *recipe: tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
+@pytest.mark.parametrize("method", [*METHODS, *SUMS_OF_THE_PAPER])
 @pytest.mark.parametrize(("name", "profile"), PROFILES)
-def test_every_recipe_takes_a_step_with_every_method(name, profile, method, tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    spec, folder = made_up(name, profile, method, tmp_path)
-    trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+def test_every_recipe_takes_a_step_with_every_method_and_architecture(
+    name, profile, method, architecture, shared, monkeypatch
+):
+    folder = shared(name, profile)
+    monkeypatch.setenv("DATA_DIR", str(folder))
+    spec, run = made_up(name, profile, method, folder, architecture)
+    if spec.teacher:
+        finish_teacher(spec, folder / "runs")
+    trainer = worker.build_trainer(spec, run, torch.device("cpu"), "fp32")
     before = trainer.model.head.weight.detach().clone()
     steps = []
     with pytest.raises(Interrupted):
         trainer.run(on_epoch=lambda *_: None, on_step=steps.append, should_stop=lambda: bool(steps))
     assert steps[0].images == 4
     assert not torch.equal(trainer.model.head.weight, before)
+
+
+def test_a_student_starts_from_its_trained_teacher_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = made_up("digits", None, "kd", tmp_path)
+    assert (spec.teacher.architecture, spec.teacher.method, spec.teacher.seed) == ("densenet41", "cs-kd", 0)
+    with pytest.raises(UserError, match="teacher digits/densenet41/cs-kd/seed0 is not trained yet"):
+        worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+    teacher = finish_teacher(spec, tmp_path / "runs")
+    trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+    weights = torch.load(teacher.weights, weights_only=True)
+    assert all(torch.equal(value, weights[key]) for key, value in trainer.teacher.state_dict().items())
+    teacher.weights.write_bytes(b"not weights")
+    with pytest.raises(UserError, match="weights of the teacher"):
+        worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
 
 
 def test_the_initial_weights_come_from_the_seed_alone(tmp_path, monkeypatch):

@@ -111,7 +111,11 @@ def test_each_view_is_passed_through_the_network_once():
         ("kd", {"lambda_kd": float("inf")}, "lambda_kd"),
         ("ddgsd", {"mu": -1.0}, "mu"),
         ("byot", {"alpha": 1.5}, "alpha must be from 0 to 1"),
-        ("mixup+cs-kd", {"temperature": 1.0}, "no hyper-parameter 'temperature': it has mixup.alpha, cs-kd.temperature"),
+        (
+            "mixup+cs-kd",
+            {"temperature": 1.0},
+            "no hyper-parameter 'temperature': it has mixup.alpha, cs-kd.temperature",
+        ),
         ("mixup+cs-kd", {"cs-kd.lambda": 1.0}, "cs-kd has no hyper-parameter 'lambda'"),
         ("mixup+cs-kd", {"cs-kd.temperature": 0.0}, "cs-kd: temperature must be positive"),
         ("mixup+cskd", {}, "unknown method 'cskd'"),

@@ -1,0 +1,48 @@
+"""One training step of a method on made-up images, for tests of the methods."""
+
+import torch
+
+from cskd.data.loader import Batch
+from cskd.methods import Method, Passes
+from cskd.models import Classifier, build_model
+
+CLASSES = 3
+
+
+def float_images(images: torch.Tensor) -> torch.Tensor:
+    return images.float() / 255
+
+
+def batch_of(method: Method, classes: int = CLASSES) -> Batch:
+    """Six noise images of each view that the method asks for."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(6) % classes
+    views = {
+        view: torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8, generator=random) for view in sorted(method.views)
+    }
+    return Batch(views, labels, labels, classes)
+
+
+def model_for(method: Method, classes: int = CLASSES, seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return build_model(
+        "resnet10", classes, 32, width=4, build_head=method.build_head, build_auxiliary=method.build_auxiliary
+    )
+
+
+def teacher_for(method: Method) -> Classifier | None:
+    """A frozen network of other weights, where the method needs one."""
+    if not method.needs_teacher:
+        return None
+    torch.manual_seed(99)
+    return build_model("resnet10", CLASSES, 32, width=4).eval().requires_grad_(False)
+
+
+def passes_of(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> Passes:
+    transformed = method.transform(batch, torch.Generator().manual_seed(5))
+    return Passes(model, transformed, float_images, teacher or teacher_for(method))
+
+
+def step_loss(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> torch.Tensor:
+    passes = passes_of(method, model, batch, teacher)
+    return sum(term.weight * term.loss(passes) for term in method.terms())
