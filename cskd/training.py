@@ -70,6 +70,7 @@ class Trainer:
     """One run: a network, a method, its data. ``run()`` trains from the checkpoint, or from the start.
 
     evaluated: what ``test_set`` is, "test" or "validation"; its metrics are named after it.
+    domains: the domain of each class, for metrics of each domain; None where there are none.
     checkpoint: file to keep the state in, written after every epoch; None keeps none.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
     """
@@ -87,6 +88,7 @@ class Trainer:
         device: torch.device,
         precision: str,
         evaluated: str = "test",
+        domains: tuple[str, ...] | None = None,
         checkpoint: Path | None = None,
         identity: str = "",
     ):
@@ -95,6 +97,7 @@ class Trainer:
         self.normalise, self.schedule = normalise, schedule
         self.seed, self.device, self.precision = seed, device, precision
         self.evaluated, self.checkpoint, self.identity = evaluated, checkpoint, identity
+        self.domains = domains
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=schedule.lr,
@@ -131,7 +134,7 @@ class Trainer:
             predictions = self.predict()
             last = epoch + 1 == self.schedule.epochs
             features = predictions.features if last else None
-            tested = evaluate_predictions(predictions.logits, predictions.labels, features)
+            tested = evaluate_predictions(predictions.logits, predictions.labels, features, self.domains)
             metrics |= {f"{self.evaluated}/{name}": value for name, value in tested.items()}
             metrics["time/train_seconds"] = trained - started
             metrics["time/test_seconds"] = time.perf_counter() - trained
