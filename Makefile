@@ -5,7 +5,7 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3##            the Python that builds .venv: 3.11 to 3.13
-DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, digits, one of yours; data: also all
+DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, digits, one of yours; data: also all
 METHOD ?=##                    a method: cross-entropy, cs-kd
 SEED ?= 0##                    the seed of a single run
 ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10
@@ -62,7 +62,8 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 
-.PHONY: help setup demo test data reproduce-table1 train tune tuned compare-samplers dashboard status tables ui sync lint lock
+.PHONY: help setup demo test data reproduce-table1 reproduce-figure4 train tune tuned compare-samplers dashboard status \
+	tables ui sync lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -96,6 +97,9 @@ data: $(READY) ## download, verify and prepare DATASET (or all)
 
 reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; then the tables
 	@$(RUN) -m experiments.grid table1 $(CROSS) $(LAUNCH); $(TABLES)
+
+reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entropy, cs-kd x three seeds; then the tables
+	@$(RUN) -m experiments.grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments.run --dataset $(or $(DATASET),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) \

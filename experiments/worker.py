@@ -146,6 +146,7 @@ def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precis
         device=device,
         precision=precision,
         evaluated=spec.evaluated,
+        domains=dataset.domains_of(classes),
         checkpoint=folder.checkpoint,
         identity=spec.run_key,
     )

@@ -16,7 +16,7 @@ from cskd.errors import UserError
 from cskd.methods import METHODS
 from cskd.training import Interrupted
 from experiments import recipe, worker
-from experiments.datasets import prepared_name
+from experiments.datasets import open_data, parts_of
 from experiments.recipe import load_settings, recipe_names
 from experiments.run_folder import DONE, RunFolder
 from experiments.spec import RunSpec, make_spec
@@ -40,8 +40,9 @@ def made_up(name: str, profile: str | None, method: str, tmp_path) -> tuple[RunS
     random = np.random.default_rng(0)
     images = [(random.integers(0, 256, size=(side, side, 3), dtype=np.uint8), index % 2) for index in range(10)]
     listing = Listing(["one", "two"], train=images[:6], test=images[6:])
-    folder = prepared_folder(prepared_name(name, settings.data), tmp_path)
-    dataset = write_dataset(folder, name, listing, complete=False, source="made up")
+    for part in parts_of(name, settings.data):
+        write_dataset(prepared_folder(part, tmp_path), part, listing, complete=False, source="made up")
+    dataset = open_data(name, settings.data, tmp_path)
     spec = make_spec(name, dataset, profile, settings, settings.architecture or "resnet18", method, seed=0)
     run = RunFolder.of(spec, tmp_path / "runs")
     run.create(spec)
