@@ -19,7 +19,7 @@ from experiments import recipe, worker
 from experiments.datasets import open_data, parts_of
 from experiments.recipe import load_settings, recipe_names
 from experiments.run_folder import DONE, RunFolder
-from experiments.spec import RunSpec, make_spec
+from experiments.spec import RunSpec, make_spec, make_splits
 
 PROFILES = [
     (name, profile)
@@ -61,6 +61,29 @@ def test_every_recipe_takes_a_step_with_every_method(name, profile, method, tmp_
         trainer.run(on_epoch=lambda *_: None, on_step=steps.append, should_stop=lambda: bool(steps))
     assert steps[0].images == 4
     assert not torch.equal(trainer.model.head.weight, before)
+
+
+def test_a_run_on_a_merged_set_measures_each_domain_at_every_epoch(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = made_up("merged", "mini", "cs-kd", tmp_path)
+    schedule = spec.settings.schedule.model_copy(update={"epochs": 2})
+    changes = {"subset": recipe.Subset(classes=5, images_per_class=3), "schedule": schedule}
+    spec = spec.model_copy(update={"settings": spec.settings.model_copy(update=changes)})
+    trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+    epochs = []
+    predictions = trainer.run(on_epoch=lambda epoch, metrics: epochs.append(metrics))
+    dataset = open_data("merged", spec.settings.data, tmp_path)
+    kept = make_splits(spec, dataset)[0]
+    domains = [label.partition("/")[0] for label in kept]
+    assert len(kept) == predictions.logits.shape[1] == 5
+    for name in ("cub200", "dogs", "mit67"):
+        predicted = [
+            domains[guess] == name
+            for guess, label in zip(predictions.logits.argmax(1), predictions.labels, strict=True)
+            if domains[label] == name
+        ]
+        assert epochs[-1][f"test/domain_accuracy_{name}"] == pytest.approx(100 * np.mean(predicted))
+        assert 0 <= epochs[0][f"test/top1_error_{name}"] <= 100
 
 
 def test_the_initial_weights_come_from_the_seed_alone(tmp_path, monkeypatch):
