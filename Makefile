@@ -5,7 +5,7 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3##            the Python that builds .venv: 3.11 to 3.13
-DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, digits, one of yours; data: also all
+DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, digits, one of yours; data: also all
 METHOD ?=##                    a method: cross-entropy, cs-kd, ... (README), or a sum such as mixup+cs-kd
 SEED ?= 0##                    the seed of a single run
 ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41
@@ -63,7 +63,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 
 
 .PHONY: help setup demo test data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 bench train tune tuned compare-samplers dashboard status tables ui sync lint lock
+	reproduce-table6 reproduce-figure4 bench train tune tuned compare-samplers dashboard status tables ui sync lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -110,6 +110,9 @@ reproduce-table4: $(READY) ## table 4: does cs-kd add to kd? ResNet-10, taught b
 reproduce-table6: SHOW = --show top5_error ece recall_at_1
 reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's runs and of cs-kd-e
 	@$(RUN) -m experiments.grid table6 $(CROSS) $(LAUNCH); $(TABLES)
+
+reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entropy, cs-kd x three seeds; then the tables
+	@$(RUN) -m experiments.grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments.run --dataset $(or $(DATASET),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) \

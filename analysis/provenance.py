@@ -90,8 +90,9 @@ def _setting(run: dict) -> str:
         return value if isinstance(value, str) else None  # NaN where other runs have it and this one has not
 
     parts = []
-    if setting("subset.classes"):
-        parts.append(f"{setting('subset.classes')} classes x {setting('subset.images_per_class')} training images")
+    if setting("subset.images_per_class"):
+        classes = setting("subset.classes").replace("None", "all")
+        parts.append(f"{classes} classes x {setting('subset.images_per_class')} training images")
     else:
         parts.append("all classes and training images")
     parts.append(run["architecture"] + (f" of width {setting('width')}" if setting("width") else ""))

@@ -6,6 +6,7 @@ Undefined input (no samples, NaN or infinite logits, labels outside the classes)
 of broken predictions is not a number that should reach a table.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,10 +131,34 @@ def recall_at_1(features, labels, chunk: int = 1024) -> float:
     return hits / len(labels)
 
 
-def evaluate_predictions(logits, labels, features=None) -> dict[str, float]:
+def domain_metrics(logits, labels, domains: Sequence[str]) -> dict[str, float]:
+    """Of each domain's images: domain accuracy (predicted class in the domain) and top-1 error, in percent.
+
+    domains: the domain of each of the C classes. Named ``domain_accuracy_<domain>`` and ``top1_error_<domain>``; a
+    domain without images has neither. The prediction is the highest logit of all classes, ties as in top_k_error.
+    Raises ValueError for undefined input, and for another number of domains than of classes.
+    Source: the paper's figure 4.
+    """
+    logits, labels = _checked(logits, labels)
+    if len(domains) != logits.shape[1]:
+        raise ValueError(f"a domain for each of the {logits.shape[1]} classes needed, not {len(domains)}")
+    names = list(dict.fromkeys(domains))
+    domain_of = torch.tensor([names.index(name) for name in domains], device=logits.device)
+    predicted = logits.argmax(1)
+    hit, wrong = (domain_of[predicted] == domain_of[labels]).double(), (predicted != labels).double()
+    result = {}
+    for number, name in enumerate(names):
+        own = domain_of[labels] == number
+        if own.any():
+            result[f"domain_accuracy_{name}"] = 100 * float(hit[own].mean())
+            result[f"top1_error_{name}"] = 100 * float(wrong[own].mean())
+    return result
+
+
+def evaluate_predictions(logits, labels, features=None, domains=None) -> dict[str, float]:
     """Every metric of a test set, by the name it is tracked under. Errors, ECE and R@1 in percent.
 
-    recall_at_1 is there only when ``features`` are given.
+    recall_at_1 is there only when ``features`` are given, those of ``domain_metrics`` only with ``domains``.
     """
     result = {
         "top1_error": 100 * top_k_error(logits, labels, 1),
@@ -144,4 +169,6 @@ def evaluate_predictions(logits, labels, features=None) -> dict[str, float]:
     }
     if features is not None:
         result["recall_at_1"] = 100 * recall_at_1(features, labels)
+    if domains is not None:
+        result |= domain_metrics(logits, labels, domains)
     return result

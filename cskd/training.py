@@ -72,6 +72,7 @@ class Trainer:
     teacher: a trained network for methods that need one: it is frozen, stays in evaluation mode, and is no part
     of the checkpoint.
     evaluated: what ``test_set`` is, "test" or "validation"; its metrics are named after it.
+    domains: the domain of each class, for metrics of each domain; None where there are none.
     checkpoint: file to keep the state in, written after every epoch; None keeps none.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
     """
@@ -90,6 +91,7 @@ class Trainer:
         precision: str,
         teacher: nn.Module | None = None,
         evaluated: str = "test",
+        domains: tuple[str, ...] | None = None,
         checkpoint: Path | None = None,
         identity: str = "",
     ):
@@ -103,6 +105,7 @@ class Trainer:
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.evaluated, self.checkpoint, self.identity = evaluated, checkpoint, identity
+        self.domains = domains
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=schedule.lr,
@@ -139,7 +142,7 @@ class Trainer:
             predictions = self.predict()
             last = epoch + 1 == self.schedule.epochs
             features = predictions.features if last else None
-            tested = evaluate_predictions(predictions.logits, predictions.labels, features)
+            tested = evaluate_predictions(predictions.logits, predictions.labels, features, self.domains)
             metrics |= {f"{self.evaluated}/{name}": value for name, value in tested.items()}
             metrics["time/train_seconds"] = trained - started
             metrics["time/test_seconds"] = time.perf_counter() - trained

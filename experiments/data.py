@@ -109,6 +109,8 @@ def main() -> int:
     arguments = parse_arguments()
     names = known_datasets() if "all" in arguments.datasets else arguments.datasets
     wanted = {name: data_of(name) for name in names}  # a wrong name fails before anything is downloaded
+    if "all" in arguments.datasets:  # a merged set is its parts, which are among all
+        wanted = {name: data for name, data in wanted.items() if data.parts is None}
     data_dir = arguments.data_dir.expanduser().absolute()
     console = Console()
     errors = []

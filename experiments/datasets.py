@@ -1,25 +1,31 @@
-"""The prepared data behind a recipe: official sets by name, a user's image folders by their recipe."""
+"""The prepared data behind a recipe: official sets by name, alone or merged; a user's image folders by their recipe."""
 
 from pathlib import Path
 
 from cskd.data.catalog import get_source, open_prepared, prepare, prepared_folder
 from cskd.data.image_folder import image_folder_source
+from cskd.data.merged import merge
 from cskd.data.source import DatasetSource
 from cskd.data.store import Dataset
 from cskd.data.workspace import Report
 from cskd.errors import UserError
-from experiments.recipe import Data
+from experiments.recipe import MERGED, Data
 
 IMAGE_FOLDER = "image-folder"
 
 
-def prepared_name(recipe: str, data: Data) -> str:
-    """The name under which a recipe's data are prepared: recipes of one official set share them."""
-    return recipe if data.reader == IMAGE_FOLDER else data.reader
+def parts_of(recipe: str, data: Data) -> dict[str, Data]:
+    """What is prepared for a recipe, by name: recipes of one official set share it. Several for a merged set."""
+    if data.parts is not None:
+        return {part: Data(reader=part) for part in data.parts}
+    return {recipe if data.reader == IMAGE_FOLDER else data.reader: data}
 
 
 def source_of(recipe: str, data: Data) -> DatasetSource:
-    """Where a recipe's images come from. Raises UserError for an unknown reader or a missing folder key."""
+    """Where the images of a recipe, or of a part of it, come from.
+
+    Raises UserError for an unknown reader or a missing folder key.
+    """
     if data.reader != IMAGE_FOLDER:
         if data.folder is not None:
             raise UserError(f"recipe {recipe}: 'data.folder' goes with 'reader: {IMAGE_FOLDER}' only")
@@ -32,18 +38,34 @@ def source_of(recipe: str, data: Data) -> DatasetSource:
 def open_data(recipe: str, data: Data, data_dir: Path, *, test: bool = True) -> Dataset:
     """The prepared dataset; ``test=False`` leaves its test set closed.
 
-    Raises UserError, with the command that prepares it, if it is not there.
+    Raises UserError, with the command that prepares it, if it or a part of it is not there.
     """
-    return open_prepared(prepared_name(recipe, data), data_dir, test=test)
+    parts = {name: open_prepared(name, data_dir, test=test) for name in parts_of(recipe, data)}
+    return merge(recipe, parts) if data.reader == MERGED else next(iter(parts.values()))
 
 
 def prepare_data(
     recipe: str, data: Data, data_dir: Path, *, partial: bool = False, report: Report | None = None
 ) -> Dataset:
-    """The dataset, prepared (or downloaded first) if it is not there."""
-    source = source_of(recipe, data)
-    return prepare(prepared_name(recipe, data), data_dir, partial=partial, source=source, report=report)
+    """The dataset, prepared (or downloaded first) if it is not there; of a merged one, each part that is not."""
+    if data.reader != MERGED:
+        (name,) = parts_of(recipe, data)
+        return prepare(name, data_dir, partial=partial, source=source_of(recipe, data), report=report)
+    parts, errors = {}, []
+    for name, part in parts_of(recipe, data).items():
+        try:
+            parts[name] = prepare_data(name, part, data_dir, partial=partial, report=_of_part(name, report))
+        except UserError as error:
+            errors.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
+    if errors:
+        raise UserError(f"{recipe} lacks {'; also '.join(errors)}")
+    return merge(recipe, parts)
+
+
+def _of_part(name: str, report: Report | None) -> Report | None:
+    """The same report, with the part's name before each stage."""
+    return report and (lambda stage, done, total: report(f"{name}: {stage}", done, total))
 
 
 def is_prepared(recipe: str, data: Data, data_dir: Path) -> bool:
-    return (prepared_folder(prepared_name(recipe, data), data_dir) / "dataset.json").exists()
+    return all((prepared_folder(name, data_dir) / "dataset.json").exists() for name in parts_of(recipe, data))

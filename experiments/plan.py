@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cskd.cli import known
 from cskd.data.store import Dataset
 from cskd.errors import UserError
@@ -262,6 +264,9 @@ def _counts(dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
     """(classes, training images, test images); a subset's share of the test set is estimated."""
     if settings.subset is None:
         return len(dataset.classes), len(dataset.train), len(dataset.test)
+    if settings.subset.classes is None:
+        train_images = np.minimum(np.bincount(dataset.train.labels), settings.subset.images_per_class).sum()
+        return len(dataset.classes), int(train_images), len(dataset.test)
     share = settings.subset.classes / len(dataset.classes)
     train_images = settings.subset.classes * settings.subset.images_per_class
     return settings.subset.classes, train_images, round(share * len(dataset.test))

@@ -8,11 +8,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cskd.cli import known
+from cskd.data.catalog import SOURCES
 from cskd.errors import UserError
 from cskd.methods import build_method, method_parts
 from cskd.models import ARCHITECTURES
 
 RECIPES = Path(__file__).parent / "recipes"
+MERGED = "merged"  # the reader of several official datasets as one
 
 
 class Part(BaseModel):
@@ -24,14 +26,27 @@ class Part(BaseModel):
 class Data(Part):
     """Where the images come from."""
 
-    reader: str  # a dataset of the catalogue, or image-folder
+    reader: str  # a dataset of the catalogue, image-folder, or merged
     folder: str | None = None  # image-folder only: {train,test}/<class>/*, in DATA_DIR or absolute
+    parts: tuple[str, ...] | None = None  # merged only: the datasets of the catalogue that are merged, in their order
+
+    @model_validator(mode="after")
+    def parts_are_datasets(self):
+        if (self.parts is not None) != (self.reader == MERGED):
+            raise ValueError(f"'parts' and 'reader: {MERGED}' go together")
+        for part in self.parts or ():
+            if part not in SOURCES:
+                raise ValueError(f"unknown part {part!r}: choose from {', '.join(SOURCES)}")
+        if self.parts is not None and (len(self.parts) < 2 or len(set(self.parts)) < len(self.parts)):
+            given = ", ".join(self.parts) or "none given"
+            raise ValueError(f"'parts' must be two datasets or more, each once: {given}")
+        return self
 
 
 class Subset(Part):
     """Fewer classes and fewer training images; all test images of the classes that stay."""
 
-    classes: int = Field(ge=2)
+    classes: int | None = Field(None, ge=2)  # none: all, and one with fewer training images keeps what it has
     images_per_class: int = Field(ge=1)
 
 

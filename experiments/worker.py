@@ -149,6 +149,7 @@ def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precis
         precision=precision,
         teacher=teacher,
         evaluated=spec.evaluated,
+        domains=dataset.domains_of(classes),
         checkpoint=folder.checkpoint,
         identity=spec.run_key,
     )

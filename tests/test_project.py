@@ -14,6 +14,7 @@ from cskd.data.catalog import SOURCES
 from cskd.methods import METHODS
 from cskd.models import ARCHITECTURES
 from experiments.plan import grid_names
+from experiments.recipe import recipe_names
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -115,12 +116,12 @@ def test_the_readme_tells_of_every_target_and_of_no_other():
 
 
 def test_the_readme_names_every_dataset_and_method():
-    for name in [*METHODS, *ARCHITECTURES, *SOURCES]:
+    for name in [*METHODS, *ARCHITECTURES, *SOURCES, *recipe_names()]:
         assert f"`{name}`" in README, name
 
 
 def test_every_table_has_its_target():
-    assert {f"reproduce-{name}" for name in grid_names() if name.startswith("table")} <= targets()
+    assert {f"reproduce-{name}" for name in grid_names() if name.startswith(("table", "figure"))} <= targets()
 
 
 @pytest.mark.parametrize(

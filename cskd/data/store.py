@@ -54,18 +54,57 @@ class ImageSplit:
         return self._pixels.reshape(len(self), *self.sizes[0], 3)
 
 
+class JoinedSplit:
+    """Splits one after the other, with the interface of ImageSplit; their pixels stay where they are.
+
+    splits: of one kind, of several datasets. first: the class that each split's class 0 becomes.
+    """
+
+    def __init__(self, splits: list[ImageSplit], first: list[int]):
+        self.splits = splits
+        self.labels = np.concatenate([split.labels + label for split, label in zip(splits, first, strict=True)])
+        self.sizes = np.concatenate([split.sizes for split in splits])
+        self._ends = np.cumsum([len(split) for split in splits])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(split.nbytes for split in self.splits)
+
+    def image(self, index: int) -> np.ndarray:
+        """(height, width, 3) uint8, RGB: a read-only view of a split's file."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.splits[number].image(index - self._ends[number] + len(self.splits[number]))
+
+    def uniform(self) -> np.ndarray | None:
+        """All images (N, height, width, 3) uint8, a copy, or None when their sizes differ."""
+        if (self.sizes != self.sizes[0]).any():
+            return None
+        return np.concatenate([split.uniform() for split in self.splits])
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared dataset, as ``open_dataset`` returns it."""
+    """A prepared dataset, as ``open_dataset`` returns it, or several merged into one."""
 
     name: str
     classes: tuple[str, ...]
-    train: ImageSplit
-    test: ImageSplit | None  # None: was not opened
+    train: ImageSplit | JoinedSplit
+    test: ImageSplit | JoinedSplit | None  # None: was not opened
     digest: str  # SHA-256 over the classes and over both splits' labels, sizes and pixels
     complete: bool  # the official numbers of images hold
     source: str  # what was read, and how it was checked
-    short_side: int  # pixels: the median short side of the training images
+    short_side: int  # pixels: the median short side of the training images; merged: of the part with the smallest
+    domains: tuple[str, ...] | None = None  # merged: the part that each class comes from
+
+    def domains_of(self, classes: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The domain of each of these classes of the dataset; None where it has no domains."""
+        if self.domains is None:
+            return None
+        domain_of = dict(zip(self.classes, self.domains, strict=True))
+        return tuple(domain_of[label] for label in classes)
 
 
 def open_dataset(folder: Path, *, test: bool = True) -> Dataset:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import torch
 
-from cskd.data.store import ImageSplit
+from cskd.data.store import ImageSplit, JoinedSplit
 from cskd.errors import UserError
 from cskd.randomness import generator
 
@@ -36,7 +36,7 @@ class SplitView:
         return None if whole is None else whole[self.indices]
 
 
-Split = ImageSplit | SplitView
+Split = ImageSplit | JoinedSplit | SplitView
 
 
 def choose(count: int, wanted: int, stream: str) -> np.ndarray:
@@ -46,20 +46,27 @@ def choose(count: int, wanted: int, stream: str) -> np.ndarray:
 
 
 def restrict(
-    name: str, classes: tuple[str, ...], train: Split, test: Split | None, *, num_classes: int, images_per_class: int
+    name: str,
+    classes: tuple[str, ...],
+    train: Split,
+    test: Split | None,
+    *,
+    num_classes: int | None,
+    images_per_class: int,
 ) -> tuple[tuple[str, ...], Split, Split | None]:
     """``num_classes`` of the classes with ``images_per_class`` training images each, all their test images.
 
+    num_classes None: all of them, and one with fewer training images than that keeps those that it has.
     The choice is drawn once and does not depend on a run's seed. Returns (class names, train, test); a test
     set that was not opened stays None.
     """
-    if num_classes > len(classes):
+    if num_classes is not None and num_classes > len(classes):
         raise UserError(f"{name}: {num_classes} classes are asked for, there are {len(classes)}")
-    kept = choose(len(classes), num_classes, "subset/classes")
+    kept = np.arange(len(classes)) if num_classes is None else choose(len(classes), num_classes, "subset/classes")
     chosen = []
     for label in kept:
         members = np.flatnonzero(train.labels == label)
-        if len(members) < images_per_class:
+        if len(members) < images_per_class and num_classes is not None:
             raise UserError(
                 f"{name}: {images_per_class} training images a class are asked for, "
                 f"class {classes[label]!r} has {len(members)}"

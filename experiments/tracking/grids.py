@@ -23,7 +23,6 @@ from experiments.spec import RunSpec
 from experiments.tracking.run_records import STATUS, epoch_batches, minutes, start_tags
 from experiments.tracking.store import ensure_experiment, find_runs, open_store, refusal
 
-SUMMARISED = ("top1_error", "top5_error", "nll", "brier", "ece", "recall_at_1")  # of the last epoch, test set
 NOTE = (
     "One row a cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
     "Its children are the seeds. Filter `tags.kind = 'cell'` to compare methods, `tags.kind = 'run'` for seeds."
@@ -120,7 +119,7 @@ class Tracker:
             now = int(max(history[-1]["timestamp"] for history in histories) * 1000)
             n = len(histories)
             metrics = [Metric("seeds", n, now, n)]
-            for name in SUMMARISED:
+            for name in _tested(histories[0][-1]):
                 values = np.array([history[-1]["metrics"][f"test/{name}"] for history in histories])
                 metrics.append(Metric(f"test/{name}_mean", float(values.mean()), now, n))
                 if n > 1:
@@ -214,9 +213,7 @@ class Tracker:
 
     def _results(self, run_id: str, spec: RunSpec, folder: RunFolder, epochs: list[dict[str, Any]]) -> None:
         best = min(epochs, key=lambda record: record["metrics"]["test/top1_error"])
-        values = {
-            f"best/{name}": best["metrics"][f"test/{name}"] for name in SUMMARISED if f"test/{name}" in best["metrics"]
-        }
+        values = {f"best/{name}": best["metrics"][f"test/{name}"] for name in _tested(best)}
         values["best/epoch"] = best["epoch"]
         values["minutes"] = minutes(epochs)
         now = int(epochs[-1]["timestamp"] * 1000)
@@ -286,3 +283,8 @@ def _curves(histories: list[list[dict[str, Any]]]) -> dict[str, np.ndarray]:
         label: np.array([[record["metrics"][name] for record in history] for history in histories])
         for name, label in panels.items()
     }
+
+
+def _tested(epoch: dict[str, Any]) -> list[str]:
+    """The names of an epoch's metrics of the test set, which differ with datasets and epochs."""
+    return [name.removeprefix("test/") for name in epoch["metrics"] if name.startswith("test/")]

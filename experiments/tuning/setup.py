@@ -74,7 +74,7 @@ class Subject:
     def runs(self, point: Point) -> list[PlannedRun]:
         """A trial's runs, one a seed."""
         specs = [self.spec(point, seed) for seed in self.seeds]
-        classes = self.settings.subset.classes if self.settings.subset else len(self.data.classes)
+        classes = (self.settings.subset and self.settings.subset.classes) or len(self.data.classes)
         return [
             PlannedRun(spec, RunFolder.of(spec, runs_dir()), classes, self.train_images, self.validation_images)
             for spec in specs

@@ -98,6 +98,13 @@ def test_only_comparable_cells_stand_beside_the_paper(store):
         assert not any(column.startswith("paper_") for column in table.frame)
 
 
+def test_a_subset_of_all_classes_is_said_so(store):
+    [mini] = store.load(["table1-mini"])
+    runs = mini.runs.assign(**{"params.subset.classes": "None", "params.subset.images_per_class": "30"})
+    table = metric_table(dataclasses.replace(mini, runs=runs), ERROR)
+    assert "Trained: cifar100: all classes x 30 training images, resnet10" in table.intro[1]
+
+
 def test_one_incomparable_run_takes_the_paper_from_its_cell(store):
     [experiment] = store.load(["table1"])
     runs = experiment.runs

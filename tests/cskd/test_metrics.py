@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from cskd.metrics import (
     brier_score,
+    domain_metrics,
     evaluate_predictions,
     expected_calibration_error,
     negative_log_likelihood,
@@ -95,6 +96,56 @@ def test_ties_go_to_the_lower_class_as_with_argmax():
 def test_top5_error_is_zero_with_five_classes_or_fewer():
     logits, labels = predictions(0, classes=4)
     assert top_k_error(logits, labels, 5) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), samples=st.integers(1, 60), domains=st.lists(st.sampled_from("abc"), min_size=4))
+def test_domain_metrics_are_their_definition_counted_image_by_image(seed, samples, domains):
+    logits, labels = predictions(seed, samples=samples, classes=len(domains))
+    logits = logits.round()  # with ties
+    images, inside, wrong = (dict.fromkeys(domains, 0) for _ in range(3))
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        predicted, own = row.index(max(row)), domains[label]
+        images[own] += 1
+        inside[own] += domains[predicted] == own
+        wrong[own] += predicted != label
+    expected = {}
+    for name in filter(images.get, images):
+        expected[f"domain_accuracy_{name}"] = 100 * inside[name] / images[name]
+        expected[f"top1_error_{name}"] = 100 * wrong[name] / images[name]
+    assert domain_metrics(logits, labels, domains) == pytest.approx(expected)
+
+
+def test_domain_metrics_at_their_limits():
+    labels, domains = torch.arange(4), ("bird", "bird", "dog", "dog")
+    right = torch.eye(4)
+    for rows, accuracy, error in (
+        ([0, 1, 2, 3], 100, 0),
+        ([2, 3, 0, 1], 0, 100),  # all in the other domain
+        ([1, 0, 3, 2], 100, 100),  # all wrong, within the domain
+    ):
+        assert domain_metrics(right[rows], labels, domains) == {
+            "domain_accuracy_bird": accuracy, "top1_error_bird": error,
+            "domain_accuracy_dog": accuracy, "top1_error_dog": error,
+        }  # fmt: skip
+
+
+def test_in_a_single_domain_the_error_is_the_whole_one():
+    logits, labels = predictions(0)
+    measured = domain_metrics(logits, labels, ("all",) * 12)
+    assert measured == {"domain_accuracy_all": 100, "top1_error_all": 100 * top_k_error(logits, labels)}
+
+
+def test_domain_metrics_need_a_domain_for_each_class():
+    with pytest.raises(ValueError, match="each of the 4 classes needed, not 3"):
+        domain_metrics(torch.eye(4), torch.arange(4), ("bird", "bird", "dog"))
+
+
+def test_domains_add_their_metrics_to_the_others():
+    logits, labels = predictions(0)
+    domains = ("a",) * 5 + ("b",) * 7
+    measured = evaluate_predictions(logits, labels, domains=domains)
+    assert measured == evaluate_predictions(logits, labels) | domain_metrics(logits, labels, domains)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,7 +10,7 @@ from cskd.data.store import Dataset
 from cskd.errors import UserError
 from experiments.plan import Grid, experiment_name, grid_names, load_grid, load_plans, make_plan, settings_of
 from experiments.recipe import load_settings
-from experiments.spec import make_spec
+from experiments.spec import make_spec, make_splits
 
 
 def dataset(**changes) -> Dataset:
@@ -35,6 +35,7 @@ def spec(overrides=(), data=None, name="cifar100", **changes):
 
 
 KEY = "c0f4e5cfb90f7095"  # changes with every setting's name: then all earlier results are other runs
+MINI_KEY = "3976603ca6d3b1bb"  # of a run on a subset
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,7 @@ def test_nothing_else_changes_it():
 
 def test_the_run_key_is_the_same_on_every_machine():
     assert spec().run_key == KEY
+    assert spec(profile="mini").run_key == MINI_KEY
 
 
 def test_a_spec_comes_back_from_its_file_with_the_same_key():
@@ -178,6 +180,18 @@ def test_a_plan_goes_seed_by_seed_and_pairs_complete_early(tmp_path):
     assert plan.experiment == "table1-mini"
     assert [cell.name for cell in plan.cells] == ["cifar100/resnet10/cross-entropy", "cifar100/resnet10/cs-kd"]
     assert runs[0].folder.path == tmp_path / runs[0].spec.run_key
+
+
+def test_a_plan_counts_what_a_subset_of_all_classes_leaves(tmp_path):
+    grid = Grid(title="t", datasets=["cifar100"], architectures=["resnet18"], methods=["cs-kd"], seeds=[0])
+    few = dataset(train=random_split(250, 100))  # three images of the first fifty classes, two of the others
+    for most, left in ((1, 100), (3, 250), (9, 250)):
+        overrides = (f"subset={{images_per_class: {most}}}",)
+        profile, settings = settings_of(grid, None, overrides)
+        _, (run,) = make_plan("table1", grid, profile, settings, {"cifar100": few}, tmp_path, overrides=overrides)
+        assert (run.num_classes, run.train_images, run.test_images) == (100, left, 100)
+        _, train, test = make_splits(run.spec, few)
+        assert (len(train), len(test)) == (left, 100)
 
 
 def test_architectures_that_a_profile_makes_one_are_one_cell(tmp_path):

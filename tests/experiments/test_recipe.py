@@ -6,7 +6,7 @@ import yaml
 from cskd.errors import UserError
 from cskd.methods import METHODS, build_method
 from experiments import recipe
-from experiments.datasets import source_of
+from experiments.datasets import parts_of, source_of
 from experiments.recipe import RECIPES, load_settings, read_yaml, recipe_names
 from experiments.tune import SMALL
 
@@ -20,7 +20,8 @@ PROFILES = [
 @pytest.mark.parametrize(("name", "profile"), PROFILES)
 def test_every_recipe_and_profile_is_understood(name, profile):
     _, settings = load_settings(name, profile)
-    assert source_of(name, settings.data).name == name
+    for part, data in parts_of(name, settings.data).items():
+        assert source_of(name, data).name == part
     assert max(settings.schedule.milestones) < settings.schedule.epochs
     for method, parameters in settings.methods.items():
         build_method(method, parameters)
@@ -105,6 +106,14 @@ SOUND = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
     [
         ("data: {reader: cifar100\n", r"own\.yaml, line \d+ is not YAML"),
         ("- a list", r"own\.yaml must hold keys and values"),
+        ("data: {reader: merged}", r"own\.yaml \(paper\): 'data': 'parts' and 'reader: merged' go together"),
+        ("data: {reader: cub200, parts: [cub200, dogs]}", "'data': 'parts' and 'reader: merged' go together"),
+        ("data: {reader: merged, parts: [cub200]}", "'parts' must be two datasets or more, each once: cub200"),
+        ("data: {reader: merged, parts: []}", "'parts' must be two datasets or more, each once: none given"),
+        ("data: {reader: merged, parts: [dogs, dogs]}", "'parts' must be two datasets or more, each once: dogs, dogs"),
+        ("data: {reader: merged, parts: [cub200, cats]}", "'data': unknown part 'cats': choose from cifar100"),
+        ("data: {reader: merged, parts: [cub200, merged]}", "'data': unknown part 'merged': choose from cifar100"),
+        (SOUND + "subset: {classes: 3}", r"'subset\.images_per_class': Field required"),
         (SOUND + "epochs: 10", r"own\.yaml \(paper\): unknown key 'epochs' \(known: data, subset, inputs"),
         (SOUND + "schedule: {epoch: 10}", r"unknown key 'schedule\.epoch' \(known: epochs, lr"),
         (SOUND + "subset: {class: 10}", r"unknown key 'subset\.class' \(known: classes"),
@@ -168,6 +177,9 @@ def test_the_validation_split_of_a_subset_leaves_no_small_last_batch(name):
         if settings.subset is None:
             continue
         images = settings.subset.images_per_class
-        left = settings.subset.classes * (images - max(1, round(settings.validation_fraction * images)))
+        classes = settings.subset.classes or sum(
+            source_of(name, data).num_classes for data in parts_of(name, settings.data).values()
+        )
+        left = classes * (images - max(1, round(settings.validation_fraction * images)))
         last = left % settings.batch_size
         assert last == 0 or last >= settings.batch_size / SMALL

@@ -46,6 +46,7 @@ def epoch_metrics(seed: int, epoch: int, last: bool) -> dict[str, float]:
         "test/nll": 1.0,
         "test/brier": 0.5,
         "test/ece": 10.0 + seed,
+        "test/domain_accuracy_dogs": 90.0 + epoch,  # of a dataset with domains
         "time/train_seconds": 40.0,
         "time/test_seconds": 20.0,
     }
@@ -120,6 +121,8 @@ def test_a_cell_is_a_parent_with_mean_std_and_n_and_its_seeds_are_children(uri, 
     assert parent.data.metrics["test/top1_error_mean"] == 30.5
     assert parent.data.metrics["test/top1_error_std"] == pytest.approx(np.std([30, 31], ddof=1))
     assert parent.data.metrics["test/recall_at_1_mean"] == 60
+    assert parent.data.metrics["test/domain_accuracy_dogs_mean"] == 92
+    assert children["1"].data.metrics["best/domain_accuracy_dogs"] == 91
     client = MlflowClient(uri)
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["curves.png"]
     child = children["1"]

@@ -13,16 +13,16 @@ import yaml
 
 from cskd.data.catalog import prepared_folder
 from cskd.data.listing import Listing
-from cskd.data.store import open_dataset, write_dataset
+from cskd.data.store import write_dataset
 from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models.build import SMALL_IMAGE
 from cskd.training import Interrupted
 from experiments import recipe, worker
-from experiments.datasets import prepared_name
+from experiments.datasets import open_data, parts_of
 from experiments.recipe import load_settings, recipe_names
 from experiments.run_folder import DONE, RunFolder
-from experiments.spec import RunSpec, make_spec
+from experiments.spec import RunSpec, make_spec, make_splits
 
 PROFILES = [
     (name, profile)
@@ -50,17 +50,17 @@ def made_up(
     profile, settings = load_settings(name, profile, tuple(overrides))
     inputs = settings.inputs
     side = inputs.image_size if inputs.train == "pad-crop" else inputs.test_resize + 5
-    prepared = prepared_folder(prepared_name(name, settings.data), folder)
-    if prepared.exists():
-        dataset = open_dataset(prepared)
-    else:
+    parts = [prepared_folder(part, folder) for part in parts_of(name, settings.data)]
+    if not parts[0].exists():
         random = np.random.default_rng(0)
         count = CLASSES * (EACH + 2)
         images = [
             (random.integers(0, 256, size=(side, side, 3), dtype=np.uint8), index % CLASSES) for index in range(count)
         ]
         listing = Listing(["one", "two", "three"], train=images[: CLASSES * EACH], test=images[CLASSES * EACH :])
-        dataset = write_dataset(prepared, name, listing, complete=False, source="made up")
+        for part in parts:
+            write_dataset(part, part.name, listing, complete=False, source="made up")
+    dataset = open_data(name, settings.data, folder)
     spec = make_spec(name, dataset, profile, settings, settings.trained(architecture), method, seed=0)
     run = RunFolder.of(spec, folder / "runs")
     run.create(spec)
@@ -116,6 +116,29 @@ def test_a_student_starts_from_its_trained_teacher_alone(tmp_path, monkeypatch):
     teacher.weights.write_bytes(b"not weights")
     with pytest.raises(UserError, match="weights of the teacher"):
         worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+
+
+def test_a_run_on_a_merged_set_measures_each_domain_at_every_epoch(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = made_up("merged", "mini", "cs-kd", tmp_path)
+    schedule = spec.settings.schedule.model_copy(update={"epochs": 2})
+    changes = {"subset": recipe.Subset(classes=6, images_per_class=3), "schedule": schedule}
+    spec = spec.model_copy(update={"settings": spec.settings.model_copy(update=changes)})
+    trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+    epochs = []
+    predictions = trainer.run(on_epoch=lambda epoch, metrics: epochs.append(metrics))
+    dataset = open_data("merged", spec.settings.data, tmp_path)
+    kept = make_splits(spec, dataset)[0]
+    domains = [label.partition("/")[0] for label in kept]
+    assert len(kept) == predictions.logits.shape[1] == 6
+    for name in ("cub200", "dogs", "mit67"):
+        predicted = [
+            domains[guess] == name
+            for guess, label in zip(predictions.logits.argmax(1), predictions.labels, strict=True)
+            if domains[label] == name
+        ]
+        assert epochs[-1][f"test/domain_accuracy_{name}"] == pytest.approx(100 * np.mean(predicted))
+        assert 0 <= epochs[0][f"test/top1_error_{name}"] <= 100
 
 
 def test_the_initial_weights_come_from_the_seed_alone(tmp_path, monkeypatch):
