@@ -36,6 +36,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}: see {self.prog} --help")
 
 
+def positive(text: str) -> int:
+    """An argument's type: a whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+    return int(text)
+
+
 def place(variable: str, default: str) -> Path:
     """The folder named by an environment variable, absolute; ``default`` when unset or empty."""
     return Path(os.environ.get(variable) or default).expanduser().absolute()

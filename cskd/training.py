@@ -137,7 +137,7 @@ class Trainer:
             return self.predict()
         for epoch in range(self.next_epoch, self.schedule.epochs):
             started = time.perf_counter()
-            metrics = self._train_epoch(epoch, on_step, should_stop)
+            metrics = self.train_epoch(epoch, on_step, should_stop)
             trained = time.perf_counter()
             predictions = self.predict()
             last = epoch + 1 == self.schedule.epochs
@@ -151,7 +151,13 @@ class Trainer:
             on_epoch(epoch, metrics)
         return predictions
 
-    def _train_epoch(self, epoch: int, on_step, should_stop) -> dict[str, float]:
+    def train_epoch(
+        self,
+        epoch: int,
+        on_step: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, float]:
+        """One pass over the training images, counted from 0; returns its ``train/...`` metrics. See ``run``."""
         self.model.train()
         rate = self.schedule.rate(epoch)
         for group in self.optimizer.param_groups:

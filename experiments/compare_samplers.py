@@ -52,11 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("surface", type=Path, metavar="SURFACE.csv")
-    parser.add_argument("--trials", type=_positive, nargs="+", default=[20, 40], help="of a study (default 20 40)")
-    parser.add_argument("--repeats", type=_positive, default=50, help="of every study (default %(default)s)")
-    parser.add_argument("--workers", type=_positive, nargs="+", default=[1, 4], help="trials at once (default 1 4)")
+    parser.add_argument("--trials", type=cli.positive, nargs="+", default=[20, 40], help="of a study (default 20 40)")
+    parser.add_argument("--repeats", type=cli.positive, default=50, help="of every study (default %(default)s)")
+    parser.add_argument("--workers", type=cli.positive, nargs="+", default=[1, 4], help="trials at once (default 1 4)")
     parser.add_argument(
-        "--processes", type=_positive, default=os.cpu_count(), help="of this command; they change no number"
+        "--processes", type=cli.positive, default=os.cpu_count(), help="of this command; they change no number"
     )
     parser.add_argument(
         "--results-dir", type=Path, default=cli.results_dir(), help="where to write (RESULTS_DIR, %(default)s)"
@@ -89,12 +89,6 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(_pruning_table(prunings, surface.milestone))
     console.print(f"Written to {folder}: regret.csv, regret.png, correlation.csv, pruning.csv", soft_wrap=True)
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
-    return int(text)
 
 
 def _told(path: Path, surface: Surface) -> str:

@@ -11,10 +11,10 @@ from cskd.data.loader import Batch, Normalise
 from cskd.methods import build_method
 from cskd.methods.base import Passes
 from cskd.precision import autocast, resolve
+from experiments.assemble import initialised_model
 from experiments.environment import choose_device
 from experiments.plan import PlannedRun
 from experiments.run_folder import DONE
-from experiments.worker import initialised_model
 
 PROBE_PIXELS = 32 * 32 * 32  # of the measured batch: enough to be typical, little enough to take a moment
 

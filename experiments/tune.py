@@ -17,6 +17,8 @@ from experiments.environment import commit
 from experiments.estimate import Estimator, disk_bytes, free_bytes
 from experiments.execute import duration, say_tracking
 from experiments.launch import Watcher, launch_local
+from experiments.plan import PlannedRun
+from experiments.run_folder import DONE
 from experiments.tuning import outcome
 from experiments.tuning.objectives import OBJECTIVES
 from experiments.tuning.setup import Subject, Wish, resolve
@@ -95,6 +97,8 @@ def _run(study: Study, subject: Subject, count: int, options: argparse.Namespace
         raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
     if options.dry_run:
         return 0
+    if not _train_teacher(subject.teacher(), console):
+        return 130
     tracking = BackgroundTracking(lambda: _open_tracking(subject.name))
     bars = TrialDisplay(study, count, whole, seconds, console)
     tuner = Tuner(
@@ -122,6 +126,20 @@ def _run(study: Study, subject: Subject, count: int, options: argparse.Namespace
     return _summary(subject, tuner, study, count, finished, tracking, console)
 
 
+def _train_teacher(run: PlannedRun | None, console: Console) -> bool:
+    """Train the run that teaches the trials' runs, if there is one and it is not done. False: a stop was asked for."""
+    if run is None or run.folder.state()["state"] == DONE:
+        return True
+    run.folder.create(run.spec)
+    with Display("teacher", 1, 1.0, lambda run: 1.0, console) as display:
+        watcher = Watcher(display.started, display.moved, ended=display.ended)
+        finished = launch_local([run], 1, watcher)
+    state = run.folder.state()
+    if finished and state["state"] != DONE:
+        raise UserError(f"the teacher {run.spec.name} is {state['state']} ({state.get('reason', run.folder.log)})")
+    return finished
+
+
 def _open_tracking(name: str) -> Tracking:
     from experiments.tracking.studies import StudyTracking  # noqa: PLC0415 - tuning goes without MLflow
 
@@ -142,7 +160,9 @@ def _say_budget(subject: Subject, study: Study, count: int, left: int, seconds: 
         highlight=False,
         markup=False,
     )
-
+    teacher = subject.teacher()
+    if teacher is not None and teacher.folder.state()["state"] != DONE:
+        console.print(f"its teacher, {teacher.spec.name}, is trained first", soft_wrap=True, highlight=False)
     last = subject.train_images % subject.settings.batch_size
     if 0 < last < subject.settings.batch_size / SMALL:
         console.print(

@@ -6,7 +6,6 @@ Exit status: 0 done, 1 failed (the reason is in state.json, the traceback in the
 """
 
 import os
-import pickle
 import signal
 import sys
 import time
@@ -16,20 +15,14 @@ from pathlib import Path
 import torch
 
 from cskd import cli
-from cskd.cli import data_dir
-from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
-from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.errors import UserError, first_line
 from cskd.files import written_aside
-from cskd.methods import Method, build_method
-from cskd.models import Classifier, build_model
 from cskd.precision import resolve
-from cskd.randomness import derived_seed
-from cskd.training import Diverged, Interrupted, Progress, Schedule, Trainer
-from experiments.datasets import open_data
+from cskd.training import Diverged, Interrupted, Progress
+from experiments.assemble import build_trainer
 from experiments.environment import SystemMetrics, choose_device, describe
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
-from experiments.spec import RunSpec, make_splits
+from experiments.spec import RunSpec
 
 STATE_SECONDS = 0.5  # between two heartbeats
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_CLAIMED = 0, 1, 3, 4
@@ -111,76 +104,6 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
         torch.save(trainer.model.state_dict(), file)
     folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
     folder.checkpoint.unlink(missing_ok=True)
-
-
-def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
-    """Everything a run is made of, from its spec and the prepared data."""
-    settings = spec.settings
-    method = build_method(spec.method, spec.parameters)
-    dataset = open_data(spec.dataset, settings.data, data_dir(), test=spec.validation is None)
-    if dataset.digest != spec.data_digest:
-        raise UserError(f"the data of {spec.dataset} have changed since the run was planned: launch the grid again")
-    classes, train, evaluated = make_splits(spec, dataset)
-    inputs = settings.inputs
-    if inputs.train == "pad-crop":
-        augmentation = PadAndCrop(inputs.image_size, inputs.padding, inputs.flip)
-    else:
-        augmentation = ResizedCrop(inputs.image_size, inputs.flip)
-    center_crop = CenterCrop(inputs.image_size, inputs.test_resize)
-    loader = TrainLoader(
-        train,
-        augmentation,
-        center_crop,
-        views=method.views,
-        batch_size=settings.batch_size,
-        seed=spec.seed,
-        device=device,
-    )
-    teacher = load_teacher(spec.teacher, folder.path.parent, len(classes)) if spec.teacher else None
-    return Trainer(
-        initialised_model(spec, method, len(classes)),
-        method,
-        loader,
-        TestSet(evaluated, center_crop, batch_size=500, device=device),
-        Normalise(inputs.mean, inputs.std, device),
-        Schedule(**settings.schedule.model_dump()),
-        seed=spec.seed,
-        device=device,
-        precision=precision,
-        teacher=teacher,
-        evaluated=spec.evaluated,
-        domains=dataset.domains_of(classes),
-        checkpoint=folder.checkpoint,
-        identity=spec.run_key,
-    )
-
-
-def load_teacher(spec: RunSpec, runs_dir: Path, num_classes: int) -> Classifier:
-    """The trained network of the run that teaches. Raises UserError where that run is not done."""
-    folder = RunFolder.of(spec, runs_dir)
-    if folder.state()["state"] != DONE:
-        raise UserError(f"the teacher {spec.name} is not trained yet: {folder.path} must be done first")
-    model = initialised_model(spec, build_method(spec.method, spec.parameters), num_classes)
-    try:
-        model.load_state_dict(torch.load(folder.weights, map_location="cpu", weights_only=True))
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        told = f"the weights of the teacher, {folder.weights}, cannot be read ({type(error).__name__})"
-        raise UserError(f"{told}: remove {folder.path} and launch again") from error
-    return model
-
-
-def initialised_model(spec: RunSpec, method: Method, num_classes: int) -> Classifier:
-    """The network with the weights that the seed draws, whatever was drawn before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(spec.seed, "init"))
-        return build_model(
-            spec.architecture,
-            num_classes,
-            spec.settings.inputs.image_size,
-            width=spec.settings.width,
-            build_head=method.build_head,
-            build_auxiliary=method.build_auxiliary,
-        )
 
 
 class Heartbeat:

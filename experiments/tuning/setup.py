@@ -8,7 +8,7 @@ from rich.console import Console
 from cskd.cli import data_dir, known, runs_dir
 from cskd.data.store import Dataset
 from cskd.errors import UserError
-from cskd.methods import METHODS
+from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
 from experiments.data import Reporter
 from experiments.datasets import is_prepared, open_data, prepare_data
@@ -73,12 +73,17 @@ class Subject:
 
     def runs(self, point: Point) -> list[PlannedRun]:
         """A trial's runs, one a seed."""
-        specs = [self.spec(point, seed) for seed in self.seeds]
+        return [self._planned(self.spec(point, seed)) for seed in self.seeds]
+
+    def teacher(self) -> PlannedRun | None:
+        """The run that teaches all trials: on the same part of the training set, so that it has not seen the rest."""
+        spec = self.spec({}, self.seeds[0]).teacher
+        return self._planned(spec) if spec else None
+
+    def _planned(self, spec: RunSpec) -> PlannedRun:
         classes = (self.settings.subset and self.settings.subset.classes) or len(self.data.classes)
-        return [
-            PlannedRun(spec, RunFolder.of(spec, runs_dir()), classes, self.train_images, self.validation_images)
-            for spec in specs
-        ]
+        folder = RunFolder.of(spec, runs_dir())
+        return PlannedRun(spec, folder, classes, self.train_images, self.validation_images)
 
     def recipe_point(self) -> Point:
         """The recipe's own setting of what is searched."""
@@ -114,7 +119,7 @@ class Subject:
 def resolve(wish: Wish, console: Console) -> Subject:
     """Check every name before any data is touched, then open the training set; prepares it if need be."""
     known("dataset", wish.dataset, recipe_names())
-    known("method", wish.method, METHODS)
+    build_method(wish.method)
     if wish.architecture:
         known("architecture", wish.architecture, ARCHITECTURES)
     space = load_space(wish.method, wish.space)
@@ -132,7 +137,7 @@ def resolve(wish: Wish, console: Console) -> Subject:
         dataset=wish.dataset,
         data=data,
         method=wish.method,
-        architecture=settings.architecture or wish.architecture or ARCHITECTURE,
+        architecture=settings.trained(wish.architecture or ARCHITECTURE),
         profile=profile,
         settings=settings,
         space=space,
@@ -149,7 +154,7 @@ def resolve(wish: Wish, console: Console) -> Subject:
 def _default_name(wish: Wish, profile: str, settings: Settings) -> str:
     """digits-cs-kd-demo; what is not the default is named, so that other wishes are other studies."""
     parts = [wish.dataset, wish.method, profile]
-    if wish.architecture and not settings.architecture and wish.architecture != ARCHITECTURE:
+    if wish.architecture and settings.trained(wish.architecture) != settings.trained(ARCHITECTURE):
         parts.append(wish.architecture)
     if wish.space != DEFAULT:
         parts.append(f"{wish.space}-space")

@@ -187,10 +187,58 @@ def test_a_run_stopped_by_ctrl_c_and_then_killed_ends_with_the_undisturbed_runs_
     assert steps == list(range(60))
 
 
+def test_a_taught_run_has_its_teacher_trained_first_and_once(tmp_path):
+    place = Place(tmp_path)
+    arguments = (
+        "table4",
+        "--datasets",
+        "digits",
+        "--methods",
+        "kd",
+        "--seeds",
+        "0",
+        "1",
+        "--workers",
+        "2",
+        *TWO_EPOCHS,
+    )
+    status, output, errors = place.run("experiments.grid", *arguments)
+    assert (status, errors) == (0, "")
+    assert "3 of 3 runs are done." in output
+    started = re.findall(r"(\S+): starts at epoch", output)
+    assert started[0] == "digits/densenet41/cs-kd/seed0"
+    assert sorted(started[1:]) == ["digits/resnet10/kd/seed0", "digits/resnet10/kd/seed1"]
+    (teacher,) = (folder for folder in place.folders() if folder.spec().method == "cs-kd")
+    students = [folder for folder in place.folders() if folder.spec().method == "kd"]
+    assert {folder.spec().teacher.run_key for folder in students} == {teacher.path.name}
+    assert all("train/teacher_kl" in folder.epochs()[-1]["metrics"] for folder in students)
+    client = MlflowClient(place.uri)
+    runs = client.search_runs([experiment_of(client).experiment_id], filter_string="tags.kind = 'run'")
+    assert {run.data.params.get("teacher") for run in runs} == {None, teacher.path.name}
+    assert place.run("experiments.grid", *arguments)[1].count("0 of 3 runs to do") == 1
+
+
+def test_a_teacher_that_fails_is_named_for_its_students(tmp_path):
+    place = Place(tmp_path)
+    diverging = ("--set", "schedule.lr=1e18", *TWO_EPOCHS)
+    status, output, _ = place.run(
+        "experiments.grid", "table4", "--datasets", "digits", "--methods", "kd", "--seeds", "0", *diverging
+    )
+    assert status == 1
+    assert "digits/densenet41/cs-kd/seed0: failed: " in output
+    assert "digits/resnet10/kd/seed0: missing: its teacher, digits/densenet41/cs-kd/seed0, is not trained" in output
+
+
 BAD = [
     ("experiments.grid", ["table9"], "unknown grid 'table9': choose from demo"),
     ("experiments.grid", ["table1", "--datasets", "cifar"], "unknown dataset 'cifar': choose from cifar100"),
-    ("experiments.grid", ["demo", "--methods", "cskd"], "unknown method 'cskd': choose from cross-entropy, cs-kd"),
+    ("experiments.grid", ["demo", "--methods", "cskd"], "unknown method 'cskd': choose from adacos"),
+    ("experiments.grid", ["table3", "--methods", "mixup+adacos"], "method mixup+adacos is written adacos+mixup"),
+    ("experiments.grid", ["table3", "--methods", "adacos+mixup"], "adacos cannot be combined"),
+    ("experiments.grid", ["table4", "--set", "methods.kd.temperature=0"], "kd: temperature must be positive, not 0"),
+    ("experiments.grid", ["table4", "--set", "teacher.method=kd"], "teacher: kd needs a teacher itself"),
+    ("experiments.grid", ["table4", "--set", "teacher.architecture=vgg"], "unknown architecture 'vgg'"),
+    ("analysis.tables", ["--show", "errors"], "unknown table 'errors': choose from brier"),
     ("experiments.grid", ["demo", "--profile", "mini"], "digits has no profile 'mini': choose from demo"),
     ("experiments.grid", ["demo", "--workers", "0"], "WORKERS must be at least 1, not 0"),
     ("experiments.grid", ["demo", "--launcher", "slurm"], "unknown launcher 'slurm': choose from local, print"),
@@ -232,7 +280,7 @@ def test_a_place_that_cannot_be_written_is_named(call, tmp_path, monkeypatch, pl
     assert errors.count("\n") == 1
 
 
-COMMANDS = "grid run data status sync ui worker tune tuned dashboard compare_samplers"
+COMMANDS = "bench grid run data status sync ui worker tune tuned dashboard compare_samplers"
 
 
 @pytest.mark.parametrize("module", COMMANDS.split())

@@ -218,6 +218,27 @@ def test_a_diverging_trial_is_failed_with_its_reason_and_the_study_goes_on(tmp_p
     assert not (place.folder / "tuned").exists()
 
 
+def test_a_taught_sum_is_tuned_with_a_teacher_that_has_not_seen_the_validation_split(tmp_path):
+    place = prepared(tmp_path)
+    arguments = (*TUNE, "--method", "kd+cs-kd", "--trials", "2", "--workers", "2")
+    status, output, errors = place.run(*arguments, "--dry-run")
+    assert (status, errors) == (0, "")
+    assert "its teacher, digits/densenet41/cs-kd/seed0, is trained first" in output
+    assert not place.folders()
+    status, output, errors = place.run(*arguments)
+    assert (status, errors) == (0, "")
+    (teacher,) = (folder for folder in place.folders() if folder.spec().method == "cs-kd")
+    students = [folder for folder in place.folders() if folder.spec().method == "kd+cs-kd"]
+    assert len(students) == 2
+    for student in students:
+        assert student.spec().teacher.run_key == teacher.path.name
+        assert student.spec().validation == teacher.spec().validation
+    _, trials = load_trials(journal(place), "digits-kd+cs-kd-demo")
+    parameters = {"kd.temperature", "kd.lambda_kd", "cs-kd.temperature", "cs-kd.lambda_cls"}
+    assert all(set(trial.parameters) == parameters for trial in trials)
+    assert "is trained first" not in place.run(*arguments, "--dry-run")[1]
+
+
 def test_two_objectives_have_a_front_and_no_tuned_values(tmp_path):
     place = prepared(tmp_path)
     status, output, errors = place.run(*TUNE, "--trials", "3", "--objective", "error,ece", "--workers", "2")

@@ -19,6 +19,7 @@ from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models.build import SMALL_IMAGE
 from cskd.training import Interrupted
 from experiments import recipe, worker
+from experiments.assemble import build_trainer, initialised_model
 from experiments.datasets import open_data, parts_of
 from experiments.recipe import load_settings, recipe_names
 from experiments.run_folder import DONE, RunFolder
@@ -71,7 +72,7 @@ def finish_teacher(spec: RunSpec, runs: Path) -> RunFolder:
     """The teacher's run of a spec, as if it had been trained."""
     folder = RunFolder.of(spec.teacher, runs)
     folder.create(spec.teacher)
-    model = worker.initialised_model(spec.teacher, build_method(spec.teacher.method), CLASSES)
+    model = initialised_model(spec.teacher, build_method(spec.teacher.method), CLASSES)
     torch.save(model.state_dict(), folder.weights)
     folder.write_state(DONE, epoch=1)
     return folder
@@ -94,7 +95,7 @@ def test_every_recipe_takes_a_step_with_every_method_and_architecture(
     spec, run = made_up(name, profile, method, folder, architecture)
     if spec.teacher:
         finish_teacher(spec, folder / "runs")
-    trainer = worker.build_trainer(spec, run, torch.device("cpu"), "fp32")
+    trainer = build_trainer(spec, run, torch.device("cpu"), "fp32")
     before = trainer.model.head.weight.detach().clone()
     steps = []
     with pytest.raises(Interrupted):
@@ -108,14 +109,14 @@ def test_a_student_starts_from_its_trained_teacher_alone(tmp_path, monkeypatch):
     spec, folder = made_up("digits", None, "kd", tmp_path)
     assert (spec.teacher.architecture, spec.teacher.method, spec.teacher.seed) == ("densenet41", "cs-kd", 0)
     with pytest.raises(UserError, match="teacher digits/densenet41/cs-kd/seed0 is not trained yet"):
-        worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+        build_trainer(spec, folder, torch.device("cpu"), "fp32")
     teacher = finish_teacher(spec, tmp_path / "runs")
-    trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+    trainer = build_trainer(spec, folder, torch.device("cpu"), "fp32")
     weights = torch.load(teacher.weights, weights_only=True)
     assert all(torch.equal(value, weights[key]) for key, value in trainer.teacher.state_dict().items())
     teacher.weights.write_bytes(b"not weights")
     with pytest.raises(UserError, match="weights of the teacher"):
-        worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+        build_trainer(spec, folder, torch.device("cpu"), "fp32")
 
 
 def test_a_run_on_a_merged_set_measures_each_domain_at_every_epoch(tmp_path, monkeypatch):
@@ -124,7 +125,7 @@ def test_a_run_on_a_merged_set_measures_each_domain_at_every_epoch(tmp_path, mon
     schedule = spec.settings.schedule.model_copy(update={"epochs": 2})
     changes = {"subset": recipe.Subset(classes=6, images_per_class=3), "schedule": schedule}
     spec = spec.model_copy(update={"settings": spec.settings.model_copy(update=changes)})
-    trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+    trainer = build_trainer(spec, folder, torch.device("cpu"), "fp32")
     epochs = []
     predictions = trainer.run(on_epoch=lambda epoch, metrics: epochs.append(metrics))
     dataset = open_data("merged", spec.settings.data, tmp_path)
@@ -147,10 +148,10 @@ def test_the_initial_weights_come_from_the_seed_alone(tmp_path, monkeypatch):
     weights = []
     for burnt in (0, 5):
         torch.rand(burnt)  # what was drawn before must not matter
-        trainer = worker.build_trainer(spec, folder, torch.device("cpu"), "fp32")
+        trainer = build_trainer(spec, folder, torch.device("cpu"), "fp32")
         weights.append(torch.cat([parameter.flatten() for parameter in trainer.model.parameters()]))
     assert torch.equal(*weights)
-    other = worker.build_trainer(spec.model_copy(update={"seed": 1}), folder, torch.device("cpu"), "fp32")
+    other = build_trainer(spec.model_copy(update={"seed": 1}), folder, torch.device("cpu"), "fp32")
     assert not torch.equal(weights[0], torch.cat([parameter.flatten() for parameter in other.model.parameters()]))
 
 
@@ -159,7 +160,7 @@ def test_data_that_changed_since_the_plan_are_refused(tmp_path, monkeypatch):
     spec, folder = made_up("digits", None, "cs-kd", tmp_path)
     changed = spec.model_copy(update={"data_digest": "0" * 64})
     with pytest.raises(UserError, match="data of digits have changed"):
-        worker.build_trainer(changed, folder, torch.device("cpu"), "fp32")
+        build_trainer(changed, folder, torch.device("cpu"), "fp32")
 
 
 def test_a_run_that_another_grid_has_finished_is_left_as_it_is(tmp_path, monkeypatch):

@@ -1,0 +1,103 @@
+"""From a run's spec to its trainer: data, network, method, teacher."""
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from cskd.cli import data_dir
+from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.data.store import Dataset
+from cskd.errors import UserError
+from cskd.methods import Method, build_method
+from cskd.models import Classifier, build_model
+from cskd.randomness import derived_seed
+from cskd.training import Schedule, Trainer
+from experiments.datasets import open_data
+from experiments.run_folder import DONE, RunFolder
+from experiments.spec import RunSpec, make_splits
+
+
+def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
+    """Everything a run is made of, from its spec, the prepared data and, if it is taught, its teacher's folder."""
+    dataset = open_data(spec.dataset, spec.settings.data, data_dir(), test=spec.validation is None)
+    if dataset.digest != spec.data_digest:
+        raise UserError(f"the data of {spec.dataset} have changed since the run was planned: launch the grid again")
+    teacher = load_teacher(spec.teacher, folder.path.parent, dataset) if spec.teacher else None
+    return assemble(spec, dataset, device, precision, teacher=teacher, checkpoint=folder.checkpoint)
+
+
+def assemble(
+    spec: RunSpec,
+    dataset: Dataset,
+    device: torch.device,
+    precision: str,
+    *,
+    teacher: Classifier | None = None,
+    checkpoint: Path | None = None,
+) -> Trainer:
+    """The trainer of a run on an opened dataset. checkpoint: the file to resume from and to keep; None: neither."""
+    settings = spec.settings
+    method = build_method(spec.method, spec.parameters)
+    classes, train, evaluated = make_splits(spec, dataset)
+    inputs = settings.inputs
+    if inputs.train == "pad-crop":
+        augmentation = PadAndCrop(inputs.image_size, inputs.padding, inputs.flip)
+    else:
+        augmentation = ResizedCrop(inputs.image_size, inputs.flip)
+    center_crop = CenterCrop(inputs.image_size, inputs.test_resize)
+    loader = TrainLoader(
+        train,
+        augmentation,
+        center_crop,
+        views=method.views,
+        batch_size=settings.batch_size,
+        seed=spec.seed,
+        device=device,
+    )
+    return Trainer(
+        initialised_model(spec, method, len(classes)),
+        method,
+        loader,
+        TestSet(evaluated, center_crop, batch_size=500, device=device),
+        Normalise(inputs.mean, inputs.std, device),
+        Schedule(**settings.schedule.model_dump()),
+        seed=spec.seed,
+        device=device,
+        precision=precision,
+        teacher=teacher,
+        evaluated=spec.evaluated,
+        domains=dataset.domains_of(classes),
+        checkpoint=checkpoint,
+        identity=spec.run_key,
+    )
+
+
+def load_teacher(spec: RunSpec, runs_dir: Path, dataset: Dataset) -> Classifier:
+    """The trained network of the run that teaches. Raises UserError where that run is not done."""
+    folder = RunFolder.of(spec, runs_dir)
+    if folder.state()["state"] != DONE:
+        raise UserError(f"the teacher {spec.name} is not trained yet: {folder.path} must be done first")
+    num_classes = len(make_splits(spec, dataset)[0])
+    model = initialised_model(spec, build_method(spec.method, spec.parameters), num_classes)
+    try:
+        model.load_state_dict(torch.load(folder.weights, map_location="cpu", weights_only=True))
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        told = f"the weights of the teacher, {folder.weights}, cannot be read ({type(error).__name__})"
+        raise UserError(f"{told}: remove {folder.path} and launch again") from error
+    return model
+
+
+def initialised_model(spec: RunSpec, method: Method, num_classes: int) -> Classifier:
+    """The network with the weights that the seed draws, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(spec.seed, "init"))
+        return build_model(
+            spec.architecture,
+            num_classes,
+            spec.settings.inputs.image_size,
+            width=spec.settings.width,
+            build_head=method.build_head,
+            build_auxiliary=method.build_auxiliary,
+        )

@@ -1,0 +1,69 @@
+"""Runs that are taught wait for their teacher, others do not wait for them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiments.plan import PlannedRun
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.waiting import Waiting
+
+
+@dataclass
+class Spec:
+    run_key: str
+    teacher: "Spec | None" = None
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def run(spec: Spec) -> PlannedRun:
+        folder = RunFolder(tmp_path / spec.run_key)
+        Path(folder.path).mkdir()
+        return PlannedRun(spec, folder, 3, 10, 10)
+
+    teacher = Spec("teacher")
+    return [run(spec) for spec in (teacher, Spec("one", teacher), Spec("plain"), Spec("two", teacher))]
+
+
+def names(runs) -> list[str | None]:
+    return [run and run.spec.run_key for run in runs]
+
+
+def test_students_come_after_their_teacher_and_hold_nobody_up(plan):
+    waiting = Waiting(plan)
+    ready = waiting.ready()
+    assert names([next(ready), next(ready), next(ready)]) == ["teacher", "plain", None]
+    plan[0].folder.write_state(DONE)
+    waiting.ended(plan[0], DONE)
+    assert names(ready) == ["one", "two"]
+
+
+def test_a_failed_teacher_leaves_its_students_out(plan):
+    waiting = Waiting(plan)
+    ready = waiting.ready()
+    next(ready)
+    plan[0].folder.write_state(FAILED, reason="x")
+    waiting.ended(plan[0], FAILED)
+    assert names(ready) == ["plain"]
+
+
+@pytest.mark.parametrize(("state", "given"), [(DONE, ["one", "plain", "two"]), (FAILED, ["plain"])])
+def test_a_teacher_of_an_earlier_launch_counts(plan, state, given):
+    plan[0].folder.write_state(state, reason="")
+    assert names(Waiting(plan[1:]).ready()) == given
+
+
+def test_a_teacher_that_another_launch_trains_is_waited_for(plan):
+    plan[0].folder.write_state(RUNNING)
+    ready = Waiting(plan[1:2]).ready()
+    assert names([next(ready), next(ready)]) == [None, None]
+    plan[0].folder.write_state(DONE)
+    assert names(ready) == ["one"]
+
+
+def test_a_teacher_that_is_started_but_still_has_an_old_state_is_waited_for(plan):
+    plan[0].folder.write_state(INTERRUPTED)
+    ready = Waiting(plan[:2]).ready()
+    assert names([next(ready), next(ready)]) == ["teacher", None]
