@@ -24,6 +24,7 @@ LATEX = {
     ">": r"$>$",
     "|": r"$|$",
     "±": r"$\pm$",
+    "\N{DAGGER}": r"$\dagger$",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
 } | {character: "\\" + character for character in "&%$#_{}"}

@@ -43,24 +43,26 @@ def test_the_recipe_makes_a_folder_of_images_a_dataset(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def confidence_penalty(monkeypatch):
+def logit_penalty(monkeypatch):
     """The method of the text, registered by the line of the text."""
-    names: dict = {"__name__": "cskd.methods.confidence_penalty"}
-    exec(compile(block("python"), "confidence_penalty.py", "exec"), names)
+    names: dict = {"__name__": "cskd.methods.logit_penalty"}
+    exec(compile(block("python"), "logit_penalty.py", "exec"), names)
     entry = eval(f"{{{block('python', 1)}}}", names)
     for name, method in entry.items():
         monkeypatch.setitem(METHODS, name, method)
 
 
-def test_the_method_is_its_formula(confidence_penalty):
-    method = build_method("confidence-penalty", {"beta": 0.5})
+def test_the_method_is_its_formula_alone_and_in_a_sum(logit_penalty):
+    method = build_method("logit-penalty", {"beta": 0.5})
     assert dataclasses.asdict(method) == {"beta": 0.5}
     torch.manual_seed(0)
     model = build_model("resnet10", 3, 32, width=4).eval()
     labels = torch.arange(6) % 3
-    batch = Batch({"x": torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8)}, labels, labels)
+    batch = Batch({"x": torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8)}, labels, labels, 3)
     passes = Passes(model, batch, lambda images: images.float() / 255)
     loss = sum(term.weight * term.loss(passes) for term in method.terms())
     logits = model(batch.views["x"].float() / 255)
-    entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
-    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, labels) - 0.5 * entropy)
+    expected = torch.nn.functional.cross_entropy(logits, labels) + 0.5 * (logits**2).mean()
+    torch.testing.assert_close(loss, expected)
+    both = build_method("cs-kd+logit-penalty")
+    assert [term.name for term in both.terms()] == ["cross_entropy", "class_wise_kl", "squared_logits"]

@@ -135,7 +135,8 @@ def store_uri(tmp_path_factory):
 
     # paper profile, everything that can happen to a cell
     grid = MadeUp(client, folder, "table1", "paper", PAPER_SETTINGS)
-    cross_entropy, cs_kd = grid.cell("cifar100", "cross-entropy"), grid.cell("cifar100", "cs-kd")
+    cross_entropy = grid.cell("cifar100", "cross-entropy")
+    cs_kd = grid.cell("cifar100", "cs-kd", hyper_parameters="paper")
     for seed in range(3):
         grid.run(cross_entropy, seed, 24.5 + 0.25 * seed, 15 + 0.5 * seed)
         grid.run(cs_kd, seed, 22 + 0.25 * seed, 5 + 0.5 * seed)
@@ -149,7 +150,7 @@ def store_uri(tmp_path_factory):
     grid.run(one_seed, 0, 40, 12)
     grid.cell("mit67", "cs-kd", comparable_with_paper=small)
     grid.cell("dogs", "cross-entropy")
-    grid.run(grid.cell("dogs", "cs-kd", seeds="0 1"), 0, state="interrupted")
+    grid.run(grid.cell("dogs", "cs-kd", seeds="0 1", hyper_parameters="ours"), 0, state="interrupted")
     old = grid.cell("cifar100", "cs-kd", version="-old", superseded="true")
     grid.run(old, 0, 99, 99)
     grid.run(grid.cell("cifar100", "cs-kd", architecture="resnet10"), 0, 26, 6)
