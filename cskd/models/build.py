@@ -1,6 +1,7 @@
 """The catalogue of architectures, and the one function that builds them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -18,6 +19,8 @@ class _ResNet:
     """One ResNet in its two shapes."""
 
     blocks: tuple[int, int, int, int]
+    narrowest: ClassVar[int] = 1
+    zero_bias: ClassVar[bool] = False  # whether torchvision starts the head's bias at zero
 
     def small(self, width: int) -> nn.Module:
         return PreActResNet(self.blocks, width)
@@ -33,6 +36,8 @@ class _DenseNet:
     """One DenseNet in its two shapes."""
 
     layers: tuple[int, int, int, int]
+    narrowest: ClassVar[int] = 2  # it grows by half of its width
+    zero_bias: ClassVar[bool] = True
 
     def small(self, width: int) -> nn.Module:
         return DenseNet(self.layers, width)
@@ -76,11 +81,9 @@ def build_model(
     if name not in ARCHITECTURES:
         raise UserError(f"unknown architecture {name!r}: choose from {', '.join(ARCHITECTURES)}")
     architecture = ARCHITECTURES[name]
-    narrowest = 2 if isinstance(architecture, _DenseNet) else 1
-    if num_classes < 1 or width < narrowest:
-        raise UserError(
-            f"{name}: num_classes must be at least 1 and width at least {narrowest}, not {num_classes} and {width}"
-        )
+    if num_classes < 1 or width < architecture.narrowest:
+        least = f"num_classes must be at least 1 and width at least {architecture.narrowest}"
+        raise UserError(f"{name}: {least}, not {num_classes} and {width}")
     if image_size < 8:
         raise UserError(f"{name}: image_size must be at least 8 px, not {image_size}")
     small = image_size <= SMALL_IMAGE
@@ -88,6 +91,6 @@ def build_model(
         raise UserError(f"{name}: networks for images over {SMALL_IMAGE} px have a width of 64 only, not {width}")
     backbone = architecture.small(width) if small else architecture.large()
     head = build_head(backbone.feature_size, num_classes)
-    if not small and isinstance(architecture, _DenseNet) and isinstance(head, nn.Linear) and head.bias is not None:
-        nn.init.zeros_(head.bias)  # torchvision's DenseNet starts so, its ResNet does not
+    if not small and architecture.zero_bias and isinstance(head, nn.Linear) and head.bias is not None:
+        nn.init.zeros_(head.bias)
     return Classifier(backbone, head, build_auxiliary(backbone.stage_channels, backbone.feature_size, num_classes))

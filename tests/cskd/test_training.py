@@ -21,10 +21,20 @@ EVERY = [*METHODS, *SUMS_OF_THE_PAPER]
 SCHEDULE = Schedule(epochs=4, lr=0.1, milestones=(2, 3))
 
 
-def trainer(tmp_path=None, *, method="cs-kd", seed=0, schedule=SCHEDULE, precision="fp32", identity="run", size=(8, 8)):
+def trainer(
+    tmp_path=None,
+    *,
+    method="cs-kd",
+    architecture="resnet10",
+    seed=0,
+    schedule=SCHEDULE,
+    precision="fp32",
+    identity="run",
+    size=(8, 8),
+):
     built = build_method(method)
     torch.manual_seed(derived_seed(seed, "init"))
-    model = build_model("resnet10", 4, 8, width=4, build_head=built.build_head, build_auxiliary=built.build_auxiliary)
+    model = build_model(architecture, 4, 8, width=4, build_head=built.build_head, build_auxiliary=built.build_auxiliary)
     teacher = build_model("resnet10", 4, 8, width=4) if built.needs_teacher else None
     augmentation = PadAndCrop(8, 1) if size == (8, 8) else ResizedCrop(8)
     center_crop = CenterCrop(8, 9 if size is None else None)
@@ -75,10 +85,19 @@ def assert_same(one, two):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", EVERY)
 def test_a_run_interrupted_twice_gives_the_undisturbed_runs_numbers_bit_for_bit(tmp_path, method, precision, size):
-    whole, predictions = run(trainer(method=method, precision=precision, size=size))
+    assert_resumes_exactly(tmp_path, method=method, precision=precision, size=size)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet41"])
+def test_so_does_every_kind_of_network(tmp_path, architecture):
+    assert_resumes_exactly(tmp_path, method="byot", architecture=architecture)
+
+
+def assert_resumes_exactly(tmp_path, **settings):
+    whole, predictions = run(trainer(**settings))
     parts = {}
     for stop_after in (1, 2, None):
-        epochs, resumed = run(trainer(tmp_path, method=method, precision=precision, size=size), stop_after)
+        epochs, resumed = run(trainer(tmp_path, **settings), stop_after)
         parts |= epochs
     assert parts == whole
     assert_same(resumed, predictions)
