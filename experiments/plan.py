@@ -186,10 +186,13 @@ def make_plan(
             order=_position(grid_name, spec.dataset, spec.method, row),
             comparable_with_paper=spec.comparable_with_paper,
             tuned=found.told() if found else "",
-            hyper_parameters=spec.settings.hyper_parameters(spec.method, spec.architecture),
+            hyper_parameters=_whose(spec, overrides),
             runs={},
         )
-        cells.setdefault(spec.cell, blank).runs[spec.seed] = spec.run_key
+        cell = cells.setdefault(spec.cell, blank)
+        if cell.key != spec.cell_key:
+            raise UserError(f"{spec.cell} is a tuned row and, untuned, a teacher of this grid: launch them apart")
+        cell.runs[spec.seed] = spec.run_key
 
     for seed in grid.seeds:
         for row, (name, architecture, method) in enumerate(_cells(grid, settings)):
@@ -218,6 +221,12 @@ def make_plan(
         cells=list(cells.values()),
     )
     return plan, list(runs.values())
+
+
+def _whose(spec: RunSpec, overrides: tuple[str, ...]) -> str:
+    """Whose hyper-parameters a run has: those that somebody changes are no longer the paper's."""
+    whose = spec.settings.hyper_parameters(spec.method, spec.architecture)
+    return "ours" if whose and any(override.startswith("methods.") for override in overrides) else whose
 
 
 def _position(grid_name: str, dataset: str, method: str, row: int) -> int:

@@ -115,9 +115,7 @@ class Settings(Part):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images, held out while tuning
     methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; others keep the method's defaults
-    from_paper: dict[
-        str, list[str]
-    ] = {}  # methods whose hyper-parameters here are the paper's: with which architectures
+    from_paper: dict[str, list[str]] = {}  # methods with the paper's hyper-parameters: for which architectures
     teacher: Teacher = Teacher()
 
     def trained(self, architecture: str) -> str:

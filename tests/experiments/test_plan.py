@@ -11,6 +11,7 @@ from cskd.errors import UserError
 from experiments.plan import Grid, experiment_name, grid_names, load_grid, load_plans, make_plan, settings_of
 from experiments.recipe import load_settings
 from experiments.spec import make_spec, make_splits
+from experiments.tuning.tuned import Found
 
 
 def dataset(**changes) -> Dataset:
@@ -145,6 +146,25 @@ def test_the_teacher_of_table_4_is_table_1s_run(tmp_path):
     assert of_table4[0].spec.run_key == of_table1[0].spec.run_key
 
 
+def test_hyper_parameters_that_are_changed_are_no_longer_the_papers(tmp_path):
+    for overrides, whose in ((), "paper"), (("batch_size=64",), "paper"), (("methods.cs-kd.temperature=1",), "ours"):
+        grid = load_grid("table1", datasets=["cifar100"], methods=["cs-kd"])
+        profile, settings = settings_of(grid, None, overrides)
+        plan, _ = make_plan("table1", grid, profile, settings, {"cifar100": dataset()}, tmp_path, overrides=overrides)
+        assert [cell.hyper_parameters for cell in plan.cells] == [whose]
+
+
+def test_a_tuned_row_that_is_also_an_untuned_teacher_is_refused(tmp_path):
+    found = Found(
+        parameters={"temperature": 2.0}, objective="error", value=1.0, recipe_parameters={}, recipe_value=None,
+        study="s", trial=0, trials=1, seeds=[1000], split_digest="", data_digest="", git_commit="", git_dirty=False,
+        date="2026-01-01",
+    )  # fmt: skip
+    tuned = {("cifar100", "densenet41", "cs-kd"): found}
+    with pytest.raises(UserError, match="cifar100/densenet41/cs-kd is a tuned row and, untuned, a teacher"):
+        plan_of(tmp_path, tuned=tuned, architectures=["densenet121"], methods=["cs-kd", "kd"])
+
+
 def test_the_key_of_a_taught_run_is_its_teachers_too():
     one, other = spec(method="kd"), spec(("teacher.seed=1",), method="kd")
     assert one.run_key != other.run_key
@@ -162,11 +182,11 @@ def test_a_spec_that_an_earlier_version_kept_is_still_understood():
     assert type(one).model_validate(kept).run_key == one.run_key
 
 
-def plan_of(tmp_path, **changes):
+def plan_of(tmp_path, tuned=None, **changes):
     grid = Grid(title="t", datasets=["cifar100"], architectures=["resnet18"], methods=["cross-entropy", "cs-kd"],
                 seeds=[0, 1]).model_copy(update=changes)  # fmt: skip
     profile, settings = settings_of(grid, "mini", ())
-    return make_plan("table1", grid, profile, settings, {"cifar100": dataset()}, tmp_path)
+    return make_plan("table1", grid, profile, settings, {"cifar100": dataset()}, tmp_path, tuned=tuned)
 
 
 def test_a_plan_goes_seed_by_seed_and_pairs_complete_early(tmp_path):
