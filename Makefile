@@ -111,7 +111,7 @@ reproduce-table6: SHOW = --show top5_error ece recall_at_1
 reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's runs and of cs-kd-e
 	@$(RUN) -m experiments.grid table6 $(CROSS) $(LAUNCH); $(TABLES)
 
-reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entropy, cs-kd x three seeds; then the tables
+reproduce-figure4: $(READY) ## figure 4: CUB, Dogs, MIT67 merged x cross-entropy, cs-kd x three seeds; its domain accuracies are in make ui
 	@$(RUN) -m experiments.grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE

@@ -10,7 +10,7 @@ from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.data.store import Dataset
 from cskd.errors import UserError
-from cskd.methods import Method, build_method
+from cskd.methods import build_method
 from cskd.models import Classifier, build_model
 from cskd.randomness import derived_seed
 from cskd.training import Schedule, Trainer
@@ -57,7 +57,7 @@ def assemble(
         device=device,
     )
     return Trainer(
-        initialised_model(spec, method, len(classes)),
+        initialised_model(spec, len(classes)),
         method,
         loader,
         TestSet(evaluated, center_crop, batch_size=500, device=device),
@@ -80,7 +80,7 @@ def load_teacher(spec: RunSpec, runs_dir: Path, dataset: Dataset) -> Classifier:
     if folder.state()["state"] != DONE:
         raise UserError(f"the teacher {spec.name} is not trained yet: {folder.path} must be done first")
     num_classes = len(make_splits(spec, dataset)[0])
-    model = initialised_model(spec, build_method(spec.method, spec.parameters), num_classes)
+    model = initialised_model(spec, num_classes)
     try:
         model.load_state_dict(torch.load(folder.weights, map_location="cpu", weights_only=True))
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
@@ -89,8 +89,9 @@ def load_teacher(spec: RunSpec, runs_dir: Path, dataset: Dataset) -> Classifier:
     return model
 
 
-def initialised_model(spec: RunSpec, method: Method, num_classes: int) -> Classifier:
+def initialised_model(spec: RunSpec, num_classes: int) -> Classifier:
     """The network with the weights that the seed draws, whatever was drawn before."""
+    method = build_method(spec.method, spec.parameters)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(spec.seed, "init"))
         return build_model(

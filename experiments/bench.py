@@ -24,7 +24,8 @@ from cskd.models import ARCHITECTURES
 from cskd.precision import resolve
 from cskd.training import Trainer
 from experiments.assemble import assemble, initialised_model
-from experiments.environment import choose_device, describe
+from experiments.environment import choose_device, describe, use_repeatable_kernels
+from experiments.plan import ALL
 from experiments.recipe import Settings, load_settings, recipe_names
 from experiments.spec import make_spec
 
@@ -55,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--turns", type=cli.positive, default=5, help="counted turns of a method (default 5)")
     parser.add_argument("--steps", type=cli.positive, default=2, help="steps of a turn (default 2)")
     options = parser.parse_args(arguments)
-    methods = [name for name in options.methods or [*METHODS, *SUMS_OF_THE_PAPER] if name != BASELINE]
+    everything = [*METHODS, *SUMS_OF_THE_PAPER]
+    asked = everything if options.methods in (None, [ALL]) else options.methods
+    methods = [name for name in dict.fromkeys(asked) if name != BASELINE]
     for name in methods:
         build_method(name)
     for name in options.datasets:
@@ -63,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.architectures:
         cli.known("architecture", name, ARCHITECTURES)
     loaded = {name: load_settings(name, options.profile) for name in options.datasets}
+    use_repeatable_kernels()
     console = Console()
     results = []
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -73,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
                 group = _group(name, profile, settings, settings.trained(architecture), methods, options.steps)
                 for turn in range(1 + options.turns):
                     for measured, trainer in group:
-                        seconds = _turn(trainer, turn) / options.steps
+                        seconds = _turn(trainer, turn) / len(trainer.loader)
                         if turn:  # the first one is for allocations and caches
                             measured.seconds.append(seconds)
                     progress.advance(task)
@@ -99,10 +103,7 @@ def _group(
     group = []
     for method in [BASELINE, *methods]:
         spec = make_spec(name, dataset, profile, own, architecture, method, seed=0)
-        teacher = None
-        if spec.teacher:
-            taught_by = build_method(spec.teacher.method, spec.teacher.parameters)
-            teacher = initialised_model(spec.teacher, taught_by, CLASSES)
+        teacher = initialised_model(spec.teacher, CLASSES) if spec.teacher else None
         trainer = assemble(spec, dataset, device, resolve(settings.precision, device), teacher=teacher)
         group.append((Measured(name, architecture, method, settings.batch_size), trainer))
     return group

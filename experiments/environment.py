@@ -20,6 +20,12 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def use_repeatable_kernels() -> None:
+    """Exactly repeatable before fast: nothing may choose its algorithm by a stopwatch."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
 def commit() -> tuple[str, bool]:
     """(hash of the commit, whether there are changes beside it)."""
     return _git("rev-parse", "HEAD") or "unknown", bool(_git("status", "--porcelain"))

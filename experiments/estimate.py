@@ -50,6 +50,7 @@ class Estimator:
             settings.inputs.image_size,
             run.num_classes,
             run.spec.method,
+            run.spec.teacher and run.spec.teacher.architecture,
             settings.precision,
             settings.batch_size,
         )
@@ -64,14 +65,13 @@ def measure_step(run: PlannedRun) -> tuple[float, float]:
     size = settings.inputs.image_size
     count = min(settings.batch_size, max(8, PROBE_PIXELS // size**2))
     method = build_method(run.spec.method, run.spec.parameters)
-    model = initialised_model(run.spec, method, run.num_classes).to(device, memory_format=torch.channels_last)
+    model = initialised_model(run.spec, run.num_classes).to(device, memory_format=torch.channels_last)
     images = torch.randint(256, (count, size, size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     labels = torch.randint(run.num_classes, (count,), device=device)
     batch = Batch(dict.fromkeys(method.views, images), labels, labels, run.num_classes)
     teacher = None
     if run.spec.teacher:
-        taught_by = build_method(run.spec.teacher.method, run.spec.teacher.parameters)
-        teacher = initialised_model(run.spec.teacher, taught_by, run.num_classes)
+        teacher = initialised_model(run.spec.teacher, run.num_classes)
         teacher.to(device, memory_format=torch.channels_last).eval()
     normalise = Normalise(settings.inputs.mean, settings.inputs.std, device)
     precision = resolve(settings.precision, device)
@@ -104,8 +104,7 @@ def _fastest(step, device: torch.device, repeats: int = 2) -> float:
 def disk_bytes(run: PlannedRun) -> int:
     """What a run leaves on the disk, in its folder and again in the tracking, or holds while it goes on."""
     with torch.device("meta"):
-        method = build_method(run.spec.method, run.spec.parameters)
-        model = initialised_model(run.spec, method, run.num_classes)
+        model = initialised_model(run.spec, run.num_classes)
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     predictions = 4 * run.test_images * (run.num_classes + model.backbone.feature_size)
     checkpoint = 2 * weights  # with the momentum; gone at the end, when the copy in the tracking comes

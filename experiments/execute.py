@@ -65,7 +65,7 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
 
         def ended(run: PlannedRun, state: str) -> None:
             display.ended(run, state)
-            waiting.ended(run, state)
+            waiting.ended(run)
 
         finished = LAUNCHERS[wish.launcher](waiting, wish.workers, Watcher(started, display.moved, ended=ended))
     return 0 if finished is None else _summary(runs, tracking, finished, console)

@@ -113,6 +113,9 @@ def load_grid(name: str, **chosen: list | None) -> Grid:
     path = GRIDS / f"{known('grid', name, grid_names())}.yaml"
     raw = read_yaml(path)
     whole = raw.get("whole") or raw
+    for kind in ("methods", "architectures"):
+        if ALL in (chosen.get(kind) or ()) and len(chosen[kind]) > 1:
+            raise UserError(f"{kind}: '{ALL}' stands alone: {' '.join(chosen[kind])}")
     if chosen.get("methods") == [ALL]:
         chosen |= {"methods": whole["methods"], "architectures": chosen.get("architectures") or whole["architectures"]}
     if chosen.get("architectures") == [ALL]:
@@ -186,7 +189,7 @@ def make_plan(
             order=_position(grid_name, spec.dataset, spec.method, row),
             comparable_with_paper=spec.comparable_with_paper,
             tuned=found.told() if found else "",
-            hyper_parameters=_whose(spec, overrides),
+            hyper_parameters=_whose(spec),
             runs={},
         )
         cell = cells.setdefault(spec.cell, blank)
@@ -223,10 +226,12 @@ def make_plan(
     return plan, list(runs.values())
 
 
-def _whose(spec: RunSpec, overrides: tuple[str, ...]) -> str:
-    """Whose hyper-parameters a run has: those that somebody changes are no longer the paper's."""
-    whose = spec.settings.hyper_parameters(spec.method, spec.architecture)
-    return "ours" if whose and any(override.startswith("methods.") for override in overrides) else whose
+def _whose(spec: RunSpec) -> str:
+    """Whose hyper-parameters a run has: the paper's only if they are as the recipe has them for the paper's profile."""
+    _, recipe = load_settings(spec.dataset)
+    whose = recipe.hyper_parameters(spec.method, spec.architecture)
+    same = build_method(spec.method, recipe.parameters_of(spec.method)).parameters() == spec.parameters
+    return "ours" if whose and not same else whose
 
 
 def _position(grid_name: str, dataset: str, method: str, row: int) -> int:

@@ -99,7 +99,7 @@ class Teacher(Part):
 
     architecture: str = "densenet121"  # as a grid names it: a profile's `architectures` hold for it, too
     method: str = "cs-kd"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
 
 class Settings(Part):
@@ -129,7 +129,7 @@ class Settings(Part):
         return (of_parts if len(parts) > 1 else {}) | self.methods.get(method, {})
 
     def hyper_parameters(self, method: str, architecture: str) -> str:
-        """Whose hyper-parameters the recipe has: "paper", "ours", or "" for a method that has none."""
+        """Whose hyper-parameters these settings say they have: "paper", "ours", or "" for a method that has none."""
         having = [part for part in method_parts(method) if build_method(part).parameters()]
         if not having:
             return ""
@@ -169,11 +169,12 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
     settings = validated(Settings, raw, where)
     try:
         for method in settings.methods:
+            build_method(method)
             build_method(method, settings.parameters_of(method))
         for method in settings.from_paper:
             build_method(method)
         _check_teacher(settings.teacher)
-        for architecture in settings.architectures.values():
+        for architecture in (*settings.architectures, *settings.architectures.values()):
             known("architecture", architecture, ARCHITECTURES)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
@@ -182,8 +183,11 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
 
 def _check_teacher(teacher: Teacher) -> None:
     known("architecture", teacher.architecture, ARCHITECTURES)
-    if build_method(teacher.method).needs_teacher:
+    method = build_method(teacher.method)
+    if method.needs_teacher:
         raise UserError(f"teacher: {teacher.method} needs a teacher itself: choose a method that does not")
+    if method.stands_alone:
+        raise UserError(f"teacher: the logits of {teacher.method} are no others' targets: choose another method")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -240,7 +244,7 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> dict[str, Any]:
-    """``schedule.epochs=10`` as ``{"schedule": {"epochs": 10}}``."""
+    """``schedule.epochs=10`` as ``{"schedule": {"epochs": 10}}``; what follows a method's name is one key."""
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise UserError(f"SET={text!r} is not understood: write key=value, such as schedule.epochs=10")
@@ -248,6 +252,7 @@ def parse_override(text: str) -> dict[str, Any]:
         result = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise UserError(f"SET={text!r}: the value is not YAML") from error
-    for key in reversed(path.split(".")):
+    # a sum's hyper-parameters have a dot in their names: methods.mixup+cs-kd.mixup.alpha
+    for key in reversed(path.split(".", 2 if path.startswith("methods.") else -1)):
         result = {key: result}
     return result

@@ -98,6 +98,7 @@ def _run(study: Study, subject: Subject, count: int, options: argparse.Namespace
     if options.dry_run:
         return 0
     if not _train_teacher(subject.teacher(), console):
+        console.print("stopped: the same command goes on where this one ended")
         return 130
     tracking = BackgroundTracking(lambda: _open_tracking(subject.name))
     bars = TrialDisplay(study, count, whole, seconds, console)
@@ -131,7 +132,8 @@ def _train_teacher(run: PlannedRun | None, console: Console) -> bool:
     if run is None or run.folder.state()["state"] == DONE:
         return True
     run.folder.create(run.spec)
-    with Display("teacher", 1, 1.0, lambda run: 1.0, console) as display:
+    seconds = Estimator().seconds(run)
+    with Display("teacher", 1, seconds, lambda run: seconds, console) as display:
         watcher = Watcher(display.started, display.moved, ended=display.ended)
         finished = launch_local([run], 1, watcher)
     state = run.folder.state()
@@ -162,7 +164,9 @@ def _say_budget(subject: Subject, study: Study, count: int, left: int, seconds: 
     )
     teacher = subject.teacher()
     if teacher is not None and teacher.folder.state()["state"] != DONE:
-        console.print(f"its teacher, {teacher.spec.name}, is trained first", soft_wrap=True, highlight=False)
+        minutes = duration(Estimator().seconds(teacher) / 60)
+        told = f"its teacher, {teacher.spec.name}, is trained first: about {minutes} more"
+        console.print(told, soft_wrap=True, highlight=False)
     last = subject.train_images % subject.settings.batch_size
     if 0 < last < subject.settings.batch_size / SMALL:
         console.print(

@@ -28,7 +28,7 @@ class Waiting:
                 return
             yield run
 
-    def ended(self, run: PlannedRun, state: str) -> None:
+    def ended(self, run: PlannedRun) -> None:
         self._active.discard(run.spec.run_key)
 
     @staticmethod
@@ -37,7 +37,8 @@ class Waiting:
         return teacher is None or teacher.state()["state"] == DONE
 
     def _may_start_later(self, run: PlannedRun) -> bool:
-        return run.spec.teacher.run_key in self._active or teacher_folder(run).state()["state"] == RUNNING
+        # DONE: by another launch, since it was asked whether the run can start
+        return run.spec.teacher.run_key in self._active or teacher_folder(run).state()["state"] in (RUNNING, DONE)
 
 
 def teacher_folder(run: PlannedRun) -> RunFolder | None:

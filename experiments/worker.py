@@ -20,7 +20,7 @@ from cskd.files import written_aside
 from cskd.precision import resolve
 from cskd.training import Diverged, Interrupted, Progress
 from experiments.assemble import build_trainer
-from experiments.environment import SystemMetrics, choose_device, describe
+from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
 from experiments.spec import RunSpec
 
@@ -86,9 +86,7 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
         torch.set_num_threads(earlier[0]["threads"])
     folder.write_state(RUNNING, epoch=len(folder.epochs()), epochs=spec.settings.schedule.epochs)
     write_json(folder.environment, {"starts": [*earlier, describe(device, precision)]})
-    # Exactly repeatable before fast: nothing may choose its algorithm by a stopwatch.
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
+    use_repeatable_kernels()
     trainer = build_trainer(spec, folder, device, precision)
     folder.keep_epochs(trainer.next_epoch)
     system = SystemMetrics(device)

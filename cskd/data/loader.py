@@ -147,6 +147,8 @@ class TrainLoader:
         ).to(self.device)
 
     def _clean(self, indices: Tensor) -> Tensor:
+        if self.resident is not None and self.clean.resize in (None, self.clean.size):
+            return self.resident[indices.to(self.device)]  # their size is the crop's already
         indices = indices.numpy()
         return stack_images(
             lambda row: self.clean.apply_one(self.split.image(indices[row])),

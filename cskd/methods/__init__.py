@@ -40,11 +40,16 @@ def method_parts(name: str) -> list[str]:
     Raises UserError for a part that is not known or comes twice, and for parts in another order than that of
     ``METHODS``: a sum has one name.
     """
-    parts = [known("method", part, METHODS) for part in name.split(PLUS)]
-    ordered = sorted(set(parts), key=list(METHODS).index)
-    if parts != ordered:
+    ordered = _ordered(name)
+    if name.split(PLUS) != ordered:
         raise UserError(f"method {name} is written {PLUS.join(ordered)}")
-    return parts
+    return ordered
+
+
+def _ordered(name: str) -> list[str]:
+    """The parts of a name, each once, in the order of ``METHODS``."""
+    parts = {known("method", part, METHODS) for part in name.split(PLUS)}
+    return sorted(parts, key=list(METHODS).index)
 
 
 def build_method(name: str, parameters: dict[str, float] | None = None) -> Method:
@@ -53,9 +58,10 @@ def build_method(name: str, parameters: dict[str, float] | None = None) -> Metho
     Those of a sum ``a+b`` are called ``a.<name>`` and ``b.<name>``. Raises UserError for an unknown method, an
     unknown hyper-parameter, a value that makes no sense, or methods that cannot be combined.
     """
+    if PLUS not in name:
+        return _build_one(known("method", name, METHODS), parameters or {})
+    _build_sum(_ordered(name))  # what cannot be combined is said before how it is written
     parts = method_parts(name)
-    if len(parts) == 1:
-        return _build_one(name, parameters or {})
     own: dict[str, dict[str, float]] = {part: {} for part in parts}
     for parameter, value in (parameters or {}).items():
         part, dot, short = parameter.partition(".")
@@ -63,7 +69,11 @@ def build_method(name: str, parameters: dict[str, float] | None = None) -> Metho
             has = build_method(name).parameters()
             raise UserError(f"method {name} has no hyper-parameter {parameter!r}: it has {', '.join(has) or 'none'}")
         own[part][short] = value
-    return Sum(tuple(_build_one(part, values) for part, values in own.items()))
+    return _build_sum(parts, own)
+
+
+def _build_sum(parts: list[str], parameters: dict[str, dict[str, float]] | None = None) -> Sum:
+    return Sum(tuple(_build_one(part, (parameters or {}).get(part, {})) for part in parts))
 
 
 def _build_one(name: str, parameters: dict[str, float]) -> Method:

@@ -111,6 +111,7 @@ class Method(ABC):
     needs_teacher: ClassVar[bool] = False  # a network trained before, frozen and in evaluation mode
     mixes_labels: ClassVar[bool] = False  # its batches have more than one class an image
     needs_one_class: ClassVar[bool] = False  # its loss has no meaning for mixed labels
+    learns_labels_itself: ClassVar[bool] = False  # its regularisers have cross-entropies of their own
     stands_alone: ClassVar[bool] = False  # its logits are not those that other methods' terms expect
 
     def classification(self) -> Term:

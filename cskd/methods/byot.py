@@ -67,9 +67,11 @@ class BeYourOwnTeacher(Method):
 
     name = "byot"
     source = (
-        "Zhang et al., ICCV 2019; alpha 0.3, T 3 and lambda_hint 0.03 as in the authors' code, which has no T^2; "
-        "the bottleneck is ours"
+        "Zhang et al., ICCV 2019; alpha 0.3, T 3 and no T^2 as in the authors' code; the bottleneck and the hint's "
+        "norm are ours, its weight 0.03 is theirs for another norm"
     )
+
+    learns_labels_itself = True
 
     temperature: float = 3.0
     alpha: float = 0.3

@@ -72,8 +72,12 @@ def _refuse_contradictions(name: str, parts: tuple[Method, ...]) -> None:
     for part in parts:
         if part.stands_alone:
             raise UserError(f"{name}: {part.name} cannot be combined: its logits are not what other losses expect")
-        if part.needs_one_class and any(other.mixes_labels for other in parts):
-            raise UserError(f"{name}: {part.name} needs one true class an image, and mixup mixes two")
+        for other in parts:
+            if part.needs_one_class and other.mixes_labels:
+                raise UserError(f"{name}: {part.name} needs one true class an image, and {other.name} mixes several")
+            if part.learns_labels_itself and _overrides(other, "classification"):
+                told = f"{other.name} replaces the cross-entropy, of which {part.name} has more than one"
+                raise UserError(f"{name}: {told}: take one of them")
         if not part.regularisers() and not any(
             _overrides(part, what) for what in ("classification", "transform", "build_head")
         ):

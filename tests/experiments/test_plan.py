@@ -147,7 +147,11 @@ def test_the_teacher_of_table_4_is_table_1s_run(tmp_path):
 
 
 def test_hyper_parameters_that_are_changed_are_no_longer_the_papers(tmp_path):
-    for overrides, whose in ((), "paper"), (("batch_size=64",), "paper"), (("methods.cs-kd.temperature=1",), "ours"):
+    for overrides, whose in (
+        ((), "paper"),
+        (("methods.kd.lambda_kd=2",), "paper"),
+        (("methods={cs-kd: {temperature: 1}}",), "ours"),
+    ):
         grid = load_grid("table1", datasets=["cifar100"], methods=["cs-kd"])
         profile, settings = settings_of(grid, None, overrides)
         plan, _ = make_plan("table1", grid, profile, settings, {"cifar100": dataset()}, tmp_path, overrides=overrides)

@@ -52,7 +52,7 @@ def test_every_recipe_gives_the_hyper_parameters_of_the_papers_methods(name):
 
 
 def test_a_sum_has_the_hyper_parameters_of_its_parts_and_its_own_over_them():
-    _, settings = load_settings("cub200", None, ("methods.mixup+cs-kd={cs-kd.lambda_cls: 2}",))
+    _, settings = load_settings("cub200", None, ("methods.mixup+cs-kd.cs-kd.lambda_cls=2",))
     assert settings.parameters_of("mixup+cs-kd") == {
         "mixup.alpha": 0.2, "cs-kd.temperature": 4, "cs-kd.lambda_cls": 2,
     }  # fmt: skip
@@ -126,10 +126,13 @@ SOUND = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
         ("data: {reader: cifar100}\ninputs: {image_size: 32, train: crop}", r"'inputs\.train'"),
         (SOUND + "profiles: 3", "'profiles' must map names"),
         (SOUND + "methods: {cskd: {temperature: 1}}", r"own\.yaml \(paper\): unknown method 'cskd'"),
-        (SOUND + "methods: {mixup+adacos: {}}", "is written adacos\\+mixup"),
+        (SOUND + "methods: {mixup+adacos: {}}", "adacos cannot be combined"),
         (SOUND + "methods: {adacos+mixup: {}}", "adacos cannot be combined"),
         (SOUND + "from_paper: {cskd: [resnet18]}", "unknown method 'cskd'"),
         (SOUND + "architectures: {resnet18: resnet9}", "unknown architecture 'resnet9'"),
+        (SOUND + "architectures: {resnet-18: resnet10}", "unknown architecture 'resnet-18'"),
+        (SOUND + "teacher: {method: adacos}", "logits of adacos are no others' targets"),
+        (SOUND + "teacher: {seed: -1}", "'teacher.seed'"),
         (SOUND + "teacher: {method: kd}", "teacher: kd needs a teacher itself"),
         (SOUND + "teacher: {architecture: vgg}", "unknown architecture 'vgg'"),
         (SOUND + "methods: {cs-kd: {temp: 1}}", "cs-kd has no hyper-parameter 'temp'"),

@@ -36,7 +36,7 @@ def test_students_come_after_their_teacher_and_hold_nobody_up(plan):
     ready = waiting.ready()
     assert names([next(ready), next(ready), next(ready)]) == ["teacher", "plain", None]
     plan[0].folder.write_state(DONE)
-    waiting.ended(plan[0], DONE)
+    waiting.ended(plan[0])
     assert names(ready) == ["one", "two"]
 
 
@@ -45,7 +45,7 @@ def test_a_failed_teacher_leaves_its_students_out(plan):
     ready = waiting.ready()
     next(ready)
     plan[0].folder.write_state(FAILED, reason="x")
-    waiting.ended(plan[0], FAILED)
+    waiting.ended(plan[0])
     assert names(ready) == ["plain"]
 
 

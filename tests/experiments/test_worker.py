@@ -15,7 +15,7 @@ from cskd.data.catalog import prepared_folder
 from cskd.data.listing import Listing
 from cskd.data.store import write_dataset
 from cskd.errors import UserError
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
+from cskd.methods import METHODS, SUMS_OF_THE_PAPER
 from cskd.models.build import SMALL_IMAGE
 from cskd.training import Interrupted
 from experiments import recipe, worker
@@ -72,7 +72,7 @@ def finish_teacher(spec: RunSpec, runs: Path) -> RunFolder:
     """The teacher's run of a spec, as if it had been trained."""
     folder = RunFolder.of(spec.teacher, runs)
     folder.create(spec.teacher)
-    model = initialised_model(spec.teacher, build_method(spec.teacher.method), CLASSES)
+    model = initialised_model(spec.teacher, CLASSES)
     torch.save(model.state_dict(), folder.weights)
     folder.write_state(DONE, epoch=1)
     return folder
