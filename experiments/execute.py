@@ -17,7 +17,7 @@ from experiments.launch import LAUNCHERS, Watcher
 from experiments.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
-from experiments.waiting import Waiting
+from experiments.waiting import Waiting, teacher_folder
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,8 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
     console.print(f"{len(runs) - len(undone)} of {len(runs)} runs are done.", highlight=False)
     for run in undone:
         told = f"  {run.spec.name}: {outcome(run, states[run.spec.run_key])}"
-        if states[run.spec.run_key] == MISSING and run.spec.teacher:
+        teacher = teacher_folder(run)
+        if states[run.spec.run_key] == MISSING and teacher is not None and teacher.state()["state"] != DONE:
             told += f": its teacher, {run.spec.teacher.name}, is not trained"
         console.print(told, soft_wrap=True, highlight=False, markup=False)
     say_tracking(tracking, console)

@@ -171,8 +171,10 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
         for method in settings.methods:
             build_method(method)
             build_method(method, settings.parameters_of(method))
-        for method in settings.from_paper:
+        for method, architectures in settings.from_paper.items():
             build_method(method)
+            for architecture in architectures:
+                known("architecture", architecture, ARCHITECTURES)
         _check_teacher(settings.teacher)
         for architecture in (*settings.architectures, *settings.architectures.values()):
             known("architecture", architecture, ARCHITECTURES)

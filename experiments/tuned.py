@@ -5,7 +5,7 @@ from rich.table import Table
 
 from cskd import cli
 from cskd.errors import UserError
-from cskd.methods import METHODS
+from cskd.methods import build_method
 from experiments.recipe import recipe_names
 from experiments.tuning import tuned
 from experiments.tuning.tuned import Found
@@ -17,11 +17,12 @@ def main() -> int:
     parser.add_argument("--method", help="default: all")
     options = parser.parse_args()
     datasets = [cli.known("dataset", options.dataset, recipe_names())] if options.dataset else recipe_names()
-    methods = [cli.known("method", options.method, METHODS)] if options.method else list(METHODS)
+    if options.method:
+        build_method(options.method)
     console = Console()
     shown = 0
     for dataset in datasets:
-        for method in methods:
+        for method in [options.method] if options.method else tuned.tuned_methods(dataset):
             for entry, found in tuned.load(dataset, method).items():
                 console.print(_table(f"{dataset}, {method}, {entry}", found))
                 console.print(_source(found), soft_wrap=True, highlight=False, markup=False)

@@ -50,6 +50,11 @@ def tuned_file(dataset: str, method: str) -> Path:
     return tuned_dir() / f"{dataset}-{method}.yaml"
 
 
+def tuned_methods(dataset: str) -> list[str]:
+    """The methods, sums included, that there is a file of for a dataset."""
+    return sorted(path.stem.removeprefix(f"{dataset}-") for path in tuned_dir().glob(f"{dataset}-*.yaml"))
+
+
 def entry_name(profile: str, architecture: str) -> str:
     return f"{profile}/{architecture}"
 
@@ -86,7 +91,7 @@ def find(dataset: str, method: str, profile: str, architecture: str) -> Found:
         told = "" if profile == "paper" else f" PROFILE={profile}"
         raise UserError(
             f"nothing tuned for {dataset}, {method}, profile {profile}, {architecture}: "
-            f"make tune DATASET={dataset} METHOD={method}{told}"
+            f"make tune DATASET={dataset} METHOD={method}{told} ARCHITECTURE={architecture}"
         )
     return found
 

@@ -132,6 +132,7 @@ SOUND = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
         (SOUND + "architectures: {resnet18: resnet9}", "unknown architecture 'resnet9'"),
         (SOUND + "architectures: {resnet-18: resnet10}", "unknown architecture 'resnet-18'"),
         (SOUND + "teacher: {method: adacos}", "logits of adacos are no others' targets"),
+        (SOUND + "from_paper: {cs-kd: [resnet-18]}", "unknown architecture 'resnet-18'"),
         (SOUND + "teacher: {seed: -1}", "'teacher.seed'"),
         (SOUND + "teacher: {method: kd}", "teacher: kd needs a teacher itself"),
         (SOUND + "teacher: {architecture: vgg}", "unknown architecture 'vgg'"),

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from place import Place
 
 from cskd.data.store import open_dataset
+from experiments import recipe
 from experiments.run_folder import RunFolder
 from experiments.tuning.study import COMPLETE, FAILED, load_trials, study_names
 
@@ -297,4 +298,16 @@ def test_nothing_tuned_is_said_with_the_command_that_tunes(call):
         assert "make tune DATASET=" in errors
     status, _, errors = call("experiments.grid", "demo", "--tuned", "--dry-run")
     assert status == 2
-    assert "nothing tuned for digits, cs-kd, profile demo, resnet10: make tune DATASET=digits METHOD=cs-kd" in errors
+    assert "nothing tuned for digits, cs-kd, profile demo, resnet10: " in errors
+    assert "make tune DATASET=digits METHOD=cs-kd PROFILE=demo ARCHITECTURE=resnet10" in errors
+
+
+def test_the_tuned_values_of_a_sum_are_shown(call, tmp_path):
+    entry = (recipe.RECIPES / "tuned" / "cifar100-cs-kd.yaml").read_text()
+    entry = entry.replace("temperature:", "cs-kd.temperature:")
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "digits-mixup+cs-kd.yaml").write_text(entry.replace("lambda_cls:", "cs-kd.lambda_cls:"))
+    for arguments in ([], ["--method", "mixup+cs-kd"]):
+        status, output, errors = call("experiments.tuned", *arguments)
+        assert (status, errors) == (0, "")
+        assert "digits, mixup+cs-kd, mini/resnet10" in output
