@@ -29,7 +29,7 @@ from analysis.metrics import METRICS
 from cskd.cli import known, without_password
 from cskd.errors import UserError, first_line
 from cskd.files import locked
-from cskd.training import Predictions
+from cskd.predictions import Predictions, load_predictions
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
@@ -148,8 +148,7 @@ class Store:
         """
         try:
             path = _local_path(run.artifact_uri) / PREDICTIONS if _is_local(run.artifact_uri) else None
-            with np.load(path or self._downloaded(run.run_id, cache), allow_pickle=False) as arrays:
-                predictions = Predictions(arrays["logits"], arrays["features"], arrays["labels"])
+            predictions = load_predictions(path or self._downloaded(run.run_id, cache))
         except FileNotFoundError as error:
             raise UnusableRun(f"{run.run} has no {PREDICTIONS}") from error
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, MlflowException) as error:

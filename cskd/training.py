@@ -4,21 +4,23 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.data.subset import choose
 from cskd.errors import UserError
 from cskd.files import written_aside
 from cskd.methods import Method
 from cskd.methods.base import Passes
 from cskd.metrics import evaluate_predictions
 from cskd.precision import autocast
+from cskd.predictions import Predictions
 from cskd.randomness import generator
 
 
@@ -47,15 +49,6 @@ class Progress:
     step: int
     steps: int  # in one epoch
     images: int  # seen in this epoch
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What the network says of the test set, in its order: logits (N, C), features (N, D), labels (N,)."""
-
-    logits: np.ndarray
-    features: np.ndarray
-    labels: np.ndarray
 
 
 class Interrupted(Exception):
@@ -197,23 +190,32 @@ class Trainer:
             raise Diverged(f"the loss is not finite in epoch {epoch + 1}: {told}")
         return metrics
 
-    @torch.no_grad()
     def predict(self) -> Predictions:
         """The test set through the network in evaluation mode."""
+        logits, features = self._through(self.test_set.batches())
+        tests = self.test_set
+        return Predictions(logits, features, tests.labels.cpu().numpy(), tests.indices, tests.classes)
+
+    def predict_training(self, most: int = 5000) -> Predictions:
+        """Training images without augmentation, as the test set is seen: all, or ``most``, the same for every run."""
+        split = self.loader.split
+        indices = choose(len(split), min(most, len(split)), "training predictions")
+        logits, features = self._through(self.loader.clean_batches(indices, self.test_set.batch_size))
+        return Predictions(logits, features, split.labels[indices], indices, self.test_set.classes)
+
+    @torch.no_grad()
+    def _through(self, batches: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """(logits, features) of batches of images in evaluation mode."""
         self.model.eval()
         logits, features = [], []
-        for images in self.test_set.batches():
+        for images in batches:
             with autocast(self.precision, self.device):
                 pooled = self.model.backbone(self.normalise(images))
                 logits.append(self.model.head(pooled).float())
             features.append(pooled.float())
         if not all(torch.isfinite(part).all() for part in logits):
             raise Diverged(f"the network's {self.evaluated} predictions are not finite")
-        return Predictions(
-            torch.cat(logits).cpu().numpy(),
-            torch.cat(features).cpu().numpy(),
-            self.test_set.labels.cpu().numpy(),
-        )
+        return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()
 
     def _restore(self) -> int:
         """Take the checkpoint up; return the epoch to go on with. 0 without one."""
@@ -250,7 +252,7 @@ class Trainer:
             file.write(content.getbuffer())
 
 
-def _wrong(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _wrong(logits: Tensor, targets: Tensor) -> Tensor:
     """Share of wrong answers, float64 (): of mixed labels (N, C), the share that is not the answered class."""
     answers = logits.argmax(1)
     if targets.dim() == 1:

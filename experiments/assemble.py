@@ -60,7 +60,7 @@ def assemble(
         initialised_model(spec, len(classes)),
         method,
         loader,
-        TestSet(evaluated, center_crop, batch_size=500, device=device),
+        TestSet(evaluated, center_crop, batch_size=500, device=device, classes=classes),
         Normalise(inputs.mean, inputs.std, device),
         Schedule(**settings.schedule.model_dump()),
         seed=spec.seed,

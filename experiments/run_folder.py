@@ -5,7 +5,7 @@ runs/<run key>/spec.json         what is run
                state.json        where it stands, with a heartbeat
                metrics.jsonl     one line an epoch; only epochs that the checkpoint holds
                checkpoint.pt     to resume from; gone when the run is done
-               predictions.npz   of the test set, after the last epoch
+               predictions.npz   after the last epoch: of the test set, and logits of some training images
                weights.pt        the trained network's state_dict
                log.txt           what the process printed
 """
@@ -18,11 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cskd.errors import UserError
 from cskd.files import writing, written_aside
-from cskd.training import Predictions
+from cskd.predictions import Predictions, load_predictions
 from experiments.spec import RunSpec
 
 HEARTBEAT_LIMIT = 60.0  # seconds without one after which a run counts as dead
@@ -131,13 +129,8 @@ class RunFolder:
 
     # results
 
-    def save_predictions(self, predictions: Predictions) -> None:
-        with written_aside(self.predictions) as file:
-            np.savez(file, logits=predictions.logits, features=predictions.features, labels=predictions.labels)
-
     def load_predictions(self) -> Predictions:
-        with np.load(self.predictions, allow_pickle=False) as arrays:
-            return Predictions(arrays["logits"], arrays["features"], arrays["labels"])
+        return load_predictions(self.predictions)
 
     @contextmanager
     def claimed(self, patience: float = 15.0) -> Iterator[bool]:

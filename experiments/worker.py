@@ -18,6 +18,7 @@ from cskd import cli
 from cskd.errors import UserError, first_line
 from cskd.files import written_aside
 from cskd.precision import resolve
+from cskd.predictions import save_predictions
 from cskd.training import Diverged, Interrupted, Progress
 from experiments.assemble import build_trainer
 from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
@@ -97,7 +98,7 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
         heartbeat.epoch_done(epoch, metrics)
 
     predictions = trainer.run(on_epoch=on_epoch, on_step=heartbeat.step_done, should_stop=should_stop)
-    folder.save_predictions(predictions)
+    save_predictions(folder.predictions, predictions, trainer.predict_training())
     with written_aside(folder.weights) as file:
         torch.save(trainer.model.state_dict(), file)
     folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)

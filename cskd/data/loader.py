@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cskd.data.augment import Augmentation, CenterCrop, PadAndCrop, stack_images
-from cskd.data.subset import Split
+from cskd.data.subset import Split, SplitView
 from cskd.errors import UserError
 from cskd.randomness import generator
 
@@ -146,6 +146,11 @@ class TrainLoader:
             self.executor,
         ).to(self.device)
 
+    def clean_batches(self, indices: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+        """(N, 3, H, W) uint8 batches of these images of the split, as the test set is seen."""
+        for part in torch.as_tensor(indices).split(batch_size):
+            yield to_channels_first(self._clean(part))
+
     def _clean(self, indices: Tensor) -> Tensor:
         if self.resident is not None and self.clean.resize in (None, self.clean.size):
             return self.resident[indices.to(self.device)]  # their size is the crop's already
@@ -159,15 +164,27 @@ class TrainLoader:
 
 
 class TestSet:
-    """The test images, transformed once and kept on the device, in batches of ``batch_size``."""
+    """The test images, transformed once and kept on the device, in batches of ``batch_size``.
+
+    classes: the names of the labels. indices: (N,) where each image stands in its prepared split.
+    """
 
     __test__ = False  # not a test case, whatever its name begins with
 
-    def __init__(self, split: Split, transform: CenterCrop, *, batch_size: int, device: torch.device):
+    def __init__(
+        self,
+        split: Split,
+        transform: CenterCrop,
+        *,
+        batch_size: int,
+        device: torch.device,
+        classes: tuple[str, ...] = (),
+    ):
         with ThreadPoolExecutor(torch.get_num_threads()) as executor:
             self.images = transform.apply_all(split, executor).to(device)
         self.labels = torch.as_tensor(np.asarray(split.labels)).long().to(device)
-        self.batch_size = batch_size
+        self.batch_size, self.classes = batch_size, classes
+        self.indices = split.indices if isinstance(split, SplitView) else np.arange(len(split))
 
     def batches(self) -> Iterator[Tensor]:
         """(N, 3, H, W) uint8 batches in the split's order."""

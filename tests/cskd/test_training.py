@@ -110,6 +110,20 @@ def test_a_finished_run_gives_its_predictions_again(tmp_path):
     assert again == {3: epochs[3]}
 
 
+@pytest.mark.parametrize("size", [(8, 8), None])
+def test_training_images_are_predicted_as_a_test_set_of_them_would_be(size):
+    trained = trainer(size=size)
+    run(trained)
+    some, every = trained.predict_training(most=30), trained.predict_training()
+    assert (len(some.labels), len(every.labels)) == (30, 42)
+    split = trained.loader.split
+    trained.test_set = TestSet(split, trained.loader.clean, batch_size=8, device=CPU)
+    expected = trained.predict()
+    np.testing.assert_allclose(every.logits, expected.logits, atol=1e-5)
+    np.testing.assert_allclose(some.logits, expected.logits[some.indices], atol=1e-5)
+    assert np.array_equal(some.labels, expected.labels[some.indices])
+
+
 def test_seeds_differ():
     _, one = run(trainer(seed=0))
     _, two = run(trainer(seed=1))

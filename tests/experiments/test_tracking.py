@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cskd.errors import UserError
-from cskd.training import Predictions
+from cskd.predictions import Predictions, save_predictions
 from experiments import background
 from experiments.background import BackgroundTracking
 from experiments.plan import Cell, Plan
@@ -62,9 +62,8 @@ def make_run(runs_dir, seed, state=DONE, epochs=3, **details) -> RunSpec:
         folder.add_epoch(epoch, epoch_metrics(seed, epoch, epoch == 2))
     if state == DONE:
         random = np.random.default_rng(seed)
-        folder.save_predictions(
-            Predictions(random.normal(size=(30, 10)).astype("f4"), np.ones((30, 4), "f4"), np.arange(30) % 10)
-        )
+        logits, features = random.normal(size=(30, 10)).astype("f4"), np.ones((30, 4), "f4")
+        save_predictions(folder.predictions, Predictions(logits, features, np.arange(30) % 10))
         folder.weights.write_bytes(b"weights")
     folder.write_state(state, epoch=epochs, epochs=3, **details)
     return one

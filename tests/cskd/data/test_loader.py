@@ -7,6 +7,7 @@ from arrays import ArraySplit, random_split
 
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import ClassPartners, Normalise, TestSet, TrainLoader
+from cskd.data.subset import SplitView
 from cskd.errors import UserError
 from cskd.randomness import generator
 
@@ -90,6 +91,22 @@ def test_the_test_set_keeps_the_splits_order():
     seen = torch.cat([images[:, 0, 0, 0] for images in tests.batches()])
     assert seen.tolist() == list(range(11))
     assert tests.labels.tolist() == split.labels.tolist()
+    assert tests.indices.tolist() == list(range(11))
+
+
+def test_a_part_of_a_test_set_knows_where_its_images_stand():
+    split = numbered(11, 3)
+    kept = np.array([2, 5, 9])
+    tests = TestSet(SplitView(split, kept, split.labels[kept]), CenterCrop(8), batch_size=4, device=CPU)
+    assert tests.indices.tolist() == [2, 5, 9]
+    assert [int(image[0, 0, 0]) for batch in tests.batches() for image in batch] == [2, 5, 9]
+
+
+def test_clean_batches_are_the_images_as_the_test_set_has_them():
+    split = numbered(18, 3)
+    batches = list(loader(split).clean_batches(np.array([16, 3, 4]), 2))
+    assert [len(batch) for batch in batches] == [2, 1]
+    assert torch.cat(batches)[:, 0, 0, 0].tolist() == [16, 3, 4]
 
 
 def test_normalise_is_torchvisions_to_tensor_and_normalize():
