@@ -1,13 +1,29 @@
-"""What a run's predictions come to: computed once and kept by run key."""
+"""What a run's predictions come to: computed once, kept by run key."""
 
-from dataclasses import dataclass
+import json
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from threading import Lock
 
 import numpy as np
+import pandas as pd
+from cskd.calibration import cross_fitted_logits, evaluate_calibration, fit_temperature
+from cskd.resampling import bootstrap_metrics, resampling_weights
+from cskd.separation import feature_spread, prediction_variance
 
-from cskd.metrics import ReliabilityBins
+from analysis.runs import Store, UnusableRun
+from cskd.files import written_aside
+from cskd.metrics import ReliabilityBins, reliability_bins
+from cskd.predictions import Predictions
 
+VERSION = 1  # of what is computed; raise it when that changes
+BINS = 20
 RAW, TRAINING_SPLIT, CROSS_FITTED = "none", "training split", "cross-fitted"
 SCALINGS = (RAW, TRAINING_SPLIT, CROSS_FITTED)
+WORKERS = 2  # runs at once: each takes some 150 MB with CIFAR-100's 10,000 predictions
 
 
 @dataclass(frozen=True)
@@ -16,7 +32,7 @@ class Evaluation:
 
     metrics: by scaling (``SCALINGS``), the value of each of top1_error, ece, adaptive_ece, classwise_ece (percent),
         nll, brier. A scaling is not there where it could not be fitted (a run of an earlier version).
-    temperatures: of each scaling but RAW.
+    temperatures: of each scaling but RAW; cross-fitted: the mean of the two halves'.
     replicates: of each unscaled metric (R,) values under resampling of the test images, stratified by class. The
         resamples depend on the labels alone: those of two runs on the same test set belong together pair by pair.
     bins: 20 equal-width bins of confidence.
@@ -32,3 +48,138 @@ class Evaluation:
     predicted_log_probability: np.ndarray
     true_log_probability: np.ndarray
     separation: dict[str, float]
+
+
+def evaluate(
+    run_key: str, predictions: Predictions, training: tuple[np.ndarray, np.ndarray] | None, weights: np.ndarray
+) -> Evaluation:
+    """Everything from one run's predictions.
+
+    training: (logits, labels) of training images, None where a run kept none. weights: (R, N), see
+    ``cskd.resampling.resampling_weights``. Raises ValueError for undefined input, as the metrics do.
+    """
+    logits, labels = predictions.logits, predictions.labels
+    metrics, temperatures = {RAW: evaluate_calibration(logits, labels)}, {}
+    if training is not None:
+        temperatures[TRAINING_SPLIT] = fit_temperature(*training)
+        metrics[TRAINING_SPLIT] = evaluate_calibration(logits / temperatures[TRAINING_SPLIT], labels)
+    scaled, halves = cross_fitted_logits(logits, labels)
+    temperatures[CROSS_FITTED] = float(np.mean(halves))
+    metrics[CROSS_FITTED] = evaluate_calibration(scaled, labels)
+    predicted, true = _misclassified(logits, labels)
+    return Evaluation(
+        run_key,
+        metrics,
+        temperatures,
+        bootstrap_metrics(logits, labels, weights),
+        reliability_bins(logits, labels, BINS),
+        predicted,
+        true,
+        {
+            "feature_spread": feature_spread(predictions.features, labels),
+            "prediction_variance": prediction_variance(logits, labels),
+        },
+    )
+
+
+def _misclassified(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The log-probabilities of the predicted and of the true label of the misclassified images."""
+    predicted = logits.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    kept = logits[wrong].astype(float)
+    kept -= kept.max(axis=1, keepdims=True)
+    log_probability = kept - np.log(np.exp(kept).sum(axis=1, keepdims=True))
+    rows = np.arange(len(wrong))
+    return log_probability[rows, predicted[wrong]], log_probability[rows, labels[wrong]]
+
+
+def evaluations(
+    runs: pd.DataFrame, store: Store, folder: Path, cache: Path, advance: Callable[[], None] = lambda: None
+) -> tuple[dict[str, Evaluation], list[str]]:
+    """By run key, the evaluation of each of these finished runs; and a note on each that cannot be evaluated.
+
+    folder: where evaluations are kept; one of the same run, file and version is not computed again.
+    cache: where predictions go that are not on this machine. advance: called after each run.
+    """
+    weights = _Weights()
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def one(run: pd.Series) -> Evaluation | str:
+        try:
+            path = folder / f"{run.run_key}.npz"
+            file = store.predictions_file(run, cache)
+            source = f"{run.run_id} {file.stat().st_size} {file.stat().st_mtime_ns}"
+            kept = _load(path, source)
+            if kept is None:
+                predictions, training = store.load_predictions(run, cache), store.load_training_predictions(run, cache)
+                kept = evaluate(run.run_key, predictions, training, weights.of(predictions.labels))
+                _save(path, source, kept)
+            return kept
+        except UnusableRun as error:
+            return f"{error}: not evaluated."
+        except ValueError as error:
+            return f"{run.run} cannot be evaluated ({error})."
+        finally:
+            advance()
+
+    unique = runs.drop_duplicates("run_key")
+    with ThreadPoolExecutor(WORKERS) as executor:
+        results = list(executor.map(one, (run for _, run in unique.iterrows())))
+    found = {result.run_key: result for result in results if isinstance(result, Evaluation)}
+    return found, [result for result in results if isinstance(result, str)]
+
+
+class _Weights:
+    """The resampling weights of a test set, made once for all runs on it."""
+
+    def __init__(self):
+        self._made: dict[bytes, np.ndarray] = {}
+        self._lock = Lock()
+
+    def of(self, labels: np.ndarray) -> np.ndarray:
+        with self._lock:
+            key = labels.tobytes()
+            if key not in self._made:
+                self._made[key] = resampling_weights(labels)
+            return self._made[key]
+
+
+def _save(path: Path, source: str, one: Evaluation) -> None:
+    numbers = {
+        "version": VERSION,
+        "source": source,
+        "metrics": one.metrics,
+        "temperatures": one.temperatures,
+        "separation": one.separation,
+    }
+    arrays = {f"replicates/{name}": values for name, values in one.replicates.items()}
+    arrays |= {f"bins/{field.name}": getattr(one.bins, field.name) for field in fields(ReliabilityBins)}
+    arrays |= {"predicted": one.predicted_log_probability, "true": one.true_log_probability}
+    with written_aside(path) as file:
+        np.savez(file, numbers=np.array(json.dumps(numbers)), **arrays)
+
+
+def _load(path: Path, source: str) -> Evaluation | None:
+    """What was kept of these predictions by this version; None where that is nothing, or nothing readable."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            numbers = json.loads(str(arrays["numbers"]))
+            if (numbers["version"], numbers["source"]) != (VERSION, source):
+                return None
+            named = {name: arrays[name] for name in arrays.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        return None  # absent, or damaged: computed anew, and written over
+
+    def under(prefix: str) -> dict[str, np.ndarray]:
+        return {name.removeprefix(prefix): values for name, values in named.items() if name.startswith(prefix)}
+
+    return Evaluation(
+        path.stem,
+        numbers["metrics"],
+        numbers["temperatures"],
+        under("replicates/"),
+        ReliabilityBins(**under("bins/")),
+        named["predicted"],
+        named["true"],
+        numbers["separation"],
+    )

@@ -7,7 +7,8 @@ import logging
 import os
 import tempfile
 import zipfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -29,7 +30,7 @@ from analysis.metrics import METRICS
 from cskd.cli import known, without_password
 from cskd.errors import UserError, first_line
 from cskd.files import locked
-from cskd.predictions import Predictions, load_predictions
+from cskd.predictions import Predictions, load_predictions, load_training_predictions
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
@@ -140,22 +141,38 @@ class Store:
             for name in names
         ]
 
-    def load_predictions(self, run: pd.Series, cache: Path) -> Predictions:
-        """The test predictions of a row of ``Experiment.runs``.
+    def predictions_file(self, run: pd.Series, cache: Path) -> Path:
+        """Where the predictions of a row of ``Experiment.runs`` are.
 
         Artifacts on this machine are read where they are; others are downloaded to ``cache`` and kept there.
+        Raises UnusableRun where there are none.
+        """
+        with _usable(run):
+            local = _is_local(run.artifact_uri)
+            path = _local_path(run.artifact_uri) / PREDICTIONS if local else self._downloaded(run.run_id, cache)
+            path.stat()
+        return path
+
+    def load_predictions(self, run: pd.Series, cache: Path) -> Predictions:
+        """The test predictions of a row of ``Experiment.runs``. cache: see ``predictions_file``.
+
         Raises UnusableRun where they are missing or broken.
         """
-        try:
-            path = _local_path(run.artifact_uri) / PREDICTIONS if _is_local(run.artifact_uri) else None
-            predictions = load_predictions(path or self._downloaded(run.run_id, cache))
-        except FileNotFoundError as error:
-            raise UnusableRun(f"{run.run} has no {PREDICTIONS}") from error
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, MlflowException) as error:
-            raise UnusableRun(f"{run.run} has a {PREDICTIONS} that cannot be read ({first_line(error)})") from error
+        path = self.predictions_file(run, cache)
+        with _usable(run):
+            predictions = load_predictions(path)
         if not np.isfinite(predictions.logits).all():
             raise UnusableRun(f"{run.run} has predictions with NaN or infinite values")
         return predictions
+
+    def load_training_predictions(self, run: pd.Series, cache: Path) -> tuple[np.ndarray, np.ndarray] | None:
+        """(logits, labels) of some training images of a run; None for one of an earlier version, which kept none.
+
+        Raises UnusableRun as ``load_predictions``.
+        """
+        path = self.predictions_file(run, cache)
+        with _usable(run):
+            return load_training_predictions(path)
 
     def _downloaded(self, run_id: str, cache: Path) -> Path:
         path = cache / run_id / PREDICTIONS
@@ -180,6 +197,17 @@ class Store:
             token = page.token
             if not token:
                 return found
+
+
+@contextmanager
+def _usable(run: pd.Series) -> Iterator[None]:
+    """What a missing or broken file of predictions comes to becomes an UnusableRun that names the run."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UnusableRun(f"{run.run} has no {PREDICTIONS}") from error
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, MlflowException) as error:
+        raise UnusableRun(f"{run.run} has a {PREDICTIONS} that cannot be read ({first_line(error)})") from error
 
 
 def _experiment(name: str, cells: list[Run], runs: list[Run]) -> Experiment:

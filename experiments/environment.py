@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import torch
 
+from experiments.energy import EnergyMeter
+
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "optuna")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +55,7 @@ class SystemMetrics:
     def __init__(self, device: torch.device):
         self.device = device
         self.process = psutil.Process()
+        self.energy = EnergyMeter(device)
         self.process.cpu_percent()  # the first reading of psutil has nothing to compare with
 
     def read(self) -> dict[str, float]:
@@ -60,6 +63,9 @@ class SystemMetrics:
             "system/cpu_utilization_percentage": self.process.cpu_percent(),
             "system/system_memory_usage_megabytes": self.process.memory_info().rss / 1e6,
         }
+        joules = self.energy.read()
+        if joules is not None:
+            metrics["system/energy_joules"] = joules
         if self.device.type == "cuda":
             metrics["system/gpu_0_memory_usage_megabytes"] = torch.cuda.max_memory_allocated(self.device) / 1e6
         return metrics

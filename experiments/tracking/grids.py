@@ -20,7 +20,7 @@ from cskd.plots import curves_figure, method_color, reliability_figure
 from experiments.plan import Cell, Plan, load_plan
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.spec import RunSpec
-from experiments.tracking.run_records import STATUS, epoch_batches, minutes, start_tags
+from experiments.tracking.run_records import STATUS, epoch_batches, kilojoules, minutes, start_tags
 from experiments.tracking.store import ensure_experiment, find_runs, open_store, refusal
 
 NOTE = (
@@ -216,6 +216,9 @@ class Tracker:
         values = {f"best/{name}": best["metrics"][f"test/{name}"] for name in _tested(best)}
         values["best/epoch"] = best["epoch"]
         values["minutes"] = minutes(epochs)
+        energy = kilojoules(epochs)
+        if energy is not None:
+            values["energy_kilojoules"] = energy
         now = int(epochs[-1]["timestamp"] * 1000)
         self.client.log_batch(run_id, metrics=[Metric(*item, now, 0) for item in values.items()])
         for file in (folder.predictions, folder.weights, folder.environment, folder.spec_file):

@@ -29,6 +29,12 @@ def minutes(epochs: list[dict[str, Any]]) -> float:
     return sum(seconds) / 60
 
 
+def kilojoules(epochs: list[dict[str, Any]]) -> float | None:
+    """The energy that all epochs took; None where the machine did not tell it, or not of every epoch."""
+    joules = [record["metrics"].get("system/energy_joules") for record in epochs]
+    return None if None in joules else sum(joules) / 1e3
+
+
 def start_tags(folder: RunFolder) -> dict[str, str]:
     """Where the run has been: of the latest start; the commits of all of them where they differ."""
     starts = folder.starts()
