@@ -54,6 +54,7 @@ def test_the_weights_depend_on_labels_and_seed_and_are_pinned():
 def test_replicates_are_the_metrics_of_the_repeated_images(seed, samples, classes, scale, decimals):
     logits, labels = random_predictions(seed, samples, classes, scale, decimals)
     weights = resampling_weights(labels, 4, seed)
+    weights[-1] += np.arange(samples, dtype=np.uint8) % 3  # another number of images, too
     replicates = bootstrap_metrics(logits, labels, weights)
     for resample, repeats in enumerate(weights):
         expected = evaluate_calibration(np.repeat(logits, repeats, axis=0), np.repeat(labels, repeats))
