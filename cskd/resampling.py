@@ -43,8 +43,9 @@ def bootstrap_metrics(logits, labels, weights: np.ndarray) -> dict[str, np.ndarr
 
     logits: (N, C); labels: (N,); weights: (R, N) non-negative integers, as from ``resampling_weights``.
     Exact but for adaptive_ece, whose bins keep the images that they have in the whole sample.
-    A resample's calibration errors lie above the sample's, as the sample's lie above the truth: a sum of absolute
-    values rises with the noise in them. Their spread, and differences between networks, are what they are for.
+    On average a resample's calibration errors lie above the sample's, as the sample's lie above the truth: a sum of
+    absolute values rises with the noise in it, and most where the network is well calibrated. So take the spread of
+    the replicates for a standard error, and not their percentiles for an interval: these may leave the estimate out.
     Raises ValueError for undefined input and for a resample without images.
     """
     found = outcomes(logits, labels)
