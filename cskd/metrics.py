@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 
-def _checked(logits, labels) -> tuple[Tensor, Tensor]:
+def checked(logits, labels) -> tuple[Tensor, Tensor]:
+    """Logits in float64 and labels as indices. Raises ValueError where no metric is defined (see above)."""
     logits, labels = torch.as_tensor(logits).double(), torch.as_tensor(labels).long()
     if logits.dim() != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits (N, C) and labels (N,) needed, not {tuple(logits.shape)} and {tuple(labels.shape)}")
@@ -27,12 +28,22 @@ def _checked(logits, labels) -> tuple[Tensor, Tensor]:
     return logits, labels
 
 
+def checked_features(features, labels, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Features as ``dtype`` and labels as indices. Raises ValueError for other shapes, NaN and infinite values."""
+    features, labels = torch.as_tensor(features).to(dtype), torch.as_tensor(labels).long()
+    if features.dim() != 2 or labels.shape != features.shape[:1]:
+        raise ValueError(f"features (N, D) and labels (N,) needed, not {tuple(features.shape)}, {tuple(labels.shape)}")
+    if not torch.isfinite(features).all():
+        raise ValueError("features hold NaN or infinite values")
+    return features, labels
+
+
 def top_k_error(logits, labels, k: int = 1) -> float:
     """The fraction of samples whose true class is not among the k highest logits.
 
     Ties count in favour of the lower class index, as argmax has it. With k >= C the error is 0.
     """
-    logits, labels = _checked(logits, labels)
+    logits, labels = checked(logits, labels)
     true = logits.gather(1, labels[:, None])
     index = torch.arange(logits.shape[1], device=logits.device)
     ahead = (logits > true) | ((logits == true) & (index < labels[:, None]))
@@ -41,7 +52,7 @@ def top_k_error(logits, labels, k: int = 1) -> float:
 
 def negative_log_likelihood(logits, labels) -> float:
     """The mean of -log softmax(logits)[label], in nats."""
-    logits, labels = _checked(logits, labels)
+    logits, labels = checked(logits, labels)
     return float(torch.nn.functional.cross_entropy(logits, labels))
 
 
@@ -50,7 +61,7 @@ def brier_score(logits, labels) -> float:
 
     Source: Brier 1950, the multi-class form.
     """
-    logits, labels = _checked(logits, labels)
+    logits, labels = checked(logits, labels)
     probabilities = logits.softmax(1)
     one_hot = torch.nn.functional.one_hot(labels, logits.shape[1])
     return float((probabilities - one_hot).square().sum(1).mean())
@@ -72,19 +83,28 @@ class ReliabilityBins:
         return self.accuracy - self.confidence
 
 
+def equal_width_bin(probabilities: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each probability, of any shape: b for those in (b/bins, (b+1)/bins], and 0 for 0 itself.
+
+    Raises ValueError for bins < 1.
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}")
+    inner_edges = np.arange(1, bins) / bins
+    return np.searchsorted(inner_edges, probabilities, side="left")
+
+
 def reliability_bins(logits, labels, bins: int = 20) -> ReliabilityBins:
     """Confidence against accuracy, bin by bin: what a reliability diagram shows.
 
     Bin b holds the confidences in (b/bins, (b+1)/bins], the definition of Guo et al., ICML 2017: exactly 1
     falls into the last bin, and 1/bins into the first.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
-    logits, labels = _checked(logits, labels)
-    confidence, predicted = logits.softmax(1).max(1)
-    confidence, correct = confidence.cpu().numpy(), (predicted == labels).cpu().numpy()
+    logits, labels = checked(logits, labels)
+    confidence = logits.softmax(1).amax(1).cpu().numpy()
+    correct = (logits.argmax(1) == labels).cpu().numpy()
+    index = equal_width_bin(confidence, bins)
     edges = np.arange(bins + 1) / bins
-    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(index, weights=confidence, minlength=bins) / count
@@ -111,13 +131,9 @@ def recall_at_1(features, labels, chunk: int = 1024) -> float:
     features: (N, D) with N >= 2; computed in float32, ``chunk`` rows of the distance matrix at a time.
     Equal distances go to the lower index. Source: the paper's table 6.
     """
-    features, labels = torch.as_tensor(features).float(), torch.as_tensor(labels).long()
-    if features.dim() != 2 or labels.shape != features.shape[:1]:
-        raise ValueError(f"features (N, D) and labels (N,) needed, not {tuple(features.shape)}, {tuple(labels.shape)}")
+    features, labels = checked_features(features, labels, torch.float32)
     if len(labels) < 2:
         raise ValueError("R@1 needs at least two samples")
-    if not torch.isfinite(features).all():
-        raise ValueError("features hold NaN or infinite values")
     features = features - features.mean(0)  # distances stay; their float32 evaluation below loses less
     squares = features.square().sum(1)
     hits = 0
@@ -139,7 +155,7 @@ def domain_metrics(logits, labels, domains: Sequence[str]) -> dict[str, float]:
     Raises ValueError for undefined input, and for another number of domains than of classes.
     Source: the paper's figure 4.
     """
-    logits, labels = _checked(logits, labels)
+    logits, labels = checked(logits, labels)
     if len(domains) != logits.shape[1]:
         raise ValueError(f"a domain for each of the {logits.shape[1]} classes needed, not {len(domains)}")
     names = list(dict.fromkeys(domains))

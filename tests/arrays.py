@@ -1,4 +1,4 @@
-"""Splits made of arrays, for tests of what comes after the store."""
+"""Splits and predictions made of arrays, for tests of what comes after the store and after the network."""
 
 import numpy as np
 
@@ -30,3 +30,14 @@ def random_split(count: int, classes: int, size: tuple[int, int] | None = (8, 8)
         noise = random.integers(0, 100, size=(*shape, 3))
         images.append((noise + 150 * label / max(1, classes - 1)).astype(np.uint8))
     return ArraySplit(images, labels)
+
+
+def random_predictions(
+    seed: int, samples: int = 300, classes: int = 12, scale: float = 2.0, decimals: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, C) that favour the true class, and labels. Few decimals make ties within and between images."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(classes, size=samples)
+    logits = scale * random.normal(size=(samples, classes))
+    logits[np.arange(samples), labels] += scale * 0.7
+    return logits.round(decimals), labels
