@@ -60,6 +60,7 @@ NUMBERS = (
 INFINITY = 1e300  # MLflow's databases keep an infinite value as the largest float
 NAME = ["dataset", "architecture", "method"]
 PREDICTIONS = "predictions.npz"
+LOCAL_UI = "http://127.0.0.1:5000"
 DONE = "done"
 
 
@@ -140,6 +141,20 @@ class Store:
             _experiment(name, self._cells[name], [run for run in runs if run.info.experiment_id == self._ids[name]])
             for name in names
         ]
+
+    def runs_of_kind(self, kind: str) -> list[Run]:
+        """Every run of the store with this ``kind`` among its tags: cell, run, study, trial."""
+        return self._runs(list(self._ids.values()), kind)
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        """The content of a small artifact. Raises MlflowException where there is none."""
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
+
+    def address(self, experiment: str, run_id: str) -> str:
+        """Where the MLflow UI shows a run: on the tracking server, or where ``make ui`` has it."""
+        server = self.uri if self.uri.startswith(("http://", "https://")) else LOCAL_UI
+        return f"{without_password(server).rstrip('/')}/#/experiments/{self._ids[experiment]}/runs/{run_id}"
 
     def predictions_file(self, run: pd.Series, cache: Path) -> Path:
         """Where the predictions of a row of ``Experiment.runs`` are.

@@ -12,6 +12,10 @@ def signed(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+class Best(str):
+    """A text that is the best of its column: set in bold."""
+
+
 @dataclass(frozen=True)
 class Column:
     header: str
