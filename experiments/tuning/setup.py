@@ -26,7 +26,7 @@ ARCHITECTURE = "resnet18"
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be tuned."""
+    """What is to be tuned, or measured in an ablation."""
 
     dataset: str
     method: str
@@ -37,6 +37,7 @@ class Wish:
     seeds: int = 1
     overrides: tuple[str, ...] = ()
     name: str | None = None
+    ablation: bool = False  # its points are measured; none of them becomes the tuned values
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Subject:
     validation_images: int
     overrides: tuple[str, ...]
     name: str
+    ablation: bool
 
     def spec(self, point: Point, seed: int) -> RunSpec:
         """The run of one seed with these hyper-parameters; those that are not searched keep the recipe's values."""
@@ -103,7 +105,9 @@ class Subject:
         fixed = {name: value for name, value in numbers.pop("parameters").items() if name not in searched}
         for name in ("seed", "data_digest", "method", "architecture"):
             numbers.pop(name)
-        return {
+        # Not there at all when tuning: the identities are those from before there were ablations.
+        purpose = {"purpose": "ablation"} if self.ablation else {}
+        return purpose | {
             "space": self.space.model_dump(mode="json", include={"parameters"}),
             "objective": list(self.objectives),
             "dataset": self.dataset,
@@ -148,6 +152,7 @@ def resolve(wish: Wish, console: Console) -> Subject:
         validation_images=validation_images,
         overrides=wish.overrides,
         name=wish.name or _default_name(wish, profile, settings),
+        ablation=wish.ablation,
     )
 
 
@@ -156,7 +161,9 @@ def _default_name(wish: Wish, profile: str, settings: Settings) -> str:
     parts = [wish.dataset, wish.method, profile]
     if wish.architecture and settings.trained(wish.architecture) != settings.trained(ARCHITECTURE):
         parts.append(wish.architecture)
-    if wish.space != DEFAULT:
+    if wish.ablation:
+        parts.append("ablation")
+    elif wish.space != DEFAULT:
         parts.append(f"{wish.space}-space")
     if wish.objective != "error":
         parts.append("-".join(parse_objectives(wish.objective)))

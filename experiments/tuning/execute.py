@@ -1,0 +1,151 @@
+"""From a wish to a study's results: trials, tracking, summary. What tuning and ablation do."""
+
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from cskd.cli import results_dir, runs_dir, tracking_uri
+from cskd.errors import UserError
+from experiments.background import BackgroundTracking, Tracking
+from experiments.display import Display
+from experiments.environment import commit
+from experiments.estimate import Estimator, disk_bytes, free_bytes
+from experiments.execute import say_tracking
+from experiments.launch import Watcher, launch_local
+from experiments.plan import PlannedRun
+from experiments.run_folder import DONE
+from experiments.tuning import outcome
+from experiments.tuning.display import TrialDisplay, say_budget
+from experiments.tuning.samplers import DEFAULT_SAMPLER
+from experiments.tuning.setup import Subject, Wish, resolve
+from experiments.tuning.study import COMPLETE, FAILED, GRID, Study, storage_address, storage_lost
+from experiments.tuning.tuner import Tuner
+
+TRIALS = 30
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a study is to be launched."""
+
+    trials: int | None = None  # of the whole study; None: TRIALS, or all points of a finite space
+    sampler: str = DEFAULT_SAMPLER
+    prune: bool = False
+    timeout: float | None = None  # minutes after which no trial begins
+    workers: int = 1
+    retry: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self):
+        for name in ("workers", "trials"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.upper()} must be at least 1, not {value}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
+
+
+def execute(wish: Wish, launch: Launch) -> int:
+    """Begin or continue a study. Returns the exit status: 0 when it has all its trials and one of them is complete."""
+    console = Console()
+    subject = resolve(wish, console)
+    if launch.prune and len(subject.objectives) > 1:
+        raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
+    sampler = GRID if subject.space.is_finite else launch.sampler
+    points = subject.space.grid(launch.trials or TRIALS) if sampler == GRID else []
+    count = min(launch.trials or len(points), len(points)) if points else launch.trials or TRIALS
+    with Study(storage_address(), subject.name, runs_dir() / "studies" / subject.name) as study:
+        study.open(subject.identity(), subject.space, subject.objectives, sampler)
+        study.enqueue(points or subject.first_points())
+        if launch.retry:
+            study.retry_failed()
+        return _run(study, subject, count, launch, console)
+
+
+def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Console) -> int:
+    left = max(0, count - study.used()) + study.orphans()
+    example = subject.runs(subject.recipe_point())[0]
+    with console.status("measuring a training step on this machine"):
+        seconds = Estimator().seconds_anew(example) if left else 0.0
+    whole = left * len(subject.seeds) * seconds
+    say_budget(subject, study, count, left, seconds, whole / launch.workers, console)
+    needed, free = left * len(subject.seeds) * disk_bytes(example), free_bytes(runs_dir())
+    if needed > free:
+        raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
+    if launch.dry_run:
+        return 0
+    if not _train_teacher(subject.teacher(), console):
+        console.print("stopped: the same command goes on where this one ended")
+        return 130
+    tracking = BackgroundTracking(lambda: _open_tracking(subject.name))
+    bars = TrialDisplay(study, count, whole, seconds, console)
+    tuner = Tuner(
+        study,
+        count,
+        subject.runs,
+        deadline=None if launch.timeout is None else time.monotonic() + 60 * launch.timeout,
+        prune_after=subject.settings.schedule.milestones[0] if launch.prune else None,
+        ended=bars.trial_ended,
+    )
+    with storage_lost(storage_address()), tracking, bars as display:
+
+        def moved(run) -> None:
+            tuner.moved(run)
+            display.moved(run)
+
+        def ended(run, state: str) -> None:
+            display.ended(run, state)
+            tuner.ended(run, state)
+
+        watcher = Watcher(display.started, moved, ended=ended, unwanted=tuner.unwanted)
+        finished = launch_local(tuner.runs(), launch.workers, watcher)
+        trials = study.trials()
+        outcome.write(subject, trials, commit(), results_dir() / "studies" / subject.name)
+    return _summary(subject, tuner, study, count, finished, tracking, console)
+
+
+def _train_teacher(run: PlannedRun | None, console: Console) -> bool:
+    """Train the run that teaches the trials' runs, if there is one and it is not done. False: a stop was asked for."""
+    if run is None or run.folder.state()["state"] == DONE:
+        return True
+    run.folder.create(run.spec)
+    seconds = Estimator().seconds(run)
+    with Display("teacher", 1, seconds, lambda run: seconds, console) as display:
+        watcher = Watcher(display.started, display.moved, ended=display.ended)
+        finished = launch_local([run], 1, watcher)
+    state = run.folder.state()
+    if finished and state["state"] != DONE:
+        raise UserError(f"the teacher {run.spec.name} is {state['state']} ({state.get('reason', run.folder.log)})")
+    return finished
+
+
+def _open_tracking(name: str) -> Tracking:
+    from experiments.tracking.studies import StudyTracking  # noqa: PLC0415 - tuning goes without MLflow
+
+    return StudyTracking(tracking_uri(), storage_address(), name, runs_dir(), results_dir() / "studies" / name)
+
+
+def _summary(subject: Subject, tuner: Tuner, study: Study, count: int, finished: bool, tracking, console) -> int:
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    trials = study.trials()
+    states = [trial.state for trial in trials]
+    parts = [f"{states.count(state)} {state}" for state in dict.fromkeys([COMPLETE, *states])]
+    say(f"{len(trials)} trials begun of {count}: {', '.join(parts)}.")
+    for line in outcome.told(subject, trials):
+        say(line)
+    say(f"tables and figures: {results_dir() / 'studies' / subject.name}")
+    say_tracking(tracking, console)
+    if not finished:
+        say("stopped: the same command goes on where this one ended")
+        return 130
+    if tuner.gave_up:
+        say(f"given up: {tuner.gave_up}")
+        return 1
+    if FAILED in states:
+        say("failed trials count; RETRY=1 tries their points again")
+    if study.used() < count:
+        say("the time is over: the same command goes on")
+    return 0 if COMPLETE in states else 1
