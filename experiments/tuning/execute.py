@@ -8,18 +8,17 @@ from rich.console import Console
 from cskd.cli import results_dir, runs_dir, tracking_uri
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
-from experiments.display import Display
 from experiments.environment import commit
-from experiments.estimate import Estimator, disk_bytes, free_bytes
 from experiments.execute import say_tracking
 from experiments.launch import Watcher, launch_local
 from experiments.plan import PlannedRun
-from experiments.run_folder import DONE
 from experiments.tuning import outcome
-from experiments.tuning.display import TrialDisplay, say_budget
+from experiments.tuning.budget import make_budget, refuse_full_disk, say_budget
+from experiments.tuning.display import TrialDisplay
 from experiments.tuning.samplers import DEFAULT_SAMPLER
 from experiments.tuning.setup import Subject, Wish, resolve
 from experiments.tuning.study import COMPLETE, FAILED, GRID, Study, storage_address, storage_lost
+from experiments.tuning.teaching import Teaching
 from experiments.tuning.tuner import Tuner
 
 TRIALS = 30
@@ -65,59 +64,52 @@ def execute(wish: Wish, launch: Launch) -> int:
 
 def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Console) -> int:
     left = max(0, count - study.used()) + study.orphans()
-    example = subject.runs(subject.recipe_point())[0]
-    with console.status("measuring a training step on this machine"):
-        seconds = Estimator().seconds_anew(example) if left else 0.0
-    whole = left * len(subject.seeds) * seconds
-    say_budget(subject, study, count, left, seconds, whole / launch.workers, console)
-    needed, free = left * len(subject.seeds) * disk_bytes(example), free_bytes(runs_dir())
-    if needed > free:
-        raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
+    deadline = None if launch.timeout is None else time.monotonic() + 60 * launch.timeout
+    teaching = Teaching(
+        subject.teacher() if left else None,
+        subject.runs(subject.recipe_point())[0],
+        retry=launch.retry,
+        deadline=deadline,
+    )
+    teaching.refuse_failed()
+    budget = make_budget(subject, count, left, teaching.teacher, console)
+    say_budget(subject, budget, launch.workers, console)
+    refuse_full_disk(budget)
     if launch.dry_run:
         return 0
-    if not _train_teacher(subject.teacher(), console):
-        console.print("stopped: the same command goes on where this one ended")
-        return 130
-    tracking = BackgroundTracking(lambda: _open_tracking(subject.name))
-    bars = TrialDisplay(study, count, whole, seconds, console)
+    tracking = BackgroundTracking(lambda: _open_tracking(subject.name))  # a store that cannot be used fails here
+    bars = TrialDisplay(study, budget, console)
     tuner = Tuner(
         study,
         count,
         subject.runs,
-        deadline=None if launch.timeout is None else time.monotonic() + 60 * launch.timeout,
+        deadline=deadline,
         prune_after=subject.settings.schedule.milestones[0] if launch.prune else None,
         ended=bars.trial_ended,
     )
     with storage_lost(storage_address()), tracking, bars as display:
 
-        def moved(run) -> None:
-            tuner.moved(run)
+        def moved(run: PlannedRun) -> None:
+            if not teaching.is_of(run):
+                tuner.moved(run)
             display.moved(run)
 
-        def ended(run, state: str) -> None:
+        def unwanted(run: PlannedRun) -> bool:
+            return not teaching.is_of(run) and tuner.unwanted(run)
+
+        def ended(run: PlannedRun, state: str) -> None:
             display.ended(run, state)
-            tuner.ended(run, state)
+            if teaching.is_of(run):
+                teaching.ended()
+            else:
+                tuner.ended(run, state)
 
-        watcher = Watcher(display.started, moved, ended=ended, unwanted=tuner.unwanted)
-        finished = launch_local(tuner.runs(), launch.workers, watcher)
-        trials = study.trials()
-        outcome.write(subject, trials, commit(), results_dir() / "studies" / subject.name)
+        watcher = Watcher(display.started, moved, ended=ended, unwanted=unwanted)
+        finished = launch_local(teaching.before(tuner.runs()), launch.workers, watcher)
+        outcome.write(subject, study.trials(), commit(), results_dir() / "studies" / subject.name)
+    if finished:
+        teaching.refuse_absent()
     return _summary(subject, tuner, study, count, finished, tracking, console)
-
-
-def _train_teacher(run: PlannedRun | None, console: Console) -> bool:
-    """Train the run that teaches the trials' runs, if there is one and it is not done. False: a stop was asked for."""
-    if run is None or run.folder.state()["state"] == DONE:
-        return True
-    run.folder.create(run.spec)
-    seconds = Estimator().seconds(run)
-    with Display("teacher", 1, seconds, lambda run: seconds, console) as display:
-        watcher = Watcher(display.started, display.moved, ended=display.ended)
-        finished = launch_local([run], 1, watcher)
-    state = run.folder.state()
-    if finished and state["state"] != DONE:
-        raise UserError(f"the teacher {run.spec.name} is {state['state']} ({state.get('reason', run.folder.log)})")
-    return finished
 
 
 def _open_tracking(name: str) -> Tracking:
