@@ -57,7 +57,7 @@ def make_found(subject: Subject, trials: list[Trial], commit: tuple[str, bool]) 
     best = best_of(trials)
     if best is None:
         return None
-    recipe = at(trials, subject.recipe_point())
+    recipe, teacher = at(trials, subject.recipe_point()), subject.teacher()
     return tuned.Found(
         parameters=best.parameters,
         objective=subject.objectives[0],
@@ -73,6 +73,7 @@ def make_found(subject: Subject, trials: list[Trial], commit: tuple[str, bool]) 
         git_commit=commit[0],
         git_dirty=commit[1],
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        teacher=f"{teacher.spec.name}, run {teacher.spec.run_key}" if teacher else "",
     )
 
 

@@ -1,14 +1,20 @@
 """A study's teacher comes before the trials, once, and what becomes of it is said."""
 
+import re
 import time
 from dataclasses import dataclass
 
 import pytest
+from rich.console import Console
 
 from cskd.errors import UserError
 from experiments.plan import PlannedRun
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.tuning.outcome import make_found
+from experiments.tuning.setup import Wish, resolve
+from experiments.tuning.study import COMPLETE, Trial
 from experiments.tuning.teaching import Teaching
+from experiments.tuning.tuned import load, save
 
 TRIALS = ["first", "second"]
 
@@ -114,3 +120,38 @@ def test_nobody_elses_teacher_is_waited_for_beyond_the_deadline_and_ones_own_is_
     teaching.ended()
     assert list(drawn) == []
     teaching.refuse_absent()
+
+
+def test_no_teacher_is_trained_for_a_store_that_cannot_be_used_nor_again_after_it_has_failed(
+    call, tmp_path, monkeypatch
+):
+    assert call("experiments.data", "digits")[0] == 0
+    arguments = ("experiments.tune", "--dataset", "digits", "--method", "kd")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nosuch://place")
+    status, _, errors = call(*arguments)
+    assert status == 2
+    assert "MLFLOW_TRACKING_URI=nosuch://place" in errors
+    assert not list((tmp_path / "runs").glob("*/spec.json"))
+    teacher = resolve(Wish("digits", "kd"), Console()).teacher()
+    teacher.folder.create(teacher.spec)
+    teacher.folder.write_state(FAILED, reason="out of memory")
+    status, _, errors = call(*arguments)
+    assert status == 2
+    assert re.fullmatch(r"error: the teacher digits/densenet41/cs-kd/seed0 has failed \(out of memory; .*\): "
+                        r"RETRY=1 tries it again\n", errors)  # fmt: skip
+
+
+def test_tuned_values_say_which_run_has_taught_and_nothing_of_a_teacher_where_there_is_none(call):
+    assert call("experiments.data", "digits")[0] == 0
+    for method in ("kd", "cs-kd"):
+        subject = resolve(Wish("digits", method), Console())
+        trial = Trial(0, COMPLETE, subject.recipe_point(), (9.0,), {"nll": 1.0}, {1000: "a"}, "", None, None, {})
+        found = make_found(subject, [trial], ("c" * 40, False))
+        path = save("digits", method, "demo", "resnet10", found)
+        assert load("digits", method) == {"demo/resnet10": found}
+        if method == "kd":
+            key = subject.teacher().spec.run_key
+            assert found.teacher == f"digits/densenet41/cs-kd/seed0, run {key}"
+            assert f"taught by {found.teacher}" in call("experiments.tuned", "--method", "kd")[1]
+        else:
+            assert "teacher" not in path.read_text()

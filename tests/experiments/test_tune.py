@@ -11,12 +11,10 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from place import Place
-from rich.console import Console
 
 from cskd.data.store import open_dataset
 from experiments import recipe
 from experiments.run_folder import RunFolder
-from experiments.tuning.setup import Wish, resolve
 from experiments.tuning.study import COMPLETE, FAILED, load_trials, study_names
 
 SHORT = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]")
@@ -245,25 +243,6 @@ def test_a_taught_sum_is_tuned_with_a_teacher_that_has_not_seen_the_validation_s
     assert status == 0
     assert "0 of 2 trials to do" in output
     assert not teacher.path.exists()  # nothing is left that it could teach
-
-
-def test_no_teacher_is_trained_for_a_store_that_cannot_be_used_nor_again_after_it_has_failed(
-    call, tmp_path, monkeypatch
-):
-    assert call("experiments.data", "digits")[0] == 0
-    arguments = ("experiments.tune", "--dataset", "digits", "--method", "kd")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nosuch://place")
-    status, _, errors = call(*arguments)
-    assert status == 2
-    assert "MLFLOW_TRACKING_URI=nosuch://place" in errors
-    assert not list((tmp_path / "runs").glob("*/spec.json"))
-    teacher = resolve(Wish("digits", "kd"), Console()).teacher()
-    teacher.folder.create(teacher.spec)
-    teacher.folder.write_state("failed", reason="out of memory")
-    status, _, errors = call(*arguments)
-    assert status == 2
-    assert re.fullmatch(r"error: the teacher digits/densenet41/cs-kd/seed0 has failed \(out of memory; .*\): "
-                        r"RETRY=1 tries it again\n", errors)  # fmt: skip
 
 
 def test_two_objectives_have_a_front_and_no_tuned_values(tmp_path):
