@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from cskd.cli import results_dir, runs_dir, tracking_uri
+from cskd.cli import known, results_dir, runs_dir, tracking_uri
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
 from experiments.environment import commit
@@ -13,9 +13,9 @@ from experiments.execute import say_tracking
 from experiments.launch import Watcher, launch_local
 from experiments.plan import PlannedRun
 from experiments.tuning import outcome
-from experiments.tuning.budget import make_budget, refuse_full_disk, say_budget
+from experiments.tuning.budget import Budget, make_budget, refuse_full_disk, say_budget
 from experiments.tuning.display import TrialDisplay
-from experiments.tuning.samplers import DEFAULT_SAMPLER
+from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
 from experiments.tuning.setup import Subject, Wish, resolve
 from experiments.tuning.study import COMPLETE, FAILED, GRID, Study, storage_address, storage_lost
 from experiments.tuning.teaching import Teaching
@@ -37,6 +37,7 @@ class Launch:
     dry_run: bool = False
 
     def __post_init__(self):
+        known("sampler", self.sampler, {**SAMPLERS, GRID: None})
         for name in ("workers", "trials"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -48,13 +49,18 @@ class Launch:
 def execute(wish: Wish, launch: Launch) -> int:
     """Begin or continue a study. Returns the exit status: 0 when it has all its trials and one of them is complete."""
     console = Console()
-    subject = resolve(wish, console)
+    subject = resolve(wish, console, prepare=not launch.dry_run)
     if launch.prune and len(subject.objectives) > 1:
         raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
     sampler = GRID if subject.space.is_finite else launch.sampler
     points = subject.space.grid(launch.trials or TRIALS) if sampler == GRID else []
     count = min(launch.trials or len(points), len(points)) if points else launch.trials or TRIALS
-    with Study(storage_address(), subject.name, runs_dir() / "studies" / subject.name) as study:
+    study = Study(storage_address(), subject.name, runs_dir() / "studies" / subject.name)
+    if launch.dry_run:
+        study.look(subject.identity())
+        _plan(study, subject, count, launch, console)
+        return 0
+    with study:
         study.open(subject.identity(), subject.space, subject.objectives, sampler)
         study.enqueue(points or subject.first_points())
         if launch.retry:
@@ -62,21 +68,23 @@ def execute(wish: Wish, launch: Launch) -> int:
         return _run(study, subject, count, launch, console)
 
 
-def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Console) -> int:
-    left = max(0, count - study.used()) + study.orphans()
+def _plan(
+    study: Study, subject: Subject, count: int, launch: Launch, console: Console
+) -> tuple[Budget, Teaching, float | None]:
+    """(what is to do, its teacher, deadline as time.monotonic()), said and checked against the disk."""
+    left = study.left(count, retry=launch.retry)
     deadline = None if launch.timeout is None else time.monotonic() + 60 * launch.timeout
-    teaching = Teaching(
-        subject.teacher() if left else None,
-        subject.runs(subject.recipe_point())[0],
-        retry=launch.retry,
-        deadline=deadline,
-    )
+    teacher, taught = subject.teacher() if left else None, subject.runs(subject.recipe_point())[0]
+    teaching = Teaching(teacher, taught, retry=launch.retry, deadline=deadline)
     teaching.refuse_failed()
     budget = make_budget(subject, count, left, teaching.teacher, console)
     say_budget(subject, budget, launch.workers, console)
     refuse_full_disk(budget)
-    if launch.dry_run:
-        return 0
+    return budget, teaching, deadline
+
+
+def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Console) -> int:
+    budget, teaching, deadline = _plan(study, subject, count, launch, console)
     tracking = BackgroundTracking(lambda: _open_tracking(subject.name))  # a store that cannot be used fails here
     bars = TrialDisplay(study, budget, console)
     tuner = Tuner(

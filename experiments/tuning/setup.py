@@ -120,8 +120,11 @@ class Subject:
         }
 
 
-def resolve(wish: Wish, console: Console) -> Subject:
-    """Check every name before any data is touched, then open the training set; prepares it if need be."""
+def resolve(wish: Wish, console: Console, *, prepare: bool = True) -> Subject:
+    """Check every name before any data is touched, then open the training set.
+
+    prepare: whether it may be prepared if need be; else that it is not is a UserError.
+    """
     known("dataset", wish.dataset, recipe_names())
     build_method(wish.method)
     if wish.architecture:
@@ -133,6 +136,8 @@ def resolve(wish: Wish, console: Console) -> Subject:
     profile, settings = load_settings(wish.dataset, wish.profile, wish.overrides)
     refuse_replaced((wish.architecture,) if wish.architecture else (), profile, {wish.dataset: settings})
     if not is_prepared(wish.dataset, settings.data, data_dir()):
+        if not prepare:
+            raise UserError(f"no data yet, and so no budget: make data DATASET={wish.dataset} prepares it")
         with Reporter(wish.dataset, console) as report:
             prepare_data(wish.dataset, settings.data, data_dir(), report=report)
     data = open_data(wish.dataset, settings.data, data_dir(), test=False)
