@@ -24,13 +24,13 @@ GRID ?=##                      status: a grid or experiment; all by default
 EXPERIMENT ?=##                tables: an experiment; all by default
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
 TRIALS ?=##                    tune: trials of the whole study (default 30)
-TUNE_SEEDS ?= 1##              tune: seeds of each trial, whose mean counts
+TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial, whose mean counts
 SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper
 OBJECTIVE ?=##                 tune: error (default), nll, ece; or two, as error,ece
 SAMPLER ?=##                   tune: gp (default), tpe, random; grid: a regular one of TRIALS points
 PRUNE ?=##                     1: tune: stop poor trials after the first learning-rate drop
-TIMEOUT ?=##                   tune: minutes after which no trial begins
-STUDY ?=##                     tune: another name, to start anew beside an earlier study
+TIMEOUT ?=##                   tune, ablate: minutes after which no trial begins
+STUDY ?=##                     tune, ablate: another name, to start anew beside an earlier study
 SURFACE ?=##                   compare-samplers: results/studies/<a SAMPLER=grid study>/runs.csv
 TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
 DATA_DIR ?= data##             where datasets are kept
@@ -63,7 +63,8 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 
 
 .PHONY: help setup demo test data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 bench train tune tuned compare-samplers dashboard status tables ui sync lint lock
+	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables ui sync \
+	lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -119,14 +120,18 @@ train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	  --method $(or $(METHOD),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
 	  $(if $(ARCHITECTURE),--architectures $(ARCHITECTURE)) $(LAUNCH)
 
+TUNING = $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) \
+	$(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --seeds $(TUNE_SEEDS) \
+	$(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(STUDY),--study '$(STUDY)') --workers $(WORKERS) \
+	$(if $(filter-out 0,$(RETRY)),--retry) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+
 tune: $(READY) ## find a method's hyper-parameters on a validation split: DATASET, METHOD (default cs-kd), TRIALS
-	@$(RUN) -m experiments.tune --dataset $(or $(DATASET),$(error say which: make tune DATASET=mit67)) \
-	  $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) \
-	  $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') $(if $(TRIALS),--trials $(TRIALS)) \
-	  --seeds $(TUNE_SEEDS) $(if $(SPACE),--space $(SPACE)) $(if $(OBJECTIVE),--objective $(OBJECTIVE)) \
-	  $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(filter-out 0,$(PRUNE)),--prune) \
-	  $(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(STUDY),--study '$(STUDY)') --workers $(WORKERS) \
-	  $(if $(filter-out 0,$(RETRY)),--retry) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+	@$(RUN) -m experiments.tune --dataset $(or $(DATASET),$(error say which: make tune DATASET=mit67)) $(TUNING) \
+	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space $(SPACE)) $(if $(OBJECTIVE),--objective $(OBJECTIVE)) \
+	  $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(filter-out 0,$(PRUNE)),--prune)
+
+ablate: $(READY) ## every point of the paper's grid of T and lambda_cls on a validation split, and a heat map: DATASET, METHOD
+	@$(RUN) -m experiments.ablate --dataset $(or $(DATASET),$(error say which: make ablate DATASET=cifar100)) $(TUNING)
 
 tuned: $(READY) ## what tuning has found, beside the recipes' settings: DATASET, METHOD (default: all)
 	@$(RUN) -m experiments.tuned $(if $(DATASET),--dataset $(DATASET)) $(if $(METHOD),--method $(METHOD))

@@ -47,7 +47,7 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     plan, runs = make_plan(
         grid_name, grid, profile, settings, datasets, runs_dir(), overrides=wish.overrides, tuned=tuned
     )
-    due = [run for run in runs if _is_due(run, wish.retry)]
+    due = [run for run in runs if is_due(run, wish.retry)]
     seconds = _show_plan(plan, runs, due, absent, wish, console)
     if wish.dry_run:
         return 0
@@ -106,7 +106,8 @@ def _datasets(
     return datasets, absent
 
 
-def _is_due(run: PlannedRun, retry: bool) -> bool:
+def is_due(run: PlannedRun, retry: bool) -> bool:
+    """Whether a launch has to see to a run: it is not done, and has not failed unless that is to be tried again."""
     state = run.folder.state()["state"]
     return state in (MISSING, INTERRUPTED, RUNNING) or (state == FAILED and retry)
 

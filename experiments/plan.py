@@ -134,6 +134,8 @@ def checked(grid: Grid) -> Grid:
         values = getattr(grid, kind)
         if not values or len(set(values)) != len(values):
             raise UserError(f"{kind} must be given, each once: {' '.join(map(str, values)) or 'none given'}")
+    if min(grid.seeds) < 0:
+        raise UserError(f"seeds are from 0 up, not {min(grid.seeds)}")
     return grid
 
 

@@ -44,9 +44,10 @@ def _table(title: str, found: Found) -> Table:
 
 def _source(found: Found) -> str:
     dirty = " (dirty)" if found.git_dirty else ""
+    taught = f", taught by {found.teacher}" if found.teacher else ""
     return (
         f"trial {found.trial}, best of {found.trials} complete ones in study {found.study}, seeds "
-        f"{' '.join(map(str, found.seeds))}, {found.date}, commit {found.git_commit[:12]}{dirty}"
+        f"{' '.join(map(str, found.seeds))}, {found.date}, commit {found.git_commit[:12]}{dirty}{taught}"
     )
 
 

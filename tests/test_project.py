@@ -138,13 +138,17 @@ def test_every_table_has_its_target():
         ),
         (
             ["tune", "DATASET=mit67", "TRIALS=5", "WORKERS=2", "OBJECTIVE=error,ece", "TIMEOUT=9", "STUDY=b"],
-            "-m experiments.tune --dataset mit67 --trials 5 --seeds 1 --objective error,ece --timeout 9 --study 'b' "
-            "--workers 2",
+            "-m experiments.tune --dataset mit67 --seeds 1 --timeout 9 --study 'b' --workers 2 --trials 5 "
+            "--objective error,ece",
         ),
         (
             ["tune", "DATASET=digits", "METHOD=cs-kd", "SPACE=paper", "PRUNE=1", "TUNE_SEEDS=2", "SET=width=8"],
-            "-m experiments.tune --dataset digits --method cs-kd --set 'width=8' --seeds 2 --space paper --prune "
-            "--workers 1",
+            "-m experiments.tune --dataset digits --method cs-kd --set 'width=8' --seeds 2 --workers 1 --space paper "
+            "--prune",
+        ),
+        (
+            ["ablate", "DATASET=cifar100", "PROFILE=mini", "TUNE_SEEDS=3", "WORKERS=2", "DRY_RUN=1", "RETRY=1"],
+            "-m experiments.ablate --dataset cifar100 --profile mini --seeds 3 --workers 2 --retry --dry-run",
         ),
         (["tuned", "DATASET=mit67"], "-m experiments.tuned --dataset mit67"),
         (["dashboard", "PORT=9"], "-m experiments.dashboard --port 9"),
@@ -160,7 +164,7 @@ def test_a_target_is_one_line_that_a_user_could_type(arguments, expected):
 
 
 def test_a_missing_variable_is_said():
-    for arguments in (["train", "DATASET=digits"], ["train", "METHOD=cs-kd"], ["data"]):
+    for arguments in (["train", "DATASET=digits"], ["train", "METHOD=cs-kd"], ["data"], ["tune"], ["ablate"]):
         done = make("--dry-run", "--assume-old=.venv/.ready", *arguments)
         assert done.returncode != 0
         assert "say which: make" in done.stderr

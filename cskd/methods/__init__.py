@@ -47,8 +47,11 @@ def method_parts(name: str) -> list[str]:
 
 
 def _ordered(name: str) -> list[str]:
-    """The parts of a name, each once, in the order of ``METHODS``."""
-    parts = {known("method", part, METHODS) for part in name.split(PLUS)}
+    """The parts of a name, each given once, in the order of ``METHODS``."""
+    parts = [known("method", part, METHODS) for part in name.split(PLUS)]
+    for part in parts:
+        if parts.count(part) > 1:
+            raise UserError(f"method {name}: {part} is given twice")
     return sorted(parts, key=list(METHODS).index)
 
 
@@ -58,22 +61,24 @@ def build_method(name: str, parameters: dict[str, float] | None = None) -> Metho
     Those of a sum ``a+b`` are called ``a.<name>`` and ``b.<name>``. Raises UserError for an unknown method, an
     unknown hyper-parameter, a value that makes no sense, or methods that cannot be combined.
     """
+    parameters = parameters or {}
     if PLUS not in name:
-        return _build_one(known("method", name, METHODS), parameters or {})
-    _build_sum(_ordered(name))  # what cannot be combined is said before how it is written
-    parts = method_parts(name)
-    own: dict[str, dict[str, float]] = {part: {} for part in parts}
-    for parameter, value in (parameters or {}).items():
-        part, dot, short = parameter.partition(".")
-        if not dot or part not in own:
-            has = build_method(name).parameters()
-            raise UserError(f"method {name} has no hyper-parameter {parameter!r}: it has {', '.join(has) or 'none'}")
-        own[part][short] = value
-    return _build_sum(parts, own)
+        return _build_one(known("method", name, METHODS), parameters)
+    parts = _ordered(name)
+    own = {part: _parameters_of(part, parameters) for part in parts}
+    whole = Sum(tuple(_build_one(part, own[part]) for part in parts))
+    method_parts(name)  # how it is written is said after what cannot be combined
+    for parameter in parameters:
+        if not parameter.startswith(tuple(f"{part}." for part in parts)):
+            has = ", ".join(whole.parameters()) or "none"
+            raise UserError(f"method {name} has no hyper-parameter {parameter!r}: it has {has}")
+    return whole
 
 
-def _build_sum(parts: list[str], parameters: dict[str, dict[str, float]] | None = None) -> Sum:
-    return Sum(tuple(_build_one(part, (parameters or {}).get(part, {})) for part in parts))
+def _parameters_of(part: str, parameters: dict[str, float]) -> dict[str, float]:
+    """Those of one part, by the names that they have there."""
+    before = f"{part}."
+    return {name.removeprefix(before): value for name, value in parameters.items() if name.startswith(before)}
 
 
 def _build_one(name: str, parameters: dict[str, float]) -> Method:

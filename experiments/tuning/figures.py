@@ -25,10 +25,11 @@ from experiments.tuning.study import open_storage
 ENOUGH = 4  # complete trials for a contour, slices or importances to mean anything
 
 
-def study_figures(address: str, name: str, recipe_point: Point) -> dict[str, Figure]:
+def study_figures(address: str, name: str, recipe_point: Point, *, contour: bool = True) -> dict[str, Figure]:
     """The figures of a study by name: history, slices, importance and contour; of two objectives the Pareto front.
 
-    recipe_point: the recipe's own setting, marked in the contour. Too few trials make fewer figures.
+    recipe_point: the recipe's own setting, marked in the contour. contour: False where it means nothing, between
+    the points of a grid. Too few trials make fewer figures.
     """
     study = optuna.load_study(study_name=name, storage=open_storage(address))
     objectives = study.user_attrs["objectives"]
@@ -45,9 +46,10 @@ def study_figures(address: str, name: str, recipe_point: Point) -> dict[str, Fig
         figures["slices"] = _figure(lambda: drawn.plot_slice(study, params=several, target_name=title), name)
         if len(several) > 1:
             figures["importance"] = _figure(lambda: drawn.plot_param_importances(study, target_name=title), name)
-            figures["contour"] = _figure(
-                lambda: _contour(study, several, title, study.best_trial.params, recipe_point), name
-            )
+            if contour:
+                figures["contour"] = _figure(
+                    lambda: _contour(study, several, title, study.best_trial.params, recipe_point), name
+                )
     return figures
 
 

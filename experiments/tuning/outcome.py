@@ -10,6 +10,7 @@ from cskd.plots import save_figure
 from experiments.run_folder import RunFolder
 from experiments.tuning import tuned
 from experiments.tuning.figures import study_figures
+from experiments.tuning.heatmap import grid_points, heat_map, is_plane
 from experiments.tuning.setup import Subject
 from experiments.tuning.space import Point
 from experiments.tuning.study import COMPLETE, Trial, best_of, pareto_front, storage_address
@@ -20,12 +21,35 @@ def write(subject: Subject, trials: list[Trial], commit: tuple[str, bool], folde
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     _write_csv(folder / "trials.csv", trial_rows(subject, trials))
-    _write_csv(folder / "runs.csv", run_rows(trials, subject.runs({})[0].folder.path.parent))
-    for name, figure in study_figures(storage_address(), subject.name, subject.recipe_point()).items():
+    place = subject.runs({})[0].folder.path.parent
+    _write_csv(folder / "runs.csv", run_rows(trials, place))
+    plane = is_plane(subject.space)
+    figures = study_figures(storage_address(), subject.name, subject.recipe_point(), contour=not plane)
+    if plane:
+        points = grid_points(subject.space, trials, place, subject.recipe_point())
+        _write_csv(folder / "heatmap.csv", [point.row() for point in points])
+        if any(point.mean for point in points):
+            figures["heatmap"] = heat_map(_heading(subject), subject.space, points)
+    for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
     found = make_found(subject, trials, commit)
-    if found is not None and not subject.overrides:
+    if found is not None and why_not_written(subject) is None:
         tuned.save(subject.dataset, subject.method, subject.profile, subject.architecture, found)
+
+
+def why_not_written(subject: Subject) -> str | None:
+    """Why the best trial does not become the tuned values; None where it does."""
+    if subject.ablation:
+        return f"an ablation measures; make tune DATASET={subject.dataset} METHOD={subject.method} chooses"
+    if subject.overrides:
+        return f"with {' '.join(subject.overrides)} it is not the recipe's"
+    return None
+
+
+def _heading(subject: Subject) -> str:
+    count = len(subject.seeds)
+    seeds = "one seed" if count == 1 else f"mean ± std (ddof=1) of {count} seeds"
+    return f"{subject.name}: {seeds}, {subject.validation_images:,} validation images"
 
 
 def make_found(subject: Subject, trials: list[Trial], commit: tuple[str, bool]) -> tuned.Found | None:
@@ -33,7 +57,7 @@ def make_found(subject: Subject, trials: list[Trial], commit: tuple[str, bool]) 
     best = best_of(trials)
     if best is None:
         return None
-    recipe = at(trials, subject.recipe_point())
+    recipe, teacher = at(trials, subject.recipe_point()), subject.teacher()
     return tuned.Found(
         parameters=best.parameters,
         objective=subject.objectives[0],
@@ -49,6 +73,7 @@ def make_found(subject: Subject, trials: list[Trial], commit: tuple[str, bool]) 
         git_commit=commit[0],
         git_dirty=commit[1],
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        teacher=f"{teacher.spec.name}, run {teacher.spec.run_key}" if teacher else "",
     )
 
 
@@ -74,8 +99,9 @@ def told(subject: Subject, trials: list[Trial]) -> list[str]:
     recipe = at(trials, subject.recipe_point())
     if recipe is not None:
         lines.append(f"the recipe's setting: {line(recipe)}")
-    if subject.overrides:
-        return [*lines, f"not written as tuned values: with {' '.join(subject.overrides)} it is not the recipe's"]
+    why = why_not_written(subject)
+    if why is not None:
+        return [*lines, f"not written as tuned values: {why}"]
     path = tuned.tuned_file(subject.dataset, subject.method)
     return [*lines, f"written to {path}: grids use it with TUNED=1"]
 

@@ -26,7 +26,7 @@ ARCHITECTURE = "resnet18"
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be tuned."""
+    """What is to be tuned, or measured in an ablation."""
 
     dataset: str
     method: str
@@ -37,6 +37,7 @@ class Wish:
     seeds: int = 1
     overrides: tuple[str, ...] = ()
     name: str | None = None
+    ablation: bool = False  # its points are measured; none of them becomes the tuned values
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Subject:
     validation_images: int
     overrides: tuple[str, ...]
     name: str
+    ablation: bool
 
     def spec(self, point: Point, seed: int) -> RunSpec:
         """The run of one seed with these hyper-parameters; those that are not searched keep the recipe's values."""
@@ -103,7 +105,9 @@ class Subject:
         fixed = {name: value for name, value in numbers.pop("parameters").items() if name not in searched}
         for name in ("seed", "data_digest", "method", "architecture"):
             numbers.pop(name)
-        return {
+        # Not there at all when tuning: the identities are those from before there were ablations.
+        purpose = {"purpose": "ablation"} if self.ablation else {}
+        return purpose | {
             "space": self.space.model_dump(mode="json", include={"parameters"}),
             "objective": list(self.objectives),
             "dataset": self.dataset,
@@ -116,8 +120,11 @@ class Subject:
         }
 
 
-def resolve(wish: Wish, console: Console) -> Subject:
-    """Check every name before any data is touched, then open the training set; prepares it if need be."""
+def resolve(wish: Wish, console: Console, *, prepare: bool = True) -> Subject:
+    """Check every name before any data is touched, then open the training set.
+
+    prepare: whether it may be prepared if need be; else that it is not is a UserError.
+    """
     known("dataset", wish.dataset, recipe_names())
     build_method(wish.method)
     if wish.architecture:
@@ -129,6 +136,8 @@ def resolve(wish: Wish, console: Console) -> Subject:
     profile, settings = load_settings(wish.dataset, wish.profile, wish.overrides)
     refuse_replaced((wish.architecture,) if wish.architecture else (), profile, {wish.dataset: settings})
     if not is_prepared(wish.dataset, settings.data, data_dir()):
+        if not prepare:
+            raise UserError(f"no data yet, and so no budget: make data DATASET={wish.dataset} prepares it")
         with Reporter(wish.dataset, console) as report:
             prepare_data(wish.dataset, settings.data, data_dir(), report=report)
     data = open_data(wish.dataset, settings.data, data_dir(), test=False)
@@ -148,6 +157,7 @@ def resolve(wish: Wish, console: Console) -> Subject:
         validation_images=validation_images,
         overrides=wish.overrides,
         name=wish.name or _default_name(wish, profile, settings),
+        ablation=wish.ablation,
     )
 
 
@@ -156,7 +166,9 @@ def _default_name(wish: Wish, profile: str, settings: Settings) -> str:
     parts = [wish.dataset, wish.method, profile]
     if wish.architecture and settings.trained(wish.architecture) != settings.trained(ARCHITECTURE):
         parts.append(wish.architecture)
-    if wish.space != DEFAULT:
+    if wish.ablation:
+        parts.append("ablation")
+    elif wish.space != DEFAULT:
         parts.append(f"{wish.space}-space")
     if wish.objective != "error":
         parts.append("-".join(parse_objectives(wish.objective)))

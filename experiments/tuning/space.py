@@ -13,6 +13,7 @@ from experiments.recipe import Part, read_yaml, validated
 
 SPACES = Path(__file__).parent.parent / "spaces"
 DEFAULT = "default"
+PAPER = "paper"  # the grid of temperature and lambda_cls that the paper chose from
 
 Point = dict[str, float]
 
@@ -116,3 +117,15 @@ def load_space(method: str, name: str = DEFAULT) -> Space:
         except UserError as error:
             raise UserError(f"{path} ({name}): {error}") from error
     return space
+
+
+def ablatable(method: str) -> str:
+    """``method``, if the paper's grid is one of its spaces; else a UserError that lists the methods of which it is."""
+    build_method(method)
+    having = sorted(path.stem for path in SPACES.glob("*.yaml") if PAPER in read_yaml(path))
+    if method not in having:
+        raise UserError(
+            f"method {method} has no space '{PAPER}' of T and lambda_cls: choose from {', '.join(having)}, "
+            f"or write it into {SPACES / method}.yaml"
+        )
+    return method

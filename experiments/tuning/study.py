@@ -8,6 +8,7 @@ parameters; its runs go on from their checkpoints. So no trial is lost, and none
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 import uuid
@@ -69,8 +70,7 @@ class Study:
         """address: a journal file, or the URL of a database. folder: of the locks, shared by all that can be."""
         self.address, self.name = address, name
         self.folder = folder
-        with locked(folder.parent / "storage.lock"):  # several processes that make a new database at once fail
-            self.storage = open_storage(address)
+        self.study: optuna.Study | None = None  # None: it has not been begun
         self.owner = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._mine: dict[int, optuna.Trial] = {}
         self._beaten = 0.0
@@ -82,23 +82,36 @@ class Study:
         """
         self.space, self.objectives = space, objectives
         self.sampler = known("sampler", sampler, {**SAMPLERS, GRID: None})
+        with locked(self.folder.parent / "storage.lock"):  # several processes that make a new database at once fail
+            storage = open_storage(self.address)
         with self._alone():
-            if self.name in optuna.get_all_study_names(self.storage):
-                self.study = optuna.load_study(study_name=self.name, storage=self.storage)
+            if self.name in optuna.get_all_study_names(storage):
+                self.study = optuna.load_study(study_name=self.name, storage=storage)
             else:
                 directions = ["minimize"] * len(objectives)
-                self.study = optuna.create_study(study_name=self.name, storage=self.storage, directions=directions)
-            wanted = json.loads(json.dumps(identity))
-            found = self.study.user_attrs.get("identity")
-            if found is None:
-                self.study.set_user_attr("identity", wanted)
+                self.study = optuna.create_study(study_name=self.name, storage=storage, directions=directions)
+            if "identity" not in self.study.user_attrs:
+                self.study.set_user_attr("identity", identity)
                 self.study.set_user_attr("objectives", list(objectives))
                 self.study.set_metric_names(list(objectives))
-            elif found != wanted:
-                raise UserError(
-                    f"study {self.name} was begun with another {_difference(found, wanted)}: "
-                    "give STUDY=<a new name> to start anew, or the old settings to go on"
-                )
+            self._refuse_another(identity)
+
+    def look(self, identity: dict[str, Any]) -> None:
+        """Read the study, if it has been begun, to count its trials; nothing is written. Raises UserError as open()."""
+        if not is_there(self.address) or self.name not in study_names(self.address):
+            return
+        with storage_errors(self.address):
+            self.study = optuna.load_study(study_name=self.name, storage=open_storage(self.address))
+            self._refuse_another(identity)
+
+    def _refuse_another(self, identity: dict[str, Any]) -> None:
+        wanted = json.loads(json.dumps(identity))
+        found = self.study.user_attrs.get("identity", wanted)  # not there: its process died before it had one
+        if found != wanted:
+            raise UserError(
+                f"study {self.name} was begun with another {_difference(found, wanted)}: "
+                "give STUDY=<a new name> to start anew, or the old settings to go on"
+            )
 
     def __enter__(self) -> "Study":
         path = self._owner_file(self.owner)
@@ -132,11 +145,10 @@ class Study:
     def retry_failed(self) -> int:
         """Have the points of failed trials tried again; returns how many there are. The failed ones stay recorded."""
         with self._alone():
-            before = self._retried()
-            failed = [one for one in self._frozen() if one.state is TrialState.FAIL and one.number not in before]
+            failed = self._failed()
             for one in failed:
                 self.study.enqueue_trial(self._point(one))
-            self.study.set_user_attr("retried", [*before, *(one.number for one in failed)])
+            self.study.set_user_attr("retried", [*self._retried(), *(one.number for one in failed)])
         return len(failed)
 
     def take(self, count: int) -> Trial | None:
@@ -164,8 +176,21 @@ class Study:
         running = [one for one in self._frozen() if one.state is TrialState.RUNNING and one.number not in self._mine]
         return sum(not self._is_alive(one) for one in running)
 
+    def left(self, count: int, *, retry: bool = False) -> int:
+        """How many trials are to do of ``count``, those included that are taken over.
+
+        retry: counted as if ``retry_failed`` had been called.
+        """
+        used = self.used() - (len(self._failed()) if retry else 0)
+        return max(0, count - used) + self.orphans()
+
+    def _failed(self) -> list[optuna.trial.FrozenTrial]:
+        """The failed trials that are not tried again yet."""
+        before = self._retried()
+        return [one for one in self._frozen() if one.state is TrialState.FAIL and one.number not in before]
+
     def _retried(self) -> list[int]:
-        return self.study.user_attrs.get("retried", [])
+        return self.study.user_attrs.get("retried", []) if self.study else []
 
     def _seed_sampler(self, number: int) -> None:
         """From the number of the trial: a study that was killed suggests what it would have suggested."""
@@ -244,7 +269,7 @@ class Study:
     # reading
 
     def _frozen(self) -> list[optuna.trial.FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        return self.study.get_trials(deepcopy=False) if self.study else []
 
     def _frozen_one(self, number: int) -> optuna.trial.FrozenTrial:
         return next(one for one in self._frozen() if one.number == number)
@@ -281,8 +306,9 @@ def storage_address() -> str:
 
 
 def is_there(address: str) -> bool:
-    """Whether there is a journal at the address; a database is taken to be."""
-    return "://" in address or Path(address).is_file()
+    """Whether there is a file at the address; a database on a server is taken to be there."""
+    path = re.sub(r"^sqlite(\+\w+)?:///", "", address).partition("?")[0]
+    return "://" in path or Path(path).is_file()
 
 
 def study_names(address: str) -> list[str]:

@@ -33,6 +33,7 @@ class Found(Part):
     git_commit: str
     git_dirty: bool
     date: str
+    teacher: str = ""  # name and run key of the run that taught the trials; "": they have no teacher
 
     def told(self) -> str:
         """In a line: the values, and where they were found."""
@@ -66,7 +67,7 @@ def save(dataset: str, method: str, profile: str, architecture: str, found: Foun
         path.parent.mkdir(parents=True, exist_ok=True)
     with locked(runs_dir() / "studies" / "tuned.lock"):
         content = read_yaml(path) if path.exists() else {}
-        content[entry_name(profile, architecture)] = found.model_dump(mode="json")
+        content[entry_name(profile, architecture)] = found.model_dump(mode="json", exclude_defaults=True)
         content = dict(sorted(content.items()))
         text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
         with written_aside(path) as file:

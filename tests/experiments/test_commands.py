@@ -233,6 +233,8 @@ BAD = [
     ("experiments.grid", ["table9"], "unknown grid 'table9': choose from demo"),
     ("experiments.grid", ["table1", "--datasets", "cifar"], "unknown dataset 'cifar': choose from cifar100"),
     ("experiments.grid", ["demo", "--methods", "cskd"], "unknown method 'cskd': choose from adacos"),
+    ("experiments.grid", ["demo", "--seeds", "0", "-1"], "seeds are from 0 up, not -1"),
+    ("experiments.run", ["--dataset", "digits", "--method", "cs-kd", "--seed", "-1"], "seeds are from 0 up, not -1"),
     ("experiments.grid", ["table3", "--methods", "mixup+adacos"], "adacos cannot be combined"),
     ("experiments.grid", ["table3", "--methods", "all", "cs-kd"], "methods: 'all' stands alone: all cs-kd"),
     ("experiments.grid", ["table3", "--methods", "adacos+mixup"], "adacos cannot be combined"),
@@ -281,7 +283,7 @@ def test_a_place_that_cannot_be_written_is_named(call, tmp_path, monkeypatch, pl
     assert errors.count("\n") == 1
 
 
-COMMANDS = "bench grid run data status sync ui worker tune tuned dashboard compare_samplers"
+COMMANDS = "bench grid run data status sync ui worker tune ablate tuned dashboard compare_samplers"
 
 
 @pytest.mark.parametrize("module", COMMANDS.split())

@@ -9,7 +9,7 @@ from experiments import recipe
 from experiments.datasets import parts_of, source_of
 from experiments.plan import grid_names, load_grid
 from experiments.recipe import RECIPES, load_settings, read_yaml, recipe_names
-from experiments.tune import SMALL
+from experiments.tuning.budget import SMALL
 
 PROFILES = [
     (name, profile)

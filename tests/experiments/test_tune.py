@@ -238,6 +238,11 @@ def test_a_taught_sum_is_tuned_with_a_teacher_that_has_not_seen_the_validation_s
     parameters = {"kd.temperature", "kd.lambda_kd", "cs-kd.temperature", "cs-kd.lambda_cls"}
     assert all(set(trial.parameters) == parameters for trial in trials)
     assert "is trained first" not in place.run(*arguments, "--dry-run")[1]
+    shutil.rmtree(teacher.path)
+    status, output, _ = place.run(*arguments)
+    assert status == 0
+    assert "0 of 2 trials to do" in output
+    assert not teacher.path.exists()  # nothing is left that it could teach
 
 
 def test_two_objectives_have_a_front_and_no_tuned_values(tmp_path):

@@ -1,0 +1,31 @@
+"""The bars that a user sees while a study's trials go on."""
+
+from rich.console import Console
+
+from experiments.display import Display
+from experiments.tuning.budget import Budget
+from experiments.tuning.study import Study, Trial, best_of
+
+
+class TrialDisplay(Display):
+    """The bars of a grid, with the trials and the best so far over the whole."""
+
+    def __init__(self, study: Study, budget: Budget, console: Console):
+        self.study, self.count = study, budget.count
+        self.trials = study.trials()
+        super().__init__("study", budget.count, budget.seconds, budget.seconds_of, console)
+
+    def heading(self) -> str:
+        done = sum(trial.state != "running" for trial in self.trials)
+        best = best_of(self.trials)
+        told = f", best {told_point(best.parameters)}: {best.values[0]:.4g}" if best else ""
+        return f"{done}/{self.count} trials{told}"
+
+    def trial_ended(self, trial: Trial, told: str) -> None:
+        self.trials = self.study.trials()
+        line = f"trial {trial.number} ({told_point(trial.parameters)}): {told}"
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def told_point(point: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in point.items())

@@ -1,0 +1,151 @@
+"""From a wish to a study's results: trials, tracking, summary. What tuning and ablation do."""
+
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from cskd.cli import known, results_dir, runs_dir, tracking_uri
+from cskd.errors import UserError
+from experiments.background import BackgroundTracking, Tracking
+from experiments.environment import commit
+from experiments.execute import say_tracking
+from experiments.launch import Watcher, launch_local
+from experiments.plan import PlannedRun
+from experiments.tuning import outcome
+from experiments.tuning.budget import Budget, make_budget, refuse_full_disk, say_budget
+from experiments.tuning.display import TrialDisplay
+from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
+from experiments.tuning.setup import Subject, Wish, resolve
+from experiments.tuning.study import COMPLETE, FAILED, GRID, Study, storage_address, storage_lost
+from experiments.tuning.teaching import Teaching
+from experiments.tuning.tuner import Tuner
+
+TRIALS = 30
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a study is to be launched."""
+
+    trials: int | None = None  # of the whole study; None: TRIALS, or all points of a finite space
+    sampler: str = DEFAULT_SAMPLER
+    prune: bool = False
+    timeout: float | None = None  # minutes after which no trial begins
+    workers: int = 1
+    retry: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self):
+        known("sampler", self.sampler, {**SAMPLERS, GRID: None})
+        for name in ("workers", "trials"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.upper()} must be at least 1, not {value}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
+
+
+def execute(wish: Wish, launch: Launch) -> int:
+    """Begin or continue a study. Returns the exit status: 0 when it has all its trials and one of them is complete."""
+    console = Console()
+    subject = resolve(wish, console, prepare=not launch.dry_run)
+    if launch.prune and len(subject.objectives) > 1:
+        raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
+    sampler = GRID if subject.space.is_finite else launch.sampler
+    points = subject.space.grid(launch.trials or TRIALS) if sampler == GRID else []
+    count = min(launch.trials or len(points), len(points)) if points else launch.trials or TRIALS
+    study = Study(storage_address(), subject.name, runs_dir() / "studies" / subject.name)
+    if launch.dry_run:
+        study.look(subject.identity())
+        _plan(study, subject, count, launch, console)
+        return 0
+    with study:
+        study.open(subject.identity(), subject.space, subject.objectives, sampler)
+        study.enqueue(points or subject.first_points())
+        if launch.retry:
+            study.retry_failed()
+        return _run(study, subject, count, launch, console)
+
+
+def _plan(
+    study: Study, subject: Subject, count: int, launch: Launch, console: Console
+) -> tuple[Budget, Teaching, float | None]:
+    """(what is to do, its teacher, deadline as time.monotonic()), said and checked against the disk."""
+    left = study.left(count, retry=launch.retry)
+    deadline = None if launch.timeout is None else time.monotonic() + 60 * launch.timeout
+    teacher, taught = subject.teacher() if left else None, subject.runs(subject.recipe_point())[0]
+    teaching = Teaching(teacher, taught, retry=launch.retry, deadline=deadline)
+    teaching.refuse_failed()
+    budget = make_budget(subject, count, left, teaching.teacher, console)
+    say_budget(subject, budget, launch.workers, console)
+    refuse_full_disk(budget)
+    return budget, teaching, deadline
+
+
+def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Console) -> int:
+    budget, teaching, deadline = _plan(study, subject, count, launch, console)
+    tracking = BackgroundTracking(lambda: _open_tracking(subject.name))  # a store that cannot be used fails here
+    bars = TrialDisplay(study, budget, console)
+    tuner = Tuner(
+        study,
+        count,
+        subject.runs,
+        deadline=deadline,
+        prune_after=subject.settings.schedule.milestones[0] if launch.prune else None,
+        ended=bars.trial_ended,
+    )
+    with storage_lost(storage_address()), tracking, bars as display:
+
+        def moved(run: PlannedRun) -> None:
+            if not teaching.is_of(run):
+                tuner.moved(run)
+            display.moved(run)
+
+        def unwanted(run: PlannedRun) -> bool:
+            return not teaching.is_of(run) and tuner.unwanted(run)
+
+        def ended(run: PlannedRun, state: str) -> None:
+            display.ended(run, state)
+            if teaching.is_of(run):
+                teaching.ended()
+            else:
+                tuner.ended(run, state)
+
+        watcher = Watcher(display.started, moved, ended=ended, unwanted=unwanted)
+        finished = launch_local(teaching.before(tuner.runs()), launch.workers, watcher)
+        outcome.write(subject, study.trials(), commit(), results_dir() / "studies" / subject.name)
+    if finished:
+        teaching.refuse_absent()
+    return _summary(subject, tuner, study, count, finished, tracking, console)
+
+
+def _open_tracking(name: str) -> Tracking:
+    from experiments.tracking.studies import StudyTracking  # noqa: PLC0415 - tuning goes without MLflow
+
+    return StudyTracking(tracking_uri(), storage_address(), name, runs_dir(), results_dir() / "studies" / name)
+
+
+def _summary(subject: Subject, tuner: Tuner, study: Study, count: int, finished: bool, tracking, console) -> int:
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    trials = study.trials()
+    states = [trial.state for trial in trials]
+    parts = [f"{states.count(state)} {state}" for state in dict.fromkeys([COMPLETE, *states])]
+    say(f"{len(trials)} trials begun of {count}: {', '.join(parts)}.")
+    for line in outcome.told(subject, trials):
+        say(line)
+    say(f"tables and figures: {results_dir() / 'studies' / subject.name}")
+    say_tracking(tracking, console)
+    if not finished:
+        say("stopped: the same command goes on where this one ended")
+        return 130
+    if tuner.gave_up:
+        say(f"given up: {tuner.gave_up}")
+        return 1
+    if FAILED in states:
+        say("failed trials count; RETRY=1 tries their points again")
+    if study.used() < count:
+        say("the time is over: the same command goes on")
+    return 0 if COMPLETE in states else 1
