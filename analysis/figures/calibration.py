@@ -27,7 +27,7 @@ def calibration_figure(
     ece: ``{method: {scaling: (seeds,) in percent}}``, scalings of ``analysis.evaluation.SCALINGS``. intervals: 95 %
     intervals ``{method: {scaling: (low, high)}}``, drawn as lines, of whoever has one.
     """
-    figure = Figure(figsize=(6.5, 1.7 + 0.5 * len(ece)), layout="constrained")
+    figure = Figure(figsize=(6.5, 2.1 + 0.5 * len(ece)), layout="constrained")
     axes = figure.subplots()
     for row, (method, scalings) in enumerate(ece.items()):
         color = method_color(method)
@@ -41,11 +41,11 @@ def calibration_figure(
                 axes.plot(values, [place] * len(values), ".", color=color, markersize=4, alpha=0.5, zorder=2)
             style = {"marker": marker, "markersize": 7, "fillstyle": fill, "markeredgewidth": 1.4}
             axes.plot([np.mean(values)], [place], color=color, linestyle="none", zorder=3, **style)
-    axes.set_yticks(range(len(ece)), [plain(method) for method in ece])
+    axes.set_yticks(range(len(ece)), [f"{plain(method)} (n = {_seeds(each)})" for method, each in ece.items()])
     axes.set(ylim=(len(ece) - 0.5, -0.5), xlabel="ECE (%, 20 bins)")
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(plain(title), fontsize=10)
+    axes.set_title(f"{plain(title)}: mean of n seeds, single seeds as dots", fontsize=10)
     present = [scaling for scaling in SCALINGS if any(scaling in scalings for scalings in ece.values())]
     handles = [
         Line2D([], [], color=INK, linestyle="none", marker=marker, markersize=7, fillstyle=fill, markeredgewidth=1.4)
@@ -55,5 +55,9 @@ def calibration_figure(
     if intervals:
         handles.append(Line2D([], [], color=INK, linewidth=1.2))
         told.append("95 % interval")
-    figure.legend(handles, told, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(handles, told, loc="outside lower center", fontsize=8, frameon=False)
     return figure
+
+
+def _seeds(scalings: dict[str, np.ndarray]) -> int:
+    return max((len(values) for values in scalings.values()), default=0)

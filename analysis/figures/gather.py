@@ -26,7 +26,11 @@ from cskd.predictions import Predictions
 BASELINE, OURS = "cross-entropy", "cs-kd"
 EMBEDDED = (BASELINE, "virtual-softmax", "adacos", OURS)  # the paper's figure 3
 PICTURED = "cifar100"  # the dataset of the paper's figures 1 (b) and 3
-CURVES = {"test/top1_error": "test error (%)", "test/ece": "test ECE (%)", "train/loss": "training loss, each its own"}
+CURVES = {
+    "test/top1_error": "test error (%)",
+    "test/ece": "test ECE (%)",
+    "train/loss": "training loss (each method's own)",
+}
 
 Say = Callable[[str], None]
 
@@ -105,7 +109,7 @@ def _images(
         return None
     split = prepared_test_split(run.get("params.data_digest"), data_dir)
     if split is None:
-        say(f"without images, since the dataset that {run.run} was tested on is not prepared in {data_dir.name}/")
+        say(f"without images, since those that {run.run} was tested on are not prepared in {data_dir.name}/")
         return None
     return [split.image(index) for index in predictions.indices[rows]]
 

@@ -16,7 +16,7 @@ ENOUGH = 10  # samples of a bin
 def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[ReliabilityBins, float]]) -> Figure:
     """Accuracy against mean confidence, bin by bin, of ``ours`` and one other method a panel.
 
-    reliability: ``{method: (bins, ece as a fraction)}``, that of ``ours`` and of one other at least, over the same bins.
+    reliability: ``{method: (bins, ece as a fraction)}``, that of ``ours`` and of another at least, over the same bins.
     Below are each bin's samples in percent of the method's own, whose seeds may be more or fewer than the other's.
     A bin without samples has no point; the line passes over bins of fewer than ten, whose accuracy is chance.
     Raises ValueError for nothing to set beside ``ours``.

@@ -33,7 +33,7 @@ def softmax_bars(
     classes: Sequence[str],
     images: Sequence[np.ndarray] | None = None,
 ) -> Figure:
-    """A row an image: itself, and a panel a method with the five most probable classes and, if below them, the true one.
+    """A row an image: itself, and a panel a method with the five most probable classes and, below, a missing true one.
 
     probabilities: ``{method: (M, C)}``; labels: (M,), the true classes; classes: the C names; images: M of (H, W, 3)
     uint8 RGB. Raises ValueError for no image.

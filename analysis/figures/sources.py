@@ -1,6 +1,5 @@
 """What figures are drawn from: the finished runs of a dataset and architecture, and the images behind them."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +50,11 @@ class Group:
 
     def missing(self, method: str) -> str:
         """Why there is nothing of a method."""
-        known = self.pool.runs
-        any_run = (known.dataset == self.dataset) & (known.architecture == self.architecture)
         if len(self.runs(method)):
             return f"{method} is not evaluated"
-        return (
-            f"{method} has no finished run" if (any_run & (known.method == method)).any() else f"{method} was not run"
-        )
+        names = self.pool.runs[["dataset", "architecture", "method"]]
+        started = (names == (self.dataset, self.architecture, method)).all(axis=1).any()
+        return f"{method} has no finished run" if started else f"{method} was not run"
 
     def evaluated(self, method: str) -> list[Evaluation]:
         """The evaluations of its finished runs, by seed. Raises NotDrawn for none."""
@@ -103,11 +100,12 @@ def class_names(predictions: Predictions) -> tuple[str, ...]:
 
 
 def prepared_test_split(digest: str, data_dir: Path) -> ImageSplit | None:
-    """The test images of the dataset of that digest among those prepared below ``data_dir``; None if it is not there."""
+    """The test images of the dataset of that digest, of those prepared below ``data_dir``; None if it is not there."""
     for about in sorted((data_dir / "prepared").glob("*/dataset.json")):
         try:
-            if json.loads(about.read_text(encoding="utf-8")).get("digest") == digest:
-                return open_dataset(about.parent).test
-        except (ValueError, UserError):  # a damaged one is as good as none here: the bars are drawn without images
+            dataset = open_dataset(about.parent)
+        except UserError:  # damaged: as good as not there, which whoever asks has to say anyway
             continue
+        if dataset.digest == digest:
+            return dataset.test
     return None
