@@ -60,7 +60,7 @@ NUMBERS = (
 INFINITY = 1e300  # MLflow's databases keep an infinite value as the largest float
 NAME = ["dataset", "architecture", "method"]
 PREDICTIONS = "predictions.npz"
-HISTORY = "history.csv"  # in the cache
+HISTORY = "history.npz"  # in the cache
 DONE = "done"
 
 
@@ -167,9 +167,9 @@ class Store:
         """
         path = cache / run.run_id / HISTORY
         if path.exists():
-            kept = pd.read_csv(path, index_col="epoch", float_precision="round_trip")
-            if set(names) <= set(kept.columns):
-                return kept[list(names)]
+            with np.load(path, allow_pickle=False) as kept:
+                if set(names) <= set(kept):
+                    return pd.DataFrame({name: kept[name] for name in names}, pd.Index(kept["epoch"], name="epoch"))
         try:
             columns = {name: self._history(run.run_id, name) for name in names}
         except (MlflowException, SQLAlchemyError) as error:
@@ -181,7 +181,7 @@ class Store:
         if run.state == DONE:
             path.parent.mkdir(parents=True, exist_ok=True)
             with written_aside(path) as file:
-                file.write(history.to_csv(lineterminator="\n").encode())
+                np.savez(file, epoch=history.index, **{name: history[name] for name in names})
         return history
 
     def _history(self, run_id: str, name: str) -> dict[int, float]:

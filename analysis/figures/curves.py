@@ -16,7 +16,7 @@ def learning_curves(title: str, curves: dict[str, dict[str, np.ndarray]], drops:
     curves: ``{metric's label: {method: (seeds, epochs)}}``. drops: the epochs, from 0, that the learning rate is
     lower from. Raises ValueError for anything but (seeds, epochs) with one of each.
     """
-    figure = Figure(figsize=(3.6 * len(curves), 3.9), layout="constrained")
+    figure = Figure(figsize=(max(3.6 * len(curves), 6.5), 3.9), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     handles = {}
     for axes, (label, methods) in zip(panels, curves.items(), strict=True):

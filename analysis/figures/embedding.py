@@ -59,7 +59,7 @@ def embedding_figure(
     """
     shown = np.unique(labels)
     legend_rows = -(-len(shown) // 5)
-    figure = Figure(figsize=(max(2.9 * len(points), 6.5), 3.8 + 0.2 * legend_rows), layout="constrained")
+    figure = Figure(figsize=(max(2.9 * len(points), 6.5), 3.9 + 0.2 * legend_rows), layout="constrained")
     panels = figure.subplots(1, len(points), squeeze=False)[0]
     for axes, (method, places) in zip(panels, points.items(), strict=True):
         for number, label in enumerate(shown):

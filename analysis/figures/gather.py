@@ -149,7 +149,7 @@ def _embedding(group: Group, say: Say) -> Figure:
     }
     labels = first.labels[rows]
     number = len(np.unique(labels))
-    title = f"{group.title}, seed {seed}: t-SNE of {len(rows):,} test images of {number} classes, drawn at random"
+    title = f"{group.title}, seed {seed}\nt-SNE of {len(rows):,} test images of {number} classes, drawn at random"
     return embedding_figure(title, points, labels, class_names(first), spread)
 
 
@@ -170,7 +170,7 @@ def _reliability_pairs(group: Group, say: Say) -> Figure:
         )
         for method, found in evaluated.items()
     }
-    return reliability_pairs(f"{group.title}: each method beside {OURS}, {_pooled(evaluated)}", OURS, reliability)
+    return reliability_pairs(f"{group.title}, {_pooled(evaluated)}", OURS, reliability)
 
 
 def _curves(group: Group, say: Say) -> Figure:

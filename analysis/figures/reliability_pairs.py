@@ -51,7 +51,7 @@ def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[Reliab
             hatch = {"hatch": "//////", "facecolor": "white"} if side else {"facecolor": color}
             counts.bar(bins.lower + width * (side + 0.5), share, width, edgecolor=color, linewidth=0.6, **hatch)
         if counts.get_ylabel():
-            counts.set_ylabel("samples (%)")
+            counts.set_ylabel("samples (%)", fontsize=8)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.set_title(plain(other), fontsize=10)
         axes.tick_params(labelbottom=False)

@@ -52,9 +52,9 @@ class Group:
         """Why there is nothing of a method."""
         if len(self.runs(method)):
             return f"{method} is not evaluated"
-        names = self.pool.runs[["dataset", "architecture", "method"]]
-        started = (names == (self.dataset, self.architecture, method)).all(axis=1).any()
-        return f"{method} has no finished run" if started else f"{method} was not run"
+        runs = self.pool.runs
+        own = (runs.dataset == self.dataset) & (runs.architecture == self.architecture) & (runs.method == method)
+        return f"{method} has no finished run" if own.any() else f"{method} was not run"
 
     def evaluated(self, method: str) -> list[Evaluation]:
         """The evaluations of its finished runs, by seed. Raises NotDrawn for none."""
