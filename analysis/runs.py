@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from analysis.metrics import METRICS
 from cskd.cli import known, without_password
 from cskd.errors import UserError, first_line
-from cskd.files import locked
+from cskd.files import locked, written_aside
 from cskd.predictions import Predictions, load_predictions, load_training_predictions
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -61,6 +61,7 @@ INFINITY = 1e300  # MLflow's databases keep an infinite value as the largest flo
 NAME = ["dataset", "architecture", "method"]
 PREDICTIONS = "predictions.npz"
 LOCAL_UI = "http://127.0.0.1:5000"
+HISTORY = "history.npz"  # in the cache
 DONE = "done"
 
 
@@ -189,6 +190,36 @@ class Store:
         with _usable(run):
             return load_training_predictions(path)
 
+    def load_history(self, run: pd.Series, names: Sequence[str], cache: Path) -> pd.DataFrame:
+        """Tracked metrics of a row of ``Experiment.runs``: a row an epoch (from 0, the index), a column a name.
+
+        A finished run's are kept in ``cache``: they do not change any more, and each costs the store a question.
+        Raises UnusableRun where a metric was never tracked or the store does not answer.
+        """
+        path = cache / run.run_id / HISTORY
+        if path.exists():
+            with np.load(path, allow_pickle=False) as kept:
+                if set(names) <= set(kept):
+                    return pd.DataFrame({name: kept[name] for name in names}, pd.Index(kept["epoch"], name="epoch"))
+        try:
+            columns = {name: self._history(run.run_id, name) for name in names}
+        except (MlflowException, SQLAlchemyError) as error:
+            raise UnusableRun(f"{run.run} has a history that cannot be read ({first_line(error)})") from error
+        lacking = [name for name, values in columns.items() if not values]
+        if lacking:
+            raise UnusableRun(f"{run.run} has no history of {', '.join(lacking)}")
+        history = pd.DataFrame(columns).sort_index().rename_axis("epoch")
+        if run.state == DONE:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_aside(path) as file:
+                np.savez(file, epoch=history.index, **{name: history[name] for name in names})
+        return history
+
+    def _history(self, run_id: str, name: str) -> dict[int, float]:
+        """The value of each epoch; of an epoch that was tracked twice, the later."""
+        points = sorted(self.client.get_metric_history(run_id, name), key=lambda point: (point.step, point.timestamp))
+        return {point.step: _value(point.value) for point in points}
+
     def _downloaded(self, run_id: str, cache: Path) -> Path:
         path = cache / run_id / PREDICTIONS
         if not path.exists():
@@ -294,10 +325,7 @@ def _cell_record(run: Run) -> dict:
 
 def _run_record(run: Run) -> dict:
     tags = run.data.tags
-    metrics = {
-        name: float(np.copysign(np.inf, value)) if abs(value) >= INFINITY else value
-        for name, value in run.data.metrics.items()
-    }
+    metrics = {name: _value(value) for name, value in run.data.metrics.items()}
     return {
         "run": run.info.run_name,
         "run_id": run.info.run_id,
@@ -311,6 +339,11 @@ def _run_record(run: Run) -> dict:
         **{f"params.{name}": value for name, value in run.data.params.items()},
         **metrics,
     }
+
+
+def _value(tracked: float) -> float:
+    """A metric's value as it was before MLflow's database kept it."""
+    return float(np.copysign(np.inf, tracked)) if abs(tracked) >= INFINITY else tracked
 
 
 def _is_local(uri: str) -> bool:

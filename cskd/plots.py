@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,7 +20,15 @@ from cskd.files import written_aside
 from cskd.metrics import ReliabilityBins, expected_calibration_error, reliability_bins
 
 DIAGRAM_BINS = 10  # the paper's figure 5; its ECE has 20
+MARKERS_A_CURVE = 6
 INK, FAINT = "#333333", "#bbbbbb"
+DIAGONAL = {"linestyle": "--", "color": INK, "linewidth": 1}
+RELIABILITY_LEGEND = {
+    "perfect calibration": Line2D([], [], **DIAGONAL),
+    "gap between accuracy and mean confidence": Patch(
+        facecolor="none", edgecolor=INK, linewidth=0.8, hatch="////", hatch_linewidth=0.6
+    ),
+}
 
 # Okabe and Ito 2008, but for their yellow, which is lost on white paper.
 BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
@@ -41,11 +50,19 @@ METHOD_COLORS = {
     "kd+cs-kd": ORANGE,
 }
 OTHERS = (GREEN, PURPLE, ORANGE, SKY)
+# Where methods of the same colour meet, and in grey print, the marker tells them apart: each has its own.
+METHOD_MARKERS = dict(zip(METHOD_COLORS, "osD^vPX<>*phd", strict=True))
 
 
 def method_color(name: str) -> str:
     """The colour of a method, the same in every figure; one that is not known here gets one by its name."""
     return METHOD_COLORS.get(name) or OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
+
+
+def method_marker(name: str) -> str:
+    """The marker of a method, the same in every figure; one that is not known here gets one by its name."""
+    markers = tuple(METHOD_MARKERS.values())
+    return METHOD_MARKERS.get(name) or markers[zlib.crc32(name.encode()) % len(markers)]
 
 
 def reliability_diagram(
@@ -73,7 +90,7 @@ def reliability_diagram(
         hatch="////",
         hatch_linewidth=0.6,
     )
-    axes.plot([0, 1], [0, 1], linestyle="--", color=INK, linewidth=1)
+    axes.plot([0, 1], [0, 1], **DIAGONAL)
     corner = f"ECE {100 * ece:.1f} %"
     axes.text(0.05, 0.94, corner, transform=axes.transAxes, va="top", fontweight="bold", color=INK)
     axes.set(xlim=(0, 1), ylim=(0, 1), title=title)
@@ -89,7 +106,7 @@ def reliability_diagram(
 
 def reliability_panels(title: str, panels: dict[str, tuple[ReliabilityBins, float]]) -> Figure:
     """One reliability diagram a method, side by side: ``{method: (bins, ece as a fraction)}``."""
-    figure, row = _square_panels(len(panels), title)
+    figure, row = square_panels(len(panels), title, RELIABILITY_LEGEND)
     for (axes, counts), (method, (bins, ece)) in zip(row, panels.items(), strict=True):
         reliability_diagram(axes, counts, bins, ece=ece, title=method, color=method_color(method))
     return figure
@@ -100,23 +117,26 @@ def reliability_figure(logits, labels, title: str, color: str = BLUE) -> Figure:
 
     logits: (N, C); labels: (N,). Raises ValueError as the metrics do.
     """
-    figure, [(axes, counts)] = _square_panels(1, title)
+    figure, [(axes, counts)] = square_panels(1, title, RELIABILITY_LEGEND)
     bins, ece = reliability_bins(logits, labels, DIAGRAM_BINS), expected_calibration_error(logits, labels)
     reliability_diagram(axes, counts, bins, ece=ece, title=f"{len(labels):,} samples", color=color)
     return figure
 
 
-def mean_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+def mean_curve(
+    axes: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str, marker: str | None = None
+) -> None:
     """The mean of several seeds as a line, mean +- std (ddof=1) as a band, the seeds as faint lines.
 
-    steps: (E,); values: (S, E). One seed is a line alone: it has no std.
+    steps: (E,); values: (S, E). One seed is a line alone: it has no std. marker: on the mean, now and then.
     """
     mean = values.mean(axis=0)
     if len(values) > 1:
         std = values.std(axis=0, ddof=1)
         axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.25, linewidth=0)
         axes.plot(steps, values.T, color=color, alpha=0.35, linewidth=0.6)
-    axes.plot(steps, mean, color=color, linewidth=1.6, label=label)
+    every = max(1, len(steps) // MARKERS_A_CURVE)
+    axes.plot(steps, mean, color=color, linewidth=1.6, label=label, marker=marker, markersize=4, markevery=every)
 
 
 def curves_figure(title: str, curves: dict[str, np.ndarray], color: str = BLUE) -> Figure:
@@ -140,6 +160,48 @@ def curves_figure(title: str, curves: dict[str, np.ndarray], color: str = BLUE) 
     return figure
 
 
+def square_panels(
+    number: int, title: str, legend: dict[str, Artist], *, per_row: int | None = None
+) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """A figure with ``number`` pairs of axes: a square one, and a low one of the same width below it.
+
+    legend: ``{text: handle}``, below all. per_row: pairs in a row at most; None: all of them.
+    Placed by inches: matplotlib's layouts let go either of the squares or of the common width.
+    """
+    columns = min(number, per_row or number)
+    rows = -(-number // columns)
+    side, gap, left, right = 2.6, 0.4, 0.75, 0.3
+    legend_rows = 1 if columns > 1 else len(legend)
+    bottom = 0.6 + 0.18 * legend_rows
+    top = 0.62
+    width = left + columns * (side + gap) - gap + right
+    low, space, between = 0.6, 0.15, 0.75
+    row_height = low + space + side
+    height = bottom + rows * row_height + (rows - 1) * between + top
+    figure = Figure(figsize=(width, height))
+    pairs = []
+    for index in range(number):
+        row, column = divmod(index, columns)
+        x = (left + column * (side + gap)) / width
+        y = bottom + (rows - 1 - row) * (row_height + between)
+        first = pairs[0] if pairs else (None, None)
+        square = (x, (y + low + space) / height, side / width, side / height)
+        axes = figure.add_axes(square, sharey=first[0])
+        counts = figure.add_axes((x, y / height, side / width, low / height), sharey=first[1])
+        axes.tick_params(labelleft=not column)
+        counts.tick_params(labelleft=not column)
+        if not column:
+            axes.set_ylabel("accuracy")
+            counts.set_ylabel("samples")
+        pairs.append((axes, counts))
+    figure.suptitle(title, y=1 - 0.12 / height, fontsize=10 if columns > 1 else 9)
+    columns_of_legend = len(legend) if columns > 1 else 1
+    figure.legend(
+        list(legend.values()), list(legend), loc="lower center", ncols=columns_of_legend, fontsize=8, frameon=False
+    )
+    return figure, pairs
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG (150 dots an inch) or a PDF, by the ending: the same figure gives the same bytes."""
     # What would tell the time and matplotlib's version. Fonts of type 42 are what publishers take.
@@ -149,39 +211,3 @@ def save_figure(figure: Figure, path: Path) -> None:
     }[path.suffix]
     with written_aside(path) as file, matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
-
-
-def _square_panels(columns: int, title: str) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure with ``columns`` pairs of axes: a square one, and a low one of the same width below it.
-
-    Placed by inches: matplotlib's layouts let go either of the squares or of the common width.
-    """
-    side, gap, left, right = 2.6, 0.4, 0.75, 0.3
-    legend_rows = 1 if columns > 1 else 2
-    bottom = 0.6 + 0.18 * legend_rows
-    top = 0.62
-    width = left + columns * (side + gap) - gap + right
-    low, space = 0.6, 0.15
-    height = bottom + low + space + side + top
-    figure = Figure(figsize=(width, height))
-    pairs = []
-    for column in range(columns):
-        x = (left + column * (side + gap)) / width
-        first = pairs[0] if pairs else (None, None)
-        square = (x, (bottom + low + space) / height, side / width, side / height)
-        axes = figure.add_axes(square, sharey=first[0])
-        counts = figure.add_axes((x, bottom / height, side / width, low / height), sharey=first[1])
-        axes.tick_params(labelleft=not pairs)
-        counts.tick_params(labelleft=not pairs)
-        pairs.append((axes, counts))
-    pairs[0][0].set_ylabel("accuracy")
-    pairs[0][1].set_ylabel("samples")
-    figure.suptitle(title, y=1 - 0.12 / height, fontsize=10 if columns > 1 else 9)
-    handles = [
-        Line2D([], [], linestyle="--", color=INK, linewidth=1),
-        Patch(facecolor="none", edgecolor=INK, linewidth=0.8, hatch="////", hatch_linewidth=0.6),
-    ]
-    names = ["perfect calibration", "gap between accuracy and mean confidence"]
-    columns_of_legend = 2 if columns > 1 else 1
-    figure.legend(handles, names, loc="lower center", ncols=columns_of_legend, fontsize=8, frameon=False)
-    return figure, pairs

@@ -1,0 +1,63 @@
+"""The calibration error of methods as they are, and after temperature scaling."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
+from analysis.figures.text import plain
+from cskd.plots import FAINT, INK, method_color
+
+# marker, how it is filled, and where it stands in a method's row
+SCALINGS = {RAW: ("o", "full", -0.22), TRAINING_SPLIT: ("^", "none", 0.0), CROSS_FITTED: ("s", "none", 0.22)}
+TOLD = {
+    RAW: "unscaled",
+    TRAINING_SPLIT: "temperature fitted on the training split",
+    CROSS_FITTED: "temperature cross-fitted on halves of the test set",
+}
+
+
+def calibration_figure(
+    title: str,
+    ece: dict[str, dict[str, np.ndarray]],
+    intervals: dict[str, dict[str, tuple[float, float]]] | None = None,
+) -> Figure:
+    """A row a method: the mean ECE of its seeds under each scaling that it has, the seeds as small dots.
+
+    ece: ``{method: {scaling: (seeds,) in percent}}``, scalings of ``analysis.evaluation.SCALINGS``. intervals: 95 %
+    intervals ``{method: {scaling: (low, high)}}``, drawn as lines, of whoever has one.
+    """
+    figure = Figure(figsize=(6.5, 2.1 + 0.5 * len(ece)), layout="constrained")
+    axes = figure.subplots()
+    for row, (method, scalings) in enumerate(ece.items()):
+        color = method_color(method)
+        axes.axhline(row, color=FAINT, linewidth=0.5, zorder=0)
+        for scaling, values in scalings.items():
+            marker, fill, offset = SCALINGS[scaling]
+            place = row + offset
+            if intervals and scaling in intervals.get(method, {}):
+                axes.plot(intervals[method][scaling], [place, place], color=color, linewidth=1.2, zorder=1)
+            if len(values) > 1:
+                axes.plot(values, [place] * len(values), ".", color=color, markersize=4, alpha=0.5, zorder=2)
+            style = {"marker": marker, "markersize": 7, "fillstyle": fill, "markeredgewidth": 1.4}
+            axes.plot([np.mean(values)], [place], color=color, linestyle="none", zorder=3, **style)
+    axes.set_yticks(range(len(ece)), [f"{plain(method)} (n = {_seeds(each)})" for method, each in ece.items()])
+    axes.set(ylim=(len(ece) - 0.5, -0.5), xlabel="ECE (%, 20 bins)")
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(f"{plain(title)}: mean of n seeds, single seeds as dots", fontsize=10)
+    present = [scaling for scaling in SCALINGS if any(scaling in scalings for scalings in ece.values())]
+    handles = [
+        Line2D([], [], color=INK, linestyle="none", marker=marker, markersize=7, fillstyle=fill, markeredgewidth=1.4)
+        for marker, fill, _ in (SCALINGS[scaling] for scaling in present)
+    ]
+    told = [TOLD[scaling] for scaling in present]
+    if intervals:
+        handles.append(Line2D([], [], color=INK, linewidth=1.2))
+        told.append("95 % interval")
+    figure.legend(handles, told, loc="outside lower center", fontsize=8, frameon=False)
+    return figure
+
+
+def _seeds(scalings: dict[str, np.ndarray]) -> int:
+    return max((len(values) for values in scalings.values()), default=0)

@@ -1,0 +1,58 @@
+"""A forest plot: effects with their intervals, and what is concluded from each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures.text import plain
+from cskd.plots import BLACK, BLUE, INK, ORANGE, PURPLE, VERMILION
+
+# by the place of an outcome: colour and marker both, since either may be lost
+STYLES = ((BLUE, "o"), (VERMILION, "X"), (INK, "D"), (ORANGE, "^"), (PURPLE, "s"), (BLACK, "v"))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One row: an effect, the ends of its interval (NaN where there is none), and the outcome of its verdict."""
+
+    label: str
+    effect: float
+    low: float
+    high: float
+    outcome: str
+
+
+def forest_plot(title: str, xlabel: str, effects: Sequence[Effect], outcomes: Sequence[str]) -> Figure:
+    """A row an effect, from top to bottom; the interval as a line, the vertical line is no effect.
+
+    outcomes: all that there may be, which gives each its colour and marker in every figure; those that occur stand in
+    the legend. Raises ValueError for no effect, for an outcome that is not among them, and for more than six.
+    """
+    if not effects:
+        raise ValueError("no effect to show")
+    styles = dict(zip(outcomes, STYLES[: len(outcomes)], strict=True))
+    unknown = {each.outcome for each in effects} - set(outcomes)
+    if unknown:
+        raise ValueError(f"outcomes {', '.join(sorted(unknown))} are not among {', '.join(outcomes)}")
+    figure = Figure(figsize=(7, 1.5 + 0.28 * len(effects)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color=INK, linewidth=1)
+    for row, each in enumerate(effects):
+        color, marker = styles[each.outcome]
+        axes.plot([each.low, each.high], [row, row], color=color, linewidth=1.5)
+        axes.plot([each.effect], [row], color=color, marker=marker, markersize=7, linestyle="none")
+    axes.set_yticks(range(len(effects)), [plain(each.label) for each in effects], fontsize=8)
+    axes.set(ylim=(len(effects) - 0.5, -0.5), xlabel=plain(xlabel))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_title(plain(title), fontsize=10)
+    occurring = [outcome for outcome in outcomes if any(each.outcome == outcome for each in effects)]
+    handles = [
+        Line2D([], [], color=color, marker=marker, markersize=7, linewidth=1.5)
+        for color, marker in (styles[outcome] for outcome in occurring)
+    ]
+    names = [plain(outcome) for outcome in occurring]
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
