@@ -59,7 +59,10 @@ def embedding_figure(
     """
     shown = np.unique(labels)
     legend_rows = -(-len(shown) // 5)
-    figure = Figure(figsize=(max(2.9 * len(points), 6.5), 3.9 + 0.2 * legend_rows), layout="constrained")
+    width = max(2.9 * len(points), 6.5)
+    # constrained layout does not make room for titles above square panels: the page is as high as all of it
+    height = min(width / len(points), 3.25) + 1.1 + 0.2 * legend_rows
+    figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(1, len(points), squeeze=False)[0]
     for axes, (method, places) in zip(panels, points.items(), strict=True):
         for number, label in enumerate(shown):

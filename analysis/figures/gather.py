@@ -216,4 +216,4 @@ def _calibration(group: Group, say: Say) -> Figure:
 
 def _pooled(evaluated: dict[str, list[Evaluation]]) -> str:
     seeds = sorted({len(found) for found in evaluated.values()})
-    return "1 seed" if seeds == [1] else " or ".join(map(str, seeds)) + " seeds pooled"
+    return "1 seed" if seeds == [1] else ", ".join(map(str, seeds)) + " seeds pooled"

@@ -63,7 +63,9 @@ def histograms():
 def embedded():
     places = np.random.default_rng(0).normal(size=(40, 2))
     labels = np.arange(40) % 4
-    return embedding_figure("t-SNE", {"cross-entropy": places, "cs-kd": -places}, labels, CLASSES, {"cs-kd": 0.625})
+    return embedding_figure(
+        "t-SNE\ntwo lines", {"cross-entropy": places, "cs-kd": -places}, labels, CLASSES, {"cs-kd": 0.625}
+    )
 
 
 EFFECTS = [Effect("a", -2, -3, -1, "holds"), Effect("b$x$", 1, math.nan, math.nan, "open")]
@@ -222,6 +224,19 @@ def test_points_stand_where_they_are_given_in_the_style_of_their_class():
     assert [axes.get_title() for axes in figure.axes] == ["cross-entropy", "cs-kd\nfeature spread 0.62"]
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [class_name(name) for name in CLASSES[:4]]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_titles_of_embeddings_stand_free_whatever_the_number_of_panels(number):
+    methods = list(METHOD_COLORS)[:number]
+    points = dict.fromkeys(methods, np.random.default_rng(0).normal(size=(40, 2)))
+    names = [f"class {label}" for label in range(20)]
+    figure = embedding_figure("one\ntwo", points, np.arange(40) % 20, names, dict.fromkeys(methods, 0.5))
+    figure.draw_without_rendering()
+    below = [axes.title.get_window_extent().y1 for axes in figure.axes]
+    assert max(below) < figure._suptitle.get_window_extent().y0
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y1 < min(axes.get_window_extent().y0 for axes in figure.axes)
 
 
 def test_twenty_classes_have_styles_of_their_own():
