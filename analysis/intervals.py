@@ -80,7 +80,9 @@ class Estimate:
         return self.images is None or abs(self.value) > ndtri(QUANTILE) * math.sqrt(self.images.shared)
 
     def half_width(self, seeds: Sequence, image_variance) -> np.ndarray:
-        """Of the interval of so many ``seeds``, a number or an array for each spread, and this variance of the images'."""
+        """What the interval would be either way with so many ``seeds`` (of each spread a number or an array) and this
+        variance of the images'.
+        """
         parts = [(spread / n, n - 1) for spread, n in zip(self.spreads, seeds, strict=True)]
         half = _half_width(parts)
         if self.images is None:

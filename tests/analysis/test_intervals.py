@@ -252,7 +252,7 @@ def mean_with_images(values, resampled):
     return mean_interval(values[0], resampled[0])
 
 
-@pytest.mark.parametrize("spread", [0.05, 0.5], ids=["images count most", "seeds count most"])
+@pytest.mark.parametrize("spread", [0.1, 0.25], ids=["seeds alike", "seeds apart"])
 @pytest.mark.parametrize("n", SEEDS)
 def test_intervals_over_seeds_and_images_cover_95_percent_without_interaction(n, spread):
     simulated = Simulated(n, spread)
@@ -263,8 +263,8 @@ def test_intervals_over_seeds_and_images_cover_95_percent_without_interaction(n,
 
 @pytest.mark.parametrize("n", SEEDS)
 def test_intervals_over_seeds_and_images_are_wide_where_interaction_counts_twice(n):
-    """Runs that differ by what each makes of each image, as networks do: conservative, up to about 99 %."""
-    simulated = Simulated(n, seed=0.05, rest=1.0, simulations=1000)
+    """Runs that differ by what each makes of each image, as networks do: conservative, 96 to 98 %."""
+    simulated = Simulated(n, seed=0.1, rest=1.0, simulations=1000)
     assert simulated.covered(paired_with_images, simulated.effect) >= 0.93
     assert simulated.covered(mean_with_images, simulated.error[0]) >= 0.93
 
