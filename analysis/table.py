@@ -16,6 +16,7 @@ def signed(text: str) -> str:
 class Column:
     header: str
     number: bool = False  # set flush right and never broken
+    sentences: bool = False  # broken into lines where space is scarce
 
 
 @dataclass(frozen=True)
