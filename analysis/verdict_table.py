@@ -10,7 +10,7 @@ from analysis.claims import Claim
 from analysis.pool import PAPER, Pool
 from analysis.provenance import footer, introduction
 from analysis.table import ABSENT, Block, Column, Table, signed
-from analysis.verdicts import HOLDS, OUTCOMES, Verdict
+from analysis.verdicts import HOLDS, NOT_RUN, OUTCOMES, Verdict
 
 SEEDS_ALONE = "*"  # marks intervals that other test images might not bear out
 COLUMNS = (
@@ -25,7 +25,7 @@ COLUMNS = (
 SUMMARY_COLUMNS = (Column("claim", sentences=True), *(Column(outcome, number=True) for outcome in OUTCOMES))
 NOTES = (
     "Effect: the method's mean minus the other's after the last epoch, in the metric's unit (percentage points; a "
-    "ratio for features). n: finished seeds of the method / of the other.",
+    "ratio for features). n: finished seeds of the method/of the other.",
     f"95 %: the interval over seeds and test images; {SEEDS_ALONE} over seeds alone, for these very test images. "
     "Holds, contradicted: it excludes 0. Seeds that would decide: if effect and spread stayed as they are.",
     "Each interval is one of 95 % by itself; nothing is corrected for the number of claims.",
@@ -43,7 +43,8 @@ def verdict_table(pool: Pool, verdicts: list[Verdict]) -> Table:
         # a claim is told once, before its cells
         group = tuple((claim.claim if not index else "", *text) for index, text in enumerate(texts))
         blocks.setdefault(claim.where, []).append(group)
-    left_out = dict.fromkeys(sentence for verdict in verdicts for sentence in verdict.left_out)
+    judged = [verdict for verdict in verdicts if verdict.outcome != NOT_RUN]
+    left_out = dict.fromkeys(sentence for verdict in judged for sentence in verdict.left_out)
     return Table(
         title=f"Verdicts on the paper's claims, {pool.name}",
         columns=COLUMNS,
@@ -126,7 +127,7 @@ def _texts(verdict: Verdict) -> tuple[str, ...]:
         verdict.dataset,
         verdict.architecture,
         _effect_text(verdict),
-        " / ".join(map(str, verdict.seeds)),
+        "/".join(map(str, verdict.seeds)),
         verdict.told,
         verdict.reason,
     )

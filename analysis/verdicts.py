@@ -184,7 +184,7 @@ def _judged(claim: Claim, effect: Estimate, with_images: Estimate | None) -> tup
     widest = with_images or effect
     if effect.excludes_zero and widest.excludes_zero:
         over = "seeds and test images" if with_images else "seeds"
-        return (HOLDS if claim.is_borne_out(effect.value) else CONTRADICTED), f"0 is outside, over {over}."
+        return (HOLDS if claim.is_borne_out(effect.value) else CONTRADICTED), f"Excludes 0 over {over}."
     if min(effect.seeds) == 1:
         return UNDECIDED, "One seed decides nothing."
     if any(map(math.isnan, effect.spreads)):
