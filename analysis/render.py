@@ -111,8 +111,9 @@ def show(table: Table, console: Console) -> None:
                 column.header,
                 justify="right" if column.number else "left",
                 vertical="bottom",
-                min_width=narrowest,
+                min_width=min(narrowest, widest),
                 max_width=widest,
+                overflow="fold",
             )
         for number, group in enumerate(block.groups):
             if number:
@@ -135,13 +136,17 @@ def _widths(column: Column, block: Block, index: int) -> tuple[int, int]:
 
 
 def _shared(columns: tuple[Column, ...], least: tuple[int, ...], most: tuple[int, ...], width: int) -> tuple[int, ...]:
-    """``most`` made to fit into ``width``: sentences are broken first, then other texts, none below ``least``."""
+    """``most`` made to fit into ``width``: sentences are broken first, then other texts, then sentences' long words."""
     widths = list(most)
-    for sentences in (True, False):
-        breakable = [index for index, column in enumerate(columns) if column.sentences == sentences]
-        while sum(widths) > width and any(widths[index] > least[index] for index in breakable):
-            widest = max((index for index in breakable if widths[index] > least[index]), key=widths.__getitem__)
-            widths[widest] -= 1
+    for sentences, floor in ((True, least), (False, least), (True, [1] * len(least))):
+        for _ in range(sum(widths) - width):
+            breakable = [
+                index
+                for index, column in enumerate(columns)
+                if column.sentences == sentences and widths[index] > floor[index]
+            ]
+            if breakable:
+                widths[max(breakable, key=widths.__getitem__)] -= 1
     return tuple(widths)
 
 
