@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics import Metric
-from analysis.provenance import COMPARABLE, comparable, footer, introduction, reason_of
+from analysis.provenance import COMPARABLE, comparable, footer, introduction, reason_of, settings_of
 from analysis.published import published
 from analysis.runs import CELL_MARKS, DONE, Experiment
-from analysis.statistics import Summary, relative_change, summary
+from analysis.statistics import Summary, finite, relative_change, summary
 from analysis.table import ABSENT, Block, Column, Table, signed
 
 BASELINE = "cross-entropy"
@@ -77,8 +77,8 @@ def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
     for cell in experiment.cells.itertuples():
         seeds = runs.get(cell.cell_key, experiment.runs[:0])
         done = seeds[seeds.state == DONE]
-        last = summary(_finite(done[metric.last]))
-        best = summary(_finite(done[metric.best])) if metric.at_best_epoch else None
+        last = summary(finite(done[metric.last]))
+        best = summary(finite(done[metric.best])) if metric.at_best_epoch else None
         record = {
             "profile": cell.profile,
             "architecture": cell.architecture,
@@ -106,21 +106,14 @@ def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
     frame = pd.DataFrame(records)
     if with_paper and frame.paper_mean.isna().all():
         frame = frame.drop(columns=["paper_mean", "paper_std"])
-    settings = [_settings(experiment, key) for key in experiment.cells.cell_key]
+    done = experiment.done
+    settings = [settings_of(done[done.cell_key == key]) for key in experiment.cells.cell_key]
     baselines = {(row.architecture, row.dataset): row for row in frame[frame.method == BASELINE].itertuples()}
     for row in frame[frame.method != BASELINE].itertuples():
         baseline = baselines.get((row.architecture, row.dataset))
         if baseline is not None and settings[row.Index] == settings[baseline.Index]:
             frame.loc[row.Index, "relative_change"] = relative_change(row.last_mean, baseline.last_mean)
     return frame
-
-
-def _settings(experiment: Experiment, cell_key: str) -> dict[str, str]:
-    """What a cell's runs were trained with, but for what makes the method."""
-    done = experiment.done[experiment.done.cell_key == cell_key]
-    own = ("params.method", "params.seed", "params.teacher", "params.parameters.")
-    names = [name for name in done.columns if name.startswith("params.") and not name.startswith(own)]
-    return {} if done.empty else done.iloc[0][names].dropna().to_dict()
 
 
 def _status(seeds: pd.DataFrame, n: int) -> str:
@@ -160,10 +153,6 @@ def _paper_text(mean: float, std: float, decimals: int) -> str:
     if math.isnan(mean):
         return ABSENT
     return f"{mean:.{decimals}f}" if math.isnan(std) else f"{mean:.{decimals}f} ± {std:.{decimals}f}"
-
-
-def _finite(values: pd.Series) -> np.ndarray:
-    return values[np.isfinite(values)].to_numpy()
 
 
 def _incomparable(frame: pd.DataFrame) -> list[str]:

@@ -29,6 +29,16 @@ def reason_of(verdict: str) -> str:
     return verdict.removeprefix("no: ")
 
 
+def settings_of(runs: pd.DataFrame) -> dict[str, str]:
+    """What the finished ``runs`` of one cell were trained with, but for what makes the method; empty without a run.
+
+    Only cells whose settings are alike may be compared with each other.
+    """
+    own = ("params.method", "params.seed", "params.teacher", "params.parameters.")
+    names = [name for name in runs.columns if name.startswith("params.") and not name.startswith(own)]
+    return {} if runs.empty else runs.iloc[0][names].dropna().to_dict()
+
+
 def introduction(experiment: Experiment) -> tuple[str, ...]:
     """The sentences before a table without the paper's numbers: what it is, and that it is not the paper's."""
     verdicts = comparable(experiment)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.table import Block, Table
+from analysis.table import Block, Column, Table
 
 HEADER_LINES = 3  # that a long header may take, rather than making its column wider
 WIDE = 96  # characters of a terminal on which columns stand two spaces apart
@@ -71,7 +71,7 @@ def _latex_block(table: Table, block: Block, notes: tuple[str, ...]) -> list[str
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{' '.join(map(_latex, (f'{caption}.', *table.intro)))}}}",
-        rf"\begin{{tabular}}{{{''.join('r' if column.number else 'l' for column in table.columns)}}}",
+        rf"\begin{{tabular}}{{{''.join(map(_latex_column, table.columns))}}}",
         r"\toprule",
         " & ".join(_latex_header(column.header, column.number) for column in table.columns) + r" \\",
         r"\midrule",
@@ -87,6 +87,12 @@ def _latex_block(table: Table, block: Block, notes: tuple[str, ...]) -> list[str
     return [*lines, r"\end{table}"]
 
 
+def _latex_column(column: Column) -> str:
+    if column.sentences:
+        return r"p{0.2\linewidth}"
+    return "r" if column.number else "l"
+
+
 def show(table: Table, console: Console) -> None:
     """Print the table, readable from 80 columns on; nothing is cut off."""
     console.print(Text(table.title, style="bold"))
@@ -97,16 +103,17 @@ def show(table: Table, console: Console) -> None:
             console.print(Text(f"\n{block.heading}", style="bold"))
         padding = (0, 1 if console.width >= WIDE else 0, 0, 0)  # besides the one space of the box
         drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
-        for index, column in enumerate(table.columns):
-            texts = [row[index] for group in block.groups for row in group]
-            widest = max(map(len, texts), default=0)
-            words = max((len(word) for text in texts for word in text.split()), default=0)
+        least, most = zip(*(_widths(column, block, index) for index, column in enumerate(table.columns)), strict=True)
+        if any(column.sentences for column in table.columns):
+            most = _shared(table.columns, least, most, console.width - (1 + padding[1]) * (len(least) - 1))
+        for column, narrowest, widest in zip(table.columns, least, most, strict=True):
             drawn.add_column(
                 column.header,
                 justify="right" if column.number else "left",
                 vertical="bottom",
-                min_width=widest if column.number else words,
-                max_width=max(widest, *map(len, _header_lines(column.header, widest))),
+                min_width=min(narrowest, widest),
+                max_width=widest,
+                overflow="fold",
             )
         for number, group in enumerate(block.groups):
             if number:
@@ -118,6 +125,29 @@ def show(table: Table, console: Console) -> None:
     for note in table.notes:
         console.print(Text(note, style="dim"))
     console.print()
+
+
+def _widths(column: Column, block: Block, index: int) -> tuple[int, int]:
+    """The least width at which nothing is cut off, and the one at which texts need no break."""
+    texts = [row[index] for group in block.groups for row in group]
+    widest = max(map(len, texts), default=0)
+    words = max((len(word) for text in texts for word in text.split()), default=0)
+    return widest if column.number else words, max(widest, *map(len, _header_lines(column.header, widest)))
+
+
+def _shared(columns: tuple[Column, ...], least: tuple[int, ...], most: tuple[int, ...], width: int) -> tuple[int, ...]:
+    """``most`` made to fit into ``width``: sentences are broken first, then other texts, then sentences' long words."""
+    widths = list(most)
+    for sentences, floor in ((True, least), (False, least), (True, [1] * len(least))):
+        for _ in range(sum(widths) - width):
+            breakable = [
+                index
+                for index, column in enumerate(columns)
+                if column.sentences == sentences and widths[index] > floor[index]
+            ]
+            if breakable:
+                widths[max(breakable, key=widths.__getitem__)] -= 1
+    return tuple(widths)
 
 
 def _header_lines(header: str, width: int) -> list[str]:

@@ -28,6 +28,12 @@ def summary(values) -> Summary:
     return Summary(mean, float(values.std(ddof=1)) if n > 1 else float("nan"), n)
 
 
+def finite(values) -> np.ndarray:
+    """``values`` (n,) without those that are NaN or infinite."""
+    values = np.asarray(values, dtype=float)
+    return values[np.isfinite(values)]
+
+
 def relative_change(value: float, baseline: float) -> float:
     """(value - baseline) / baseline: -0.1 where ``value`` is a tenth lower. NaN for a baseline of 0."""
     return (value - baseline) / baseline if baseline else float("nan")

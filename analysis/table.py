@@ -20,6 +20,7 @@ class Best(str):
 class Column:
     header: str
     number: bool = False  # set flush right and never broken
+    sentences: bool = False  # broken into lines where space is scarce
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 import dataclasses
 import io
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from golden import compare
 from rich.console import Console
 
 from analysis import tables
@@ -43,13 +43,6 @@ def run(uri, arguments):
         patch.setattr("sys.stdout", output)
         assert tables.main(arguments) == 0
     return output.getvalue()
-
-
-def compare(text: str, golden: Path):
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.parent.mkdir(parents=True, exist_ok=True)
-        golden.write_bytes(text.encode())
-    assert text.encode() == golden.read_bytes(), f"differs from {golden.name}: see this module's golden tests"
 
 
 @pytest.mark.parametrize("experiment", ["table1", "table1-mini"])

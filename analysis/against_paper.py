@@ -1,0 +1,70 @@
+"""Our means beside the paper's, cell by cell: whether they agree within the spread of both."""
+
+import math
+
+import pandas as pd
+
+from analysis.metrics import METRICS
+from analysis.pool import Pool
+from analysis.provenance import COMPARABLE, comparable
+from analysis.published import published
+from analysis.runs import NAME
+from analysis.statistics import Summary, finite, summary
+
+WITHIN, BEYOND = "within 2 std", "beyond 2 std"
+ONE_SEED = "one seed: not judged"
+NO_STD = "the paper has no std: not judged"
+COLUMNS = (
+    *(*NAME, "metric", "paper_mean", "paper_std"),
+    *(f"{epoch}_{part}" for epoch in ("last", "best") for part in ("mean", "std", "n", "difference", "judgement")),
+)
+
+
+def against_paper(pool: Pool) -> pd.DataFrame:
+    """A row for each cell and metric of ours that may stand beside a number of the paper; no row where there is none.
+
+    ``last_...`` is our last epoch, ``best_...`` the best test epoch, which is the protocol of the paper's released
+    code (NaN and "" for a metric that is not computed at every epoch). Difference: ours - the paper's.
+    judgement: whether |difference| <= 2 sqrt(std_ours^2 + std_paper^2), with the std of single seeds (ddof=1); nothing
+    is judged, and so called reproduced, from one seed.
+    """
+    allowed = _comparable_cells(pool)
+    done = {key: runs for key, runs in pool.done.groupby("cell_key", sort=False)}
+    records = []
+    for cell in pool.cells.itertuples():
+        if cell.cell_key not in allowed or cell.cell_key not in done:
+            continue
+        for metric in METRICS:
+            number = published(cell.architecture, cell.dataset, cell.method, metric.name)
+            if number is None:
+                continue
+            runs = done[cell.cell_key]
+            last = summary(finite(runs[metric.last]))
+            best = summary(finite(runs[metric.best]) if metric.at_best_epoch else [])
+            record = {part: getattr(cell, part) for part in NAME} | {"metric": metric.name}
+            record |= {"paper_mean": number[0], "paper_std": number[1]}
+            records.append(record | _beside("last", last, *number) | _beside("best", best, *number))
+    return pd.DataFrame(records, columns=list(COLUMNS))
+
+
+def _comparable_cells(pool: Pool) -> set[str]:
+    """The cell keys that every experiment which launched them calls comparable."""
+    verdicts = pd.concat([comparable(experiment) for experiment in pool.experiments])
+    return set(verdicts.index) - set(verdicts.index[verdicts != COMPARABLE])
+
+
+def _beside(epoch: str, ours: Summary, mean: float, std: float) -> dict:
+    difference = ours.mean - mean
+    parts = {"mean": ours.mean, "std": ours.std, "n": ours.n, "difference": difference}
+    parts["judgement"] = _judgement(ours, difference, std)
+    return {f"{epoch}_{part}": value for part, value in parts.items()}
+
+
+def _judgement(ours: Summary, difference: float, std: float) -> str:
+    if not ours.n:
+        return ""
+    if ours.n == 1:
+        return ONE_SEED
+    if math.isnan(std):
+        return NO_STD
+    return WITHIN if abs(difference) <= 2 * math.hypot(ours.std, std) else BEYOND

@@ -1,0 +1,109 @@
+"""The claims of the paper that are judged: ``claims.yaml``, read and checked."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.metrics import METRICS
+from analysis.published import published_numbers
+from cskd.cli import known
+from cskd.errors import UserError
+
+CLAIMS = Path(__file__).parent / "claims.yaml"
+LOWER, HIGHER = "lower", "higher"
+MERGED, DOMAINS = "merged", ("cub200", "dogs", "mit67")
+DOMAIN_METRICS = tuple(f"{kind}_{domain}" for kind in ("domain_accuracy", "top1_error") for domain in DOMAINS)
+FEATURE_SPREAD = "feature_spread"  # not tracked: from the evaluation of a run's predictions
+PLUS = "+"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One comparison: ``method`` is said to have a ``better`` (lower or higher) ``metric`` than ``against``.
+
+    Of every one of ``datasets`` with every one of ``architectures``. claim: as a sentence; where: in the paper.
+    """
+
+    id: str
+    claim: str
+    where: str
+    metric: str
+    method: str
+    against: str
+    better: str
+    datasets: tuple[str, ...]
+    architectures: tuple[str, ...]
+
+    @property
+    def decimals(self) -> int:
+        """With which an effect is shown."""
+        return 3 if self.metric == FEATURE_SPREAD else next((m.decimals for m in METRICS if m.name == self.metric), 2)
+
+    def is_borne_out(self, effect: float) -> bool:
+        """Whether a difference method - against goes the claimed way."""
+        return effect < 0 if self.better == LOWER else effect > 0
+
+
+def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
+    """The claims in the file's order. Raises UserError for keys, metrics, methods, ... that are not known."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} must hold a list of claims")
+    claims = []
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("id", f"number {number}") if isinstance(entry, dict) else f"number {number}"
+        try:
+            claims.append(_claim(entry))
+        except UserError as error:
+            raise UserError(f"{path}, claim {name}: {error}") from None
+    names = [claim.id for claim in claims]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{path}, claim {name}: there are two of this id: rename one")
+    return tuple(claims)
+
+
+def _claim(entry: Any) -> Claim:
+    if not isinstance(entry, dict):
+        raise UserError("must hold keys and values")
+    keys = [field.name for field in dataclasses.fields(Claim)]
+    for key in entry:
+        known("key", key, keys)
+    missing = [key for key in keys if key not in entry]
+    if missing:
+        raise UserError(f"{', '.join(missing)} missing: add it")
+    for key in keys:
+        _check_type(key, entry[key])
+    numbers = published_numbers()
+    known("metric", entry["metric"], (*(metric.name for metric in METRICS), *DOMAIN_METRICS, FEATURE_SPREAD))
+    known("value of better", entry["better"], (LOWER, HIGHER))
+    methods = {part for name in numbers.method for part in name.split(PLUS)}
+    for key in ("method", "against"):
+        for part in entry[key].split(PLUS):
+            known("method", part, methods)
+    if entry["method"] == entry["against"]:
+        raise UserError(f"{entry['method']} is compared with itself: name another method")
+    for dataset in entry["datasets"]:
+        known("dataset", dataset, {*numbers.dataset, MERGED})
+    for architecture in entry["architectures"]:
+        known("architecture", architecture, set(numbers.architecture))
+    return Claim(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+
+
+def _check_type(key: str, value: Any) -> None:
+    if key in ("datasets", "architectures"):
+        names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+        if not names or len(set(value)) < len(value):
+            raise UserError(f"{key} must be a list of names, each once, not {value!r}")
+    elif not isinstance(value, str) or not value.strip():
+        raise UserError(f"{key} must be a text, not {value!r}")
