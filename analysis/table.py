@@ -12,6 +12,10 @@ def signed(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+class Best(str):
+    """A text that is the best of its kind: set in bold."""
+
+
 @dataclass(frozen=True)
 class Column:
     header: str
@@ -36,3 +40,6 @@ class Table:
     frame: pd.DataFrame
     intro: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    small: bool = (
+        False  # many columns and lines: in LaTeX of smaller type, the notes on the page rather than in a float
+    )
