@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics import Metric
+from analysis.pool import Pool
 from analysis.provenance import COMPARABLE, comparable, footer, introduction, reason_of, settings_of
 from analysis.published import published
 from analysis.runs import CELL_MARKS, DONE, Experiment
@@ -18,11 +19,9 @@ OURS = "\N{DAGGER}"  # marks rows whose hyper-parameters the paper does not give
 OURS_TOLD = f"{OURS} hyper-parameters ours: the paper gives none for this row; the recipe names their source."
 BEST = "best test epoch: released code's protocol"
 PLAIN = "mean ± std (ddof=1) over n finished seeds; ± nan: one seed has no std."
-EPOCHS = (
-    "Last epoch: nothing is chosen on the test set. Best test epoch: the epoch with the lowest test error, "
-    "which the released code reports."
-)
-PAPER = "Paper: 3 seeds, as published, by the protocol of its released code."
+LAST_EPOCH = "Last epoch: nothing is chosen on the test set."
+EPOCHS = f"{LAST_EPOCH} Best test epoch: the epoch with the lowest test error, which the released code reports."
+PAPER_TOLD = "Paper: 3 seeds, as published, by the protocol of its released code."
 
 
 def is_tracked(experiment: Experiment, metric: Metric) -> bool:
@@ -48,12 +47,12 @@ def metric_table(experiment: Experiment, metric: Metric) -> Table:
             groups.append(tuple((text if not index else ("", *text[1:])) for index, text in enumerate(texts)))
         blocks.append(Block(architecture, tuple(groups)))
     notes = [PLAIN, *([EPOCHS] if metric.at_best_epoch else [])]
-    notes += [PAPER] if with_paper else []
-    notes += [OURS_TOLD] if any(_is_ours(row) for row in frame.itertuples()) else []
+    notes += [PAPER_TOLD] if with_paper else []
+    notes += [OURS_TOLD] if any(mark_of(row) == OURS for row in frame.itertuples()) else []
     notes.append(f"Relative change: our last epoch against {BASELINE}, where all other settings are the same.")
     if with_paper:
-        notes += _incomparable(frame)
-    notes += _valueless(experiment, metric)
+        notes += incomparable(frame)
+    notes += valueless(experiment, metric)
     return Table(
         title=f"{metric.title}, {experiment.name}",
         columns=tuple(columns),
@@ -64,7 +63,7 @@ def metric_table(experiment: Experiment, metric: Metric) -> Table:
     )
 
 
-def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
+def metric_frame(experiment: Experiment | Pool, metric: Metric) -> pd.DataFrame:
     """A row a cell: what the table says, in plain numbers.
 
     ``paper_mean`` and ``paper_std`` are there only where the paper has a number for a cell that can be
@@ -73,10 +72,11 @@ def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
     verdicts = comparable(experiment)
     with_paper = (verdicts == COMPARABLE).any()
     runs = {key: group for key, group in experiment.runs.groupby("cell_key", sort=False)}
-    records = []
+    records, settings = [], []
     for cell in experiment.cells.itertuples():
         seeds = runs.get(cell.cell_key, experiment.runs[:0])
         done = seeds[seeds.state == DONE]
+        settings.append(settings_of(done))
         last = summary(finite(done[metric.last]))
         best = summary(finite(done[metric.best])) if metric.at_best_epoch else None
         record = {
@@ -106,8 +106,6 @@ def metric_frame(experiment: Experiment, metric: Metric) -> pd.DataFrame:
     frame = pd.DataFrame(records)
     if with_paper and frame.paper_mean.isna().all():
         frame = frame.drop(columns=["paper_mean", "paper_std"])
-    done = experiment.done
-    settings = [settings_of(done[done.cell_key == key]) for key in experiment.cells.cell_key]
     baselines = {(row.architecture, row.dataset): row for row in frame[frame.method == BASELINE].itertuples()}
     for row in frame[frame.method != BASELINE].itertuples():
         baseline = baselines.get((row.architecture, row.dataset))
@@ -126,8 +124,7 @@ def _status(seeds: pd.DataFrame, n: int) -> str:
 
 
 def _texts(row, metric: Metric, with_paper: bool) -> tuple[str, ...]:
-    mark = " (tuned)" if getattr(row, "tuned", "") else f" {OURS}" if _is_ours(row) else ""
-    texts = [row.dataset, row.method + mark]
+    texts = [row.dataset, f"{row.method} {mark_of(row)}".rstrip()]
     if with_paper:
         texts.append(_paper_text(row.paper_mean, row.paper_std, metric.decimals))
     texts.append(_text(Summary(row.last_mean, row.last_std, row.n), metric.decimals) if row.n else row.status)
@@ -140,9 +137,11 @@ def _texts(row, metric: Metric, with_paper: bool) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _is_ours(row) -> bool:
-    """Whether a row has hyper-parameters of the recipe's that are not the paper's."""
-    return getattr(row, "hyper_parameters", "") == "ours" and not getattr(row, "tuned", "")
+def mark_of(row) -> str:
+    """What is to be said of the hyper-parameters of a row: tuned, those of the recipe and not the paper's, or ""."""
+    if getattr(row, "tuned", ""):
+        return "(tuned)"
+    return OURS if getattr(row, "hyper_parameters", "") == "ours" else ""
 
 
 def _text(values: Summary, decimals: int) -> str:
@@ -155,7 +154,7 @@ def _paper_text(mean: float, std: float, decimals: int) -> str:
     return f"{mean:.{decimals}f}" if math.isnan(std) else f"{mean:.{decimals}f} ± {std:.{decimals}f}"
 
 
-def _incomparable(frame: pd.DataFrame) -> list[str]:
+def incomparable(frame: pd.DataFrame) -> list[str]:
     """Why some cells of a table with paper numbers have none."""
     against = frame[frame.comparable_with_paper != COMPARABLE]
     return [
@@ -164,7 +163,7 @@ def _incomparable(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _valueless(experiment: Experiment, metric: Metric) -> list[str]:
+def valueless(experiment: Experiment | Pool, metric: Metric) -> list[str]:
     """The finished runs that a mean had to leave out."""
     names = [metric.last, metric.best] if metric.at_best_epoch else [metric.last]
     return [

@@ -12,6 +12,7 @@ class Metric:
     file: str  # what its table's files are called
     decimals: int = 2
     at_best_epoch: bool = True  # whether it is computed at every epoch, so that the best one has it
+    higher_is_better: bool = False
 
     @property
     def last(self) -> str:
@@ -28,5 +29,5 @@ METRICS = (
     Metric("ece", "ECE (%, 20 bins)", "ece"),
     Metric("nll", "Negative log-likelihood (nats)", "nll", decimals=3),
     Metric("brier", "Brier score (0 to 2)", "brier", decimals=3),
-    Metric("recall_at_1", "R@1 (%)", "recall_at_1", at_best_epoch=False),
+    Metric("recall_at_1", "R@1 (%)", "recall_at_1", at_best_epoch=False, higher_is_better=True),
 )

@@ -4,7 +4,7 @@ Tables share runs (cross-entropy on CIFAR-100 stands in four of the paper's), an
 of a table. A pool has every cell once, with all its seeds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -39,6 +39,11 @@ class Pool:
         """The finished runs of one cell, by seed; empty where there is none."""
         done = self.done
         return done[(done.dataset == dataset) & (done.architecture == architecture) & (done.method == method)]
+
+    def part(self, cells: pd.DataFrame) -> "Pool":
+        """The pool of these rows of ``cells`` alone, with their runs."""
+        runs = self.runs[self.runs.cell_key.isin(cells.cell_key)]
+        return replace(self, cells=cells.reset_index(drop=True), runs=runs.reset_index(drop=True))
 
 
 def pools(experiments: list[Experiment]) -> list[Pool]:

@@ -2,12 +2,13 @@
 
 import pandas as pd
 
+from analysis.pool import Pool
 from analysis.runs import DONE, NAME, Experiment
 
 COMPARABLE = "yes"
 
 
-def comparable(experiment: Experiment) -> pd.Series:
+def comparable(experiment: Experiment | Pool) -> pd.Series:
     """By cell key: "yes" where the paper's number may stand beside ours, else "no: " and the reason.
 
     The cell and every finished run of it must say yes.
@@ -39,20 +40,20 @@ def settings_of(runs: pd.DataFrame) -> dict[str, str]:
     return {} if runs.empty else runs.iloc[0][names].dropna().to_dict()
 
 
-def introduction(experiment: Experiment) -> tuple[str, ...]:
+def introduction(experiment: Experiment | Pool) -> tuple[str, ...]:
     """The sentences before a table without the paper's numbers: what it is, and that it is not the paper's."""
     verdicts = comparable(experiment)
     if (verdicts == COMPARABLE).any():
         return ()
     profiles = ", ".join(dict.fromkeys(experiment.cells.profile))
-    changed = " with settings changed from the recipe" if experiment.name.endswith("-custom") else ""
+    changed = " with settings changed from the recipe" if "-custom" in experiment.name else ""
     reasons = [reason_of(verdict) for verdict in dict.fromkeys(verdicts)]
     reasons = [reason for reason in reasons if not reason.startswith("profile ")]
     why = f" ({'; '.join(reasons)})" if reasons else ""
     return (f"Profile {profiles}{changed}: not comparable with the paper{why}.", *_trained(experiment))
 
 
-def footer(experiment: Experiment) -> tuple[str, ...]:
+def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
     """Where the finished runs come from, and which runs are not finished or were left out."""
     notes = []
     done = experiment.done
@@ -82,7 +83,7 @@ def _commits(runs: pd.DataFrame) -> list[str]:
     return [f"{commit[:12]}{' (dirty)' if flag else ''}" for commit, flag in dirty.items()]
 
 
-def _trained(experiment: Experiment) -> tuple[str, ...]:
+def _trained(experiment: Experiment | Pool) -> tuple[str, ...]:
     """What each dataset and network came to, from the settings of the runs; datasets alike stand together."""
     datasets: dict[str, list[str]] = {}
     for (dataset, _), runs in experiment.runs.groupby(NAME[:2], sort=False):

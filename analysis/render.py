@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.table import Block, Column, Table
+from analysis.table import Best, Block, Column, Table
 
 HEADER_LINES = 3  # that a long header may take, rather than making its column wider
 WIDE = 96  # characters of a terminal on which columns stand two spaces apart
@@ -27,6 +27,7 @@ LATEX = {
     "\N{DAGGER}": r"$\dagger$",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
+    "\N{NO-BREAK SPACE}": "~",
 } | {character: "\\" + character for character in "&%$#_{}"}
 
 
@@ -44,7 +45,7 @@ def to_markdown(table: Table) -> str:
         if block.heading:
             parts.append(f"**{_markdown(block.heading)}**")
         rows = pd.DataFrame(
-            [[_markdown(text) for text in row] for group in block.groups for row in group],
+            [[_markdown_cell(text) for text in row] for group in block.groups for row in group],
             columns=[_markdown(column.header) for column in table.columns],
         )
         align = ["right" if column.number else "left" for column in table.columns]
@@ -60,8 +61,10 @@ def to_latex(table: Table) -> str:
     for number, block in enumerate(table.blocks):
         if number and number % FLOATS == 0:
             lines.append(r"\clearpage")
-        notes = table.notes if block is table.blocks[-1] else ()
+        notes = table.notes if block is table.blocks[-1] and not table.small else ()
         lines += _latex_block(table, block, notes)
+    if table.notes and table.small:
+        lines.append(rf"{{\footnotesize\noindent {' '.join(map(_latex, (f'{table.title}:', *table.notes)))}\par}}")
     return "\n".join(lines) + "\n"
 
 
@@ -71,6 +74,7 @@ def _latex_block(table: Table, block: Block, notes: tuple[str, ...]) -> list[str
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{' '.join(map(_latex, (f'{caption}.', *table.intro)))}}}",
+        *([r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"] if table.small else []),
         rf"\begin{{tabular}}{{{''.join(map(_latex_column, table.columns))}}}",
         r"\toprule",
         " & ".join(_latex_header(column.header, column.number) for column in table.columns) + r" \\",
@@ -79,7 +83,7 @@ def _latex_block(table: Table, block: Block, notes: tuple[str, ...]) -> list[str
     for number, group in enumerate(block.groups):
         if number:
             lines.append(r"\addlinespace")
-        lines += [" & ".join(map(_latex, row)) + r" \\" for row in group]
+        lines += [" & ".join(map(_latex_cell, row)) + r" \\" for row in group]
     lines += [r"\bottomrule", r"\end{tabular}"]
     if notes:
         lines += ["", r"\smallskip", r"\begin{minipage}{\linewidth}", r"\footnotesize"]
@@ -119,7 +123,7 @@ def show(table: Table, console: Console) -> None:
             if number:
                 drawn.add_row()
             for row in group:
-                drawn.add_row(*map(Text, row))
+                drawn.add_row(*(Text(text, style="bold" if isinstance(text, Best) else "") for text in row))
         console.print(drawn)
     console.print()
     for note in table.notes:
@@ -162,10 +166,18 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\|*_`<>])", r"\\\1", text)
 
 
+def _markdown_cell(text: str) -> str:
+    return f"**{_markdown(text)}**" if isinstance(text, Best) else _markdown(text)
+
+
 def _latex(text: str) -> str:
     escaped = "".join(LATEX.get(character, character) for character in text)
     # what pdflatex has no glyph for would stop it
     return escaped.encode("ascii", "replace").decode()
+
+
+def _latex_cell(text: str) -> str:
+    return rf"\textbf{{{_latex(text)}}}" if isinstance(text, Best) else _latex(text)
 
 
 def _latex_header(text: str, number: bool) -> str:

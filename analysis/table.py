@@ -13,7 +13,7 @@ def signed(text: str) -> str:
 
 
 class Best(str):
-    """A text that is the best of its column: set in bold."""
+    """A text that is the best of its kind: set in bold."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,6 @@ class Table:
     frame: pd.DataFrame
     intro: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    small: bool = (
+        False  # many columns and lines: in LaTeX of smaller type, the notes on the page rather than in a float
+    )

@@ -1,18 +1,23 @@
 """Write and show the tables of tracked grids: every metric, each run, reliability with its diagrams.
 
-They go to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, the diagrams as PNG and PDF. Nothing is
+They go to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, the diagrams as PNG and PDF. From all experiments
+together the paper's own tables are made: RESULTS_DIR/paper/<profile>/table1 to table6, and figure4. Nothing is
 trained: all is rebuilt from what MLflow has, and the same runs give the same files.
 """
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
 from analysis.comparison import is_tracked, metric_table
+from analysis.domains import domain_table
 from analysis.metrics import METRICS
+from analysis.paper_tables import TITLES, paper_tables
+from analysis.pool import Pool, pools
 from analysis.reliability import bin_frame, cell_reliabilities, reliability_diagrams, reliability_table
 from analysis.render import show, to_csv, to_latex, to_markdown
 from analysis.runs import Experiment, Store
@@ -23,6 +28,8 @@ from cskd.files import written_aside
 from cskd.plots import save_figure
 
 SHOWN = ("error", "ece")  # the tables that are printed unless others are asked for
+OF_EXPERIMENTS = tuple(metric.file for metric in METRICS)
+OF_POOLS = (*(f"table{number}" for number in TITLES), "figure4")
 IDENTITY = (
     *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable_with_paper"),
     *("git_commit", "git_dirty", "machine", "device", "precision"),
@@ -43,31 +50,44 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="+",
         metavar="TABLE",
         default=SHOWN,
-        help=f"the tables to print, of {', '.join(metric.file for metric in METRICS)} (default: {' '.join(SHOWN)})",
+        help=f"the tables to print, of {', '.join((*OF_EXPERIMENTS, *OF_POOLS))} (default: {' '.join(SHOWN)})",
     )
     parser.add_argument(
         "--results-dir", type=Path, default=cli.results_dir(), help="where to write (RESULTS_DIR, %(default)s)"
     )
     options = parser.parse_args(arguments)
     for name in options.show:
-        cli.known("table", name, [metric.file for metric in METRICS])
+        cli.known("table", name, (*OF_EXPERIMENTS, *OF_POOLS))
+    everything = not options.latest and not options.experiment
+    if not everything and (of_pools := [name for name in options.show if name in OF_POOLS]):
+        raise UserError(f"{', '.join(of_pools)}: made of all experiments; leave out --experiment and --latest")
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=OFF_TERMINAL)
     store = Store(cli.tracking_uri())
     names = [store.latest()] if options.latest else options.experiment
-    for experiment in store.load(names):
+    experiments = store.load(names)
+    for experiment in experiments:
         folder = options.results_dir / experiment.name
-        try:
+        with _written_to(folder):
             shown, notes = write(experiment, store, folder, options.results_dir / ".predictions", options.show)
-        except OSError as error:
-            where = f"{error.filename or folder} cannot be written ({error.strerror})"
-            raise UserError(f"{where}: set RESULTS_DIR or --results-dir") from error
         for table in shown:
             show(table, console)
         for note in notes:
             console.print(note, markup=False)
         _say_files(folder, console)
+    for pool in pools(experiments) if everything else ():
+        folder = options.results_dir / "paper" / pool.name
+        with _written_to(folder):
+            tables = write_paper_tables(pool, folder)
+        asked = [name for name in options.show if name in OF_POOLS]
+        for name in asked:
+            if name in tables:
+                show(tables[name], console)
+            else:
+                console.print(f"{name}, {pool.name}: no method of it was launched.\n", markup=False)
+        if tables and asked:
+            _say_files(folder, console)
     return 0
 
 
@@ -103,6 +123,17 @@ def write(
     return [*shown, reliability_table(experiment, first, notes, empty_bins=False)], []
 
 
+def write_paper_tables(pool: Pool, folder: Path) -> dict[str, Table]:
+    """The paper's tables and its figure 4 of one pool into ``folder``; returns them by the names of their files."""
+    tables = {f"table{number}": table for number, table in paper_tables(pool).items()}
+    if domains := domain_table(pool):
+        tables["figure4"] = domains
+    for name, table in tables.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(folder, name, table)
+    return tables
+
+
 def run_frame(experiment: Experiment) -> pd.DataFrame:
     """A row a run: what it was, where it ran, every metric of its last and of its best test epoch.
 
@@ -116,6 +147,15 @@ def run_frame(experiment: Experiment) -> pd.DataFrame:
     named |= {"best_epoch": runs["best/epoch"]}
     named |= {f"best_{metric.name}": runs[metric.best] for metric in METRICS if metric.at_best_epoch}
     return pd.DataFrame(named)
+
+
+@contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename or folder} cannot be written ({error.strerror})"
+        raise UserError(f"{where}: set RESULTS_DIR or --results-dir") from error
 
 
 def _say_files(folder: Path, console: Console) -> None:

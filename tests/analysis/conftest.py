@@ -127,6 +127,12 @@ class MadeUp:
 
 
 @pytest.fixture(scope="session")
+def made_up():
+    """``MadeUp``, for stores of a test module's own."""
+    return MadeUp
+
+
+@pytest.fixture(scope="session")
 def store_uri(tmp_path_factory):
     """One store with four experiments: see the comments."""
     folder = tmp_path_factory.mktemp("tracked")
