@@ -42,14 +42,14 @@ def part_of(pool: Pool, panels: Iterable[Panel]) -> Pool:
         for method in panel.methods
     }
     names = zip(pool.cells.architecture, pool.cells.dataset, pool.cells.method, strict=True)
-    return pool.part(pool.cells[[name in wanted for name in names]])
+    return pool.part(pool.cells[np.array([name in wanted for name in names], dtype=bool)])
 
 
 def panel_frame(panels: list[Panel], pool: Pool) -> pd.DataFrame:
     """A row a cell of the panels, in their order and in plain numbers; ``pool`` is the part of them.
 
     ``difference`` and ``best_difference``: last and best test epoch minus the paper's mean, in the metric's unit.
-    ``relative_change``, ``paper_relative_change``: against cross-entropy, as fractions. ``best``, ``paper_best``:
+    ``relative_change``, ``paper_relative_change``: against cross-entropy, as fractions. ``bold``, ``paper_bold``:
     whether the mean, as printed, is the best of a column with several. What speaks of the paper is there only in the
     pool of its recipe, and its number only beside a cell that can be compared or that no grid has launched.
     """
@@ -69,7 +69,7 @@ def panel_frame(panels: list[Panel], pool: Pool) -> pd.DataFrame:
     kinds = dict.fromkeys(frame.columns, object) | dict.fromkeys(NUMBERS, float)
     frame = frame.astype(kinds).fillna(absent).astype({"n": int, "best_n": int})
     frame.insert(0, "pool", pool.name)
-    frame["best"] = _is_best(frame, frame.last_mean, metrics)
+    frame["bold"] = _is_best(frame, frame.last_mean, metrics)
     if pool.name == PAPER:
         _add_paper(frame, metrics)
     return frame.drop(columns=[mark for mark in CELL_MARKS if (frame[mark] == "").all()])
@@ -91,7 +91,7 @@ def _add_paper(frame: pd.DataFrame, metrics: dict[str, Metric]) -> None:
     frame.insert(place + 1, "best_difference", frame.best_mean - frame.paper_mean)
     frame.insert(place + 3, "paper_relative_change", np.where(shown & (frame.method != BASELINE), change, np.nan))
     # the best of all that the paper has, not of those alone that stand beside ours
-    frame["paper_best"] = _is_best(frame, mean, metrics) & shown
+    frame["paper_bold"] = _is_best(frame, mean, metrics) & shown
 
 
 def _is_best(frame: pd.DataFrame, means: Iterable[float], metrics: dict[str, Metric]) -> pd.Series:

@@ -74,7 +74,7 @@ def _latex_block(table: Table, block: Block, notes: tuple[str, ...]) -> list[str
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{' '.join(map(_latex, (f'{caption}.', *table.intro)))}}}",
-        *([r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"] if table.small else []),
+        *([r"\footnotesize", r"\setlength{\tabcolsep}{2.5pt}"] if table.small else []),
         rf"\begin{{tabular}}{{{''.join(map(_latex_column, table.columns))}}}",
         r"\toprule",
         " & ".join(_latex_header(column.header, column.number) for column in table.columns) + r" \\",
@@ -163,7 +163,8 @@ def _header_lines(header: str, width: int) -> list[str]:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\|*_`<>])", r"\\\1", text)
+    escaped = re.sub(r"([\\|*_`<>])", r"\\\1", text)
+    return escaped.replace("\N{NO-BREAK SPACE}", "&nbsp;")  # white space at a cell's edge would be lost
 
 
 def _markdown_cell(text: str) -> str:

@@ -12,7 +12,7 @@ from analysis.provenance import COMPARABLE, comparable, footer, introduction
 from analysis.table import ABSENT, Best, Block, Column, Table, signed
 
 INDENT = 2 * "\N{NO-BREAK SPACE}"  # of the lines below a method's name
-PUBLISHED, LAST, BEST_EPOCH = "paper", "ours, last epoch", "ours, best test epoch"
+PUBLISHED, LAST, BEST_EPOCH = "paper", "our last epoch", "our best test epoch"
 DIFFERENCE, RELATIVE, SEEDS = "difference", f"vs {BASELINE}", "n"
 LINES = (PUBLISHED, LAST, BEST_EPOCH, DIFFERENCE, RELATIVE, SEEDS)
 OURS_TOLD = f"{OURS} hyper-parameters ours: the paper gives none for this method here; the recipe names their source."
@@ -25,10 +25,11 @@ RELATIVE_TOLD = f"{RELATIVE.capitalize()}: relative change of our last epoch, wh
 BOLD = "Bold: the best mean of a column, as printed, among several"
 
 
-def stacked_table(title: str, panels: list[Panel], pool: Pool) -> Table:
+def stacked_table(title: str, panels: list[Panel], pool: Pool, notes: tuple[str, ...] = ()) -> Table:
     """A block a panel, all with the same headers; the paper's numbers beside ours in the pool of its recipe.
 
     Every cell of the panels is there: one without finished runs says so. Lines without anything to say are left out.
+    notes: those that come before what is said of every such table.
     """
     pool = part_of(pool, panels)
     frame = panel_frame(panels, pool)
@@ -39,7 +40,7 @@ def stacked_table(title: str, panels: list[Panel], pool: Pool) -> Table:
         blocks=tuple(_block(panel, rows) for panel in panels),
         frame=frame,
         intro=_introduction(pool),
-        notes=(*_notes(frame, metrics_of(panels), pool), *footer(pool)),
+        notes=(*notes, *_notes(frame, metrics_of(panels), pool), *footer(pool)),
         small=True,
     )
 
@@ -57,7 +58,7 @@ def _block(panel: Panel, rows: dict[tuple[str, ...], tuple]) -> Block:
 
 def _texts(row, metric: Metric) -> dict[str, str]:
     """What each line says of one cell."""
-    texts = {LAST: _text(row.last_mean, row.last_std, metric, row.best) if row.n else row.status}
+    texts = {LAST: _text(row.last_mean, row.last_std, metric, row.bold) if row.n else row.status}
     if row.n:
         texts[SEEDS] = str(row.n) if row.n == row.seeds_planned else f"{row.n}/{row.seeds_planned:.0f} seeds"
     if not math.isnan(row.relative_change):
@@ -67,7 +68,7 @@ def _texts(row, metric: Metric) -> dict[str, str]:
     texts[PUBLISHED] = ABSENT
     if not math.isnan(row.paper_mean):
         std = None if math.isnan(row.paper_std) else row.paper_std
-        texts[PUBLISHED] = _text(row.paper_mean, std, metric, row.paper_best)
+        texts[PUBLISHED] = _text(row.paper_mean, std, metric, row.paper_bold)
     if row.best_n:
         texts[BEST_EPOCH] = _text(row.best_mean, row.best_std, metric)
     if not math.isnan(row.difference):
@@ -106,12 +107,12 @@ def _notes(frame: pd.DataFrame, metrics: dict[str, Metric], pool: Pool) -> list[
 
 def _bold(frame: pd.DataFrame, metrics: dict[str, Metric]) -> list[str]:
     """What the best is, and which of them rest on one seed."""
-    if not frame.best.any() and not frame.get("paper_best", frame.best).any():
+    if not frame.bold.any() and not frame.get("paper_bold", frame.bold).any():
         return []
     higher = list(dict.fromkeys(metric.title for metric in metrics.values() if metric.higher_is_better))
     direction = f" (lower is better, but for {', '.join(higher)})" if higher else " (lower is better)"
     notes = [f"{BOLD}{direction}."]
-    single = frame[frame.best & (frame.n == 1)]
+    single = frame[frame.bold & (frame.n == 1)]
     if len(single):
         cells = dict.fromkeys(f"{row.dataset}/{row.architecture}/{row.method}" for row in single.itertuples())
         notes.append(f"Bold, but of one seed (n = 1): {', '.join(cells)}.")

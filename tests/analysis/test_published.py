@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from analysis.published import published, published_numbers
+from analysis.published import figure4_numbers, published, published_numbers
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,22 @@ def test_imagenet_has_no_std():
     mean, std = published("resnet50", "imagenet", "cs-kd", "top1_error")
     assert mean == 23.6
     assert math.isnan(std)
+
+
+@pytest.mark.parametrize(
+    ("method", "accuracies", "errors"),
+    [
+        ("cross-entropy", (97.6, 94.5, 96.3), (42.31, 65.96, 62.11)),
+        ("cs-kd", (99.3, 97.6, 98.8), (29.15, 55.51, 56.02)),
+    ],
+)
+def test_figure_4_has_a_single_value_for_each_domain(method, accuracies, errors):
+    for metric, numbers in (("domain_accuracy", accuracies), ("top1_error", errors)):
+        for domain, number in zip(("cub200", "dogs", "mit67"), numbers, strict=True):
+            mean, std = published("resnet18", "merged", method, f"{metric}_{domain}")
+            assert mean == number
+            assert math.isnan(std)
+    assert len(figure4_numbers()) == 12
 
 
 def test_what_the_paper_has_not_is_none():
