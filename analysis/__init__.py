@@ -1,1 +1,13 @@
 """What is read out of tracked runs: tables and pictures. Nothing here trains or writes to the tracking."""
+
+import logging
+import os
+
+# MLflow reads these when it is imported. A server that is away or hangs must be noticed in seconds, not in its
+# default minutes; and no telemetry.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)

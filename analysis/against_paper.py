@@ -10,7 +10,13 @@ from analysis.provenance import COMPARABLE, comparable
 from analysis.published import published
 from analysis.runs import NAME
 from analysis.statistics import Summary, finite, summary
+from analysis.table import ABSENT, Block, Column, Table
 
+NOTES = (
+    "Within or beyond two combined standard deviations, 2 sqrt(ours^2 + paper^2), of single seeds (ddof=1). The "
+    "paper's numbers follow the best test epoch, so that is the column that compares like with like.",
+    "Nothing is called reproduced from one seed.",
+)
 WITHIN, BEYOND = "within 2 std", "beyond 2 std"
 ONE_SEED = "one seed: not judged"
 NO_STD = "the paper has no std: not judged"
@@ -45,6 +51,31 @@ def against_paper(pool: Pool) -> pd.DataFrame:
             record |= {"paper_mean": number[0], "paper_std": number[1]}
             records.append(record | _beside("last", last, *number) | _beside("best", best, *number))
     return pd.DataFrame(records, columns=list(COLUMNS))
+
+
+def against_paper_table(pool: Pool) -> Table | None:
+    """The frame of ``against_paper``, readable; None where nothing of the pool may stand beside the paper."""
+    frame = against_paper(pool)
+    if frame.empty:
+        return None
+    titles = {metric.name: metric.title for metric in METRICS}
+    rows = []
+    for row in frame.itertuples():
+        texts = [row.dataset, row.architecture, row.method, titles[row.metric], _text(row.paper_mean, row.paper_std)]
+        for epoch in ("last", "best"):
+            mean, std, n = (getattr(row, f"{epoch}_{part}") for part in ("mean", "std", "n"))
+            texts += [f"{_text(mean, std)} ({n})", getattr(row, f"{epoch}_judgement")] if n else [ABSENT, ""]
+        rows.append(tuple(texts))
+    columns = [Column(name) for name in ("dataset", "network", "method", "metric")] + [Column("paper", number=True)]
+    for epoch in ("last epoch", "best test epoch"):
+        columns += [Column(f"ours, {epoch} (n)", number=True), Column(f"{epoch}: differs by")]
+    return Table(
+        f"Ours against the paper's numbers, {pool.name}", tuple(columns), (Block("", (tuple(rows),)),), frame, (), NOTES
+    )
+
+
+def _text(mean: float, std: float) -> str:
+    return f"{mean:.2f}" if math.isnan(std) else f"{mean:.2f} ± {std:.2f}"
 
 
 def _comparable_cells(pool: Pool) -> set[str]:

@@ -1,7 +1,6 @@
 """What a run's predictions come to: computed once, kept by run key."""
 
 import json
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -10,14 +9,14 @@ from threading import Lock
 
 import numpy as np
 import pandas as pd
-from cskd.calibration import cross_fitted_logits, evaluate_calibration, fit_temperature
-from cskd.resampling import bootstrap_metrics, resampling_weights
-from cskd.separation import feature_spread, prediction_variance
 
-from analysis.runs import Store, UnusableRun
-from cskd.files import written_aside
+from analysis.kept import keep, load_kept
+from analysis.store import Store, UnusableRun
+from cskd.calibration import cross_fitted_logits, evaluate_calibration, fit_temperature
 from cskd.metrics import ReliabilityBins, reliability_bins
 from cskd.predictions import Predictions
+from cskd.resampling import bootstrap_metrics, resampling_weights
+from cskd.separation import feature_spread, prediction_variance
 
 VERSION = 1  # of what is computed; raise it when that changes
 BINS = 20
@@ -102,7 +101,6 @@ def evaluations(
     cache: where predictions go that are not on this machine. advance: called after each run.
     """
     weights = _Weights()
-    folder.mkdir(parents=True, exist_ok=True)
 
     def one(run: pd.Series) -> Evaluation | str:
         try:
@@ -155,20 +153,17 @@ def _save(path: Path, source: str, one: Evaluation) -> None:
     arrays = {f"replicates/{name}": values for name, values in one.replicates.items()}
     arrays |= {f"bins/{field.name}": getattr(one.bins, field.name) for field in fields(ReliabilityBins)}
     arrays |= {"predicted": one.predicted_log_probability, "true": one.true_log_probability}
-    with written_aside(path) as file:
-        np.savez(file, numbers=np.array(json.dumps(numbers)), **arrays)
+    keep(path, {"numbers": np.array(json.dumps(numbers))} | arrays)
 
 
 def _load(path: Path, source: str) -> Evaluation | None:
     """What was kept of these predictions by this version; None where that is nothing, or nothing readable."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            numbers = json.loads(str(arrays["numbers"]))
-            if (numbers["version"], numbers["source"]) != (VERSION, source):
-                return None
-            named = {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        return None  # absent, or damaged: computed anew, and written over
+    named = load_kept(path)
+    if named is None:
+        return None
+    numbers = json.loads(str(named["numbers"]))
+    if (numbers["version"], numbers["source"]) != (VERSION, source):
+        return None
 
     def under(prefix: str) -> dict[str, np.ndarray]:
         return {name.removeprefix(prefix): values for name, values in named.items() if name.startswith(prefix)}

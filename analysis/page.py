@@ -9,10 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from analysis.table import Best, Table
+from analysis.verdicts import OUTCOMES
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-# What a verdict looks like beside its word: a class of the page's style.
-OUTCOMES = {"holds": "holds", "contradicted": "contradicted", "undecided": "undecided", "not run": "not-run"}
 DOTS_AN_INCH = 150  # of the pictures, as cskd.plots.save_figure writes them
 
 
@@ -58,6 +57,11 @@ class Chapter:
     folded: tuple[Table, ...] = ()
     sortable: bool = True  # one row a record, so that any order of the rows makes sense
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of its tables, each sentence once."""
+        return tuple(dict.fromkeys(note for table in self.tables for note in table.notes))
+
 
 @dataclass(frozen=True)
 class Part:
@@ -94,5 +98,9 @@ def to_html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests |= {"best": lambda text: isinstance(text, Best), "link": lambda text: isinstance(text, Link)}
-    return environment.get_template(TEMPLATE.name).render(page=page, outcomes=OUTCOMES)
+    environment.tests |= {
+        "best": lambda text: isinstance(text, Best),
+        "link": lambda text: isinstance(text, Link),
+        "outcome": lambda text: text.partition(" (")[0] in OUTCOMES,
+    }
+    return environment.get_template(TEMPLATE.name).render(page=page)

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.provenance import footer, introduction
-from analysis.runs import Experiment, Store, UnusableRun
+from analysis.runs import Experiment
 from analysis.statistics import summary
+from analysis.store import Store, UnusableRun
 from analysis.table import ABSENT, Block, Column, Table, signed
 from cskd.metrics import ReliabilityBins, reliability_bins
 from cskd.plots import DIAGRAM_BINS, reliability_panels

@@ -20,7 +20,8 @@ from analysis.paper_tables import TITLES, paper_tables
 from analysis.pool import Pool, pools
 from analysis.reliability import bin_frame, cell_reliabilities, reliability_diagrams, reliability_table
 from analysis.render import show, to_csv, to_latex, to_markdown
-from analysis.runs import Experiment, Store
+from analysis.runs import Experiment
+from analysis.store import Store
 from analysis.table import Table
 from cskd import cli
 from cskd.errors import UserError

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import softmax
+from threadpoolctl import threadpool_limits
 
 from analysis.evaluation import RAW, SCALINGS, Evaluation
 from analysis.figures.calibration import calibration_figure
@@ -17,9 +19,10 @@ from analysis.figures.log_probability import log_probability_figure
 from analysis.figures.reliability_pairs import reliability_pairs
 from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.sources import Group, NotDrawn, class_names, groups, prepared_test_split
+from analysis.kept import kept
 from analysis.pool import Pool
 from analysis.reliability import coarser, pooled
-from analysis.runs import Store, UnusableRun
+from analysis.store import Store, UnusableRun
 from cskd.plots import DIAGRAM_BINS
 from cskd.predictions import Predictions
 
@@ -109,7 +112,7 @@ def _images(
         return None
     split = prepared_test_split(run.get("params.data_digest"), data_dir)
     if split is None:
-        say(f"without images, since those that {run.run} was tested on are not prepared in {data_dir.name}/")
+        say(f"without images, since those that {run.run} was tested on are not prepared in DATA_DIR")
         return None
     return [split.image(index) for index in predictions.indices[rows]]
 
@@ -139,7 +142,13 @@ def _embedding(group: Group, say: Say) -> Figure:
     first = predictions[methods[0]]
     rows = choose_images(first.labels)
     try:
-        points = {method: embed(each.features[rows]) for method, each in predictions.items()}
+        # One thread each: of several, additions come in another order, and on a busy machine they wait for each other.
+        with threadpool_limits(1), ThreadPoolExecutor(2) as executor:
+            jobs = {
+                method: executor.submit(_embedded, group.cache / runs[method].run_id, each.features[rows])
+                for method, each in predictions.items()
+            }
+            points = {method: job.result() for method, job in jobs.items()}
     except ValueError as error:
         raise NotDrawn(str(error)) from error
     spread = {
@@ -151,6 +160,10 @@ def _embedding(group: Group, say: Say) -> Figure:
     number = len(np.unique(labels))
     title = f"{group.title}, seed {seed}\nt-SNE of {len(rows):,} test images of {number} classes, drawn at random"
     return embedding_figure(title, points, labels, class_names(first), spread)
+
+
+def _embedded(kept_in: Path, features: np.ndarray) -> np.ndarray:
+    return kept(kept_in / f"embedding-{len(features)}.npz", lambda: {"points": embed(features)})["points"]
 
 
 def _reliability_pairs(group: Group, say: Say) -> Figure:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.evaluation import Evaluation
 from analysis.pool import Pool
-from analysis.runs import Store
+from analysis.store import Store
 from cskd.data.store import ImageSplit, open_dataset
 from cskd.errors import UserError
 from cskd.predictions import Predictions

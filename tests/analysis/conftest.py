@@ -11,7 +11,7 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from analysis.runs import Store
+from analysis.store import Store
 
 START = 1_790_000_000_000  # milliseconds: 2026-09-21
 COMMIT, LATER = "1111111111aaaaaaaaaa", "2222222222bbbbbbbbbb"

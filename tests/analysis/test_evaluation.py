@@ -10,7 +10,7 @@ from mlflow.entities import ViewType
 
 from analysis import evaluation
 from analysis.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, evaluate, evaluations
-from analysis.runs import Store
+from analysis.store import Store
 from cskd.calibration import evaluate_calibration
 from cskd.predictions import Predictions, save_predictions
 from cskd.resampling import resampling_weights

@@ -40,6 +40,13 @@ def test_texts_are_escaped_wherever_they_stand():
     assert text.count("&lt;img src=x onerror=alert(1)&gt; &amp; &#39;co&#39;") > 20
 
 
+def test_a_row_that_may_be_moved_says_all_that_it_is_of():
+    rows = (("claim", "1"), ("", "2")), (("other", "3"),)
+    groups = Table("T", (Column("a"), Column("b")), (Block("head", rows),), pd.DataFrame())
+    assert page(groups).count("<td>claim</td>") == 2
+    assert page(groups, sortable=False).count("<td>claim</td>") == 1
+
+
 def test_the_best_is_bold_a_link_leads_somewhere_and_an_outcome_has_its_mark():
     text = page(table(("a", Best("1.0")), (Link("run", "http://127.0.0.1:5000/#/x"), "2.0"), ("holds", "not run")))
     assert "<b>1.0</b>" in text

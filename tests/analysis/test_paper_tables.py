@@ -23,7 +23,7 @@ from analysis.paper_tables import paper_table, paper_tables
 from analysis.pool import PAPER, Pool, pools
 from analysis.published import PUBLISHED
 from analysis.render import show, to_csv, to_latex, to_markdown
-from analysis.runs import Store
+from analysis.store import Store
 from analysis.table import Best, Block, Column, Table
 from cskd.errors import UserError
 

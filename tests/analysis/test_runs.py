@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.runs import Store, UnusableRun
+from analysis.store import Store, UnusableRun
 from cskd.errors import UserError
 
 

@@ -12,7 +12,7 @@ from analysis.figures import gather
 from analysis.figures.gather import pool_figures
 from analysis.figures.sources import prepared_test_split
 from analysis.pool import pools
-from analysis.runs import Store, UnusableRun
+from analysis.store import Store, UnusableRun
 from cskd.data.listing import Listing
 from cskd.data.store import open_dataset, write_dataset
 from cskd.metrics import expected_calibration_error, reliability_bins
@@ -123,7 +123,7 @@ def test_softmax_bars_stand_without_images_where_none_are_at_hand(pool, tmp_path
     assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {"class 0", "class 1", "class 2"}
     assert any("without images, since runs of earlier versions" in note for note in notes)
     _, notes = drawn(pool, predictions(), tmp_path, tmp_path / "empty")
-    assert any("are not prepared in empty/" in note for note in notes)
+    assert any("are not prepared in DATA_DIR" in note for note in notes)
 
 
 def test_without_a_wrong_answer_nothing_is_shown_of_them(pool, tmp_path, data_dir):

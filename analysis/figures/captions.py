@@ -1,0 +1,36 @@
+"""What each kind of figure shows, for those who see it (caption) and those who do not (alt)."""
+
+CAPTIONS = {
+    "effects": ("Effects with intervals", ""),  # what they are is told once for all
+    "figure1b": (
+        "Softmax probabilities of misclassified images",
+        "Figure 1 (b) of the paper. The five most probable classes of images that cross-entropy misclassifies, drawn "
+        "at random from all of them with a fixed seed.",
+    ),
+    "figure2": (
+        "Histograms of log-probability",
+        "Figure 2 of the paper. Log-probability of the predicted and of the true label on misclassified test images; "
+        "each method's own misclassified images, as a density. The upright lines are medians.",
+    ),
+    "figure3": (
+        "t-SNE of features",
+        "Figure 3 of the paper. t-SNE (perplexity 30, started from the principal components, fixed seed) of pooled "
+        "features, the same images in each panel. Distances between groups mean little in it; feature spread, the mean "
+        "distance of all test images to their class's mean over that between class means, is the number behind it.",
+    ),
+    "figure5": (
+        "Reliability diagrams beside CS-KD",
+        "Figure 5 of the paper: 10 bins, all seeds pooled; the ECE (20 bins) is the mean of the single seeds'. Below "
+        "the diagonal a network is over-confident. Below: the share of test images in each bin.",
+    ),
+    "curves": (
+        "Learning curves",
+        "Mean and standard deviation (ddof=1) over seeds. Upright lines: the learning rate falls. Training losses are "
+        "each method's own and cannot be compared.",
+    ),
+    "calibration": (
+        "ECE before and after temperature scaling",
+        "Is it only the temperature? Dots are single seeds. The temperature is fitted to training images, which the "
+        "network has learnt, or cross-fitted on halves of the test set.",
+    ),
+}

@@ -1,0 +1,35 @@
+"""Results that are computed once and kept in a file."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cskd.files import written_aside
+
+Arrays = dict[str, np.ndarray]
+
+
+def load_kept(path: Path) -> Arrays | None:
+    """The arrays of an npz file by name; None where there is none, or none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        return None  # absent, or damaged: computed anew, and written over
+
+
+def keep(path: Path, arrays: Arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as file:
+        np.savez(file, **arrays)
+
+
+def kept(path: Path, compute: Callable[[], Arrays]) -> Arrays:
+    """The arrays that the file has; where it has none, they are computed and kept in it."""
+    arrays = load_kept(path)
+    if arrays is None:
+        arrays = compute()
+        keep(path, arrays)
+    return arrays

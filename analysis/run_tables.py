@@ -1,0 +1,70 @@
+"""What was really run: every run with where it ran, and every setting."""
+
+import math
+
+import pandas as pd
+
+from analysis.page import Link
+from analysis.pool import Pool
+from analysis.runs import NAME
+from analysis.store import Store
+from analysis.table import ABSENT, Block, Column, Table
+
+OWN = ("params.seed", "params.method", "params.dataset", "params.architecture")  # in the run's name
+ENERGY = "energy_kilojoules"
+
+
+def run_table(pool: Pool, store: Store) -> Table:
+    """A row a run, finished or not, with a link to it in the MLflow UI."""
+    measured = ENERGY in pool.runs and pool.runs[ENERGY].notna().any()
+    columns = [*map(Column, ("run", "run key", "state", "commit", "machine", "device", "precision", "started (UTC)"))]
+    columns += [Column("minutes", number=True)]
+    columns += [Column("energy (kJ)", number=True)] if measured else []
+    columns += [
+        Column(name, number=True) for name in ("last error (%)", "best error (%)", "best epoch", "last ECE (%)")
+    ]
+    rows = []
+    for run in pool.runs.to_dict("records"):
+        commit = ", ".join(each[:10] for each in run["git_commit"].split()) or "unknown"
+        reason = f" ({run['reason']})" if run["reason"] else ""
+        numbers = ["minutes", *([ENERGY] if measured else []), "test/top1_error", "best/top1_error", "best/epoch"]
+        rows.append(
+            (
+                Link(run["run"], store.address(run["experiment"], run["run_id"])),
+                run["run_key"],
+                run["state"] + reason,
+                commit + (" (dirty)" if run["git_dirty"] == "true" else ""),
+                *(run[name] or ABSENT for name in ("machine", "device", "precision")),
+                ABSENT if pd.isna(run["started"]) else f"{run['started']:%Y-%m-%d %H:%M}",
+                *(_number(run[name], 0 if name == "best/epoch" else 2) for name in (*numbers, "test/ece")),
+            )
+        )
+    note = (
+        "Last: after the last epoch. Best: of the epoch with the lowest test error, counted from 0. Minutes of "
+        "training and testing. The links open while the MLflow UI runs (make ui)."
+    )
+    energy = () if measured else ("Energy: not measured; no machine here told it.",)
+    return Table(f"Runs, {pool.name}", tuple(columns), (Block("", (tuple(rows),)),), pool.runs, (), (note, *energy))
+
+
+def settings_table(pool: Pool) -> Table:
+    """A row a setting: the values that the pool's runs have, and the cells that have each."""
+    names = sorted(name for name in pool.runs if name.startswith("params.") and name not in OWN)
+    runs = pool.runs.assign(cell=pool.runs[NAME].agg("/".join, axis=1))
+    cells = list(dict.fromkeys(runs.cell))
+    rows, records = [], []
+    for name in names:
+        values: dict[str, list[str]] = {}
+        for value, own in runs.dropna(subset=[name]).groupby(name, sort=False).cell:
+            values[str(value)] = list(dict.fromkeys(own))
+        for value, having in values.items():
+            told = "all" if len(having) == len(cells) else ", ".join(having)
+            rows.append((name.removeprefix("params."), value, told))
+            records.append({"setting": name.removeprefix("params."), "value": value, "cells": told})
+    columns = (Column("setting"), Column("value"), Column("of the cells"))
+    blocks = (Block("", (tuple(rows),)),) if rows else ()
+    return Table(f"Settings, {pool.name}", columns, blocks, pd.DataFrame(records))
+
+
+def _number(value: float, decimals: int) -> str:
+    return ABSENT if value is None or math.isnan(value) else f"{value:.{decimals}f}"
