@@ -21,7 +21,7 @@ DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
 PARTIAL ?=##                   1: data: take an incomplete copy of a dataset
 GRID ?=##                      status: a grid or experiment; all by default
-EXPERIMENT ?=##                tables: an experiment; all by default
+EXPERIMENT ?=##                tables, report: an experiment; all by default
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
 TRIALS ?=##                    tune: trials of the whole study (default 30)
 TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial, whose mean counts
@@ -63,7 +63,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 
 
 .PHONY: help setup demo test data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables ui sync \
+	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables report ui sync \
 	lint lock
 
 help: ## show every target and variable
@@ -112,7 +112,7 @@ reproduce-table6: SHOW = --show top5_error ece recall_at_1
 reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's runs and of cs-kd-e
 	@$(RUN) -m experiments.grid table6 $(CROSS) $(LAUNCH); $(TABLES)
 
-reproduce-figure4: $(READY) ## figure 4: CUB, Dogs, MIT67 merged x cross-entropy, cs-kd x three seeds; its domain accuracies are in make ui
+reproduce-figure4: $(READY) ## figure 4: CUB, Dogs, MIT67 merged x cross-entropy, cs-kd x three seeds
 	@$(RUN) -m experiments.grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
@@ -151,6 +151,9 @@ status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
 
 tables: $(READY) ## error, ECE and reliability tables, rebuilt from what is tracked
 	@$(RUN) -m analysis.tables $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+
+report: $(READY) ## results/report.html: every table, figure and verdict of what is tracked, in one page
+	@$(RUN) -m analysis.report $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 ui: $(READY) ## the MLflow UI on 127.0.0.1
 	@$(RUN) -m experiments.ui $(if $(PORT),--port $(PORT))

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from analysis.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, Evaluation
+from analysis.evaluation import CROSS_FITTED, RAW, RESAMPLES, TRAINING_SPLIT, Evaluation
 from analysis.intervals import Estimate, mean_interval
 from analysis.pool import Pool
 from analysis.provenance import footer
@@ -21,7 +21,7 @@ MEASURES = {
 }
 INTERVALS = (
     "Mean over n seeds, last epoch [95 % interval over seeds and test images: Satterthwaite's t, the images' part by "
-    "1,000 bootstrap resamples stratified by class]. One seed has no interval."
+    f"{RESAMPLES} bootstrap resamples stratified by class]. One seed has no interval."
 )
 DEFINITIONS = (
     "ECE: 20 bins of equal width. Adaptive ECE: 20 bins of equally many images. Class-wise ECE: the mean over classes "

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import softmax
-from threadpoolctl import threadpool_limits
 
+from analysis.arithmetic import one_thread
 from analysis.evaluation import RAW, SCALINGS, Evaluation
 from analysis.figures.calibration import calibration_figure
 from analysis.figures.curves import learning_curves
@@ -143,7 +143,7 @@ def _embedding(group: Group, say: Say) -> Figure:
     rows = choose_images(first.labels)
     try:
         # One thread each: of several, additions come in another order, and on a busy machine they wait for each other.
-        with threadpool_limits(1), ThreadPoolExecutor(2) as executor:
+        with one_thread(), ThreadPoolExecutor(2) as executor:
             jobs = {
                 method: executor.submit(_embedded, group.cache / runs[method].run_id, each.features[rows])
                 for method, each in predictions.items()
