@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 
-import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
@@ -59,24 +58,4 @@ def _study(store: Store, run: Run) -> Study:
         value=run.data.metrics.get(f"best/{objective.split()[0]}", float("nan")),
         picture=store.artifact(run.info.run_id, picture) if picture else None,
         picture_name=picture,
-    )
-
-
-def study_frame(studies: list[Study]) -> pd.DataFrame:
-    """A row a study in plain numbers; hyper-parameters as JSON."""
-    return pd.DataFrame(
-        [
-            {
-                "study": study.name,
-                "dataset": study.dataset,
-                "architecture": study.architecture,
-                "method": study.method,
-                "profile": study.profile,
-                "objective": study.objective,
-                "trials": study.trials,
-                "best": json.dumps(study.best),
-                "value": study.value,
-            }
-            for study in studies
-        ]
     )

@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
                 show(tables[name], console)
             else:
                 console.print(f"{name}, {pool.name}: no method of it was launched.\n", markup=False)
-        if tables and asked:
+        if tables:
             _say_files(folder, console)
     return 0
 
