@@ -147,7 +147,7 @@ class _Weights:
 
 def _save(path: Path, source: str, one: Evaluation) -> None:
     numbers = {
-        "version": VERSION,
+        "version": [VERSION, RESAMPLES],
         "source": source,
         "metrics": one.metrics,
         "temperatures": one.temperatures,
@@ -165,7 +165,7 @@ def _load(path: Path, source: str) -> Evaluation | None:
     if named is None:
         return None
     numbers = json.loads(str(named["numbers"]))
-    if (numbers["version"], numbers["source"]) != (VERSION, source):
+    if (numbers["version"], numbers["source"]) != ([VERSION, RESAMPLES], source):
         return None
 
     def under(prefix: str) -> dict[str, np.ndarray]:

@@ -94,12 +94,14 @@ def test_what_was_computed_is_kept_and_read_again(tracked, monkeypatch):
         assert all(same(first[key], again[key]) for key in first)
 
 
-@pytest.mark.parametrize("reason", ["another version", "other predictions", "a damaged file"])
+@pytest.mark.parametrize("reason", ["another version", "more resamples", "other predictions", "a damaged file"])
 def test_what_no_longer_holds_is_computed_anew(tracked, monkeypatch, reason):
     store, runs, folder = tracked
     first, _ = evaluations(runs, store, folder / "kept", folder / "cache")
     if reason == "another version":
         monkeypatch.setattr(evaluation, "VERSION", evaluation.VERSION + 1)
+    elif reason == "more resamples":
+        monkeypatch.setattr(evaluation, "RESAMPLES", 500)
     elif reason == "other predictions":
         file = store.predictions_file(runs.iloc[0], folder)
         save_predictions(file, made_up(99, count=160))
@@ -110,6 +112,7 @@ def test_what_no_longer_holds_is_computed_anew(tracked, monkeypatch, reason):
     changed = reason == "other predictions"
     assert (again["k0"].metrics[RAW] != first["k0"].metrics[RAW]) == changed
     assert again["k1"].metrics == first["k1"].metrics
+    assert len(again["k1"].replicates["ece"]) == (500 if reason == "more resamples" else 400)
 
 
 def test_runs_that_cannot_be_evaluated_are_named_and_the_others_are(tracked):
