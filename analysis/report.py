@@ -32,7 +32,7 @@ from analysis.runs import NAME
 from analysis.store import Store
 from analysis.studies import Study, load_studies
 from analysis.verdict_table import summary_table, verdict_table
-from analysis.verdicts import OUTCOMES, Verdict, judge
+from analysis.verdicts import NOT_RUN, OUTCOMES, Verdict, judge
 from analysis.written import save_table, save_text
 from cskd import cli
 from cskd.errors import UserError
@@ -150,12 +150,12 @@ def _part(
         return tuple(one for name, one in pictures.items() if name.startswith(kinds))
 
     against = tables["against_paper"]
-    # Few verdicts are shown at once, many are first counted.
-    told, other = tables["verdicts"], tables["claims"]
-    if len(verdicts) > FEW:
-        told, other = other, told
+    # What was judged is shown where it is not too much to read, else counted; all of it is one click away.
+    judged = [verdict for verdict in verdicts if verdict.outcome != NOT_RUN]
+    told = verdict_table(pool, judged) if len(judged) <= FEW else tables["claims"]
+    folded = (tables["claims"], tables["verdicts"])
     chapters = (
-        Chapter("verdict", "The verdict", _judged(pool, verdicts), tables=(told,), folded=(other,)),
+        Chapter("verdict", "The verdict", _judged(pool, verdicts), tables=(told,), folded=folded),
         Chapter("effects", "Effects", (EFFECTS,), shown("effects")),
         *([Chapter("against", "Ours against the paper's numbers", tables=(against,))] if against else []),
         Chapter("tables", "The paper's tables", tables=tuple(numbered.values()), sortable=False),
