@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 
 from analysis.comparison import is_tracked, metric_table
@@ -20,6 +19,7 @@ from analysis.paper_tables import TITLES, paper_tables
 from analysis.pool import Pool, pools
 from analysis.reliability import bin_frame, cell_reliabilities, reliability_diagrams, reliability_table
 from analysis.render import show, to_csv, to_latex, to_markdown
+from analysis.run_tables import run_frame
 from analysis.runs import Experiment
 from analysis.store import Store
 from analysis.table import Table
@@ -31,10 +31,6 @@ from cskd.plots import save_figure
 SHOWN = ("error", "ece")  # the tables that are printed unless others are asked for
 OF_EXPERIMENTS = tuple(metric.file for metric in METRICS)
 OF_POOLS = (*(f"table{number}" for number in TITLES), "figure4")
-IDENTITY = (
-    *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable_with_paper"),
-    *("git_commit", "git_dirty", "machine", "device", "precision"),
-)
 OFF_TERMINAL = 100  # columns where there is no terminal to ask
 
 
@@ -133,21 +129,6 @@ def write_paper_tables(pool: Pool, folder: Path) -> dict[str, Table]:
         folder.mkdir(parents=True, exist_ok=True)
         _save(folder, name, table)
     return tables
-
-
-def run_frame(experiment: Experiment) -> pd.DataFrame:
-    """A row a run: what it was, where it ran, every metric of its last and of its best test epoch.
-
-    ``best_epoch`` counts from 0, as tracked; minutes of training and testing; dates in UTC.
-    """
-    runs = experiment.runs
-    named = {column: runs[column] for column in IDENTITY}
-    named |= {column: runs[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for column in ("started", "ended")}
-    named |= {"minutes": runs.minutes}
-    named |= {f"last_{metric.name}": runs[metric.last] for metric in METRICS}
-    named |= {"best_epoch": runs["best/epoch"]}
-    named |= {f"best_{metric.name}": runs[metric.best] for metric in METRICS if metric.at_best_epoch}
-    return pd.DataFrame(named)
 
 
 @contextmanager
