@@ -21,7 +21,7 @@ DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
 PARTIAL ?=##                   1: data: take an incomplete copy of a dataset
 GRID ?=##                      status: a grid or experiment; all by default
-EXPERIMENT ?=##                tables, report: an experiment; all by default
+EXPERIMENT ?=##                tables, report, measured: an experiment; all by default
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
 TRIALS ?=##                    tune: trials of the whole study (default 30)
 TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial, whose mean counts
@@ -63,8 +63,8 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 
 
 .PHONY: help setup demo test data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables report ui sync \
-	lint lock
+	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables report \
+	measured readme ui sync lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -154,6 +154,12 @@ tables: $(READY) ## error, ECE and reliability tables, rebuilt from what is trac
 
 report: $(READY) ## results/report.html: every table, figure and verdict of what is tracked, in one page
 	@$(RUN) -m analysis.report $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+
+measured: $(READY) ## results/measured/: what is tracked as data that can be committed, merged with what lies there
+	@$(RUN) -m analysis.measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+
+readme: $(READY) ## the result tables in README.md, made anew from results/measured/
+	@$(RUN) -m analysis.readme
 
 ui: $(READY) ## the MLflow UI on 127.0.0.1
 	@$(RUN) -m experiments.ui $(if $(PORT),--port $(PORT))

@@ -40,11 +40,16 @@ class Claim:
     @property
     def decimals(self) -> int:
         """With which an effect is shown."""
-        return 3 if self.metric == FEATURE_SPREAD else next((m.decimals for m in METRICS if m.name == self.metric), 2)
+        return decimals_of(self.metric)
 
     def is_borne_out(self, effect: float) -> bool:
         """Whether a difference method - against goes the claimed way."""
         return effect < 0 if self.better == LOWER else effect > 0
+
+
+def decimals_of(metric: str) -> int:
+    """With how many an effect on this metric is shown."""
+    return 3 if metric == FEATURE_SPREAD else next((known.decimals for known in METRICS if known.name == metric), 2)
 
 
 def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:

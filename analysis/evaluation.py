@@ -109,7 +109,7 @@ def evaluations(
             path = folder / f"{run.run_key}.npz"
             file = store.predictions_file(run, cache)
             source = f"{run.run_id} {file.stat().st_size} {file.stat().st_mtime_ns}"
-            kept = _load(path, source)
+            kept = _load(path, run.run_key, source)
             if kept is None:
                 predictions, training = store.load_predictions(run, cache), store.load_training_predictions(run, cache)
                 kept = evaluate(run.run_key, predictions, training, weights.of(predictions.labels))
@@ -159,7 +159,7 @@ def _save(path: Path, source: str, one: Evaluation) -> None:
     keep(path, {"numbers": np.array(json.dumps(numbers))} | arrays)
 
 
-def _load(path: Path, source: str) -> Evaluation | None:
+def _load(path: Path, run_key: str, source: str) -> Evaluation | None:
     """What was kept of these predictions by this version; None where that is nothing, or nothing readable."""
     named = load_kept(path)
     if named is None:
@@ -172,7 +172,7 @@ def _load(path: Path, source: str) -> Evaluation | None:
         return {name.removeprefix(prefix): values for name, values in named.items() if name.startswith(prefix)}
 
     return Evaluation(
-        path.stem,
+        run_key,
         numbers["metrics"],
         numbers["temperatures"],
         under("replicates/"),

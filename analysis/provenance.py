@@ -58,11 +58,7 @@ def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
     notes = []
     done = experiment.done
     if len(done):
-        machines = (f"{run.machine or 'unknown machine'} ({run.device}, {run.precision})" for run in done.itertuples())
-        first, last = (f"{day:%Y-%m-%d}" for day in (done.started.min(), done.ended.max()))
-        days = first if first == last else f"{first} to {last}"
-        commits = ", ".join(_commits(done))
-        notes.append(f"Commit: {commits}. Machine: {', '.join(dict.fromkeys(machines))}. Run: {days} (UTC).")
+        notes.append(origin(done))
     notes += [f"Tuned: {cell.cell}: {cell.tuned}." for cell in experiment.cells.itertuples() if cell.tuned]
     unfinished = [
         f"{run.run} {run.state}{f' ({run.reason})' if run.reason else ''}"
@@ -72,6 +68,15 @@ def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
     if unfinished:
         notes.append(f"Not finished: {'; '.join(unfinished)}.")
     return (*notes, *experiment.notes)
+
+
+def origin(done: pd.DataFrame) -> str:
+    """The commits, machines and days of some finished runs, at least one."""
+    machines = (f"{run.machine or 'unknown machine'} ({run.device}, {run.precision})" for run in done.itertuples())
+    first, last = (f"{day:%Y-%m-%d}" for day in (done.started.min(), done.ended.max()))
+    days = first if first == last else f"{first} to {last}"
+    commits = ", ".join(_commits(done))
+    return f"Commit: {commits}. Machine: {', '.join(dict.fromkeys(machines))}. Run: {days} (UTC)."
 
 
 def _commits(runs: pd.DataFrame) -> list[str]:
@@ -87,7 +92,7 @@ def _trained(experiment: Experiment | Pool) -> tuple[str, ...]:
     """What each dataset and network came to, from the settings of the runs; datasets alike stand together."""
     datasets: dict[str, list[str]] = {}
     for (dataset, _), runs in experiment.runs.groupby(NAME[:2], sort=False):
-        for told in dict.fromkeys(_setting(run) for run in runs.to_dict("records")):
+        for told in dict.fromkeys(trained_with(run) for run in runs.to_dict("records")):
             datasets.setdefault(told, []).append(dataset)
     if not datasets:
         return ()
@@ -95,7 +100,9 @@ def _trained(experiment: Experiment | Pool) -> tuple[str, ...]:
     return (f"Trained: {'; '.join(parts)}.",)
 
 
-def _setting(run: dict) -> str:
+def trained_with(run: dict) -> str:
+    """What one run of a frame of runs was trained on and for how long, in a few words."""
+
     def setting(name: str) -> str | None:
         value = run.get(f"params.{name}")
         return value if isinstance(value, str) else None  # NaN where other runs have it and this one has not

@@ -40,19 +40,24 @@ def to_markdown(table: Table) -> str:
     """A section of a Markdown document."""
     parts = [f"### {table.title}"]
     if table.intro:
-        parts.append(_markdown(" ".join(table.intro)))
+        parts.append(to_markdown_text(" ".join(table.intro)))
     for block in table.blocks:
         if block.heading:
-            parts.append(f"**{_markdown(block.heading)}**")
-        rows = pd.DataFrame(
-            [[_markdown_cell(text) for text in row] for group in block.groups for row in group],
-            columns=[_markdown(column.header) for column in table.columns],
-        )
-        align = ["right" if column.number else "left" for column in table.columns]
-        parts.append(rows.to_markdown(index=False, colalign=align, disable_numparse=True))
+            parts.append(f"**{to_markdown_text(block.heading)}**")
+        parts.append(markdown_rows(table.columns, block))
     if table.notes:
-        parts.append("\n".join(f"- {_markdown(note)}" for note in table.notes))
+        parts.append("\n".join(f"- {to_markdown_text(note)}" for note in table.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_rows(columns: tuple[Column, ...], block: Block) -> str:
+    """The rows of a block, without its heading."""
+    rows = pd.DataFrame(
+        [[_markdown_cell(text) for text in row] for group in block.groups for row in group],
+        columns=[to_markdown_text(column.header) for column in columns],
+    )
+    align = ["right" if column.number else "left" for column in columns]
+    return rows.to_markdown(index=False, colalign=align, disable_numparse=True)
 
 
 def to_latex(table: Table) -> str:
@@ -162,13 +167,14 @@ def _header_lines(header: str, width: int) -> list[str]:
     return lines
 
 
-def _markdown(text: str) -> str:
+def to_markdown_text(text: str) -> str:
+    """The text as itself, nothing in it taken for Markdown."""
     escaped = re.sub(r"([\\|*_`<>])", r"\\\1", text)
     return escaped.replace("\N{NO-BREAK SPACE}", "&nbsp;")  # white space at a cell's edge would be lost
 
 
 def _markdown_cell(text: str) -> str:
-    return f"**{_markdown(text)}**" if isinstance(text, Best) else _markdown(text)
+    return f"**{to_markdown_text(text)}**" if isinstance(text, Best) else to_markdown_text(text)
 
 
 def _latex(text: str) -> str:

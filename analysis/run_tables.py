@@ -4,14 +4,34 @@ import math
 
 import pandas as pd
 
+from analysis.metrics import METRICS
 from analysis.page import Link
 from analysis.pool import Pool
-from analysis.runs import NAME
+from analysis.runs import NAME, Experiment
 from analysis.store import Store
 from analysis.table import ABSENT, Block, Column, Table
 
 OWN = ("params.seed", "params.method", "params.dataset", "params.architecture")  # in the run's name
 ENERGY = "energy_kilojoules"
+IDENTITY = (
+    *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable_with_paper"),
+    *("git_commit", "git_dirty", "machine", "device", "precision"),
+)
+
+
+def run_frame(experiment: Experiment | Pool) -> pd.DataFrame:
+    """A row a run: what it was, where it ran, every metric of its last and of its best test epoch.
+
+    ``best_epoch`` counts from 0, as tracked; minutes of training and testing; dates in UTC.
+    """
+    runs = experiment.runs
+    named = {column: runs[column] for column in IDENTITY}
+    named |= {column: runs[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for column in ("started", "ended")}
+    named |= {"minutes": runs.minutes}
+    named |= {f"last_{metric.name}": runs[metric.last] for metric in METRICS}
+    named |= {"best_epoch": runs["best/epoch"]}
+    named |= {f"best_{metric.name}": runs[metric.best] for metric in METRICS if metric.at_best_epoch}
+    return pd.DataFrame(named)
 
 
 def run_table(pool: Pool, store: Store) -> Table:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 
 from analysis.comparison import is_tracked, metric_table
@@ -19,22 +18,19 @@ from analysis.metrics import METRICS
 from analysis.paper_tables import TITLES, paper_tables
 from analysis.pool import Pool, pools
 from analysis.reliability import bin_frame, cell_reliabilities, reliability_diagrams, reliability_table
-from analysis.render import show, to_csv, to_latex, to_markdown
+from analysis.render import show, to_csv
+from analysis.run_tables import run_frame
 from analysis.runs import Experiment
 from analysis.store import Store
 from analysis.table import Table
+from analysis.written import save_table, save_text
 from cskd import cli
 from cskd.errors import UserError
-from cskd.files import written_aside
 from cskd.plots import save_figure
 
 SHOWN = ("error", "ece")  # the tables that are printed unless others are asked for
 OF_EXPERIMENTS = tuple(metric.file for metric in METRICS)
 OF_POOLS = (*(f"table{number}" for number in TITLES), "figure4")
-IDENTITY = (
-    *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable_with_paper"),
-    *("git_commit", "git_dirty", "machine", "device", "precision"),
-)
 OFF_TERMINAL = 100  # columns where there is no terminal to ask
 
 
@@ -107,16 +103,16 @@ def write(
         if metric.file not in printed and not is_tracked(experiment, metric):
             continue
         table = metric_table(experiment, metric)
-        _save(folder, metric.file, table)
+        save_table(folder, metric.file, table)
         if metric.file in printed:
             shown.append(table)
-    _save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
+    save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
     cells, notes = cell_reliabilities(experiment, store, cache)
     if not cells:
         return shown, notes
-    _save(folder, "reliability", reliability_table(experiment, cells, notes))
+    save_table(folder, "reliability", reliability_table(experiment, cells, notes))
     for cell in cells:
-        _save_text(diagrams / f"{cell.name}.csv", to_csv(bin_frame(cell)))
+        save_text(diagrams / f"{cell.name}.csv", to_csv(bin_frame(cell)))
     for name, figure in reliability_diagrams(experiment, cells).items():
         for ending in (".png", ".pdf"):
             save_figure(figure, diagrams / f"{name}{ending}")
@@ -131,23 +127,8 @@ def write_paper_tables(pool: Pool, folder: Path) -> dict[str, Table]:
         tables["figure4"] = domains
     for name, table in tables.items():
         folder.mkdir(parents=True, exist_ok=True)
-        _save(folder, name, table)
+        save_table(folder, name, table)
     return tables
-
-
-def run_frame(experiment: Experiment) -> pd.DataFrame:
-    """A row a run: what it was, where it ran, every metric of its last and of its best test epoch.
-
-    ``best_epoch`` counts from 0, as tracked; minutes of training and testing; dates in UTC.
-    """
-    runs = experiment.runs
-    named = {column: runs[column] for column in IDENTITY}
-    named |= {column: runs[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for column in ("started", "ended")}
-    named |= {"minutes": runs.minutes}
-    named |= {f"last_{metric.name}": runs[metric.last] for metric in METRICS}
-    named |= {"best_epoch": runs["best/epoch"]}
-    named |= {f"best_{metric.name}": runs[metric.best] for metric in METRICS if metric.at_best_epoch}
-    return pd.DataFrame(named)
 
 
 @contextmanager
@@ -169,17 +150,6 @@ def _say_files(folder: Path, console: Console) -> None:
         names = found[0] if len(found) == 1 else "{" + ",".join(ending[1:] for ending in found) + "}"
         console.print(f"  {stem}{names if len(found) == 1 else '.' + names}", markup=False, soft_wrap=True)
     console.print()
-
-
-def _save(folder: Path, name: str, table: Table) -> None:
-    """The table in its three written forms."""
-    for ending, text in (("csv", to_csv(table.frame)), ("md", to_markdown(table)), ("tex", to_latex(table))):
-        _save_text(folder / f"{name}.{ending}", text)
-
-
-def _save_text(path: Path, text: str) -> None:
-    with written_aside(path) as file:
-        file.write(text.encode())
 
 
 if __name__ == "__main__":

@@ -134,11 +134,16 @@ def _texts(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _effect_text(verdict: Verdict) -> str:
-    estimate, decimals = verdict.with_images or verdict.effect, verdict.claim.decimals
+    estimate = verdict.with_images or verdict.effect
     if estimate is None:
         return ABSENT
-    low, high = estimate.interval
-    text = f"{estimate.value:+.{decimals}f}"
-    if np.isfinite([low, high]).all():
-        text += f" [{low:+.{decimals}f}, {high:+.{decimals}f}]{'' if verdict.with_images else SEEDS_ALONE}"
+    return effect_text(estimate.value, estimate.interval, verdict.claim.decimals, verdict.with_images is not None)
+
+
+def effect_text(value: float, interval: tuple[float, float], decimals: int, over_images: bool) -> str:
+    """An effect with its interval, if that is known; marked where it is over seeds alone."""
+    text = f"{value:+.{decimals}f}"
+    if np.isfinite(interval).all():
+        low, high = interval
+        text += f" [{low:+.{decimals}f}, {high:+.{decimals}f}]{'' if over_images else SEEDS_ALONE}"
     return signed(text)

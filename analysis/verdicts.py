@@ -43,7 +43,12 @@ class Verdict:
     @property
     def told(self) -> str:
         """The outcome, with the pool's name where its runs are not in the paper's setting."""
-        return self.outcome if self.pool == PAPER else f"{self.outcome} ({self.pool})"
+        return told(self.outcome, self.pool)
+
+
+def told(outcome: str, pool: str) -> str:
+    """The outcome, with the name of a pool that is not in the paper's setting."""
+    return outcome if pool == PAPER else f"{outcome} ({pool})"
 
 
 @dataclass(frozen=True)

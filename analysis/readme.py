@@ -1,0 +1,96 @@
+"""Make README.md's result tables anew from results/measured/, between the marker comments that name them.
+
+A table stands between the lines <!-- begin generated: results POOL --> (or: verdicts POOL) and <!-- end generated -->.
+No tracking store is read: python -m analysis.measured writes the files.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from analysis.measured_files import MEASURED
+from analysis.readme_tables import results, verdicts
+from analysis.written import save_text
+from cskd import cli
+from cskd.errors import UserError, first_line
+
+README = Path("README.md")
+KINDS = {"results": results, "verdicts": verdicts}
+BEGIN, END = re.compile(r"<!-- begin generated: (.+) -->"), "<!-- end generated -->"
+EXAMPLE = "<!-- begin generated: results mini -->"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = cli.Parser(
+        prog="python -m analysis.readme", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where anything would change")
+    parser.add_argument("--readme", type=Path, default=README, help="the document (default: %(default)s)")
+    parser.add_argument("--measured-dir", type=Path, default=MEASURED, help="the files (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    path = options.readme
+    try:
+        before = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}): give another, --readme") from error
+    changed = []
+
+    def made(name: str, earlier: str) -> str:
+        text = f"\n{table(name, options.measured_dir, path.parent)}\n"
+        if text != earlier:
+            changed.append(name)
+        return text
+
+    after = regenerated(before, made, str(path))
+    if options.check and changed:
+        told = f"{path} is not what {options.measured_dir} gives ({', '.join(changed)}): run 'make readme'"
+        print(told, file=sys.stderr)
+        return 1
+    if changed:
+        save_text(path, after)
+    print(f"{path}: {', '.join(changed) + ' made anew' if changed else 'is what the files give'}.")
+    return 0
+
+
+def table(name: str, folder: Path, base: Path) -> str:
+    """The text of the table of a marker, such as ``results mini``. folder, base: see ``readme_tables.results``."""
+    kind, _, pool = name.partition(" ")
+    make = KINDS[cli.known("generated table", kind, KINDS)]
+    if not re.fullmatch(r"[\w-]+", pool):
+        raise UserError(f"marker '{name}' names no pool: write it as in {EXAMPLE}")
+    return make(pool, folder, base)
+
+
+def regenerated(text: str, make: Callable[[str, str], str], document: str) -> str:
+    """The text with what stands between markers replaced by ``make(name, what stood there)``.
+
+    document: its name in errors. Raises UserError where there is no marker, or one without its counterpart.
+    """
+    lines, name, opened, inside, found = [], None, 0, [], False
+    for number, line in enumerate(text.split("\n"), start=1):
+        begin = BEGIN.fullmatch(line.strip())
+        if begin and name is None:
+            lines.append(line)
+            name, opened, inside, found = begin[1], number, [], True
+        elif begin:
+            break  # the one before is still open
+        elif line.strip() == END:
+            if name is None:
+                raise UserError(
+                    f"{document}, line {number}: {END} closes nothing: put a marker such as {EXAMPLE} first"
+                )
+            lines += [*make(name, "\n".join(inside)).split("\n"), line]
+            name = None
+        else:
+            (lines if name is None else inside).append(line)
+    if name is not None:
+        raise UserError(f"{document}, line {opened}: '{name}' is not closed: put {END} below its table")
+    if not found:
+        raise UserError(f"{document} has no marker: put {EXAMPLE} and {END} where the table is to stand")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main)
