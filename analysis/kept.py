@@ -22,7 +22,7 @@ def load_kept(path: Path) -> Arrays | None:
 
 def keep(path: Path, arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
+    with written_aside(path, durable=False) as file:
         np.savez(file, **arrays)
 
 

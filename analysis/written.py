@@ -14,5 +14,5 @@ def save_table(folder: Path, name: str, table: Table) -> None:
 
 
 def save_text(path: Path, text: str) -> None:
-    with written_aside(path) as file:
+    with written_aside(path, durable=False) as file:
         file.write(text.encode())

@@ -31,10 +31,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[BinaryIO]:
+def written_aside(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """``with written_aside(path) as file``: afterwards the path has the whole new content, or still the old.
 
     Written beside the path, flushed to the disk, then renamed. An exception leaves nothing behind.
+    durable: False leaves the flushing to the system: after a power cut the file may be damaged. For what can be made
+    again in a moment, since a flush may take longer than making it.
     Raises UserError for a full disk and the like.
     """
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -43,7 +45,8 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
             with aside.open("wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)

@@ -209,5 +209,5 @@ def save_figure(figure: Figure, path: Path) -> None:
         ".png": {"Software": None},
         ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     }[path.suffix]
-    with written_aside(path) as file, matplotlib.rc_context({"pdf.fonttype": 42}):
+    with written_aside(path, durable=False) as file, matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
