@@ -76,16 +76,28 @@ def parts(table: Tensor, size: int, workspace: int) -> Iterator[tuple[int, int]]
 
 def bytes_needed(second: int, first: int, size: int) -> int:
     """What an image takes of the workspace at most, in a part whose boxes are up to so long along the passes' axes."""
-    gathered = 14 * second * first  # places as 64-bit integers, the pixels twice
-    weights = 32 * size * max(second, first)  # of one axis, in the making: three arrays of doubles and the result
-    products = 15 * second * first + 36 * second * size + 8 * size * first
-    return max(gathered, 3 * second * first + weights, products, 12 * second * size + weights) + 36 * size**2
+    number = _exact(second, first, size).itemsize
+    planes, narrow, weights = 3 * number * second * first, 3 * number * second * size, 2 * number * size
+    doubles = 16 * size  # of the weights in the making, for each tap
+    steps = (
+        14 * second * first,  # gathering: places as 64-bit integers, the pixels twice
+        planes + 3 * second * first,
+        planes + (weights + doubles) * first,
+        planes + weights * first + 2 * narrow,  # the first pass, whose sums have two parts
+        3 * narrow,
+        narrow + (weights + doubles) * second,
+    )
+    return max(steps) + (6 * number + 6) * size**2  # the second pass, and its pixels twice
+
+
+def _exact(second: int, first: int, size: int) -> torch.dtype:
+    """What holds every partial sum. Boxes are reduced at most to the output's size."""
+    return torch.float32 if max(second, first) <= LARGEST_FLOAT_RATIO * size else torch.float64
 
 
 def _resize(pixels: Tensor, table: Tensor, on_device: Tensor, size: int) -> Tensor:
-    lengths, scaled = table[:, 3:5], table[:, 5:7]
-    longest_second, longest_first = lengths.amax(0).tolist()
-    exact = torch.float32 if (lengths <= LARGEST_FLOAT_RATIO * scaled).all() else torch.float64
+    longest_second, longest_first = table[:, 3:5].amax(0).tolist()
+    exact = _exact(longest_second, longest_first, size)
     columns = on_device.T[:, :, None]  # each (N, 1), in the order of ``geometry``
     place = torch.arange(size, device=pixels.device)
 

@@ -6,7 +6,8 @@ import torch
 from arrays import ArraySplit, random_split
 
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
-from cskd.data.loader import ClassPartners, Normalise, TestSet, TrainLoader
+from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.data.partners import ClassPartners
 from cskd.data.subset import SplitView
 from cskd.errors import UserError
 from cskd.randomness import generator
