@@ -133,7 +133,7 @@ class CenterCrop:
         """The ``crop_table`` of images with these heights and widths (N, 2)."""
         sizes = torch.as_tensor(sizes).long()
         placed = torch.tensor([self.place(height, width) for height, width in sizes.tolist()])
-        if (placed[:, 2:] < 0).any():
+        if (placed[:, :2] < self.size).any():
             raise ValueError(f"an image is smaller than the crop of {self.size} px and not resized")
         boxes = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
         return crop_table(boxes, placed[:, :2], placed[:, 2:], torch.zeros((len(sizes), 1), dtype=torch.long))
