@@ -21,8 +21,8 @@ PORTION = 32  # images of a request where all images of a split are made
 def choose_resizing(split: Split, device: torch.device) -> str:
     """``pillow`` on a CPU; on CUDA ``resident`` where the split's images fit their share, or else ``streamed``.
 
-    The pixels are the same. One thread with Pillow makes a batch of photographs 15 times as fast as one with the
-    two matrix products of ``resize``, which a GPU does not feel.
+    The pixels are the same. On one thread of a CPU the matrix products of ``resize``, mostly zeros, take 15 times as
+    long as Pillow for photographs to 224 px, and 3 times for 64 px to 32.
     """
     if device.type != "cuda":
         return "pillow"
