@@ -213,9 +213,10 @@ class Trainer:
                 pooled = self.model.backbone(self.normalise(images))
                 logits.append(self.model.head(pooled).float())
             features.append(pooled.float())
-        if not all(torch.isfinite(part).all() for part in logits):
+        logits = torch.cat(logits)
+        if not torch.isfinite(logits).all():
             raise Diverged(f"the network's {self.evaluated} predictions are not finite")
-        return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()
+        return logits.cpu().numpy(), torch.cat(features).cpu().numpy()
 
     def _restore(self) -> int:
         """Take the checkpoint up; return the epoch to go on with. 0 without one."""

@@ -1,7 +1,9 @@
 """Augmentation of whole batches: what is drawn, and how it is applied.
 
 An augmentation first draws its numbers for a whole epoch (``draw``), on the CPU and from a derived generator,
-then makes the images of one batch from them (``apply``): uint8 (N, size, size, 3) on the loader's device.
+then makes the images of one batch from them: uint8 (N, size, size, 3) on the loader's device. What resizes does so
+one image at a time with Pillow (``apply_one``), or tells what is to be made of each image (``crops``) for
+``cskd.data.resize``, which makes a batch of the same pixels at once.
 """
 
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from cskd.data.resize import crop_table
 from cskd.data.subset import Split
 
 
@@ -93,6 +96,13 @@ class ResizedCrop:
         pixels = np.asarray(box.resize((self.size, self.size), Image.Resampling.BILINEAR))
         return pixels[:, ::-1] if flip else pixels
 
+    def crops(self, drawn: Tensor) -> Tensor:
+        """The ``crop_table`` of what was drawn."""
+        count = len(drawn)
+        return crop_table(
+            drawn[:, :4], torch.full((count, 2), self.size), torch.zeros((count, 2), dtype=torch.long), drawn[:, 4:]
+        )
+
 
 def _draw_flips(count: int, flip: bool, random: Generator) -> Tensor:
     return torch.randint(2, (count, 1), generator=random) * int(flip)
@@ -105,23 +115,37 @@ class CenterCrop:
     size: int
     resize: int | None = None
 
+    def place(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """What an image of this size is resized to, height and width, and the top and left of the crop in that."""
+        short, long = min(height, width), max(height, width)
+        if self.resize not in (None, short):
+            long = int(self.resize * long / short)  # torchvision's Resize: the long side is rounded down
+            height, width = (self.resize, long) if height <= width else (long, self.resize)
+        return height, width, round((height - self.size) / 2), round((width - self.size) / 2)
+
     def apply_one(self, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        if self.resize is not None:
-            # torchvision's Resize: the long side is rounded down
-            short, long = min(height, width), int(self.resize * max(height, width) / min(height, width))
-            if short != self.resize:
-                shape = (self.resize, long) if height <= width else (long, self.resize)
-                image = np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
-                height, width = image.shape[:2]
-        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        height, width, top, left = self.place(*image.shape[:2])
+        if (height, width) != image.shape[:2]:
+            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
         return image[top : top + self.size, left : left + self.size]
 
+    def crops(self, sizes: np.ndarray) -> Tensor:
+        """The ``crop_table`` of images with these heights and widths (N, 2)."""
+        sizes = torch.as_tensor(sizes).long()
+        placed = torch.tensor([self.place(height, width) for height, width in sizes.tolist()])
+        if (placed[:, :2] < self.size).any():
+            raise ValueError(f"an image is smaller than the crop of {self.size} px and not resized")
+        boxes = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
+        return crop_table(boxes, placed[:, :2], placed[:, 2:], torch.zeros((len(sizes), 1), dtype=torch.long))
+
+    def unchanged(self, split: Split) -> Tensor | None:
+        """Every image of the split, uint8 (N, size, size, 3) on the CPU, if all have that size; or else None."""
+        if (split.sizes != self.size).any():
+            return None
+        return torch.from_numpy(np.array(split.uniform()))
+
     def apply_all(self, split: Split, executor: Executor) -> Tensor:
-        """Every image of the split: uint8 (N, size, size, 3) on the CPU."""
-        uniform = split.uniform()
-        if uniform is not None and uniform.shape[1:3] == (self.size, self.size):
-            return torch.from_numpy(np.array(uniform))
+        """Every image of the split by Pillow: uint8 (N, size, size, 3) on the CPU."""
         return stack_images(lambda index: self.apply_one(split.image(index)), len(split), self.size, executor)
 
 

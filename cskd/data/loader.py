@@ -1,7 +1,7 @@
 """Batches in a derived order, with the views that a method asks for, and nothing it does not."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from cskd.data.augment import Augmentation, CenterCrop, PadAndCrop, stack_images
+from cskd.data.partners import ClassPartners
+from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
 from cskd.data.subset import Split, SplitView
 from cskd.errors import UserError
 from cskd.randomness import generator
@@ -31,28 +33,13 @@ class Batch:
     num_classes: int
 
 
-class ClassPartners:
-    """For each sample a same-class one, drawn uniformly over the class, the sample itself included."""
-
-    def __init__(self, labels: np.ndarray):
-        labels = torch.as_tensor(labels)
-        self.labels = labels
-        self.members = torch.argsort(labels, stable=True)  # sample indices, class after class
-        self.count = torch.bincount(labels)
-        self.first = self.count.cumsum(0) - self.count
-
-    def draw(self, indices: Tensor, random: torch.Generator) -> Tensor:
-        labels = self.labels[indices]
-        uniform = torch.rand(len(indices), generator=random, dtype=torch.float64)
-        place = (uniform * self.count[labels]).long()
-        return self.members[self.first[labels] + place]
-
-
 class TrainLoader:
     """The training batches of each epoch. The last, smaller batch is kept, as in the released code.
 
-    Images of one size that need no resizing stay on the device; others are cropped and resized by Pillow in
-    threads, one batch ahead of the training.
+    Images of one size that need no resizing stay on the device. Others are cropped and resized as ``resizing`` says:
+    ``pillow``, one by one in threads, one batch ahead of the training; a batch at once on the device, ``resident``
+    from all images there, or ``streamed`` from those of a batch; None chooses by device and size. The pixels are the
+    same. On a GPU nothing waits for the device within an epoch.
     """
 
     AUGMENTED = ("x", "partner", "second")
@@ -67,10 +54,15 @@ class TrainLoader:
         batch_size: int,
         seed: int,
         device: torch.device,
+        resizing: str | None = None,
     ):
         unknown = views - {*self.AUGMENTED, "clean"}
         if unknown:
             raise ValueError(f"unknown views {sorted(unknown)}")
+        if clean.size != augmentation.size:
+            raise ValueError(
+                f"augmented images are of {augmentation.size} px, others of {clean.size}: a batch has one size"
+            )
         if len(split) % batch_size == 1:
             raise UserError(
                 f"batch size {batch_size} leaves a last batch of one image, which BatchNorm cannot train on: "
@@ -83,7 +75,11 @@ class TrainLoader:
         self.partners = ClassPartners(split.labels)
         self.executor = ThreadPoolExecutor(torch.get_num_threads())
         self.prefetch = ThreadPoolExecutor(1)
-        self.resident = self._resident() if isinstance(augmentation, PadAndCrop) else None
+        self.images = self.pixels = None
+        if isinstance(augmentation, PadAndCrop):
+            self.images = self._resident()
+        else:
+            self.pixels = open_pixels(split, device, resizing or choose_resizing(split, device))
 
     def _resident(self) -> Tensor:
         images = self.split.uniform()
@@ -98,7 +94,7 @@ class TrainLoader:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch: the same ones whenever it is asked for."""
         order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
-        subjects = {"x": order, "second": order, "clean": order}
+        subjects = {view: order for view in sorted(self.views)}
         if "partner" in self.views:
             subjects["partner"] = self.partners.draw(order, generator(self.seed, "partner", epoch))
         draws = {
@@ -108,36 +104,67 @@ class TrainLoader:
             for view in self.AUGMENTED
             if view in self.views
         }
+        # Once an epoch: a small copy to the device in every step would wait for it each time.
+        labels = self.labels[order].to(self.device).split(self.batch_size)
+        if self.pixels is not None:
+            made = self._resized(subjects, draws)
+        elif self.images is not None:
+            made = self._shifted(subjects, draws)
+        else:
+            made = self._by_pillow(subjects, draws)
+        return self._batches(labels, made)
 
-        def make(number: int) -> Batch:
-            rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            views = {
-                view: self._clean(order[rows])
-                if view == "clean"
-                else self._augmented(subjects[view][rows], draws[view][rows])
-                for view in sorted(self.views)
-            }
-            labels = self.labels[order[rows]].to(self.device)
+    def _batches(self, labels: tuple[Tensor, ...], made: Iterator[dict[str, Tensor]]) -> Iterator[Batch]:
+        for targets, views in zip(labels, made, strict=True):
             channels_first = {view: to_channels_first(images) for view, images in views.items()}
-            return Batch(channels_first, labels, labels, self.num_classes)
+            yield Batch(channels_first, targets, targets, self.num_classes)
 
-        return self._in_order(make)
+    def _rows(self) -> Iterator[slice]:
+        """Where each batch stands in an epoch."""
+        return (slice(start, start + self.batch_size) for start in range(0, len(self.split), self.batch_size))
 
-    def _in_order(self, make: Callable[[int], Batch]) -> Iterator[Batch]:
-        if self.resident is not None:
-            yield from map(make, range(len(self)))
-            return
-        ahead = self.prefetch.submit(make, 0)
-        for number in range(len(self)):
-            batch = ahead.result()
-            if number + 1 < len(self):
-                ahead = self.prefetch.submit(make, number + 1)
-            yield batch
+    def _shifted(self, subjects: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Gathered from the images on the device."""
+        subjects = {view: indices.to(self.device) for view, indices in subjects.items()}
+        draws = {view: drawn.to(self.device) for view, drawn in draws.items()}
+        for rows in self._rows():
+            yield {
+                view: self._clean(indices[rows])
+                if view == "clean"
+                else self.augmentation.apply(self.images, indices[rows], draws[view][rows])
+                for view, indices in subjects.items()
+            }
 
-    def _augmented(self, indices: Tensor, drawn: Tensor) -> Tensor:
-        if self.resident is not None:
-            indices, drawn = indices.to(self.device), drawn.to(self.device)
-            return self.augmentation.apply(self.resident, indices, drawn)
+    def _resized(self, subjects: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """All views of a batch at once, one view after the other in the request."""
+        crops = {view: self.augmentation.crops(drawn) for view, drawn in draws.items()}
+        if "clean" in subjects:
+            crops["clean"] = self.clean.crops(self.split.sizes[subjects["clean"].numpy()])
+        wanted = [
+            Request(
+                torch.cat([indices[rows] for indices in subjects.values()]),
+                torch.cat([crops[view][rows] for view in subjects]),
+            )
+            for rows in self._rows()
+        ]
+        for images in self.pixels.resized(wanted, self.augmentation.size):
+            yield dict(zip(subjects, images.chunk(len(subjects)), strict=True))
+
+    def _by_pillow(self, subjects: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        def make(rows: slice) -> dict[str, Tensor]:
+            return {
+                view: self._clean(indices[rows]) if view == "clean" else self._cropped(indices[rows], draws[view][rows])
+                for view, indices in subjects.items()
+            }
+
+        ahead = None
+        for rows in self._rows():
+            made, ahead = ahead, self.prefetch.submit(make, rows)
+            if made is not None:
+                yield made.result()
+        yield ahead.result()
+
+    def _cropped(self, indices: Tensor, drawn: Tensor) -> Tensor:
         indices, drawn = indices.numpy(), drawn.numpy()
         return stack_images(
             lambda row: self.augmentation.apply_one(self.split.image(indices[row]), drawn[row]),
@@ -152,8 +179,12 @@ class TrainLoader:
             yield to_channels_first(self._clean(part))
 
     def _clean(self, indices: Tensor) -> Tensor:
-        if self.resident is not None and self.clean.resize in (None, self.clean.size):
-            return self.resident[indices.to(self.device)]  # their size is the crop's already
+        if self.images is not None and self.clean.resize in (None, self.clean.size):
+            return self.images[indices.to(self.device)]  # their size is the crop's already
+        indices = indices.cpu()
+        if self.pixels is not None:
+            crops = self.clean.crops(self.split.sizes[indices.numpy()])
+            return resize_all(self.pixels, indices, crops, self.clean.size)
         indices = indices.numpy()
         return stack_images(
             lambda row: self.clean.apply_one(self.split.image(indices[row])),
@@ -166,7 +197,8 @@ class TrainLoader:
 class TestSet:
     """The test images, transformed once and kept on the device, in batches of ``batch_size``.
 
-    classes: the names of the labels. indices: (N,) where each image stands in its prepared split.
+    classes: the names of the labels. indices: (N,) where each image stands in its prepared split. resizing: as of
+    the TrainLoader.
     """
 
     __test__ = False  # not a test case, whatever its name begins with
@@ -179,9 +211,16 @@ class TestSet:
         batch_size: int,
         device: torch.device,
         classes: tuple[str, ...] = (),
+        resizing: str | None = None,
     ):
-        with ThreadPoolExecutor(torch.get_num_threads()) as executor:
-            self.images = transform.apply_all(split, executor).to(device)
+        unchanged = transform.unchanged(split)
+        if unchanged is not None:
+            self.images = unchanged.to(device)
+        elif pixels := open_pixels(split, device, resizing or ("pillow" if device.type == "cpu" else "streamed")):
+            self.images = resize_all(pixels, torch.arange(len(split)), transform.crops(split.sizes), transform.size)
+        else:
+            with ThreadPoolExecutor(torch.get_num_threads()) as executor:
+                self.images = transform.apply_all(split, executor).to(device)
         self.labels = torch.as_tensor(np.asarray(split.labels)).long().to(device)
         self.batch_size, self.classes = batch_size, classes
         self.indices = split.indices if isinstance(split, SplitView) else np.arange(len(split))

@@ -31,7 +31,8 @@ class Mixup(Method):
 
     def transform(self, batch: Batch, random: Generator) -> Batch:
         coefficient = draw_coefficient(self.alpha, random)
-        order = torch.randperm(len(batch.labels), generator=random).to(batch.labels.device)
+        # non_blocking: otherwise every step would wait for the device
+        order = torch.randperm(len(batch.labels), generator=random).to(batch.labels.device, non_blocking=True)
         return mix(batch, order, coefficient)
 
 

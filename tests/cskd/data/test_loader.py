@@ -1,12 +1,16 @@
 """Order, views and partners of the training batches."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 from arrays import ArraySplit, random_split
 
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
-from cskd.data.loader import ClassPartners, Normalise, TestSet, TrainLoader
+from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.data.partners import ClassPartners
+from cskd.data.pixels import RESIZING
 from cskd.data.subset import SplitView
 from cskd.errors import UserError
 from cskd.randomness import generator
@@ -20,17 +24,57 @@ def numbered(count: int, classes: int) -> ArraySplit:
     return ArraySplit(images, np.arange(count) % classes)
 
 
-def loader(split, augmentation=None, views=("x",), batch_size=8, seed=0) -> TrainLoader:
+def loader(split, augmentation=None, views=("x",), batch_size=8, seed=0, clean=None, resizing=None) -> TrainLoader:
     augmentation = augmentation or PadAndCrop(8, 0)
     return TrainLoader(
         split,
         augmentation,
-        CenterCrop(8, 8),
+        clean or CenterCrop(8, 8),
         views=frozenset(views),
         batch_size=batch_size,
         seed=seed,
         device=CPU,
+        resizing=resizing,
     )
+
+
+def digest(split, augmentation, clean, resizing) -> str:
+    """SHA-256 of one epoch's batches with every view, of some images without augmentation, and of a test set."""
+    views = ("x", "partner", "second", "clean")
+    batches = loader(split, augmentation, views, seed=3, clean=clean, resizing=resizing)
+    tests = TestSet(split, clean, batch_size=10, device=CPU, resizing=resizing)
+    total = hashlib.sha256()
+    for batch in batches.epoch(2):
+        for name in sorted(batch.views):
+            total.update(batch.views[name].permute(0, 2, 3, 1).contiguous().numpy())
+        total.update(batch.labels.numpy())
+    for images in [*batches.clean_batches(np.array([16, 3, 4]), 2), *tests.batches()]:
+        total.update(images.permute(0, 2, 3, 1).contiguous().numpy())
+    return total.hexdigest()
+
+
+@pytest.mark.parametrize("resizing", [None, *RESIZING])
+@pytest.mark.parametrize(
+    ("size", "augmentation", "clean", "expected"),
+    [
+        (None, ResizedCrop(16), CenterCrop(16, 18), "58a4c7dbf77e04ee27616071a34781255aa1740033305ce25ded184eb66ad372"),
+        (
+            (24, 20),
+            ResizedCrop(16, flip=False),
+            CenterCrop(16),
+            "dfa7b29be99e19300e418a925ef0095504c3bb69aeb0d278b325bb4b7e139315",
+        ),
+        ((8, 8), PadAndCrop(8, 1), CenterCrop(8), "357c87d3b865b40f46101a76e85f13dca7bbcff45c0a845ec143da9fa5fe52fe"),
+    ],
+)
+def test_a_seed_gives_the_batches_it_has_always_given(size, augmentation, clean, expected, resizing):
+    """Recorded when every image was made by Pillow, one at a time: runs of that time can be taken up."""
+    assert digest(random_split(45, 5, size=size), augmentation, clean, resizing) == expected
+
+
+def test_views_of_two_sizes_are_refused():
+    with pytest.raises(ValueError, match="one size"):
+        loader(numbered(20, 4), ResizedCrop(8), clean=CenterCrop(7))
 
 
 def test_an_epoch_sees_every_image_once_and_keeps_the_last_smaller_batch():
