@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from analysis.metrics import METRICS
-from analysis.pool import Pool
+from analysis.pool import PAPER, Pool
 from analysis.provenance import COMPARABLE, comparable
 from analysis.published import published
 from analysis.runs import NAME
@@ -27,14 +27,15 @@ COLUMNS = (
 
 
 def against_paper(pool: Pool) -> pd.DataFrame:
-    """A row for each cell and metric of ours that may stand beside a number of the paper; no row where there is none.
+    """A row for each cell and metric of ours that may stand beside a number of the paper; no row where there is none,
+    nor in any other pool than that of the paper's own recipe.
 
     ``last_...`` is our last epoch, ``best_...`` the best test epoch, which is the protocol of the paper's released
     code (NaN and "" for a metric that is not computed at every epoch). Difference: ours - the paper's.
     judgement: whether |difference| <= 2 sqrt(std_ours^2 + std_paper^2), with the std of single seeds (ddof=1); nothing
     is judged, and so called reproduced, from one seed.
     """
-    allowed = _comparable_cells(pool)
+    allowed = _comparable_cells(pool) if pool.name == PAPER else set()
     done = {key: runs for key, runs in pool.done.groupby("cell_key", sort=False)}
     records = []
     for cell in pool.cells.itertuples():

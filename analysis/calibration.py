@@ -9,7 +9,7 @@ from analysis.intervals import Estimate, mean_interval
 from analysis.pool import Pool
 from analysis.provenance import footer
 from analysis.runs import NAME
-from analysis.statistics import Summary, summary
+from analysis.statistics import Summary, finite, summary
 from analysis.table import ABSENT, Block, Column, Table
 
 MEASURES = {
@@ -77,7 +77,8 @@ def scaling_table(pool: Pool, found: Evaluations) -> Table:
                 of_seeds = summary(seeds)
                 key = f"{what}_{scaling.replace(' ', '_').replace('-', '_')}" if scaling != RAW else what
                 record |= {key: of_seeds.mean, f"{key}_std": of_seeds.std}
-                texts.append(_summary_text(of_seeds, 3 if what == "nll" else 2))
+                fewer = f" (n={of_seeds.n})" if 0 < of_seeds.n < len(runs) else ""
+                texts.append(_summary_text(of_seeds, 3 if what == "nll" else 2) + fewer)
         rows.append((*name, str(len(runs)), *texts))
         records.append(record)
     return _table("After temperature scaling", pool, columns, rows, records, (SCALED,))
@@ -90,7 +91,7 @@ def separation_table(pool: Pool, found: Evaluations) -> Table:
     for name, runs in _evaluated(pool, found):
         texts, record = [], dict(zip(NAME, name, strict=True)) | {"n": len(runs)}
         for measure in ("feature_spread", "prediction_variance"):
-            of_seeds = summary([one.separation[measure] for one in runs])
+            of_seeds = summary(finite([one.separation[measure] for one in runs]))
             record |= {measure: of_seeds.mean, f"{measure}_std": of_seeds.std}
             texts.append(_summary_text(of_seeds, 3))
         rows.append((*name, str(len(runs)), *texts))

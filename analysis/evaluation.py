@@ -1,6 +1,9 @@
 """What a run's predictions come to: computed once, kept by run key."""
 
 import json
+import math
+import re
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -38,7 +41,8 @@ class Evaluation:
         resamples depend on the labels alone: those of two runs on the same test set belong together pair by pair.
     bins: 20 equal-width bins of confidence.
     predicted_log_probability, true_log_probability: (M,) of the M misclassified images, natural logarithm.
-    separation: feature_spread (mean within-class over between-class distance), prediction_variance.
+    separation: feature_spread (mean within-class over between-class distance; NaN where undefined),
+        prediction_variance.
     """
 
     run_key: str
@@ -76,11 +80,16 @@ def evaluate(
         reliability_bins(logits, labels, BINS),
         predicted,
         true,
-        {
-            "feature_spread": feature_spread(predictions.features, labels),
-            "prediction_variance": prediction_variance(logits, labels),
-        },
+        {"feature_spread": _spread(predictions), "prediction_variance": prediction_variance(logits, labels)},
     )
+
+
+def _spread(predictions: Predictions) -> float:
+    """NaN where it is undefined, as for features that have collapsed: all else of the run still counts."""
+    try:
+        return feature_spread(predictions.features, predictions.labels)
+    except ValueError:
+        return math.nan
 
 
 def _misclassified(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,9 +115,8 @@ def evaluations(
 
     def one(run: pd.Series) -> Evaluation | str:
         try:
-            path = folder / f"{run.run_key}.npz"
-            file = store.predictions_file(run, cache)
-            source = f"{run.run_id} {file.stat().st_size} {file.stat().st_mtime_ns}"
+            path = folder / f"{re.sub(r'[^0-9A-Za-z-]', '_', run.run_key)}.npz"
+            source = _digest(store.predictions_file(run, cache))
             kept = _load(path, run.run_key, source)
             if kept is None:
                 predictions, training = store.load_predictions(run, cache), store.load_training_predictions(run, cache)
@@ -128,6 +136,18 @@ def evaluations(
         results = list(executor.map(one, (run for _, run in unique.iterrows())))
     found = {result.run_key: result for result in results if isinstance(result, Evaluation)}
     return found, [result for result in results if isinstance(result, str)]
+
+
+def _digest(file: Path) -> str:
+    """Of the content of predictions, from the checksums that the file has itself: wherever and whenever it was written.
+
+    A file that is none raises UnusableRun later, where it is read.
+    """
+    try:
+        with zipfile.ZipFile(file) as parts:
+            return " ".join(f"{part.filename}:{part.file_size}:{part.CRC:08x}" for part in parts.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return ""
 
 
 class _Weights:

@@ -118,6 +118,7 @@ def measured_frame(pool: Pool, found: dict[str, Evaluation]) -> pd.DataFrame:
         "cell_key": done.cell_key,
         "grids": done.cell_key.map(cells.grids).map(" ".join),
         "hyper_parameters": done.cell_key.map(cells.hyper_parameters),
+        "tuned": done.cell_key.map(cells.tuned),
         "trained": [trained_with(run) for run in done.to_dict("records")],
         ENERGY: done.get(ENERGY, float("nan")),
     }

@@ -4,11 +4,12 @@ Tables share runs (cross-entropy on CIFAR-100 stands in four of the paper's), an
 of a table. A pool has every cell once, with all its seeds.
 """
 
+import re
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.runs import DONE, Experiment
+from analysis.runs import DONE, Experiment, counted
 
 PAPER = "paper"
 
@@ -58,7 +59,7 @@ def _kind(experiment: Experiment) -> str:
     """``table1-mini-tuned`` of the grid ``table1`` is ``mini-tuned``."""
     cell = experiment.cells.iloc[0]
     changes = experiment.name.removeprefix(cell.grid).removeprefix(f"-{cell.profile}")
-    return cell.profile + changes
+    return re.sub(r"[^\w.+-]", "_", cell.profile + changes)  # it becomes the name of a folder
 
 
 def _pool(name: str, experiments: list[Experiment]) -> Pool:
@@ -68,15 +69,17 @@ def _pool(name: str, experiments: list[Experiment]) -> Pool:
         [experiment.runs.assign(experiment=experiment.name) for experiment in experiments], ignore_index=True
     )
     # An experiment that was launched before its recipe was changed has a cell of the same name and another key.
-    latest = runs.groupby("cell_key").started.max()
+    # Of these the latest with a finished run counts: one that has just begun, or failed, does not push others out.
+    latest = [runs[runs.state == DONE].groupby("cell_key").started.max(), runs.groupby("cell_key").started.max()]
+    never = pd.Timestamp.min.tz_localize("UTC")
     kept = {}
     for cell, group in cells.groupby("cell", sort=False):
         keys = list(dict.fromkeys(group.cell_key))
-        kept[cell] = max(keys, key=lambda key: latest.get(key, pd.Timestamp.min.tz_localize("UTC")))
+        kept[cell] = max(keys, key=lambda key: [times.get(key, never) for times in latest])
         for key in keys:
             if key != kept[cell]:
                 count = (runs.cell_key == key).sum()
-                notes.append(f"{cell}: {count} runs with other settings than the latest: left out.")
+                notes.append(f"{cell}: {counted(count, 'run')} with other settings than the latest: left out.")
     grids = cells.groupby("cell_key").grid.agg(lambda names: tuple(dict.fromkeys(names)))
     cells = cells[cells.cell_key.isin(kept.values())]
     planned = cells.groupby("cell_key").seeds_planned.agg(

@@ -27,7 +27,7 @@ from analysis.published import published, published_numbers
 from analysis.render import markdown_rows, to_markdown_text
 from analysis.statistics import finite, summary
 from analysis.table import ABSENT, Block, Column
-from analysis.verdict_table import NOTES, effect_text
+from analysis.verdict_table import NOTES, effect_text, seeds_text
 from analysis.verdicts import NOT_RUN, OUTCOMES, told
 from cskd.errors import UserError
 
@@ -105,7 +105,7 @@ def _verdict_texts(row, pool: str) -> tuple[str, ...]:
     over_images = not pd.isna(row.seeds_and_images_low)
     interval = (row.seeds_and_images_low, row.seeds_and_images_high) if over_images else (row.seeds_low, row.seeds_high)
     effect = ABSENT if pd.isna(row.effect) else effect_text(row.effect, interval, decimals_of(row.metric), over_images)
-    seeds = f"{row.n_method}/{row.n_against}"
+    seeds = seeds_text(int(row.n_method), int(row.n_against), row.how)
     return (row.claim, row.dataset, row.architecture, effect, seeds, told(row.outcome, pool))
 
 

@@ -48,8 +48,9 @@ LEAD = (
 
 FEW = 40  # verdicts
 EFFECTS = (
-    "The method's mean minus the other's after the last epoch, with its 95 % interval: over seeds and test images "
-    "where the predictions of all runs compared have been evaluated, over seeds alone elsewhere. No line: one seed."
+    "The method minus the other after the last epoch, with its 95 % interval: of top-1 error and ECE over seeds and "
+    "test images where the predictions of all runs compared have been evaluated; of other metrics over seeds alone, "
+    "for these very test images. No line: one seed."
 )
 
 
@@ -101,7 +102,9 @@ def write(store: Store, names: list[str] | None, folder: Path, console: Console)
             progress.advance(task)
     studies, troubles = load_studies(store)
     shown = tuple(_study(study) for study in studies)
-    page = Page(TITLE, LEAD, (*_paper_not_run(every), *parts), shown, tuple(dict.fromkeys(notes + troubles)))
+    lead = LEAD if names is None else (*LEAD, f"Only of {', '.join(names)}; other experiments may be tracked.")
+    absent = _paper_not_run(every) if names is None else ()
+    page = Page(TITLE, lead, (*absent, *parts), shown, tuple(dict.fromkeys(notes + troubles)))
     path = folder / "report.html"
     save_text(path, to_html(page))
     return path
@@ -195,13 +198,13 @@ def _effects(pool: Pool, verdicts: list[Verdict]) -> Iterator[tuple[str, Figure]
             effects.append(Effect(label, verdict.effect.value, low, high, verdict.outcome))
         if effects:
             title = titles.get(metric, metric.replace("_", " "))
-            yield f"effects-{metric}", forest_plot(f"{title}, {pool.name}", f"change of {title}", effects, OUTCOMES)
+            yield f"effects-{metric}", forest_plot(f"{title}, {pool.name}", "difference", effects, OUTCOMES)
 
 
 def _lead(pool: Pool) -> tuple[str, ...]:
     """What was trained, in sentences."""
     states = pool.runs.state.value_counts()
-    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    told = ", ".join(f"{count} {state}" for state, count in states.items()) or "none begun"
     datasets, networks, methods = (", ".join(dict.fromkeys(pool.cells[name])) for name in NAME)
     return (
         *introduction(pool),
@@ -221,7 +224,12 @@ def _saved(folder: Path, name: str, figure: Figure) -> Picture:
 def _study(study: Study) -> StudyShown:
     best = ", ".join(f"{name} {value:.4g}" for name, value in study.best.items())
     told = f"{study.method} on {study.dataset}, {study.architecture}, profile {study.profile}. Trials: {study.trials}. "
-    told += f"Best: {best}, with {study.objective} {study.value:.4g}." if study.best else "No trial is complete."
+    if study.best:
+        told += f"Lowest {study.objective}: {study.value:.4g}, at {best}."
+    elif len(study.objective.split()) > 1:
+        told += "Of two objectives there is no single best."
+    else:
+        told += "No trial is complete."
     shown = study.picture and Picture(study.picture, f"{study.picture_name} of {study.name}", study.name)
     return StudyShown(study.name, told, shown)
 

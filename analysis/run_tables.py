@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.metrics import METRICS
 from analysis.page import Link
 from analysis.pool import Pool
-from analysis.runs import NAME, Experiment
+from analysis.runs import Experiment
 from analysis.store import Store
 from analysis.table import ABSENT, Block, Column, Table
 
@@ -70,7 +70,7 @@ def run_table(pool: Pool, store: Store) -> Table:
 def settings_table(pool: Pool) -> Table:
     """A row a setting: the values that the pool's runs have, and the cells that have each."""
     names = sorted(name for name in pool.runs if name.startswith("params.") and name not in OWN)
-    runs = pool.runs.assign(cell=pool.runs[NAME].agg("/".join, axis=1))
+    runs = pool.runs.assign(cell=pool.runs.cell_key.map(pool.cells.set_index("cell_key").cell))
     cells = list(dict.fromkeys(runs.cell))
     rows, records = [], []
     for name in names:

@@ -3,6 +3,7 @@
 What cannot be used is left out and named in the notes, never dropped without a word.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +35,10 @@ NUMBERS = (
     *(metric.last for metric in METRICS),
     *(metric.best for metric in METRICS if metric.at_best_epoch),
 )
-INFINITY = 1e300  # MLflow's databases keep an infinite value as the largest float
 NAME = ["dataset", "architecture", "method"]
+FILE_NAMES = ("grid", "profile", *NAME)  # these become names of files; a store may be others' as well
+SAFE = re.compile(r"[\w+ -][\w.+ -]*")
+INFINITY = 1e300  # MLflow's databases keep an infinite value as the largest float
 DONE = "done"
 
 
@@ -69,8 +72,11 @@ def experiment_of(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
     usable = []
     for run in cells:
         lacking = [tag for tag in CELL_TAGS if tag not in run.data.tags]
+        odd = [tag for tag in FILE_NAMES if not SAFE.fullmatch(run.data.tags.get(tag, ""))]
         if lacking:
             notes.append(f"{run.info.run_name}: tracked without {', '.join(lacking)}: left out.")
+        elif odd:
+            notes.append(f"{run.info.run_name}: its {', '.join(odd)} cannot be the name of a file: left out.")
         else:
             usable.append(run)
     usable = _once(usable, notes)
@@ -79,7 +85,7 @@ def experiment_of(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
         keys = {run.data.tags["cell_key"] for run in replaced}
         count = sum(run.data.tags.get("cell_key") in keys for run in runs)
         names = ", ".join(sorted({run.info.run_name for run in replaced}))
-        left_out = f"{_counted(len(replaced), 'cell')} with earlier settings ({names}), {_counted(count, 'run')}"
+        left_out = f"{counted(len(replaced), 'cell')} with earlier settings ({names}), {counted(count, 'run')}"
         notes.append(f"Left out: {left_out}.")
         runs = [run for run in runs if run.data.tags.get("cell_key") not in keys]
         usable = [run for run in usable if run not in replaced]
@@ -153,5 +159,5 @@ def tracked_value(tracked: float) -> float:
     return float(np.copysign(np.inf, tracked)) if abs(tracked) >= INFINITY else tracked
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -10,7 +10,7 @@ from analysis.claims import Claim
 from analysis.pool import PAPER, Pool
 from analysis.provenance import footer, introduction
 from analysis.table import ABSENT, Block, Column, Table, signed
-from analysis.verdicts import HOLDS, NOT_RUN, OUTCOMES, Verdict
+from analysis.verdicts import HOLDS, NOT_RUN, OUTCOMES, PAIRED, Verdict
 
 SEEDS_ALONE = "*"  # marks intervals that other test images might not bear out
 COLUMNS = (
@@ -24,8 +24,9 @@ COLUMNS = (
 )
 SUMMARY_COLUMNS = (Column("claim", sentences=True), *(Column(outcome, number=True) for outcome in OUTCOMES))
 NOTES = (
-    "Effect: the method's mean minus the other's after the last epoch, in the metric's unit (percentage points; a "
-    "ratio for features). n: finished seeds of the method/of the other.",
+    "Effect: the method minus the other after the last epoch, in the metric's unit (percentage points; a ratio for "
+    "features): the mean difference on the seeds that both have, by pairs, or of the means where their seeds differ. "
+    "n: finished seeds of the method/of the other; in brackets the pairs, where they are fewer.",
     f"95 %: the interval over seeds and test images; {SEEDS_ALONE} over seeds alone, for these very test images. "
     "Holds, contradicted: it excludes 0. Seeds that would decide: if effect and spread stayed as they are.",
     "Each interval is one of 95 % by itself; nothing is corrected for the number of claims.",
@@ -127,7 +128,7 @@ def _texts(verdict: Verdict) -> tuple[str, ...]:
         verdict.dataset,
         verdict.architecture,
         _effect_text(verdict),
-        "/".join(map(str, verdict.seeds)),
+        seeds_text(*verdict.seeds, verdict.how),
         verdict.told,
         verdict.reason,
     )
@@ -138,6 +139,13 @@ def _effect_text(verdict: Verdict) -> str:
     if estimate is None:
         return ABSENT
     return effect_text(estimate.value, estimate.interval, verdict.claim.decimals, verdict.with_images is not None)
+
+
+def seeds_text(method: int, against: int, how: str) -> str:
+    """The finished seeds of both; and the pairs among them, where these are fewer. how: as of a Verdict."""
+    pairs = min(method, against)
+    fewer = how.startswith(PAIRED) and pairs < max(method, against)
+    return f"{method}/{against}" + (f" [{pairs}]" if fewer else "")
 
 
 def effect_text(value: float, interval: tuple[float, float], decimals: int, over_images: bool) -> str:

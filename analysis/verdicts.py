@@ -14,6 +14,7 @@ from analysis.pool import PAPER, Pool
 from analysis.provenance import settings_of
 
 HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN = "holds", "contradicted", "undecided", "not run"
+PAIRED = "paired on"  # how a Verdict's runs were compared: this and the seeds, or by Welch
 OUTCOMES = (HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN)
 
 
@@ -172,7 +173,7 @@ def _compared(
     paired = len(shared) == min(map(len, seeds))
     if paired:
         seeds = [shared, shared]
-    how = f"paired on {_named(shared)}" if paired else f"Welch, {_named(seeds[0])} against {_named(seeds[1])}"
+    how = f"{PAIRED} {_named(shared)}" if paired else f"Welch, {_named(seeds[0])} against {_named(seeds[1])}"
     values = [[side.values[seed] for seed in own] for side, own in zip(sides, seeds, strict=True)]
     effect = paired_effect(*values) if paired else welch_effect(*values)
     found = [[evaluations.get(side.keys[seed]) for seed in own] for side, own in zip(sides, seeds, strict=True)]

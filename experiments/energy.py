@@ -18,7 +18,7 @@ class EnergyMeter:
         if device.type == "cuda":
             self._chips = _gpu(device)
         else:
-            self._chips = [_Package(path) for path in sorted(counters.glob("*-rapl:?"))]
+            self._chips = [_Package(path) for path in sorted(counters.glob("*-rapl:*")) if _is_package(path)]
         self._last = self._total()
 
     def read(self) -> float | None:
@@ -32,6 +32,14 @@ class EnergyMeter:
             return sum(chip.joules() for chip in self._chips) if self._chips else None
         except OSError:  # a counter that only root may read
             return None
+
+
+def _is_package(zone: Path) -> bool:
+    """Not a part of a package, nor the whole platform, in which the packages count again."""
+    try:
+        return (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
 
 
 class _Package:

@@ -1,6 +1,7 @@
 """All figures of a pool, from its runs: what each needs, and what is said where something is missing."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +15,12 @@ from analysis.arithmetic import one_thread
 from analysis.evaluation import RAW, SCALINGS, Evaluation
 from analysis.figures.calibration import calibration_figure
 from analysis.figures.curves import learning_curves
-from analysis.figures.embedding import choose_images, embed, embedding_figure
+from analysis.figures.embedding import PERPLEXITY, choose_images, embed, embedding_figure
 from analysis.figures.log_probability import log_probability_figure
 from analysis.figures.reliability_pairs import reliability_pairs
 from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.sources import Group, NotDrawn, class_names, groups, prepared_test_split
+from analysis.intervals import mean_interval
 from analysis.kept import kept
 from analysis.pool import Pool
 from analysis.reliability import coarser, pooled
@@ -67,7 +69,7 @@ def pool_figures(
 def _pictured(every: list[Group]) -> list[Group]:
     """One group an architecture, whose single images are shown."""
     by_architecture: dict[str, Group] = {}
-    for group in every:
+    for group in (group for group in every if group.methods()):
         if group.architecture not in by_architecture or group.dataset == PICTURED:
             by_architecture[group.architecture] = group
     return list(by_architecture.values())
@@ -145,7 +147,7 @@ def _embedding(group: Group, say: Say) -> Figure:
         # One thread each: of several, additions come in another order, and on a busy machine they wait for each other.
         with one_thread(), ThreadPoolExecutor(2) as executor:
             jobs = {
-                method: executor.submit(_embedded, group.cache / runs[method].run_id, each.features[rows])
+                method: executor.submit(_embedded, group.cache / runs[method].run_id, each.features, rows)
                 for method, each in predictions.items()
             }
             points = {method: job.result() for method, job in jobs.items()}
@@ -162,8 +164,10 @@ def _embedding(group: Group, say: Say) -> Figure:
     return embedding_figure(title, points, labels, class_names(first), spread)
 
 
-def _embedded(kept_in: Path, features: np.ndarray) -> np.ndarray:
-    return kept(kept_in / f"embedding-{len(features)}.npz", lambda: {"points": embed(features)})["points"]
+def _embedded(kept_in: Path, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of these rows of the features, kept by what is embedded and how."""
+    path = kept_in / f"embedding-{zlib.crc32(rows.tobytes()):08x}-{PERPLEXITY}.npz"
+    return kept(path, lambda: {"points": embed(features[rows])})["points"]
 
 
 def _reliability_pairs(group: Group, say: Say) -> Figure:
@@ -210,7 +214,7 @@ def _curves(group: Group, say: Say) -> Figure:
 
 
 def _calibration(group: Group, say: Say) -> Figure:
-    ece = {}
+    ece, intervals = {}, {}
     for method in group.methods():
         try:
             found = group.evaluated(method)
@@ -222,9 +226,13 @@ def _calibration(group: Group, say: Say) -> Figure:
             for scaling in SCALINGS
             if any(scaling in each.metrics for each in found)
         }
+        replicates = [each.replicates["ece"] for each in found]
+        interval = mean_interval(ece[method][RAW], replicates).interval
+        if np.isfinite(interval).all():
+            intervals[method] = {RAW: interval}
     if not ece:
         raise NotDrawn("no run is evaluated")
-    return calibration_figure(group.title, ece)
+    return calibration_figure(group.title, ece, intervals)
 
 
 def _pooled(evaluated: dict[str, list[Evaluation]]) -> str:

@@ -78,7 +78,7 @@ class StreamedPixels:
     """The boxes of one batch at a time, and of the next, which a thread gathers meanwhile.
 
     They take two buffers of the size of the largest batch's boxes, pinned where the device is a GPU, and as much on
-    the device: for 32 photographs of 500 x 500 px at most 24 MB each.
+    the device: for 32 photographs of 500 x 500 px at most 24 MB each a view.
     """
 
     def __init__(self, split: Split, device: torch.device):

@@ -1,6 +1,7 @@
 """What runs' predictions come to: the numbers, what is kept of them, and what cannot be evaluated."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,13 @@ def test_a_run_of_an_earlier_version_lacks_what_was_fitted_on_training_images():
     assert set(one.temperatures) == {CROSS_FITTED}
 
 
+def test_collapsed_features_have_no_spread_and_all_else():
+    predictions = dataclasses.replace(made_up(), features=np.zeros((120, 3), "f4"))
+    one = evaluate("key", predictions, None, resampling_weights(predictions.labels, 5))
+    assert np.isnan(one.separation["feature_spread"])
+    assert one.metrics[RAW]["ece"] > 0
+
+
 @pytest.fixture
 def tracked(tmp_path):
     """A store with four runs' predictions, and the frame of these runs."""
@@ -89,6 +97,9 @@ def test_what_was_computed_is_kept_and_read_again(tracked, monkeypatch):
     first, notes = evaluations(runs, store, folder / "kept", folder / "cache")
     assert (sorted(first), notes) == (["k0", "k1", "k2", "k3"], [])
     monkeypatch.setattr(evaluation, "evaluate", lambda *_: pytest.fail("computed again"))
+    # another experiment's copy of the same run, written later
+    file = store.predictions_file(runs.iloc[0], folder)
+    os.utime(file, (1, 1))
     again, _ = evaluations(runs, store, folder / "kept", folder / "cache")
     with np.printoptions(threshold=10_000, precision=17):
         assert all(same(first[key], again[key]) for key in first)

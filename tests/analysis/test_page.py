@@ -84,5 +84,5 @@ def test_the_same_page_is_the_same_text():
 
 
 def test_nothing_left_out_is_said_as_well():
-    assert "Nothing: every tracked run is finished" in page(table(("a", "1")))
+    assert "Nothing: every run of this page is finished" in page(table(("a", "1")))
     assert "a note" in to_html(Page("T", (), (), (), ("a note",)))

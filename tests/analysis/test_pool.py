@@ -56,3 +56,13 @@ def test_of_two_settings_of_a_cell_the_latest_is_taken_and_the_other_named():
     assert pool.cells.cell_key.tolist() == ["other"]
     assert pool.runs["test/top1_error"].tolist() == [9.0]
     assert pool.notes == (f"{CE}: 2 runs with other settings than the latest: left out.",)
+
+
+def test_a_failed_run_with_new_settings_does_not_push_out_finished_ones():
+    first = made_up_experiment({CE: {0: 1.0, 1: 2.0}}, "paper", {}, "table1")
+    second = made_up_experiment({CE: {0: "failed"}}, "paper", {}, "table3")
+    later = second.runs.assign(cell_key="other", started=second.runs.started + pd.Timedelta("1h"))
+    second = dataclasses.replace(second, cells=second.cells.assign(cell_key="other"), runs=later)
+    [pool] = pools([first, second])
+    assert pool.done["test/top1_error"].tolist() == [1.0, 2.0]
+    assert pool.notes == (f"{CE}: 1 run with other settings than the latest: left out.",)

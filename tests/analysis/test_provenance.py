@@ -85,3 +85,7 @@ def test_settings_are_told_once_with_the_cells_that_have_them():
         ("width", "16", CS),
     )
     assert isinstance(settings_table(pool).frame, pd.DataFrame)
+
+
+def test_a_launched_grid_without_a_run_has_no_settings():
+    assert settings_table(made_up_pool({CE: {}})).blocks == ()

@@ -125,6 +125,12 @@ def test_runs_and_cells_that_lack_a_tag_are_named(changed):
     assert found.runs.run.tolist() == ["cifar100/resnet10/cs-kd/seed0", "cifar100/resnet10/cs-kd/seed1"]
 
 
+def test_a_cell_whose_name_cannot_be_a_file_is_left_out_and_named(changed):
+    found = changed(f"UPDATE tags SET value = '../x' WHERE key = 'method' AND {of_run('cifar100/resnet10/cs-kd')}")
+    assert "cifar100/resnet10/cs-kd: its method cannot be the name of a file: left out." in found.notes
+    assert found.cells.method.tolist() == ["cross-entropy"]
+
+
 def test_an_experiment_without_a_usable_cell_is_an_error_of_one_line(changed):
     with pytest.raises(UserError, match=r"no cell of table1-mini can be read .*tracked without method"):
         changed("DELETE FROM tags WHERE key = 'method'")

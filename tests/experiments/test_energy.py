@@ -10,9 +10,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def counters(tmp_path):
-    """Two packages, and a part of one, which must not count twice."""
-    for name in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:0"):
+    """Two packages; a part of one and the platform as a whole must not count twice."""
+    zones = {"intel-rapl:0": "package-0", "intel-rapl:1": "package-1", "intel-rapl:0:0": "core", "intel-rapl:2": "psys"}
+    for name, kind in zones.items():
         (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(f"{kind}\n")
         (tmp_path / name / "max_energy_range_uj").write_text("10000000\n")
     return tmp_path
 
@@ -23,9 +25,9 @@ def put(counters, **values):
 
 
 def test_joules_of_all_packages_since_the_reading_before(counters):
-    put(counters, p0=1_000_000, p1=2_000_000, p0_0=900_000)
+    put(counters, p0=1_000_000, p1=2_000_000, p0_0=900_000, p2=4_000_000)
     meter = EnergyMeter(CPU, counters)
-    put(counters, p0=4_000_000, p1=2_500_000, p0_0=3_000_000)
+    put(counters, p0=4_000_000, p1=2_500_000, p0_0=3_000_000, p2=9_000_000)
     assert meter.read() == pytest.approx(3.5)
     assert meter.read() == 0
 

