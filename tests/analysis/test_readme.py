@@ -53,6 +53,7 @@ def test_the_commands_train_exactly_the_checked_in_runs(path):
         _, target, *variables = shlex.split(command)
         chosen = {name.lower(): text.split() for name, text in (each.split("=") for each in variables)}
         [profile] = chosen.pop("profile", ["paper"])
+        assert (chosen.pop("tuned", []) == ["1"]) == path.stem.endswith("-tuned")
         grid = load_grid(target.removeprefix("reproduce-"), **chosen)
         _, settings = settings_of(grid, profile, ())
         for dataset, network in itertools.product(grid.datasets, grid.architectures):
