@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from analysis.evaluation import CROSS_FITTED, RAW, RESAMPLES, TRAINING_SPLIT, Evaluation
+from analysis.evaluation import RAW, RESAMPLES, SCALINGS, Evaluation
 from analysis.intervals import Estimate, mean_interval
 from analysis.pool import Pool
 from analysis.provenance import footer
@@ -28,9 +28,10 @@ DEFINITIONS = (
     "of the ECE of that class's probability. ECEs in percent, NLL in nats, Brier from 0 to 2."
 )
 SCALED = (
-    "T > 1 softens, T < 1 sharpens. Training split: T fitted to the run's own training images without augmentation, "
-    "which the network has learnt. Cross-fitted: T fitted to one half of the test images and used on the other, and "
-    "the other way round: no image is scaled by a temperature that was fitted to it, yet the test set has been used."
+    "Mean ± std (ddof=1) over n seeds. None: as it is. T > 1 softens, T < 1 sharpens. Training split: T fitted to the "
+    "run's own training images without augmentation, which the network has learnt. Cross-fitted: T fitted to one half "
+    "of the test images and used on the other, and the other way round: no image is scaled by a temperature that was "
+    "fitted to it, yet the test set has been used."
 )
 TIGHTNESS = (
     "Feature spread: mean distance of a test image's features to the mean of its class, over the mean distance "
@@ -59,28 +60,25 @@ def calibration_table(pool: Pool, found: Evaluations) -> Table:
 
 
 def scaling_table(pool: Pool, found: Evaluations) -> Table:
-    """A row a cell: ECE and NLL as they are, and after temperature scaling: is it only the temperature?"""
-    columns = [*_columns("n"), Column("ECE", number=True), Column("NLL", number=True)]
-    for scaling in (TRAINING_SPLIT, CROSS_FITTED):
-        columns += [Column(f"{what}, {scaling}", number=True) for what in ("T", "ECE", "NLL")]
+    """A row a cell and scaling: every measure as it is, and after temperature scaling: is it only the temperature?"""
+    columns = [*_columns("temperature", "n"), Column("T", number=True)]
+    columns += [Column(title, number=True) for title, _ in MEASURES.values()]
     rows, records = [], []
     for name, runs in _evaluated(pool, found):
-        texts, record = [], dict(zip(NAME, name, strict=True)) | {"n": len(runs)}
-        for scaling in (RAW, TRAINING_SPLIT, CROSS_FITTED):
-            values = {
-                measure: [one.metrics[scaling][measure] for one in runs if scaling in one.metrics]
-                for measure in ("ece", "nll")
-            }
-            if scaling != RAW:
-                values = {"T": [one.temperatures[scaling] for one in runs if scaling in one.temperatures]} | values
-            for what, seeds in values.items():
-                of_seeds = summary(seeds)
-                key = f"{what}_{scaling.replace(' ', '_').replace('-', '_')}" if scaling != RAW else what
-                record |= {key: of_seeds.mean, f"{key}_std": of_seeds.std}
-                fewer = f" (n={of_seeds.n})" if 0 < of_seeds.n < len(runs) else ""
-                texts.append(_summary_text(of_seeds, 3 if what == "nll" else 2) + fewer)
-        rows.append((*name, str(len(runs)), *texts))
-        records.append(record)
+        for scaling in SCALINGS:
+            scaled = [one for one in runs if scaling in one.metrics]
+            if not scaled:  # a run of an earlier version kept no training images
+                continue
+            fitted = summary([one.temperatures[scaling] for one in scaled] if scaling != RAW else [])
+            texts = [_summary_text(fitted, 2)]
+            record = dict(zip(NAME, name, strict=True)) | {"temperature": scaling, "n": len(scaled)}
+            record |= {"T": fitted.mean, "T_std": fitted.std}
+            for measure, (_, decimals) in MEASURES.items():
+                of_seeds = summary([one.metrics[scaling][measure] for one in scaled])
+                record |= {measure: of_seeds.mean, f"{measure}_std": of_seeds.std}
+                texts.append(_summary_text(of_seeds, decimals))
+            rows.append((*name, scaling, str(len(scaled)), *texts))
+            records.append(record)
     return _table("After temperature scaling", pool, columns, rows, records, (SCALED,))
 
 

@@ -65,19 +65,21 @@ def test_one_seed_has_no_interval_and_a_cell_without_runs_no_row(pool):
     assert np.isnan(table.frame.iloc[1].ece_low)
 
 
-def test_scaling_sets_what_was_and_what_is_left_side_by_side(pool):
-    row = rows(scaling_table(pool, evaluated(pool)))[0]
-    assert row[3:] == (
-        *("3", "11.00 ± 1.00", "41.000 ± 1.000"),  # as they are
-        *("3.00 ± 1.00", "1.10 ± 0.10", "4.100 ± 0.100"),  # T, ECE, NLL with the training split's temperature
-        *("3.00 ± 1.00", "1.10 ± 0.10", "4.100 ± 0.100"),
-    )
+def test_every_measure_is_told_as_it_is_and_with_each_temperature(pool):
+    none, training, crossed, *_ = rows(scaling_table(pool, evaluated(pool)))
+    assert none[3:7] == ("none", "3", "\N{EN DASH}", "11.00 ± 1.00")
+    assert none[7:] == ("21.00 ± 1.00", "31.00 ± 1.00", "41.000 ± 1.000", "51.000 ± 1.000")
+    assert training[3:7] == ("training split", "3", "3.00 ± 1.00", "1.10 ± 0.10")
+    assert crossed[3:7] == ("cross-fitted", "3", "3.00 ± 1.00", "1.10 ± 0.10")
+    assert crossed[7:] == ("2.10 ± 0.10", "3.10 ± 0.10", "4.100 ± 0.100", "5.100 ± 0.100")
 
 
 def test_runs_of_earlier_versions_have_no_training_split(pool):
-    row = rows(scaling_table(pool, evaluated(pool, training=False)))[0]
-    assert row[6:9] == ("\N{EN DASH}",) * 3
-    assert row[9] == "3.00 ± 1.00"
+    found = evaluated(pool, training=False)
+    assert [row[3] for row in rows(scaling_table(pool, found))] == 2 * ["none", "cross-fitted"]
+    found |= dict(list(evaluated(pool).items())[:1])  # one run kept its training images
+    [row] = [row for row in rows(scaling_table(pool, found)) if row[3] == "training split"]
+    assert row[4:7] == ("1", "2.00", "1.00")
 
 
 def test_separation(pool):
