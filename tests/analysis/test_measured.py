@@ -111,7 +111,9 @@ def test_values_are_what_is_tracked_and_evaluated(written, mini, store, evaluate
     assert first.temperature_training_split == ""  # a run that kept no predictions of training images
     table = scaling_table(mini, found).frame.set_index(["method", "temperature"])
     own = rows[rows.method == "cross-entropy"]
-    assert own.nll_cross_fitted.astype(float).mean() == pytest.approx(table.nll["cross-entropy", CROSS_FITTED], rel=1e-7)
+    assert own.nll_cross_fitted.astype(float).mean() == pytest.approx(
+        table.nll["cross-entropy", CROSS_FITTED], rel=1e-7
+    )
 
 
 def test_what_has_no_value_is_empty_and_infinity_says_so(written):
