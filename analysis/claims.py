@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.metrics import METRICS
 from analysis.published import published_numbers
 from cskd.cli import known
 from cskd.errors import UserError
+from cskd.yaml_files import read_yaml
 
 CLAIMS = Path(__file__).parent / "claims.yaml"
 LOWER, HIGHER = "lower", "higher"
@@ -54,14 +53,7 @@ def decimals_of(metric: str) -> int:
 
 def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
     """The claims in the file's order. Raises UserError for keys, metrics, methods, ... that are not known."""
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+    entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path} must hold a list of claims")
     claims = []

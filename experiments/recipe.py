@@ -7,6 +7,7 @@ from typing import Any, Literal, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from cskd import yaml_files
 from cskd.cli import known
 from cskd.data.catalog import SOURCES
 from cskd.errors import UserError
@@ -194,14 +195,7 @@ def _check_teacher(teacher: Teacher) -> None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, or a UserError that names the line."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+    content = yaml_files.read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and values")
     return content
