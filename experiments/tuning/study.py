@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from cskd.cli import known, runs_dir, without_password
 from cskd.errors import UserError, first_line
 from cskd.files import locked, writing
 from cskd.randomness import derived_seed
+from experiments.tuning.journal import journal
 from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
 from experiments.tuning.space import Point, Space
 
@@ -324,7 +324,7 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
         path = Path(address)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.JournalStorage(JournalFileBackend(address))
+        return optuna.storages.JournalStorage(journal(path))
 
 
 @contextmanager
