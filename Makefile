@@ -62,7 +62,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 
-.PHONY: help setup demo test data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
+.PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
 	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables report \
 	measured readme ui sync lint lock
 
@@ -91,6 +91,9 @@ demo: $(READY) ## the main job in minutes: both methods on the embedded digits, 
 
 test: $(READY) ## run the tests
 	@$(RUN) -m pytest
+
+test-faults: $(READY) ## kill, starve, damage and mislead the real commands, all cases: a line a fault
+	@$(RUN) -m pytest tests/faults --all-faults
 
 data: $(READY) ## download, verify and prepare DATASET (or all)
 	@$(RUN) -m experiments.data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \

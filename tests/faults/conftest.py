@@ -1,0 +1,82 @@
+"""The fault harness: things done to the real commands, and a table of what survived.
+
+``make test`` tries a few cases of each fault; ``make test-faults`` (``--all-faults``) all, prints a line a fault and
+writes them to RESULTS_DIR/faults.csv. A test takes the ``tally`` fixture, draws as many cases as it says, and counts
+each one that it has tried.
+"""
+
+import csv
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TALLIES = pytest.StashKey[dict]()
+HEADINGS = ("fault", "tried", "survived", "lost", "seconds")
+
+
+@dataclass
+class Tally:
+    """What became of the cases of one fault. A case that is tried and not survived is lost."""
+
+    fault: str
+    every: bool  # all cases, not the few of make test
+    tried: int = 0
+    survived: int = 0
+    seconds: float = 0.0
+
+    @property
+    def lost(self) -> int:
+        return self.tried - self.survived
+
+    def cases(self, all_of_them: int, few: int) -> int:
+        """How many cases to try."""
+        return all_of_them if self.every else few
+
+    def __enter__(self) -> "Tally":
+        """``with tally:`` around one case: tried when it begins, survived when it ends without an exception."""
+        self.tried += 1
+        return self
+
+    def __exit__(self, kind, *rest) -> None:
+        self.survived += kind is None
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "fault(name): the fault that a test does, as its line in the table")
+    config.stash[TALLIES] = {}
+
+
+@pytest.fixture
+def tally(request):
+    """The count of this test's fault, named by its mark ``fault``; several tests of one fault share it."""
+    name = request.node.get_closest_marker("fault").args[0]
+    every = request.config.getoption("--all-faults")
+    one = request.config.stash[TALLIES].setdefault(name, Tally(name, every))
+    started = time.perf_counter()
+    yield one
+    one.seconds += time.perf_counter() - started
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.getoption("--all-faults"):
+        return
+    rows = [
+        (one.fault, str(one.tried), str(one.survived), str(one.lost), f"{one.seconds:.0f}")
+        for one in config.stash[TALLIES].values()
+    ]
+    widths = [max(len(row[column]) for row in [HEADINGS, *rows]) for column in range(len(HEADINGS))]
+    terminalreporter.section("faults")
+    for row in [HEADINGS, *rows]:
+        first, *numbers = (
+            cell.ljust(width) if not at else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        terminalreporter.write_line("  ".join([first, *numbers]))
+    path = Path(os.environ.get("RESULTS_DIR", "results")) / "faults.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADINGS, *rows])
+    terminalreporter.write_line(f"written to {path}")
