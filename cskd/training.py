@@ -17,11 +17,11 @@ from cskd.data.subset import choose
 from cskd.errors import UserError
 from cskd.files import written_aside
 from cskd.methods import Method
-from cskd.methods.base import Passes
 from cskd.metrics import evaluate_predictions
 from cskd.precision import autocast
 from cskd.predictions import Predictions
 from cskd.randomness import generator
+from cskd.step import Step
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,18 @@ class Trainer:
         self.seed, self.device, self.precision = seed, device, precision
         if teacher is None and method.needs_teacher:
             raise ValueError(f"{method.name} needs a teacher")
-        self.teacher = teacher
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.evaluated, self.checkpoint, self.identity = evaluated, checkpoint, identity
         self.domains = domains
+        self.step = Step(model, method, normalise, precision, device, teacher)
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=schedule.lr,
             momentum=schedule.momentum,
             nesterov=schedule.nesterov,
             weight_decay=schedule.weight_decay,
+            fused=device.type == "cuda",  # on a CPU it rounds in another way and gains nothing
         )
         self.next_epoch = self._restore()
 
@@ -156,28 +157,21 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         draws = generator(self.seed, "transform", epoch)
-        terms = self.method.terms()
+        terms = self.step.terms
         # Sums stay on the device and are read once an epoch: loss, each term, wrong answers.
         sums = torch.zeros(len(terms) + 2, dtype=torch.float64, device=self.device)
         seen = 0
-        for step, raw in enumerate(self.loader.epoch(epoch)):
+        for number, raw in enumerate(self.loader.epoch(epoch)):
             if should_stop():
                 raise Interrupted
             batch = self.method.transform(raw, draws)
-            count = len(batch.labels)
-            with autocast(self.precision, self.device):
-                passes = Passes(self.model, batch, self.normalise, self.teacher)
-                values = [term.loss(passes) for term in terms]
-                loss = sum(term.weight * value for term, value in zip(terms, values, strict=True))
-                logits = passes.logits("x")
+            loss, told = self.step(batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
-            wrong = _wrong(logits.detach(), batch.targets)
-            with torch.no_grad():
-                sums += count * torch.stack([loss.detach().double(), *(v.detach().double() for v in values), wrong])
-            seen += count
-            on_step(Progress(epoch, step + 1, len(self.loader), seen))
+            sums += told
+            seen += len(batch.labels)
+            on_step(Progress(epoch, number + 1, len(self.loader), seen))
         means = (sums / seen).tolist()
         metrics = {
             "train/loss": means[0],
@@ -189,6 +183,12 @@ class Trainer:
             told = ", ".join(f"{name.removeprefix('train/')} {value:g}" for name, value in metrics.items())
             raise Diverged(f"the loss is not finite in epoch {epoch + 1}: {told}")
         return metrics
+
+    def compile(self) -> None:
+        """Compile the training step for full batches; whatever the compiler lacks here is raised here."""
+        self.model.train()
+        example = self.loader.blank_batch()
+        self.step.compile(self.method.transform(example, generator(self.seed, "compile")))
 
     def predict(self) -> Predictions:
         """The test set through the network in evaluation mode."""
@@ -207,16 +207,22 @@ class Trainer:
     def _through(self, batches: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """(logits, features) of batches of images in evaluation mode."""
         self.model.eval()
-        logits, features = [], []
-        for images in batches:
-            with autocast(self.precision, self.device):
-                pooled = self.model.backbone(self.normalise(images))
-                logits.append(self.model.head(pooled).float())
-            features.append(pooled.float())
-        logits = torch.cat(logits)
+        parts = [part for images in batches for part in self._evaluated(images)]
+        logits, features = map(torch.cat, zip(*parts, strict=True))
         if not torch.isfinite(logits).all():
             raise Diverged(f"the network's {self.evaluated} predictions are not finite")
-        return logits.cpu().numpy(), torch.cat(features).cpu().numpy()
+        return logits.cpu().numpy(), features.cpu().numpy()
+
+    def _evaluated(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(logits, features) of a batch; in parts where the device has no room for all of it."""
+        try:
+            with autocast(self.precision, self.device):
+                pooled = self.model.backbone(self.normalise(images))
+                return [(self.model.head(pooled).float(), pooled.float())]
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+        return [part for half in images.chunk(2) for part in self._evaluated(half)]
 
     def _restore(self) -> int:
         """Take the checkpoint up; return the epoch to go on with. 0 without one."""
@@ -251,11 +257,3 @@ class Trainer:
         torch.save(state, content)
         with written_aside(self.checkpoint) as file:
             file.write(content.getbuffer())
-
-
-def _wrong(logits: Tensor, targets: Tensor) -> Tensor:
-    """Share of wrong answers, float64 (): of mixed labels (N, C), the share that is not the answered class."""
-    answers = logits.argmax(1)
-    if targets.dim() == 1:
-        return (answers != targets).double().mean()
-    return 1 - targets.gather(1, answers[:, None]).double().mean()

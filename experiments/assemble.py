@@ -7,6 +7,7 @@ import torch
 
 from cskd.cli import data_dir
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.data.conventional import ConventionalLoader
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.data.store import Dataset
 from cskd.errors import UserError
@@ -17,6 +18,8 @@ from cskd.training import Schedule, Trainer
 from experiments.datasets import open_data
 from experiments.run_folder import DONE, RunFolder
 from experiments.spec import RunSpec, make_splits
+
+PIPELINES = {"batched": TrainLoader, "torchvision": ConventionalLoader}
 
 
 def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
@@ -47,7 +50,7 @@ def assemble(
     else:
         augmentation = ResizedCrop(inputs.image_size, inputs.flip)
     center_crop = CenterCrop(inputs.image_size, inputs.test_resize)
-    loader = TrainLoader(
+    loader = PIPELINES[settings.pipeline](
         train,
         augmentation,
         center_crop,
@@ -60,7 +63,13 @@ def assemble(
         initialised_model(spec, len(classes)),
         method,
         loader,
-        TestSet(evaluated, center_crop, batch_size=500, device=device, classes=classes),
+        TestSet(
+            evaluated,
+            center_crop,
+            batch_size=evaluation_batch(device, inputs.image_size),
+            device=device,
+            classes=classes,
+        ),
         Normalise(inputs.mean, inputs.std, device),
         Schedule(**settings.schedule.model_dump()),
         seed=spec.seed,
@@ -72,6 +81,14 @@ def assemble(
         checkpoint=checkpoint,
         identity=spec.run_key,
     )
+
+
+def evaluation_batch(device: torch.device, size: int) -> int:
+    """Images of an evaluation's batch: on a GPU as many as are in 500 of 224 px; the trainer halves what does not fit.
+
+    On a CPU more than 500 gain nothing, and another number would change the last bits of earlier results.
+    """
+    return 500 if device.type == "cpu" else max(1, 500 * 224**2 // size**2)
 
 
 def load_teacher(spec: RunSpec, runs_dir: Path, dataset: Dataset) -> Classifier:

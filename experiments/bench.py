@@ -66,7 +66,6 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.architectures:
         cli.known("architecture", name, ARCHITECTURES)
     loaded = {name: load_settings(name, options.profile) for name in options.datasets}
-    use_repeatable_kernels()
     console = Console()
     results = []
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -100,11 +99,13 @@ def _group(
     dataset = made_up(name, settings, steps)
     own = settings.model_copy(update={"subset": None})
     device = choose_device()
+    precision = resolve(settings.precision, device)
+    use_repeatable_kernels(precision)
     group = []
     for method in [BASELINE, *methods]:
         spec = make_spec(name, dataset, profile, own, architecture, method, seed=0)
         teacher = initialised_model(spec.teacher, CLASSES) if spec.teacher else None
-        trainer = assemble(spec, dataset, device, resolve(settings.precision, device), teacher=teacher)
+        trainer = assemble(spec, dataset, device, precision, teacher=teacher)
         group.append((Measured(name, architecture, method, settings.batch_size), trainer))
     return group
 

@@ -22,10 +22,16 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def use_repeatable_kernels() -> None:
-    """Exactly repeatable before fast: nothing may choose its algorithm by a stopwatch."""
+def use_repeatable_kernels(precision: str) -> None:
+    """Exactly repeatable before fast: nothing may choose its algorithm by a stopwatch.
+
+    What stays in fp32 beside bf16 may use a GPU's TF32; where fp32 was asked for, it is IEEE's.
+    """
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    beside = "tf32" if precision == "bf16" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = beside
+    torch.backends.cudnn.conv.fp32_precision = beside
 
 
 def commit() -> tuple[str, bool]:
@@ -33,7 +39,7 @@ def commit() -> tuple[str, bool]:
     return _git("rev-parse", "HEAD") or "unknown", bool(_git("status", "--porcelain"))
 
 
-def describe(device: torch.device, precision: str) -> dict[str, Any]:
+def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:
     """Commit, versions and hardware, as they are now."""
     git_commit, git_dirty = commit()
     return {
@@ -42,6 +48,7 @@ def describe(device: torch.device, precision: str) -> dict[str, Any]:
         "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": precision,
+        "compiled": compiled,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},

@@ -114,6 +114,8 @@ class Settings(Part):
     batch_size: int = Field(128, ge=2)
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: Literal["auto", True, False] = "auto"  # the training step, by torch.compile; auto: on a GPU
+    pipeline: Literal["batched", "torchvision"] = "batched"  # who augments: ours, or torchvision image by image
     validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images, held out while tuning
     methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; others keep the method's defaults
     from_paper: dict[str, list[str]] = {}  # methods with the paper's hyper-parameters: for which architectures

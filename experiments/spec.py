@@ -15,6 +15,8 @@ from experiments.recipe import Part, Settings
 
 # Settings that are not a run's own: where its data are found, what is chosen from, and what it came to is kept apart.
 RESOLVED = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
+# Settings that came after keys had been made: not in the key at the value that says what had always been done.
+LATER = {"compile": "auto", "pipeline": "batched"}
 
 
 class Validation(Part):
@@ -66,10 +68,11 @@ class RunSpec(Part):
     def numbers(self) -> dict[str, Any]:
         """All that can change the numbers. Not names of datasets and profiles: their content counts.
 
-        ``precision`` is what was asked for; ``auto`` is one key whatever the hardware makes of it, so that
-        a grid has the same keys everywhere. What it came to is in the run's environment.
+        ``precision`` and ``compile`` are what was asked for; ``auto`` is one key whatever the hardware makes of it,
+        so that a grid has the same keys everywhere. What it came to is in the run's environment.
         """
         settings = self.settings.model_dump(mode="json", exclude=RESOLVED)
+        settings = {name: value for name, value in settings.items() if name not in LATER or LATER[name] != value}
         # Not there at all without a validation split or a teacher: the keys are those from before there were any.
         validation = {"validation": self.validation.model_dump()} if self.validation else {}
         teacher = {"teacher": self.teacher.run_key} if self.teacher else {}

@@ -19,7 +19,7 @@ from cskd.errors import UserError, first_line
 from cskd.files import written_aside
 from cskd.precision import resolve
 from cskd.predictions import save_predictions
-from cskd.training import Diverged, Interrupted, Progress
+from cskd.training import Diverged, Interrupted, Progress, Trainer
 from experiments.assemble import build_trainer
 from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
@@ -80,15 +80,21 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
     spec = folder.spec()
     device = choose_device()
     earlier = folder.starts()
-    # A run that is taken up again keeps its arithmetic, also where another would be chosen now: the precision, and
-    # the threads, whose number changes the order of additions.
-    precision = earlier[0]["precision"] if earlier else resolve(spec.settings.precision, device)
+    # A run that is taken up again keeps its arithmetic, also where another would be chosen now: the precision,
+    # whether it is compiled, and the threads, whose number changes the order of additions.
     if earlier:
+        precision, compiled = earlier[0]["precision"], earlier[0].get("compiled", False)
         torch.set_num_threads(earlier[0]["threads"])
+    else:
+        precision = resolve(spec.settings.precision, device)
+        compiled = device.type == "cuda" if spec.settings.compile == "auto" else spec.settings.compile
     folder.write_state(RUNNING, epoch=len(folder.epochs()), epochs=spec.settings.schedule.epochs)
-    write_json(folder.environment, {"starts": [*earlier, describe(device, precision)]})
-    use_repeatable_kernels()
+    start = describe(device, precision, compiled)
+    write_json(folder.environment, {"starts": [*earlier, start]})
+    use_repeatable_kernels(precision)
     trainer = build_trainer(spec, folder, device, precision)
+    if compiled and not compile_step(trainer, required=spec.settings.compile is True):
+        write_json(folder.environment, {"starts": [*earlier, start | {"compiled": False}]})
     folder.keep_epochs(trainer.next_epoch)
     system = SystemMetrics(device)
     heartbeat = Heartbeat(folder, spec)
@@ -103,6 +109,23 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
         torch.save(trainer.model.state_dict(), file)
     folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
     folder.checkpoint.unlink(missing_ok=True)
+
+
+def compile_step(trainer: Trainer, required: bool) -> bool:
+    """Compile the training step; False, and a line in the log, where that cannot be done here.
+
+    Raises UserError instead where the run was asked for as ``required`` to be compiled: its key says so.
+    """
+    try:
+        trainer.compile()
+    except Exception as error:
+        # A compiler, a driver or a header may be missing, each with an error of its own kind.
+        told = f"torch.compile does not work here ({first_line(error)})"
+        if required:
+            raise UserError(f"{told}: run with SET=compile=auto, or mend it") from error
+        print(f"{told}: the run goes on without it", file=sys.stderr)
+        return False
+    return True
 
 
 class Heartbeat:

@@ -97,6 +97,12 @@ class TrainLoader:
         subjects = {view: order for view in sorted(self.views)}
         if "partner" in self.views:
             subjects["partner"] = self.partners.draw(order, generator(self.seed, "partner", epoch))
+        # Once an epoch: a small copy to the device in every step would wait for it each time.
+        labels = self.labels[order].to(self.device).split(self.batch_size)
+        return self._batches(labels, self._made(epoch, subjects))
+
+    def _made(self, epoch: int, subjects: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """uint8 (N, H, W, 3) on the device, by view, a batch at a time. subjects: a view's images in their order."""
         draws = {
             view: self.augmentation.draw(
                 self.split.sizes[subjects[view].numpy()], generator(self.seed, f"augment/{view}", epoch)
@@ -104,15 +110,11 @@ class TrainLoader:
             for view in self.AUGMENTED
             if view in self.views
         }
-        # Once an epoch: a small copy to the device in every step would wait for it each time.
-        labels = self.labels[order].to(self.device).split(self.batch_size)
         if self.pixels is not None:
-            made = self._resized(subjects, draws)
-        elif self.images is not None:
-            made = self._shifted(subjects, draws)
-        else:
-            made = self._by_pillow(subjects, draws)
-        return self._batches(labels, made)
+            return self._resized(subjects, draws)
+        if self.images is not None:
+            return self._shifted(subjects, draws)
+        return self._by_pillow(subjects, draws)
 
     def _batches(self, labels: tuple[Tensor, ...], made: Iterator[dict[str, Tensor]]) -> Iterator[Batch]:
         for targets, views in zip(labels, made, strict=True):
@@ -172,6 +174,14 @@ class TrainLoader:
             self.augmentation.size,
             self.executor,
         ).to(self.device)
+
+    def blank_batch(self) -> Batch:
+        """A full batch of black images of the first class, with every view."""
+        size = self.augmentation.size
+        black = torch.zeros((self.batch_size, size, size, 3), dtype=torch.uint8, device=self.device)
+        labels = torch.zeros(self.batch_size, dtype=torch.long, device=self.device)
+        views = {view: to_channels_first(black.clone()) for view in sorted(self.views)}
+        return Batch(views, labels, labels, self.num_classes)
 
     def clean_batches(self, indices: np.ndarray, batch_size: int) -> Iterator[Tensor]:
         """(N, 3, H, W) uint8 batches of these images of the split, as the test set is seen."""

@@ -45,7 +45,7 @@ def start_tags(folder: RunFolder) -> dict[str, str]:
         "git_dirty": json.dumps(any(start["git_dirty"] for start in starts)),
         "machine": latest["machine"],
         "device": latest["device"],
-        "precision": latest["precision"],
+        "precision": latest["precision"] + (" (compiled)" if latest.get("compiled") else ""),
         "python": latest["python"],
         **{f"package.{name}": version for name, version in latest["packages"].items()},
     }

@@ -192,11 +192,11 @@ def test_a_method_that_needs_a_teacher_is_refused_without_one():
 
 def test_the_teacher_is_frozen_and_in_evaluation_mode_whatever_it_was():
     one = trainer(method="kd")
-    before = {name: value.clone() for name, value in one.teacher.state_dict().items()}
+    before = {name: value.clone() for name, value in one.step.teacher.state_dict().items()}
     run(one)
-    assert not one.teacher.training
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in one.teacher.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in one.teacher.state_dict().items())
+    assert not one.step.teacher.training
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in one.step.teacher.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in one.step.teacher.state_dict().items())
 
 
 def test_the_teacher_is_no_part_of_the_checkpoint(tmp_path):

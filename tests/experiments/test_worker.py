@@ -21,7 +21,7 @@ from cskd.training import Interrupted
 from experiments import recipe, worker
 from experiments.assemble import build_trainer, initialised_model
 from experiments.datasets import open_data, parts_of
-from experiments.recipe import load_settings, recipe_names
+from experiments.recipe import ScheduleSettings, load_settings, recipe_names
 from experiments.run_folder import DONE, RunFolder
 from experiments.spec import RunSpec, make_spec, make_splits
 
@@ -113,7 +113,7 @@ def test_a_student_starts_from_its_trained_teacher_alone(tmp_path, monkeypatch):
     teacher = finish_teacher(spec, tmp_path / "runs")
     trainer = build_trainer(spec, folder, torch.device("cpu"), "fp32")
     weights = torch.load(teacher.weights, weights_only=True)
-    assert all(torch.equal(value, weights[key]) for key, value in trainer.teacher.state_dict().items())
+    assert all(torch.equal(value, weights[key]) for key, value in trainer.step.teacher.state_dict().items())
     teacher.weights.write_bytes(b"not weights")
     with pytest.raises(UserError, match="weights of the teacher"):
         build_trainer(spec, folder, torch.device("cpu"), "fp32")
@@ -161,6 +161,69 @@ def test_data_that_changed_since_the_plan_are_refused(tmp_path, monkeypatch):
     changed = spec.model_copy(update={"data_digest": "0" * 64})
     with pytest.raises(UserError, match="data of digits have changed"):
         build_trainer(changed, folder, torch.device("cpu"), "fp32")
+
+
+def with_settings(spec: RunSpec, folder: RunFolder, **settings) -> RunFolder:
+    """The run's folder under other settings."""
+    other = spec.model_copy(update={"settings": spec.settings.model_copy(update=settings)})
+    there = RunFolder.of(other, folder.path.parent)
+    there.create(other)
+    return there
+
+
+ONE_EPOCH = {"schedule": ScheduleSettings(epochs=1, milestones=())}
+
+
+def run_worker(folder: RunFolder, monkeypatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["worker", str(folder.path), "--threads", str(torch.get_num_threads())])
+    return worker.main()
+
+
+@pytest.mark.parametrize(("compile_", "recorded"), [(True, True), (False, False), ("auto", False)])
+def test_whether_the_step_was_compiled_is_recorded(compile_, recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    compiled = []
+    monkeypatch.setattr(worker.Trainer, "compile", lambda trainer: compiled.append(trainer.seed))
+    folder = with_settings(*made_up("digits", None, "cs-kd", tmp_path), compile=compile_, **ONE_EPOCH)
+    assert run_worker(folder, monkeypatch) == worker.EXIT_DONE
+    assert len(compiled) == recorded
+    assert [start["compiled"] for start in folder.starts()] == [recorded]
+
+
+def test_a_compiler_that_is_missing_fails_the_run_that_asked_for_it_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+
+    def missing(self):
+        raise RuntimeError("g++ not found\nand much more")
+
+    monkeypatch.setattr(worker.Trainer, "compile", missing)
+    asked = with_settings(*made_up("digits", None, "cs-kd", tmp_path), compile=True, **ONE_EPOCH)
+    assert run_worker(asked, monkeypatch) == worker.EXIT_FAILED
+    told = "torch.compile does not work here (g++ not found)"
+    assert asked.state()["reason"] == f"{told}: run with SET=compile=auto, or mend it"
+    # one that was compiled where it began, and is taken up here
+    begun = with_settings(*made_up("digits", None, "cs-kd", tmp_path), **ONE_EPOCH)
+    start = asked.starts()[0]
+    worker.write_json(begun.environment, {"starts": [start | {"compiled": True}]})
+    capsys.readouterr()
+    assert run_worker(begun, monkeypatch) == worker.EXIT_DONE
+    assert capsys.readouterr().err == f"{told}: the run goes on without it\n"
+    assert [start["compiled"] for start in begun.starts()] == [True, False]
+
+
+def test_a_run_through_torchvisions_pipeline_is_taken_up_exactly(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    options = {"pipeline": "torchvision", "schedule": ScheduleSettings(epochs=2, milestones=())}
+    spec, made = made_up("digits", None, "cs-kd", tmp_path)
+    at_once = with_settings(spec, made, **options)
+    assert run_worker(at_once, monkeypatch) == worker.EXIT_DONE
+    losses = [record["metrics"]["train/loss"] for record in at_once.epochs()]
+    trainer = build_trainer(at_once.spec(), at_once, torch.device("cpu"), at_once.starts()[0]["precision"])
+    trainer.checkpoint = None
+    assert [trainer.train_epoch(number)["train/loss"] for number in range(2)] == losses
+    ours = with_settings(spec, made, schedule=options["schedule"])
+    assert run_worker(ours, monkeypatch) == worker.EXIT_DONE
+    assert ours.epochs()[0]["metrics"]["train/loss"] != losses[0]
 
 
 def test_a_run_that_another_grid_has_finished_is_left_as_it_is(tmp_path, monkeypatch):
