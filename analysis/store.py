@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.kept import keep, load_kept
 from analysis.runs import DONE, Experiment, experiment_of, tracked_value
-from cskd.cli import known, without_password
-from cskd.errors import UserError, first_line
+from cskd.cli import known
+from cskd.errors import UserError, first_line, without_password
 from cskd.files import locked
 from cskd.predictions import Predictions, load_predictions, load_training_predictions
 

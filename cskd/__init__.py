@@ -9,3 +9,7 @@ __version__ = "0.1.0"
 # Part of every run key. Raise it when a change to the code changes the numbers a run gives,
 # so that results of before and after are never taken for seeds of the same cell.
 NUMERICS_VERSION = 1
+
+# Tracked with every run: what its tags, metrics and artifacts are called and mean. Raise it when an earlier analysis
+# would misread what is tracked from now on. Runs that do not say are of version 1.
+RECORDS_VERSION = 1

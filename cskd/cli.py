@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,11 +62,6 @@ def results_dir() -> Path:
 def tracking_uri() -> str:
     """Where MLflow keeps what it is told: ``MLFLOW_TRACKING_URI`` or ``mlflow.db`` in this folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
-
-
-def without_password(text: str) -> str:
-    """A text with addresses, as it may be shown."""
-    return re.sub("//[^/@]*@", "//***@", text)
 
 
 def known(kind: str, name: str, names) -> str:

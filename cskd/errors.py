@@ -1,5 +1,7 @@
 """The one exception for what a user can cause and can mend."""
 
+import re
+
 
 class UserError(Exception):
     """Something the user can mend: the message is one line that says what, where and what to do.
@@ -9,6 +11,14 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException, width: int = 200) -> str:
-    """What an exception says, cut to one line of at most ``width`` characters; its type if it says nothing."""
-    lines = str(error).strip().splitlines()
+    """What an exception says, cut to one line of at most ``width`` characters; its type if it says nothing.
+
+    Without passwords: what libraries throw often names the address that they were given.
+    """
+    lines = without_password(str(error)).strip().splitlines()
     return lines[0][:width] if lines else type(error).__name__
+
+
+def without_password(text: str) -> str:
+    """A text with addresses, as it may be shown."""
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", re.sub(r"//[^/\s]*@", "//***@", text))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from cskd import NUMERICS_VERSION
 from cskd.cli import data_dir
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.conventional import ConventionalLoader
@@ -24,6 +25,9 @@ PIPELINES = {"batched": TrainLoader, "torchvision": ConventionalLoader}
 
 def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
     """Everything a run is made of, from its spec, the prepared data and, if it is taught, its teacher's folder."""
+    if spec.numerics_version != NUMERICS_VERSION:
+        told = f"numerics version {spec.numerics_version}, this is {NUMERICS_VERSION}"
+        raise UserError(f"the run was planned by another version of the suite ({told}): launch its grid again")
     dataset = open_data(spec.dataset, spec.settings.data, data_dir(), test=spec.validation is None)
     if dataset.digest != spec.data_digest:
         raise UserError(f"the data of {spec.dataset} have changed since the run was planned: launch the grid again")

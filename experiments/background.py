@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from cskd.cli import without_password
 from cskd.errors import first_line
 
 INTERVAL_SECONDS = 5.0
 RETRY_SECONDS = 15.0  # after the tracking store could not be reached
+END_SECONDS = 60.0  # that the end of a launch waits at most for the store to take the rest
+STOPPED_SECONDS = 10.0  # the same, after a launch that was stopped
+SILENT_SECONDS = 2.0  # of waiting that need no word
 
 
 class Tracking(Protocol):
@@ -23,15 +25,19 @@ class Tracking(Protocol):
 
 
 class BackgroundTracking:
-    """Calls a tracking now and then. Trouble is kept for the summary and never reaches the training.
+    """Calls a tracking now and then. Trouble is told, kept for the summary, and never reaches the training.
 
     make: opens the tracking; an import that fails in it means that MLflow is not installed.
+    say: what a line of news is told to.
     """
 
-    def __init__(self, make: Callable[[], Tracking]):
+    def __init__(self, make: Callable[[], Tracking], say: Callable[[str], None] = lambda told: None):
         self.trouble: str | None = None
         self.seconds = 0.0  # of processor time that the tracking took
+        self.say = say
+        self.patience = END_SECONDS
         self._ended = threading.Event()
+        self._given_up = False
         self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
         self._tracking: Tracking | None = None
         try:
@@ -48,23 +54,48 @@ class BackgroundTracking:
         if self._tracking is not None:
             self._tracking.watch(run_key)
 
-    def __exit__(self, *exception) -> None:
-        """Bring everything up to date, once more; what cannot be sent stays in the run folders."""
+    def stopped(self) -> None:
+        """The launch was stopped: its end is not to be kept waiting."""
+        self.patience = STOPPED_SECONDS
+
+    def __exit__(self, kind, *rest) -> None:
+        """Bring everything up to date, once more; what cannot be sent in time stays in the run folders."""
         self._ended.set()
-        if self._tracking is not None:
-            self._thread.join()
-            self._attempt(whole=True)
+        if self._tracking is None:
+            return
+        if kind is not None:
+            self.stopped()
+        try:
+            self._thread.join(SILENT_SECONDS)
+            if self._thread.is_alive():
+                self.say(
+                    f"waiting for MLflow, at most {self.patience:.0f} s (Ctrl-C ends it, 'make sync' does the rest)"
+                )
+                self._thread.join(self.patience - SILENT_SECONDS)
+            late = f"it did not take everything within {self.patience:.0f} s"
+        except KeyboardInterrupt:
+            late = "it was not waited for"
+        if self._thread.is_alive():  # it ends with the process
+            self._given_up, self.trouble = True, late
 
     def _loop(self) -> None:
         while not self._ended.wait(RETRY_SECONDS if self.trouble else INTERVAL_SECONDS):
+            before = self.trouble
             self._attempt()
+            if self.trouble and not before:
+                self.say(f"MLflow: {self.trouble}: training goes on, MLflow is tried again every {RETRY_SECONDS:.0f} s")
+            elif before and not self.trouble:
+                self.say("MLflow: it takes what it is sent again")
+        self._attempt(whole=True)
 
     def _attempt(self, whole: bool = False) -> None:
         started = time.thread_time()
         try:
             self._tracking.update(whole)
-            self.trouble = None
+            trouble = None
         except Exception as error:
             # Whatever the store, the network or a client library throws: training goes on, the user is told.
-            self.trouble = without_password(first_line(error))
+            trouble = first_line(error)
+        if not self._given_up:
+            self.trouble = trouble
         self.seconds += time.thread_time() - started

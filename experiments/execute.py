@@ -1,5 +1,6 @@
 """From a grid to results: data, plan, launch, tracking, summary. What every launching command does."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -51,7 +52,8 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     seconds = _show_plan(plan, runs, due, absent, wish, console)
     if wish.dry_run:
         return 0
-    tracking = BackgroundTracking(lambda: _open_tracking(plan))  # a store that cannot be used fails here
+    # An address that cannot be used fails here; a server that is away does not.
+    tracking = BackgroundTracking(lambda: _open_tracking(plan), news(console))
     for run in runs:
         run.folder.create(run.spec)
     plan.save(runs_dir())
@@ -68,6 +70,8 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
             waiting.ended(run)
 
         finished = LAUNCHERS[wish.launcher](waiting, wish.workers, Watcher(started, display.moved, ended=ended))
+        if finished is False:
+            tracking.stopped()
     return 0 if finished is None else _summary(runs, tracking, finished, console)
 
 
@@ -171,6 +175,11 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
     if any(state == FAILED for state in states.values()):
         console.print("RETRY=1 runs the failed ones again")
     return 1 if undone else 0
+
+
+def news(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is, also while bars are shown."""
+    return lambda told: console.print(told, soft_wrap=True, highlight=False, markup=False)
 
 
 def say_tracking(tracking: BackgroundTracking, console: Console) -> None:

@@ -41,7 +41,7 @@ class Worker:
     run: PlannedRun
     slot: int
     process: subprocess.Popen
-    started_at: float  # unix seconds
+    before: float | None  # the heartbeat that the run had when its process was started
     asked_at: float | None = None  # when it was asked to stop
 
 
@@ -132,6 +132,7 @@ def _start(run: PlannedRun, slot: int, threads: int) -> Worker:
     devices = _visible_devices()
     if devices:
         environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
+    before = run.folder.state().get("heartbeat")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     with run.folder.log.open("ab") as log:
         # In a process group of its own: a Ctrl-C in the terminal reaches this process alone, which passes it on.
@@ -143,7 +144,7 @@ def _start(run: PlannedRun, slot: int, threads: int) -> Worker:
             env=environment,
             start_new_session=True,
         )
-    return Worker(run, slot, process, time.time())
+    return Worker(run, slot, process, before)
 
 
 def _visible_devices() -> list[str]:
@@ -178,7 +179,8 @@ def _outcome(worker: Worker) -> str:
         return RUNNING
     state = folder.state()
     # A failure or an interruption that an earlier start has left there does not count. Done is done.
-    fresh = state.get("heartbeat", 0.0) >= worker.started_at
+    # By comparison, not by the clock, which may have been set back meanwhile.
+    fresh = state.get("heartbeat") != worker.before
     if state["state"] == DONE or (state["state"] in (FAILED, INTERRUPTED) and fresh):
         return state["state"]
     if worker.asked_at is not None:

@@ -55,7 +55,11 @@ class RunFolder:
             raise UserError(f"{self.path} cannot be written ({error.strerror}): set RUNS_DIR") from error
 
     def spec(self) -> RunSpec:
-        return RunSpec.model_validate_json(self.spec_file.read_text())
+        try:
+            return RunSpec.model_validate_json(self.spec_file.read_text())
+        except ValueError as error:
+            told = f"{self.spec_file} is of another version of the suite, or damaged"
+            raise UserError(f"{told}: use that version, or remove {self.path} to start the run anew") from error
 
     def starts(self) -> list[dict[str, Any]]:
         """What the run was started on, each time it was (see experiments.environment.describe)."""
@@ -118,7 +122,8 @@ class RunFolder:
             return {"state": MISSING}
         except ValueError:
             return {"state": INTERRUPTED, "heartbeat": 0.0, "epoch": len(self.epochs())}
-        silent = time.time() - content["heartbeat"] > HEARTBEAT_LIMIT
+        # A heartbeat from the future is no sign of life either: a clock was set back.
+        silent = abs(time.time() - content["heartbeat"]) > HEARTBEAT_LIMIT
         if content["state"] == RUNNING and silent and not self._is_claimed():
             content["state"] = INTERRUPTED
         return content

@@ -42,6 +42,8 @@ class RunSpec(Part):
     comparable_with_paper: str  # "yes" or "no: <why>"
     validation: Validation | None = None
     teacher: "RunSpec | None" = None  # the run that teaches, for methods that need one
+    # Of the code that it was planned for; 1 was the only one when specs did not say.
+    numerics_version: int = 1
 
     @model_validator(mode="before")
     @classmethod
@@ -86,7 +88,7 @@ class RunSpec(Part):
                 "parameters": self.parameters,
                 "seed": self.seed,
                 "data_digest": self.data_digest,
-                "numerics_version": NUMERICS_VERSION,
+                "numerics_version": self.numerics_version,
             }
         )
 
@@ -142,6 +144,7 @@ def make_spec(
         else _comparable(dataset, profile, settings, overridden),
         validation=validation,
         teacher=teacher,
+        numerics_version=NUMERICS_VERSION,
     )
 
 

@@ -1,7 +1,7 @@
 """Send to MLflow what the run folders and studies have and it has not: after an outage, or into another store."""
 
 from cskd import cli
-from cskd.errors import UserError
+from cskd.errors import UserError, without_password
 from experiments.plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tracking.studies import sync_study
@@ -15,7 +15,7 @@ def main() -> int:
     studies = study_names(storage_address()) if is_there(storage_address()) else []
     if not plans and not studies:
         raise UserError(f"no grid has been launched into {cli.runs_dir()}: there is nothing to send")
-    store = cli.without_password(cli.tracking_uri())
+    store = without_password(cli.tracking_uri())
     for plan in plans:
         sync_plan(cli.tracking_uri(), plan, cli.runs_dir())
         print(f"{plan.experiment}: {sum(len(cell.runs) for cell in plan.cells)} runs are tracked in {store}")

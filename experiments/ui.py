@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from cskd import cli
+from cskd.errors import without_password
 from experiments.tracking.store import is_server, open_store
 
 
@@ -14,7 +15,7 @@ def main() -> int:
     arguments = parser.parse_args()
     uri = cli.tracking_uri()
     if is_server(uri):
-        print(f"MLFLOW_TRACKING_URI is a server with a UI of its own: {cli.without_password(uri)}")
+        print(f"MLFLOW_TRACKING_URI is a server with a UI of its own: {without_password(uri)}")
         return 0
     open_store(uri)
     address = f"http://127.0.0.1:{arguments.port}"

@@ -7,6 +7,8 @@ Training processes know nothing of this: a tracking server that is slow or away 
 import json
 import threading
 import time
+import uuid
+from collections import defaultdict
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,15 @@ import numpy as np
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from cskd import RECORDS_VERSION
+from cskd.errors import UserError
 from cskd.files import locked
 from cskd.plots import curves_figure, method_color, reliability_figure
 from experiments.plan import Cell, Plan, load_plan
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.spec import RunSpec
 from experiments.tracking.run_records import STATUS, epoch_batches, kilojoules, minutes, start_tags
-from experiments.tracking.store import ensure_experiment, find_runs, open_store, refusal
+from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
 
 NOTE = (
     "One row a cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
@@ -35,6 +39,7 @@ class Tracker:
     def __init__(self, uri: str, plan: Plan, runs_dir: Path):
         self.uri, self.plan, self.runs_dir = uri, plan, runs_dir
         self.client = open_store(uri)
+        self.maker = uuid.uuid4().hex
         self.experiment_id: str | None = None
         self.parents: dict[str, str] = {}  # cell key -> MLflow run
         self.children: dict[tuple[str, str], str] = {}  # (cell key, run key) -> MLflow run
@@ -55,24 +60,29 @@ class Tracker:
         note = f"{self.plan.title}, profile {self.plan.profile}. {NOTE}"
         self.experiment_id = ensure_experiment(self.client, self.uri, self.plan.experiment, note)
         self.client.set_experiment_tag(self.experiment_id, "launched", f"{time.time():.0f}")
-        runs = find_runs(self.client, self.experiment_id)
         names = {cell.name: cell for cell in self.plan.cells}
-        for run in runs:
+        cells, children = defaultdict(list), defaultdict(list)
+        for run in find_runs(self.client, self.experiment_id):
             tags = run.data.tags
             if tags.get("kind") == "run":
-                child = tags["cell_key"], tags["run_key"]
-                self.children[child] = run.info.run_id
-                epochs = run.data.params.get("schedule.epochs")
-                if tags.get("state") == DONE and epochs:  # the last that is told of a run: it is there whole
-                    self.sent[child] = (int(epochs), DONE)
-            elif tags.get("kind") == "cell":
-                cell = names.get(run.info.run_name)
-                if cell is not None and cell.key == tags["cell_key"]:
-                    self.parents[cell.key] = run.info.run_id
-                    if tags.get("seeds_planned") == _seeds(cell) and run.info.status == "FINISHED":
-                        self.summarised.add(cell.key)
-                elif cell is not None:
+                children[tags["cell_key"], tags["run_key"]].append(run)
+            elif tags.get("kind") == "cell" and run.info.run_name in names:
+                if names[run.info.run_name].key == tags["cell_key"]:
+                    cells[run.info.run_name].append(run)
+                else:
                     self.client.set_tag(run.info.run_id, "superseded", "true")
+        for child, found in children.items():
+            run = one_of(self.client, found)
+            self.children[child] = run.info.run_id
+            epochs = run.data.params.get("schedule.epochs")
+            # State and status are the last that is told of a run: it is there whole.
+            if run.data.tags.get("state") == DONE and run.info.status == STATUS[DONE] and epochs:
+                self.sent[child] = (int(epochs), DONE)
+        for name, found in cells.items():
+            cell, run = names[name], one_of(self.client, found)
+            self.parents[cell.key] = run.info.run_id
+            if run.data.tags.get("seeds_planned") == _seeds(cell) and run.info.status == STATUS[DONE]:
+                self.summarised.add(cell.key)
         for cell in self.plan.cells:
             self._cell(cell)
 
@@ -87,6 +97,8 @@ class Tracker:
         if self.sent.get(child) == (len(epochs), state["state"]):
             return
         spec = folder.spec()
+        if spec.run_key != run_key:
+            raise UserError(f"{folder.spec_file} is not of run {run_key}: remove {folder.path} to start the run anew")
         run_id = self._child(cell, spec, folder)
         already = self.sent.get(child, (0, None))[0] or self._epochs_tracked(run_id)
         for metrics in epoch_batches(epochs, already):
@@ -102,12 +114,21 @@ class Tracker:
             self.summarise(cell)
 
     def sync_all(self) -> None:
-        """Every run of the plan, then the state of every cell."""
+        """Every run of the plan, then the state of every cell.
+
+        A run whose folder cannot be read does not keep the others from being sent; it is named when they are.
+        """
+        unreadable: list[UserError] = []
         for cell in self.plan.cells:
-            for run_key in cell.runs.values():
-                self.sync(cell, run_key)
-            if cell.key not in self.summarised:
-                self.summarise(cell)
+            try:
+                for run_key in cell.runs.values():
+                    self.sync(cell, run_key)
+                if cell.key not in self.summarised:
+                    self.summarise(cell)
+            except UserError as error:
+                unreadable.append(error)
+        if unreadable:
+            raise unreadable[0]
 
     def summarise(self, cell: Cell) -> None:
         """Mean, std and n of the cell's finished seeds, and their mean curves, on the parent run."""
@@ -141,6 +162,7 @@ class Tracker:
         dataset, architecture, method = cell.name.split("/")
         tags = {
             "kind": "cell",
+            "records_version": str(RECORDS_VERSION),
             "cell_key": cell.key,
             "grid": self.plan.grid,
             "profile": self.plan.profile,
@@ -155,7 +177,7 @@ class Tracker:
             "superseded": "false",
         }
         if cell.key not in self.parents:
-            run = self.client.create_run(self.experiment_id, tags=tags, run_name=cell.name)
+            run = self.client.create_run(self.experiment_id, tags=tags | {MAKER: self.maker}, run_name=cell.name)
             self.parents[cell.key] = run.info.run_id
         else:
             self.client.log_batch(self.parents[cell.key], tags=[RunTag(*tag) for tag in tags.items()])
@@ -177,12 +199,14 @@ class Tracker:
 
     def _found_child(self, cell_key: str, run_key: str) -> str | None:
         query = f"tags.cell_key = '{cell_key}' and tags.run_key = '{run_key}'"
-        runs = self.client.search_runs([self.experiment_id], filter_string=query, max_results=1)
-        return runs[0].info.run_id if runs else None
+        runs = find_runs(self.client, self.experiment_id, query)
+        return one_of(self.client, runs).info.run_id if runs else None
 
     def _new_child(self, cell: Cell, spec: RunSpec, folder: RunFolder) -> str:
         tags = {
             "kind": "run",
+            "records_version": str(RECORDS_VERSION),
+            MAKER: self.maker,
             "mlflow.parentRunId": self.parents[cell.key],
             "mlflow.source.name": "experiments.worker",
             "run_key": spec.run_key,

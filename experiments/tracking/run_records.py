@@ -8,18 +8,19 @@ from mlflow.entities import Metric
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 
 STATUS = {RUNNING: "RUNNING", INTERRUPTED: "KILLED", FAILED: "FAILED", DONE: "FINISHED"}
-EPOCHS_A_BATCH = 40  # whole epochs, of some twenty metrics each; MLflow takes 1,000 metrics a request
+METRICS_A_BATCH = 1000  # that MLflow takes in one request
 
 
 def epoch_batches(epochs: list[dict[str, Any]], already: int) -> list[list[Metric]]:
-    """The metrics of the epochs after the first ``already``, in pieces that MLflow takes."""
+    """The metrics of the epochs after the first ``already``, in pieces of whole epochs that MLflow takes."""
+    length = METRICS_A_BATCH // max((len(record["metrics"]) for record in epochs[already:]), default=1)
     return [
         [
             Metric(name, value, int(record["timestamp"] * 1000), record["epoch"])
-            for record in epochs[start : start + EPOCHS_A_BATCH]
+            for record in epochs[start : start + length]
             for name, value in record["metrics"].items()
         ]
-        for start in range(already, len(epochs), EPOCHS_A_BATCH)
+        for start in range(already, len(epochs), length)
     ]
 
 

@@ -5,11 +5,14 @@ import sqlite3
 from contextlib import nullcontext
 from pathlib import Path
 
-# A server that is away or hangs must be noticed in seconds, not in MLflow's default minutes; and no telemetry.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+# A server that is away or hangs must be noticed in seconds, not in MLflow's default minutes; one that takes ten
+# seconds over each request still works. No request is repeated unseen: one whose answer was lost has perhaps been
+# carried out, so whoever sent it looks at the store before it asks again.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+# No telemetry; and no line on the terminal for each finished run, with the server's address, password and all.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import logging
 
@@ -17,11 +20,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from cskd.cli import without_password
-from cskd.errors import UserError, first_line
+from cskd.errors import UserError, first_line, without_password
 from cskd.files import locked
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial tables", and so on
+
+
+MAKER = "tracked_by"  # the tag with the launch that made an MLflow run
 
 
 def is_server(uri: str) -> bool:
@@ -60,7 +65,12 @@ def ensure_experiment(client: MlflowClient, uri: str, name: str, note: str) -> s
             "mlflow.note.content": note,
             "mlflow.experimentKind": "custom_model_development",  # what the UI opens it as
         }
-        return client.create_experiment(name, artifact_location=_artifacts(uri, name), tags=tags)
+        try:
+            return client.create_experiment(name, artifact_location=_artifacts(uri, name), tags=tags)
+        except MlflowException as error:
+            experiment = client.get_experiment_by_name(name)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:  # not by another launch meanwhile
+                raise
     if experiment.lifecycle_stage != "active":
         raise UserError(f"the MLflow experiment {name!r} was deleted: restore it, or remove it with 'mlflow gc'")
     return experiment.experiment_id
@@ -84,6 +94,20 @@ def find_runs(client: MlflowClient, experiment_id: str, query: str = "") -> list
         token = page.token
         if not token:
             return runs
+
+
+def one_of(client: MlflowClient, runs: list[Run]) -> Run:
+    """Of runs that stand for the same thing, the one to go on with.
+
+    A creation whose answer was lost, and which was asked for again, may have made two: the one that nothing was written
+    to is deleted. Several that something was written to come from several machines, and stay.
+    """
+    first, *others = sorted(runs, key=lambda run: (not run.data.params, run.info.run_id))
+    maker = first.data.tags.get(MAKER)
+    for run in others if maker and first.data.params else ():
+        if not run.data.params and run.data.tags.get(MAKER) == maker:
+            client.delete_run(run.info.run_id)
+    return first
 
 
 def refusal(uri: str, what: str, error: MlflowException) -> UserError:

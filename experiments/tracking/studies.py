@@ -4,15 +4,20 @@ A copy of the study's storage and of the run folders, sent again without harm. A
 """
 
 import json
+import uuid
+from collections import defaultdict
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from cskd import RECORDS_VERSION
 from cskd.files import locked
 from experiments.run_folder import RunFolder
+from experiments.spec import RunSpec
 from experiments.tracking.run_records import epoch_batches, minutes, start_tags
-from experiments.tracking.store import ensure_experiment, find_runs, open_store, refusal
+from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
 from experiments.tuning.objectives import OBJECTIVES
 from experiments.tuning.study import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of, load_trials
 
@@ -32,8 +37,10 @@ class StudyTracking:
         self.uri, self.storage, self.name = uri, storage, name
         self.runs_dir, self.results = runs_dir, results
         self.client = open_store(uri)
+        self.maker = uuid.uuid4().hex
         self.experiment_id: str | None = None
         self.children: dict[int, str] = {}  # trial number -> MLflow run
+        self.described: set[int] = set()  # trial numbers whose run has its settings
         self.sent: dict[int, tuple[int, str]] = {}  # trial number -> (epochs, state) that MLflow has
         self.sent_epochs: dict[tuple[int, int], int] = {}  # (trial number, seed) -> epochs sent by this process
 
@@ -43,30 +50,41 @@ class StudyTracking:
     def update(self, whole: bool) -> None:
         objectives, trials = load_trials(self.storage, self.name)
         if self.experiment_id is None:
-            with locked(self.runs_dir / "studies" / "tracking.lock"):  # another launch may be creating the same
+            with self._alone():
                 self._open(objectives)
         for trial in trials:
             self._trial(trial, objectives)
         if whole:
             self._summarise(objectives, trials)
 
+    def _alone(self) -> AbstractContextManager:
+        """While held, no other launch of this machine creates any run of a study."""
+        return locked(self.runs_dir / "studies" / "tracking.lock")
+
     def _open(self, objectives: tuple[str, ...]) -> None:
         experiment_id = ensure_experiment(self.client, self.uri, EXPERIMENT, NOTE)
-        query = f"tags.study = '{self.name}'"
-        self.parent = None
-        for run in find_runs(self.client, experiment_id, query):
-            tags = run.data.tags
-            if tags["kind"] == "study":
-                self.parent = run.info.run_id
+        parents, children = [], defaultdict(list)
+        for run in find_runs(self.client, experiment_id, f"tags.study = '{self.name}'"):
+            if run.data.tags["kind"] == "study":
+                parents.append(run)
             else:
-                number = int(tags["trial"])
-                self.children[number] = run.info.run_id
-                if tags.get("state") in (COMPLETE, PRUNED, FAILED):
-                    self.sent[number] = (int(tags["epochs"]), tags["state"])
-        if self.parent is None:
+                children[int(run.data.tags["trial"])].append(run)
+        for number, found in children.items():
+            run = one_of(self.client, found)
+            self.children[number] = run.info.run_id
+            state = run.data.tags.get("state")
+            if state in (COMPLETE, PRUNED, FAILED) and run.info.status == STATUS[state]:  # the last that is told
+                self.sent[number] = (int(run.data.tags["epochs"]), state)
+        if parents:
+            self.parent = one_of(self.client, parents).info.run_id
+        else:
             tags = {"kind": "study", "study": self.name, "objective": " ".join(objectives)}
-            self.parent = self.client.create_run(experiment_id, tags=tags, run_name=self.name).info.run_id
+            self.parent = self._create(experiment_id, tags, self.name)
         self.experiment_id = experiment_id
+
+    def _create(self, experiment_id: str, tags: dict[str, str], name: str, started: int | None = None) -> str:
+        tags |= {"records_version": str(RECORDS_VERSION), MAKER: self.maker}
+        return self.client.create_run(experiment_id, started, tags, name).info.run_id
 
     def _trial(self, trial: Trial, objectives: tuple[str, ...]) -> None:
         folders = {seed: RunFolder(self.runs_dir / key) for seed, key in trial.runs.items()}
@@ -76,26 +94,15 @@ class StudyTracking:
             return
         spec = folders[next(iter(histories))].spec()
         if trial.number not in self.children:
-            tags = {
-                "kind": "trial",
-                "mlflow.parentRunId": self.parent,
-                "study": self.name,
-                "trial": str(trial.number),
-                "dataset": spec.dataset,
-                "architecture": spec.architecture,
-                "method": spec.method,
-                "profile": spec.profile,
-                "seeds": " ".join(map(str, trial.runs)),
-                "run_keys": " ".join(trial.runs.values()),
-            }
-            started = int(trial.started.timestamp() * 1000)
-            run = self.client.create_run(self.experiment_id, started, tags, f"{self.name}/trial{trial.number}")
-            self.children[trial.number] = run.info.run_id
+            with self._alone():  # another launch may have begun to track the same trial
+                self.children[trial.number] = self._found(trial) or self._new(trial, spec)
+        run_id = self.children[trial.number]
+        if trial.number not in self.described:  # apart from the creation: the store may have gone away in between
             settings = {name: value for name, value in spec.flat().items() if name != "seed"}
-            self.client.log_batch(run.info.run_id, params=[Param(*map(str, item)) for item in settings.items()])
             fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
             self.client.log_batch(self.parent, params=[Param(*map(str, item)) for item in fixed.items()])
-        run_id = self.children[trial.number]
+            self.client.log_batch(run_id, params=[Param(*map(str, item)) for item in settings.items()])
+            self.described.add(trial.number)
         for seed, history in histories.items():
             # Of several seeds each has curves of its own, and the trial has its mean below.
             prefix = f"seed{seed}/" if len(trial.runs) > 1 else ""
@@ -110,6 +117,27 @@ class StudyTracking:
         self._end(trial, run_id, objectives, histories, folders, epochs)
         self.sent[trial.number] = (epochs, trial.state)
 
+    def _found(self, trial: Trial) -> str | None:
+        query = f"tags.study = '{self.name}' and tags.trial = '{trial.number}'"
+        runs = find_runs(self.client, self.experiment_id, query)
+        return one_of(self.client, runs).info.run_id if runs else None
+
+    def _new(self, trial: Trial, spec: RunSpec) -> str:
+        tags = {
+            "kind": "trial",
+            "mlflow.parentRunId": self.parent,
+            "study": self.name,
+            "trial": str(trial.number),
+            "dataset": spec.dataset,
+            "architecture": spec.architecture,
+            "method": spec.method,
+            "profile": spec.profile,
+            "seeds": " ".join(map(str, trial.runs)),
+            "run_keys": " ".join(trial.runs.values()),
+        }
+        started = int(trial.started.timestamp() * 1000)
+        return self._create(self.experiment_id, tags, f"{self.name}/trial{trial.number}", started)
+
     def _end(self, trial: Trial, run_id: str, objectives, histories, folders, epochs: int) -> None:
         tags = {"state": trial.state, "reason": trial.reason, "epochs": str(epochs)}
         tags |= start_tags(folders[next(iter(histories))])
@@ -117,13 +145,22 @@ class StudyTracking:
         if trial.state == RUNNING:
             self.client.update_run(run_id, status="RUNNING")
             return
-        ended = int(trial.ended.timestamp() * 1000)
         values = {"minutes": sum(minutes(history) for history in histories.values())}
         if trial.state == COMPLETE:
             values |= {f"objective/{name}": value for name, value in zip(objectives, trial.values, strict=True)}
             values |= {f"mean/{name}": value for name, value in trial.metrics.items()}
-        self.client.log_batch(run_id, metrics=[Metric(*item, ended, 0) for item in values.items()])
-        self.client.set_terminated(run_id, STATUS[trial.state], ended)
+        now = self._last_epoch(trial)
+        self.client.log_batch(run_id, metrics=[Metric(*item, now, 0) for item in values.items()])
+        self.client.set_terminated(run_id, STATUS[trial.state], int(trial.ended.timestamp() * 1000))
+
+    def _last_epoch(self, trial: Trial) -> int:
+        """When a finished trial's last epoch was recorded, in milliseconds.
+
+        Told again, it is the same: a study keeps its own times without their zone.
+        """
+        histories = [RunFolder(self.runs_dir / key).epochs() for key in trial.runs.values()]
+        seconds = [history[-1]["timestamp"] for history in histories if history]
+        return int(max(seconds, default=trial.ended.timestamp()) * 1000)
 
     def _summarise(self, objectives: tuple[str, ...], trials: list[Trial]) -> None:
         states = [trial.state for trial in trials]
@@ -131,7 +168,7 @@ class StudyTracking:
         best = best_of(trials)
         if best is not None:
             tags |= {"best_trial": str(best.number), "best_parameters": json.dumps(best.parameters)}
-            now = int(best.ended.timestamp() * 1000)
+            now = self._last_epoch(best)
             values = {f"best/{objectives[0]}": best.values[0]}
             values |= {f"best/{name}": best.metrics[name] for name in OBJECTIVES.values()}
             self.client.log_batch(self.parent, metrics=[Metric(*item, now, 0) for item in values.items()])

@@ -9,7 +9,7 @@ from cskd.cli import known, results_dir, runs_dir, tracking_uri
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
 from experiments.environment import commit
-from experiments.execute import say_tracking
+from experiments.execute import news, say_tracking
 from experiments.launch import Watcher, launch_local
 from experiments.plan import PlannedRun
 from experiments.tuning import outcome
@@ -85,7 +85,8 @@ def _plan(
 
 def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Console) -> int:
     budget, teaching, deadline = _plan(study, subject, count, launch, console)
-    tracking = BackgroundTracking(lambda: _open_tracking(subject.name))  # a store that cannot be used fails here
+    # An address that cannot be used fails here; a server that is away does not.
+    tracking = BackgroundTracking(lambda: _open_tracking(subject.name), news(console))
     bars = TrialDisplay(study, budget, console)
     tuner = Tuner(
         study,
@@ -114,6 +115,8 @@ def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Co
 
         watcher = Watcher(display.started, moved, ended=ended, unwanted=unwanted)
         finished = launch_local(teaching.before(tuner.runs()), launch.workers, watcher)
+        if not finished:
+            tracking.stopped()
         outcome.write(subject, study.trials(), commit(), results_dir() / "studies" / subject.name)
     if finished:
         teaching.refuse_absent()

@@ -23,8 +23,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from cskd.cli import known, runs_dir, without_password
-from cskd.errors import UserError, first_line
+from cskd.cli import known, runs_dir
+from cskd.errors import UserError, first_line, without_password
 from cskd.files import locked, writing
 from cskd.randomness import derived_seed
 from experiments.tuning.journal import journal
