@@ -37,6 +37,7 @@ class BackgroundTracking:
         self.say = say
         self.patience = END_SECONDS
         self._ended = threading.Event()
+        self._done = threading.Event()
         self._given_up = False
         self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
         self._tracking: Tracking | None = None
@@ -66,16 +67,16 @@ class BackgroundTracking:
         if kind is not None:
             self.stopped()
         try:
-            self._thread.join(SILENT_SECONDS)
-            if self._thread.is_alive():
+            # Not by join and is_alive: a Ctrl-C in join makes Python 3.11 take the thread for ended.
+            if not self._done.wait(SILENT_SECONDS):
                 self.say(
                     f"waiting for MLflow, at most {self.patience:.0f} s (Ctrl-C ends it, 'make sync' does the rest)"
                 )
-                self._thread.join(self.patience - SILENT_SECONDS)
+                self._done.wait(self.patience - SILENT_SECONDS)
             late = f"it did not take everything within {self.patience:.0f} s"
         except KeyboardInterrupt:
             late = "it was not waited for"
-        if self._thread.is_alive():  # it ends with the process
+        if not self._done.is_set():  # the thread ends with the process
             self._given_up, self.trouble = True, late
 
     def _loop(self) -> None:
@@ -87,6 +88,7 @@ class BackgroundTracking:
             elif before and not self.trouble:
                 self.say("MLflow: it takes what it is sent again")
         self._attempt(whole=True)
+        self._done.set()
 
     def _attempt(self, whole: bool = False) -> None:
         started = time.thread_time()

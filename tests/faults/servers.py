@@ -1,0 +1,146 @@
+"""A real MLflow server, and a proxy before it that fails as it is told."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePosixPath
+
+START_SECONDS = 120  # only against hanging
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Server:
+    """``mlflow server`` on a database of its own. It can be killed and started again."""
+
+    def __init__(self, folder: Path, *options: str, **environment: str):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.options, self.environment = folder, options, environment
+        self.database = folder / "mlflow.db"
+        self.port = free_port()
+        self.process: subprocess.Popen | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> "Server":
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.database}", "--workers", "1", *self.options]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=os.environ | settings | self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
+            assert time.monotonic() < until, "the server does not start"
+            time.sleep(0.1)
+        return self
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes requests on to a server, or does with them what ``mode`` says.
+
+    pass; error: answer 500; slow: wait ten seconds first; hang: wait for the mode to change; cut: have the server do
+    the work, then close the connection without a word, the first time that a kind of request is made, and the first
+    three times that a run is created.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, server: Server, mode: str = "pass"):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.behind, self.mode = server, mode
+        self.cut: Counter[str] = Counter()  # by kind of request
+        self.changed = threading.Condition()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def become(self, mode: str) -> None:
+        with self.changed:
+            self.mode = mode
+            self.changed.notify_all()
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that has gone, having waited long enough, is what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def _do(self) -> None:
+        proxy = self.server
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        mode = proxy.mode
+        if mode == "hang":
+            with proxy.changed:
+                proxy.changed.wait_for(lambda: proxy.mode != "hang")
+        elif mode == "slow":
+            time.sleep(10)
+        elif mode == "error":
+            self._answer(500, [], b"made to fail")
+            return
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.behind.port, timeout=START_SECONDS)
+        headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        connection.request(self.command, self.path, body, headers)
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        kind = f"{self.command} {PurePosixPath(self.path.partition('?')[0]).name}"
+        if mode == "cut" and proxy.cut[kind] < (3 if self.path.endswith("runs/create") else 1):
+            proxy.cut[kind] += 1
+            self.close_connection = True
+            return
+        self._answer(response.status, response.getheaders(), content)
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
+
+    def log_message(self, *arguments) -> None:
+        pass
