@@ -64,7 +64,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
 	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables report \
-	measured readme ui sync lint lock
+	measured readme ui sync audit lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -169,6 +169,11 @@ ui: $(READY) ## the MLflow UI on 127.0.0.1
 
 sync: $(READY) ## send to MLflow what it missed while it was away
 	@$(RUN) -m experiments.sync
+
+audit: ## look the pinned dependencies up in the database of known vulnerabilities; needs uv and a network
+	@command -v uvx >/dev/null || { echo "error: not audited: there is no uvx: install uv" >&2; exit 2; }
+	@uvx --quiet pip-audit --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off \
+	  || { echo "error: vulnerabilities, listed above; or not audited, for want of a network" >&2; exit 1; }
 
 lint: $(READY) ## check the style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -4,6 +4,7 @@ import pandas as pd
 
 from analysis.pool import Pool
 from analysis.runs import DONE, NAME, Experiment
+from cskd import NUMERICS_VERSION
 
 COMPARABLE = "yes"
 
@@ -59,6 +60,7 @@ def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
     done = experiment.done
     if len(done):
         notes.append(origin(done))
+        notes += _of_other_numerics(done)
     notes += [f"Tuned: {cell.cell}: {cell.tuned}." for cell in experiment.cells.itertuples() if cell.tuned]
     unfinished = [
         f"{run.run} {run.state}{f' ({run.reason})' if run.reason else ''}"
@@ -68,6 +70,20 @@ def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
     if unfinished:
         notes.append(f"Not finished: {'; '.join(unfinished)}.")
     return (*notes, *experiment.notes)
+
+
+def _of_other_numerics(done: pd.DataFrame) -> list[str]:
+    """The finished runs of another numerics version than this, unless none says which it is of."""
+    if "params.numerics_version" not in done:
+        return []
+    others: dict[str, list[str]] = {}
+    for run, version in zip(done.run, done["params.numerics_version"], strict=True):
+        if version != str(NUMERICS_VERSION):
+            others.setdefault(version if isinstance(version, str) else "unknown", []).append(run)
+    return [
+        f"Of numerics version {version}, this is {NUMERICS_VERSION}: {', '.join(names)}."
+        for version, names in others.items()
+    ]
 
 
 def origin(done: pd.DataFrame) -> str:

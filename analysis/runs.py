@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from analysis.metrics import METRICS
+from cskd import RECORDS_VERSION
 from cskd.errors import UserError
 
 CELL_TAGS = (
@@ -68,7 +69,8 @@ class Experiment:
 
 def experiment_of(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
     """Frames of one experiment's cells and runs."""
-    notes = []
+    notes = [note for run in (*cells, *runs) if (note := _not_readable(run))]
+    cells, runs = ([run for run in kind if not _not_readable(run)] for kind in (cells, runs))
     usable = []
     for run in cells:
         lacking = [tag for tag in CELL_TAGS if tag not in run.data.tags]
@@ -90,7 +92,8 @@ def experiment_of(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
         runs = [run for run in runs if run.data.tags.get("cell_key") not in keys]
         usable = [run for run in usable if run not in replaced]
     if not usable:
-        raise UserError(f"no cell of {name} can be read ({notes[0].removesuffix('.')}): launch its grid again")
+        why = notes[0].removesuffix(".") if notes else "there is none"
+        raise UserError(f"no cell of {name} can be read ({why}): launch its grid again")
     cell_frame = pd.DataFrame([_cell_record(run) for run in usable], columns=[*CELL_TAGS, *CELL_MARKS, "cell"])
     cell_frame = cell_frame.sort_values(["grid_order", "cell"], kind="stable", ignore_index=True)
     records = []
@@ -116,6 +119,14 @@ def experiment_of(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
     notes += [f"{run}: tracked more than once: the first finished one counts." for run in run_frame.run[again]]
     run_frame = run_frame[~again].drop(columns=["order", "unfinished"]).reset_index(drop=True)
     return Experiment(name, cell_frame, run_frame, tuple(sorted(notes)))
+
+
+def _not_readable(run: Run) -> str:
+    """Why a cell or run cannot be read by this version: its records are of another; "" where they can be."""
+    version = run.data.tags.get("records_version", "1")
+    if version == str(RECORDS_VERSION):
+        return ""
+    return f"{run.info.run_name}: its records are of version {version}, this reads {RECORDS_VERSION}: left out."
 
 
 def _once(cells: list[Run], notes: list[str]) -> list[Run]:

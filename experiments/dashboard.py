@@ -1,8 +1,6 @@
 """Serve optuna-dashboard for the studies, on this machine only."""
 
-import subprocess
-import sys
-from pathlib import Path
+from optuna_dashboard import run_server
 
 from cskd import cli
 from cskd.errors import UserError
@@ -18,10 +16,11 @@ def main() -> int:
         raise UserError(
             f"nothing has been tuned yet, {address} does not exist: make tune DATASET=digits is a first one"
         )
-    open_storage(address)
-    command = [Path(sys.executable).with_name("optuna-dashboard"), address, "--host", "127.0.0.1"]
+    storage = open_storage(address)
     print(f"optuna-dashboard is at http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
-    return subprocess.call([*command, "--port", str(arguments.port)])
+    # In this process: an address may have a password, and command lines are for all to read.
+    run_server(storage, host="127.0.0.1", port=arguments.port)
+    return 0
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ def main() -> int:
     address = f"http://127.0.0.1:{arguments.port}"
     print(f"the MLflow UI is at {address} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(arguments.port)]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return subprocess.call([*command, "--backend-store-uri", uri, "--workers", "1"], env=environment)
+    # The address by the environment: it may have a password, and command lines are for all to read.
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": uri}
+    return subprocess.call([*command, "--workers", "1"], env=environment)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ class Proxy(ThreadingHTTPServer):
 
     pass; error: answer 500; slow: wait ten seconds first; hang: wait for the mode to change; cut: have the server do
     the work, then close the connection without a word, the first time that a kind of request is made, and the first
-    three times that a run is created.
+    four times that a run or an experiment is created.
     """
 
     daemon_threads = True
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = response.read()
         connection.close()
         kind = f"{self.command} {PurePosixPath(self.path.partition('?')[0]).name}"
-        if mode == "cut" and proxy.cut[kind] < (3 if self.path.endswith("runs/create") else 1):
+        if mode == "cut" and proxy.cut[kind] < (4 if kind == "POST create" else 1):
             proxy.cut[kind] += 1
             self.close_connection = True
             return
