@@ -1,5 +1,28 @@
-"""Options of all tests."""
+"""Options of all tests, and commands run within the test's own process."""
+
+import importlib
+import sys
+
+import pytest
+from place import Place
+
+from cskd import cli
 
 
 def pytest_addoption(parser):
     parser.addoption("--all-faults", action="store_true", help="every case of the faults, and their table")
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Runs a command within this process, in a place of its own; returns (exit status, output, errors)."""
+    for name, value in Place(tmp_path).environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(module: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.run(importlib.import_module(module).main)
+        return caught.value.code or 0, *capsys.readouterr()
+
+    return run

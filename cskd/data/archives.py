@@ -1,8 +1,11 @@
 """Archives: downloaded with resumption, verified, unpacked without trust."""
 
+import bz2
+import gzip
 import hashlib
 import http.client
 import lzma
+import os
 import shutil
 import stat
 import struct
@@ -15,6 +18,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from cskd.data.workspace import (
     Report,
@@ -32,6 +36,8 @@ ATTEMPTS = 4
 BACKOFF_S = 0.5  # before the second attempt; doubled before each further one
 MAX_RATIO = 100  # unpacked to packed bytes: image archives have 1 to 2, a decompression bomb 1,000
 BOMB_FROM = 1 << 28  # bytes: below, a large ratio does no harm
+MAX_NAME = 255  # bytes of a path within an archive
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}  # by how such a file begins
 # RuntimeError is what zipfile says of an encrypted member, NotImplementedError of an unknown compression
 DAMAGE = (
     tarfile.TarError,
@@ -180,8 +186,8 @@ def _checksum(path: Path, archive: Archive, report: Report) -> str | None:
 def unpack(path: Path, into: Path, report: Report | None = None) -> None:
     """Unpack a tar (plain, gz, bz2, xz) or zip file; its top-level entries come to lie in ``into``.
 
-    Raises UserError for anything but plain files and folders with paths inside, for an archive that is
-    damaged, truncated or grows beyond reason, and for a disk without space; then nothing is left behind.
+    Raises UserError for anything but plain files and folders with paths inside, each once, for an archive that
+    is damaged, truncated or grows beyond reason, and for a disk without space; then nothing is left behind.
     No link of any kind is taken: no official archive has one.
     """
     report = report or silent
@@ -230,6 +236,31 @@ def _check_name(path: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or not parts:
         raise UserError(f"{path} holds {name!r}, a path outside the folder: it is not the official archive")
+    # names in another encoding than UTF-8 are taken: old archives have some
+    if len(os.fsencode(name)) > MAX_NAME or any(character < " " or character == "\x7f" for character in name):
+        raise UserError(f"{path} holds {name[:100]!r}, no name of an image: it is not the official archive")
+
+
+def _make_folder(path: Path, name: str, folder: Path) -> None:
+    """Make the folder of a member, unless one of the archive's files has that name."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise _twice(path, name) from error
+
+
+def _new_file(path: Path, name: str, into: Path) -> BinaryIO:
+    """A file of an archive, to be written; UserError for one that is there already."""
+    target = into / name
+    _make_folder(path, name, target.parent)
+    try:
+        return target.open("xb")
+    except (FileExistsError, IsADirectoryError) as error:
+        raise _twice(path, name) from error
+
+
+def _twice(path: Path, name: str) -> UserError:
+    return UserError(f"{path} holds {name!r} twice: it is not the official archive")
 
 
 def _refuse(path: Path, name: str) -> UserError:
@@ -238,25 +269,49 @@ def _refuse(path: Path, name: str) -> UserError:
 
 def _extract_tar(file, path: Path, into: Path, budget: _Budget) -> Iterator[tuple[int, int]]:
     """One pass, as reading a compressed tar twice would take twice the time. Yields packed bytes read."""
-    with tarfile.open(fileobj=file) as tar:
+    reader = _Reader(_decompressed(file))
+    with tarfile.open(fileobj=reader, mode="r:") as tar:
         for member in tar:
             if PurePosixPath(member.name) == PurePosixPath("."):
                 continue  # `tar -c .` names the folder itself
             _check_name(path, member.name)
             if not member.isreg() and not member.isdir():
                 raise _refuse(path, member.name)
-            budget.spend(member.size)
+            budget.spend(member.size + tarfile.BLOCKSIZE)  # a million empty files fill a disk, too
             # by hand: links do not exist here, and owners and permissions are not taken
-            target = into / member.name
             if member.isdir():
-                target.mkdir(parents=True, exist_ok=True)
+                _make_folder(path, member.name, into / member.name)
             else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as content, target.open("wb") as out:
+                with tar.extractfile(member) as content, _new_file(path, member.name, into) as out:
                     shutil.copyfileobj(content, out, BLOCK)
             yield min(file.tell(), budget.packed), budget.packed
-        while tar.fileobj.read(BLOCK):  # a compressed file's own checksum is compared only at its very end
-            pass
+        # tarfile takes a damaged or missing header for the end, and compares a compressed file's own checksum
+        # only at its very end
+        if reader.last != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("a header is damaged or missing")
+        while rest := reader.read(BLOCK):
+            budget.spend(len(rest))
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    """The tar in a file, whatever it is compressed with."""
+    start = file.read(max(map(len, COMPRESSED)))
+    file.seek(0)
+    return next((opened(file) for magic, opened in COMPRESSED.items() if start.startswith(magic)), file)
+
+
+class _Reader:
+    """A tar file that is read in small pieces, and remembers the last one."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.last = file, b""
+        self.tell, self.seek = file.tell, file.seek
+
+    def read(self, size: int) -> bytes:
+        if size > BLOCK:  # what a header says of itself; a file's content is read by the block
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        self.last = self.file.read(size)
+        return self.last
 
 
 def _extract_zip(file, path: Path, into: Path, budget: _Budget) -> Iterator[tuple[int, int]]:
@@ -272,7 +327,11 @@ def _extract_zip(file, path: Path, into: Path, budget: _Budget) -> Iterator[tupl
         require_free(into, budget.total)
         done = 0
         for member in members:
-            archive.extract(member, into)
+            if member.is_dir():
+                _make_folder(path, member.filename, into / member.filename)
+            else:
+                with archive.open(member) as content, _new_file(path, member.filename, into) as out:
+                    shutil.copyfileobj(content, out, BLOCK)
             done += member.file_size
             yield done, budget.total
 

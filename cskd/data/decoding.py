@@ -11,6 +11,11 @@ from PIL import Image, UnidentifiedImageError
 
 from cskd.data.listing import ImageSource
 
+# What Pillow may take a file for, whatever its name says: the formats of listing.EXTENSIONS. Others are not tried:
+# one starts a program (PostScript).
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_ASPECT = 200  # long side to short: the test transform would make gigabytes of a longer strip
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -31,7 +36,10 @@ def measure(source: ImageSource) -> tuple[int, int] | Problem:
     if isinstance(source, np.ndarray):
         return source.shape[:2]
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
+            if max(image.size) > MAX_ASPECT * min(image.size):
+                size = f"{image.width} x {image.height} px"
+                return Problem(str(source), f"{size}, one side more than {MAX_ASPECT} times the other")
             return image.height, image.width
     except Exception as error:  # decoders of a dozen formats, each with its own exceptions
         return Problem(str(source), _reason(error))
@@ -41,15 +49,20 @@ def decode(source: ImageSource) -> np.ndarray | Problem:
     """(height, width, 3) uint8, RGB.
 
     As torchvision's default loader does: Pillow's ``convert("RGB")``, and no rotation by the EXIF
-    orientation, which the released code of the paper does not apply either. 16-bit greyscale, which
-    ``convert`` would clip at 255, is scaled.
+    orientation, which the released code of the paper does not apply either. An animation gives its first
+    frame. 16-bit greyscale, which ``convert`` would clip at 255, is scaled; brighter pixels, and floating-point
+    ones, have no white that is known and are a problem.
     """
     if isinstance(source, np.ndarray):
         return source
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
+            if image.mode == "F":
+                return Problem(str(source), "floating-point pixels")
             if image.mode.startswith("I"):
-                grey = np.clip(np.asarray(image, np.float32), 0, 65535)
+                grey = np.asarray(image).astype(np.float64)
+                if grey.min() < 0 or grey.max() > 65535:
+                    return Problem(str(source), "greyscale of more than 16 bits")
                 return np.repeat(np.rint(grey / 257).astype(np.uint8)[:, :, None], 3, axis=2)
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # as above

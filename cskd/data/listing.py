@@ -113,24 +113,26 @@ def _entries(folder: Path) -> list[Path]:
 def class_folders(folder: Path) -> Listing:
     """A tree ``{train,test}/<class>/<images>``: the classes are train's folders, sorted by name.
 
-    Raises UserError, by name, for a class without images, a test class that is not trained, and an image
-    outside the class folders.
+    Raises UserError, by name and all at once, for classes without images, test classes that are not trained, and
+    images outside the class folders.
     """
     classes = [path.name for path in subfolders(folder / "train")]
     if not classes:
         raise UserError(f"{folder / 'train'} has no class folders: it must hold train/<class>/<images>")
-    splits = {}
-    for split in ("train", "test"):
+    labels = {name: label for label, name in enumerate(classes)}
+    splits, faults = {"train": [], "test": []}, []
+    for split, entries in splits.items():
         stray = image_files(folder / split)
         if stray:
-            raise UserError(f"{some(stray)}: in no class folder: move it into {split}/<class>/")
-        splits[split] = []
+            faults.append(f"{', '.join(map(str, stray))}: in no class folder: move it into {split}/<class>/")
         for path in subfolders(folder / split):
-            if path.name not in classes:
-                raise UserError(f"{path}: class {path.name!r} has no folder in {folder / 'train'}")
             images = image_files(path)
-            if not images:
-                raise UserError(f"{path} holds no images: add some ({' '.join(EXTENSIONS)}), or remove it")
-            label = classes.index(path.name)
-            splits[split] += [(image, label) for image in images]
+            if path.name not in labels:
+                faults.append(f"{path}: class {path.name!r} has no folder in {folder / 'train'}")
+            elif not images:
+                faults.append(f"{path} holds no images: add some ({' '.join(EXTENSIONS)}), or remove it")
+            else:
+                entries += [(image, labels[path.name]) for image in images]
+    if faults:
+        raise UserError("; ".join(faults))
     return Listing(classes, **splits)

@@ -190,7 +190,7 @@ def write_dataset(
                 unique = list({problem.image: problem for problem in problems}.values())
                 raise UserError(
                     f"{name}: {len(unique):,} of {len(listing.train) + len(listing.test):,} images cannot be "
-                    f"decoded: {some(unique)}: put sound copies in their place"
+                    f"decoded: {some(unique, len(unique))}: put sound copies in their place"
                 )
             sizes = np.load(aside / "train" / "sizes.npy", allow_pickle=False)
             about |= {
