@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cskd.files import written_aside
+from cskd.predictions import load_arrays
 
 Arrays = dict[str, np.ndarray]
 
@@ -14,8 +15,7 @@ Arrays = dict[str, np.ndarray]
 def load_kept(path: Path) -> Arrays | None:
     """The arrays of an npz file by name; None where there is none, or none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        return load_arrays(path)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None  # absent, or damaged: computed anew, and written over
 

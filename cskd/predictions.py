@@ -37,23 +37,40 @@ def save_predictions(path: Path, predictions: Predictions, training: Predictions
 
 
 def load_predictions(path: Path) -> Predictions:
-    """What ``save_predictions`` wrote. Raises OSError, ValueError, KeyError or zipfile.BadZipFile for other files."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return Predictions(
-            arrays["logits"],
-            arrays["features"],
-            arrays["labels"],
-            arrays.get("indices"),
-            tuple(arrays["classes"].tolist()) if "classes" in arrays else (),
-        )
+    """What ``save_predictions`` wrote. Raises as ``load_arrays``."""
+    arrays = load_arrays(path, "logits", "features", "labels", "indices", "classes")
+    return Predictions(
+        arrays["logits"],
+        arrays["features"],
+        arrays["labels"],
+        arrays.get("indices"),
+        tuple(arrays["classes"].tolist()) if "classes" in arrays else (),
+    )
 
 
 def load_training_predictions(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """(logits, labels) of the training images that are kept with a run; None in runs of earlier versions.
 
-    Raises as ``load_predictions``.
+    Raises as ``load_arrays``.
     """
-    with np.load(path, allow_pickle=False) as arrays:
-        if "training_logits" not in arrays:
-            return None
-        return arrays["training_logits"], arrays["training_labels"]
+    arrays = load_arrays(path, "training_logits", "training_labels")
+    return (arrays["training_logits"], arrays["training_labels"]) if "training_logits" in arrays else None
+
+
+def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name: those that are asked for and there, or all.
+
+    Raises OSError, ValueError, KeyError or zipfile.BadZipFile for other files.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except EOFError as error:
+        raise ValueError(f"{path} is empty") from error
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path} holds a single array")
+    with loaded as arrays:
+        found = {name: arrays[name] for name in arrays.files if not names or name in names}
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is none
+            raise ValueError(f"{name} is not an array")
+    return found
