@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cskd.errors import UserError
+from cskd.errors import UserError, one_line
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -18,7 +18,7 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         sys.exit(main())
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped: the same command goes on where this one ended", file=sys.stderr)
@@ -36,9 +36,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """An argument's type: a whole number from 1 up."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+    """An argument's type: a whole number from 1 to a million."""
+    if not text.isdecimal() or len(text) > 7 or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 1,000,000")
     return int(text)
 
 

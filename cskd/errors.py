@@ -10,6 +10,11 @@ class UserError(Exception):
     """
 
 
+def one_line(text: object) -> str:
+    """A text as one line that a terminal only shows: line ends and other control characters are written out."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
+
+
 def first_line(error: BaseException, width: int = 200) -> str:
     """What an exception says, cut to one line of at most ``width`` characters; its type if it says nothing.
 

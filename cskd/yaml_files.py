@@ -1,4 +1,4 @@
-"""YAML files of the project, read with errors of one line. Needs PyYAML, which training does not."""
+"""YAML of the project, read with errors of one line. Needs PyYAML, which training does not."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,43 @@ from cskd.errors import UserError
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds, or a UserError that names the file and the line."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not YAML: it is not UTF-8 text ({error.reason})") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text holds. Raises UserError, with ``where`` and the line, for what is no YAML or means two things."""
+    try:
+        return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+        raise UserError(f"{where}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
+    except RecursionError as error:
+        raise UserError(f"{where} is not understood: it is nested too deeply") from error
+    except ValueError as error:  # a number of thousands of digits, the 31st of February
+        raise UserError(f"{where} is not understood: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, that also refuses a key given twice, and aliases: a few make a text of endless size."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        keys = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    told = f"key {key.value!r} is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
+                keys.add(key.value)
+        return super().construct_mapping(node, deep)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from cskd import cli
 from cskd.data.catalog import SOURCES
 from cskd.data.store import Dataset
-from cskd.errors import UserError
+from cskd.errors import UserError, one_line
 from experiments.datasets import prepare_data
 from experiments.recipe import Data, load_settings, recipe_names
 
@@ -124,7 +124,7 @@ def main() -> int:
         else:
             print(f"{summary(dataset)} ({time.monotonic() - started:.1f} s)", flush=True)
     for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
     return 2 if errors else 0
 
 

@@ -21,6 +21,9 @@ from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
 from experiments.waiting import Waiting, teacher_folder
 
 
+MOST_WORKERS = 1000
+
+
 @dataclass(frozen=True)
 class Wish:
     """How a grid is to be launched; nothing here changes any number."""
@@ -37,8 +40,8 @@ class Wish:
 
 def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     """Plan and run a grid. Returns the exit status: 0 when every run is done."""
-    if wish.workers < 1:
-        raise UserError(f"WORKERS must be at least 1, not {wish.workers}")
+    if not 1 <= wish.workers <= MOST_WORKERS:
+        raise UserError(f"WORKERS must be from 1 to {MOST_WORKERS}, not {wish.workers}")
     known("launcher", wish.launcher, LAUNCHERS)
     console = Console()
     profile, settings = settings_of(grid, wish.profile, wish.overrides)

@@ -17,7 +17,7 @@ from cskd.errors import UserError
 from cskd.files import locked
 from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
-from experiments.recipe import Part, Settings, load_settings, read_yaml, recipe_names, validated
+from experiments.recipe import MOST, Part, Settings, load_settings, read_yaml, recipe_names, validated
 from experiments.run_folder import RunFolder, write_json
 from experiments.spec import RunSpec, make_spec
 from experiments.tuning.tuned import Found, find
@@ -134,8 +134,9 @@ def checked(grid: Grid) -> Grid:
         values = getattr(grid, kind)
         if not values or len(set(values)) != len(values):
             raise UserError(f"{kind} must be given, each once: {' '.join(map(str, values)) or 'none given'}")
-    if min(grid.seeds) < 0:
-        raise UserError(f"seeds are from 0 up, not {min(grid.seeds)}")
+    for seed in grid.seeds:
+        if not 0 <= seed <= MOST:
+            raise UserError(f"seeds are from 0 to {MOST:,}, not {seed}")
     return grid
 
 

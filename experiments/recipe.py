@@ -1,11 +1,11 @@
 """Recipes: how a dataset is trained. YAML in, checked settings out; unknown keys fail by name."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from cskd import yaml_files
 from cskd.cli import known
@@ -14,7 +14,9 @@ from cskd.errors import UserError
 from cskd.methods import build_method, method_parts
 from cskd.models import ARCHITECTURES
 
+NAME = re.compile(r"\w[\w.-]*")  # of what becomes a part of file names
 RECIPES = Path(__file__).parent / "recipes"
+MOST = 1_000_000  # of whatever is counted: larger numbers are slips, and some would take all memory
 MERGED = "merged"  # the reader of several official datasets as one
 
 
@@ -54,13 +56,13 @@ class Subset(Part):
 class Inputs(Part):
     """From stored images to the network's input."""
 
-    image_size: int = Field(ge=8)
+    image_size: int = Field(ge=8, le=1024)
     train: Literal["pad-crop", "resized-crop"]
-    padding: int = Field(4, ge=0)  # pad-crop only
+    padding: int = Field(4, ge=0, le=1024)  # pad-crop only
     flip: bool = True  # left and right, at random
-    test_resize: int | None = Field(None, ge=8)  # the short side before the central crop; none: not resized
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    test_resize: int | None = Field(None, ge=8, le=2048)  # the short side before the central crop; none: not resized
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.485, 0.456, 0.406)
+    std: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.229, 0.224, 0.225)
 
     @field_validator("std")
     @classmethod
@@ -79,7 +81,7 @@ class Inputs(Part):
 class ScheduleSettings(Part):
     """SGD and its schedule. The defaults are the paper's."""
 
-    epochs: int = Field(200, ge=1)
+    epochs: int = Field(200, ge=1, le=MOST)
     lr: float = Field(0.1, gt=0, allow_inf_nan=False)
     milestones: tuple[int, ...] = (100, 150)
     factor: float = Field(0.1, gt=0, le=1)
@@ -100,7 +102,7 @@ class Teacher(Part):
 
     architecture: str = "densenet121"  # as a grid names it: a profile's `architectures` hold for it, too
     method: str = "cs-kd"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MOST)
 
 
 class Settings(Part):
@@ -110,8 +112,8 @@ class Settings(Part):
     subset: Subset | None = None
     inputs: Inputs
     architectures: dict[str, str] = {}  # what is trained instead of what the grid names
-    width: int = Field(64, ge=1)
-    batch_size: int = Field(128, ge=2)
+    width: int = Field(64, ge=1, le=1024)
+    batch_size: int = Field(128, ge=2, le=MOST)
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", True, False] = "auto"  # the training step, by torch.compile; auto: on a GPU
@@ -161,6 +163,9 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
     if not isinstance(profiles, dict) or not isinstance(base, str):
         raise UserError(f"{path}: 'profiles' must map names to settings, and 'profile' must be a name")
     profile = profile or base
+    for one in (profile, *profiles):
+        if not isinstance(one, str) or not NAME.fullmatch(one):
+            raise UserError(f"{path}: profile {one!r}: a name has letters, digits and - _ . only")
     if profile != base:
         if profile not in profiles:
             raise UserError(f"{name} has no profile {profile!r}: choose from {', '.join([base, *profiles])}")
@@ -246,10 +251,7 @@ def parse_override(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise UserError(f"SET={text!r} is not understood: write key=value, such as schedule.epochs=10")
-    try:
-        result = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"SET={text!r}: the value is not YAML") from error
+    result = yaml_files.parse_yaml(value, f"SET={text!r}: the value")
     # a sum's hyper-parameters have a dot in their names: methods.mixup+cs-kd.mixup.alpha
     for key in reversed(path.split(".", 2 if path.startswith("methods.") else -1)):
         result = {key: result}

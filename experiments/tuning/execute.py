@@ -1,5 +1,6 @@
 """From a wish to a study's results: trials, tracking, summary. What tuning and ablation do."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from cskd.cli import known, results_dir, runs_dir, tracking_uri
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
 from experiments.environment import commit
-from experiments.execute import news, say_tracking
+from experiments.execute import MOST_WORKERS, news, say_tracking
 from experiments.launch import Watcher, launch_local
 from experiments.plan import PlannedRun
 from experiments.tuning import outcome
@@ -22,6 +23,7 @@ from experiments.tuning.teaching import Teaching
 from experiments.tuning.tuner import Tuner
 
 TRIALS = 30
+MOST_TRIALS = 100_000
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Launch:
 
     def __post_init__(self):
         known("sampler", self.sampler, {**SAMPLERS, GRID: None})
-        for name in ("workers", "trials"):
+        for name, most in (("workers", MOST_WORKERS), ("trials", MOST_TRIALS)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name.upper()} must be at least 1, not {value}")
-        if self.timeout is not None and self.timeout <= 0:
+            if value is not None and not 1 <= value <= most:
+                raise UserError(f"{name.upper()} must be from 1 to {most}, not {value}")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
 
 

@@ -14,12 +14,13 @@ from experiments.data import Reporter
 from experiments.datasets import is_prepared, open_data, prepare_data
 from experiments.execute import refuse_replaced
 from experiments.plan import PlannedRun
-from experiments.recipe import Settings, load_settings, recipe_names
+from experiments.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.run_folder import RunFolder
 from experiments.spec import RunSpec, Validation, make_spec, make_validation
 from experiments.tuning.objectives import parse_objectives
 from experiments.tuning.space import DEFAULT, Point, Space, load_space
 
+MOST_SEEDS = 1000
 FIRST_SEED = 1000  # of the seeds that are tuned on: no grid of a paper's table has them
 ARCHITECTURE = "resnet18"
 
@@ -131,8 +132,10 @@ def resolve(wish: Wish, console: Console, *, prepare: bool = True) -> Subject:
         known("architecture", wish.architecture, ARCHITECTURES)
     space = load_space(wish.method, wish.space)
     objectives = parse_objectives(wish.objective)
-    if wish.seeds < 1:
-        raise UserError(f"TUNE_SEEDS must be at least 1, not {wish.seeds}")
+    if not 1 <= wish.seeds <= MOST_SEEDS:
+        raise UserError(f"TUNE_SEEDS must be from 1 to {MOST_SEEDS}, not {wish.seeds}")
+    if wish.name is not None and not NAME.fullmatch(wish.name):
+        raise UserError(f"STUDY={wish.name}: a name has letters, digits and - _ . only")
     profile, settings = load_settings(wish.dataset, wish.profile, wish.overrides)
     refuse_replaced((wish.architecture,) if wish.architecture else (), profile, {wish.dataset: settings})
     if not is_prepared(wish.dataset, settings.data, data_dir()):
