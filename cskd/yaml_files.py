@@ -20,7 +20,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What a YAML text holds. Raises UserError, with ``where`` and the line, for what is no YAML or means two things."""
+    """What a YAML text holds. Raises UserError, with ``where`` and the line, for what is no YAML or is ambiguous."""
     try:
         return _Loader(text).get_single_data()
     except yaml.YAMLError as error:

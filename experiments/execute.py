@@ -20,7 +20,6 @@ from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
 from experiments.waiting import Waiting, teacher_folder
 
-
 MOST_WORKERS = 1000
 
 

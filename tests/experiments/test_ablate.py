@@ -90,8 +90,8 @@ def test_all_eight_points_are_measured_drawn_and_tracked_and_none_becomes_the_tu
             ["--dataset", "digits", "--method", "mixup"],
             "method mixup has no space 'paper' of T and lambda_cls: choose from cs-kd, cs-kd-e, kd+cs-kd, mixup+cs-kd",
         ),
-        (["--dataset", "digits", "--seeds", "0"], "TUNE_SEEDS must be at least 1, not 0"),
-        (["--dataset", "digits", "--workers", "0"], "WORKERS must be at least 1, not 0"),
+        (["--dataset", "digits", "--seeds", "0"], "TUNE_SEEDS must be from 1 to 1000, not 0"),
+        (["--dataset", "digits", "--workers", "0"], "WORKERS must be from 1 to 1000, not 0"),
         (["--dataset", "digits", "--space", "default"], "unrecognized arguments: --space default: see"),
     ],
 )

@@ -39,7 +39,7 @@ def test_every_method_is_measured_against_cross_entropy(call, tmp_path):
         (["--datasets", "digit"], "unknown dataset 'digit'"),
         (["--methods", "adacos+mixup"], "adacos cannot be combined"),
         (["--architectures", "vgg"], "unknown architecture 'vgg'"),
-        (["--turns", "0"], "argument --turns: 0 is not a number from 1 up"),
+        (["--turns", "0"], "argument --turns: 0 is not a number from 1 to 1,000,000"),
     ],
 )
 def test_bad_input_is_one_line(call, arguments, told):

@@ -255,7 +255,7 @@ def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
         ({"methods": ["adacos+mixup"]}, "adacos cannot be combined"),
         ({"architectures": ["vgg"]}, "unknown architecture 'vgg': choose from densenet121, densenet41"),
         ({"seeds": [1, 1]}, "seeds must be given, each once: 1 1"),
-        ({"seeds": [0, -1]}, "seeds are from 0 up, not -1"),
+        ({"seeds": [0, -1]}, "seeds are from 0 to 1,000,000, not -1"),
     ],
 )
 def test_unknown_names_fail_before_any_data_is_touched(chosen, told):

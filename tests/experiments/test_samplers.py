@@ -177,7 +177,7 @@ def test_a_file_that_is_no_surface_is_refused_in_one_line(write, change, told):
     ("arguments", "told"),
     [
         (["nowhere.csv"], "nowhere.csv cannot be read .*No such file"),
-        (["README.md", "--trials", "0"], "argument --trials: 0 is not a number from 1 up"),
+        (["README.md", "--trials", "0"], "argument --trials: 0 is not a number from 1 to 1,000,000"),
         (["tests"], "tests cannot be read"),
     ],
 )
