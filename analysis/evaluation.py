@@ -16,13 +16,13 @@ import pandas as pd
 from analysis.arithmetic import one_thread
 from analysis.kept import keep, load_kept
 from analysis.store import Store, UnusableRun
-from cskd.calibration import cross_fitted_logits, evaluate_calibration, fit_temperature
+from cskd.calibration import cross_fitted_logits, evaluate_calibration, fit_temperature, outcomes, summed_up
 from cskd.metrics import ReliabilityBins, reliability_bins
 from cskd.predictions import Predictions
-from cskd.resampling import bootstrap_metrics, resampling_weights
-from cskd.separation import feature_spread, prediction_variance
+from cskd.resampling import bootstrap, resampling_weights
+from cskd.separation import feature_spread, variance_within_classes
 
-VERSION = 1  # of what is computed; raise it when that changes
+VERSION = 2  # of what is computed; raise it when that changes
 BINS = 20
 RESAMPLES = 400  # of the test images: the standard error that they give is itself known to 3.5 %
 RAW, TRAINING_SPLIT, CROSS_FITTED = "none", "training split", "cross-fitted"
@@ -64,7 +64,8 @@ def evaluate(
     ``cskd.resampling.resampling_weights``. Raises ValueError for undefined input, as the metrics do.
     """
     logits, labels = predictions.logits, predictions.labels
-    metrics, temperatures = {RAW: evaluate_calibration(logits, labels)}, {}
+    found = outcomes(logits, labels)
+    metrics, temperatures = {RAW: summed_up(found)}, {}
     if training is not None:
         temperatures[TRAINING_SPLIT] = fit_temperature(*training)
         metrics[TRAINING_SPLIT] = evaluate_calibration(logits / temperatures[TRAINING_SPLIT], labels)
@@ -76,11 +77,14 @@ def evaluate(
         run_key,
         metrics,
         temperatures,
-        bootstrap_metrics(logits, labels, weights),
+        bootstrap(found, weights),
         reliability_bins(logits, labels, BINS),
         predicted,
         true,
-        {"feature_spread": _spread(predictions), "prediction_variance": prediction_variance(logits, labels)},
+        {
+            "feature_spread": _spread(predictions),
+            "prediction_variance": variance_within_classes(found.probabilities, labels),
+        },
     )
 
 

@@ -108,7 +108,11 @@ def classwise_calibration_error(logits, labels, bins: int = BINS) -> float:
 
 def evaluate_calibration(logits, labels) -> dict[str, float]:
     """top1_error, ece, adaptive_ece, classwise_ece (percent, 20 bins), nll (nats) and brier (0..2)."""
-    found = outcomes(logits, labels)
+    return summed_up(outcomes(logits, labels))
+
+
+def summed_up(found: Outcomes) -> dict[str, float]:
+    """``evaluate_calibration`` of outcomes that are there already."""
     return {
         "top1_error": 100 * float(found.wrong.mean()),
         "ece": 100 * _mean_gap(equal_width_bin(found.confidence, BINS), found.deviation),

@@ -91,7 +91,14 @@ def equal_width_bin(probabilities: np.ndarray, bins: int) -> np.ndarray:
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
     inner_edges = np.arange(1, bins) / bins
-    return np.searchsorted(inner_edges, probabilities, side="left")
+    probabilities = np.asarray(probabilities)
+    if bins == 1:
+        return np.zeros(probabilities.shape, dtype=np.intp)
+    # Of many classes nearly all probabilities are in bin 0, and to search for those would take most of the time.
+    index = (probabilities > inner_edges[0]).astype(np.intp)
+    above = np.nonzero(index)
+    index[above] = np.searchsorted(inner_edges, probabilities[above], side="left")
+    return index
 
 
 def reliability_bins(logits, labels, bins: int = 20) -> ReliabilityBins:

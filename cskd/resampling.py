@@ -48,7 +48,11 @@ def bootstrap_metrics(logits, labels, weights: np.ndarray) -> dict[str, np.ndarr
     the replicates for a standard error, and not their percentiles for an interval: these may leave the estimate out.
     Raises ValueError for undefined input and for a resample without images.
     """
-    found = outcomes(logits, labels)
+    return bootstrap(outcomes(logits, labels), weights)
+
+
+def bootstrap(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """``bootstrap_metrics`` of outcomes that are there already."""
     samples, classes = found.probabilities.shape
     if weights.ndim != 2 or weights.shape[1] != samples or not np.issubdtype(weights.dtype, np.integer):
         raise ValueError(f"integer weights (R, {samples}) needed, not {weights.dtype} {weights.shape}")

@@ -19,14 +19,22 @@ def feature_spread(features, labels) -> float:
     Raises ValueError where it is undefined: fewer than two classes, class means that are all equal (to 1e-12 of the
     largest feature), NaN or infinite features.
     """
-    features, labels = (each.cpu().numpy() for each in checked_features(features, labels, torch.float64))
-    means, own = _class_means(features, labels)
-    if len(means) < 2:
-        raise ValueError(f"the spread needs images of at least two classes, not of {len(means)}")
+    features = torch.as_tensor(features)
+    features, labels = (each.cpu().numpy() for each in checked_features(features, labels, features.dtype))
+    classes, own = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"the spread needs images of at least two classes, not of {len(classes)}")
+    # A class at a time fits into the processor's cache, which all features in float64 do not.
+    means, within = np.empty((len(classes), features.shape[1])), np.empty(len(features))
+    for number in range(len(classes)):
+        members = np.flatnonzero(own == number)
+        values = features[members].astype(np.float64)
+        means[number] = values.sum(axis=0) / len(members)
+        within[members] = np.linalg.norm(values - means[number], axis=1)
     between = pdist(means).mean()
-    if between <= 1e-12 * np.abs(features).max(initial=0):
+    if between <= 1e-12 * max(abs(float(features.max())), abs(float(features.min()))):
         raise ValueError("all class means are equal: the spread is undefined")
-    return float(np.linalg.norm(features - means[own], axis=1).mean() / between)
+    return float(within.mean() / between)
 
 
 def prediction_variance(logits, labels) -> float:
@@ -36,7 +44,11 @@ def prediction_variance(logits, labels) -> float:
     Raises ValueError for undefined input, as the metrics do.
     """
     logits, labels = checked(logits, labels)
-    probabilities, labels = logits.softmax(1).cpu().numpy(), labels.cpu().numpy()
+    return variance_within_classes(logits.softmax(1).cpu().numpy(), labels.cpu().numpy())
+
+
+def variance_within_classes(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """``prediction_variance`` of probabilities (N, C) that are there already."""
     means, own = _class_means(probabilities, labels)
     squares = np.square(probabilities - means[own]).sum(axis=1)
     return float((np.bincount(own, weights=squares) / np.bincount(own)).mean())
