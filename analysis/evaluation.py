@@ -150,7 +150,7 @@ def _digest(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as parts:
             return " ".join(f"{part.filename}:{part.file_size}:{part.CRC:08x}" for part in parts.infolist())
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # a damaged header makes zipfile raise whatever it leads to
         return ""
 
 

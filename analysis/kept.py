@@ -1,13 +1,12 @@
 """Results that are computed once and kept in a file."""
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from cskd.files import written_aside
 from cskd.predictions import load_arrays
+from cskd.sealed import write_sealed
 
 Arrays = dict[str, np.ndarray]
 
@@ -16,14 +15,13 @@ def load_kept(path: Path) -> Arrays | None:
     """The arrays of an npz file by name; None where there is none, or none that can be read."""
     try:
         return load_arrays(path)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError):
         return None  # absent, or damaged: computed anew, and written over
 
 
 def keep(path: Path, arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path, durable=False) as file:
-        np.savez(file, **arrays)
+    write_sealed(path, lambda file: np.savez(file, **arrays), durable=False)
 
 
 def kept(path: Path, compute: Callable[[], Arrays]) -> Arrays:

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -188,7 +187,7 @@ def _usable(run: pd.Series) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnusableRun(f"{run.run} has no {PREDICTIONS}") from error
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, MlflowException) as error:
+    except (ValueError, KeyError, OSError, MlflowException) as error:
         raise UnusableRun(f"{run.run} has a {PREDICTIONS} that cannot be read ({first_line(error)})") from error
 
 

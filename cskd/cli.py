@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ def run(main: Callable[[], int | None]) -> None:
     """Call ``main`` and end the process: 0 or main's code, 2 for a UserError, 130 for Ctrl-C.
 
     A UserError is printed as one line on stderr. Any other exception is a defect of ours and keeps
-    its traceback.
+    its traceback. SIGTERM is taken for Ctrl-C.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except UserError as error:

@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -10,13 +11,22 @@ from typing import BinaryIO
 from cskd.errors import UserError
 
 
+class NoRoom(UserError):
+    """The disk is full, or the user's share of it: what failed goes on when there is room."""
+
+
+def is_no_room(error: BaseException) -> bool:
+    return isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """What a disk or a folder refuses becomes a UserError that names the path."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): make room, or choose another folder") from error
+        kind = NoRoom if is_no_room(error) else UserError
+        raise kind(f"{path} cannot be written ({error.strerror}): make room, or choose another folder") from error
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cskd.files import written_aside
+from cskd.sealed import read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ def save_predictions(path: Path, predictions: Predictions, training: Predictions
         arrays["classes"] = np.array(predictions.classes)
     if training is not None:
         arrays |= {"training_logits": training.logits, "training_labels": training.labels}
-    with written_aside(path) as file:
-        np.savez(file, **arrays)
+    write_sealed(path, lambda file: np.savez(file, **arrays))
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -60,15 +59,9 @@ def load_training_predictions(path: Path) -> tuple[np.ndarray, np.ndarray] | Non
 def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name: those that are asked for and there, or all.
 
-    Raises OSError, ValueError, KeyError or zipfile.BadZipFile for other files.
+    Raises OSError, ValueError (cskd.sealed.Damaged) or KeyError for other files.
     """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except EOFError as error:
-        raise ValueError(f"{path} is empty") from error
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path} holds a single array")
-    with loaded as arrays:
+    with np.load(read_sealed(path), allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in arrays.files if not names or name in names}
     for name, array in found.items():
         if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is none

@@ -1,6 +1,5 @@
 """The training loop, top to bottom in order of execution."""
 
-import io
 import math
 import pickle
 import time
@@ -15,12 +14,13 @@ from torch import Tensor, nn
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.data.subset import choose
 from cskd.errors import UserError
-from cskd.files import written_aside
+from cskd.files import writing
 from cskd.methods import Method
 from cskd.metrics import evaluate_predictions
 from cskd.precision import autocast
 from cskd.predictions import Predictions
 from cskd.randomness import generator
+from cskd.sealed import Damaged, read_sealed, write_sealed
 from cskd.step import Step
 
 
@@ -66,7 +66,10 @@ class Trainer:
     of the checkpoint.
     evaluated: what ``test_set`` is, "test" or "validation"; its metrics are named after it.
     domains: the domain of each class, for metrics of each domain; None where there are none.
-    checkpoint: file to keep the state in, written after every epoch; None keeps none.
+    checkpoint: file to keep the state in, written after every epoch; None keeps none. The one before stays beside it
+        (``previous_checkpoint``) and is taken up where the last is damaged. ``damage`` says what was.
+    known_epochs: how many epochs are recorded elsewhere; a checkpoint of one that comes after a gap in these is not
+        taken up. None: whatever it holds.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
     """
 
@@ -86,6 +89,7 @@ class Trainer:
         evaluated: str = "test",
         domains: tuple[str, ...] | None = None,
         checkpoint: Path | None = None,
+        known_epochs: int | None = None,
         identity: str = "",
     ):
         self.model = model.to(device, memory_format=torch.channels_last)
@@ -98,6 +102,7 @@ class Trainer:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.evaluated, self.checkpoint, self.identity = evaluated, checkpoint, identity
         self.domains = domains
+        self.damage: list[str] = []
         self.step = Step(model, method, normalise, precision, device, teacher)
         self.optimizer = torch.optim.SGD(
             model.parameters(),
@@ -107,7 +112,7 @@ class Trainer:
             weight_decay=schedule.weight_decay,
             fused=device.type == "cuda",  # on a CPU it rounds in another way and gains nothing
         )
-        self.next_epoch = self._restore()
+        self.next_epoch = self._restore(known_epochs)
 
     def run(
         self,
@@ -128,12 +133,15 @@ class Trainer:
         if self.next_epoch > 0:
             on_epoch(self.next_epoch - 1, self.last_metrics)
         if self.next_epoch >= self.schedule.epochs:
-            return self.predict()
+            return self.predict(should_stop)
         for epoch in range(self.next_epoch, self.schedule.epochs):
             started = time.perf_counter()
             metrics = self.train_epoch(epoch, on_step, should_stop)
             trained = time.perf_counter()
-            predictions = self.predict()
+            try:
+                predictions = self.predict(should_stop)
+            except Diverged as error:
+                raise Diverged(f"{error} after epoch {epoch + 1}, lr {metrics['train/lr']:g}") from error
             last = epoch + 1 == self.schedule.epochs
             features = predictions.features if last else None
             tested = evaluate_predictions(predictions.logits, predictions.labels, features, self.domains)
@@ -158,8 +166,10 @@ class Trainer:
             group["lr"] = rate
         draws = generator(self.seed, "transform", epoch)
         terms = self.step.terms
-        # Sums stay on the device and are read once an epoch: loss, each term, wrong answers.
+        # Sums stay on the device and are read once an epoch: loss, each term, wrong answers. A loss that is not finite
+        # leaves its sum so for good, so that counting the steps until then tells which it was.
         sums = torch.zeros(len(terms) + 2, dtype=torch.float64, device=self.device)
+        finite_steps = torch.zeros((), dtype=torch.int64, device=self.device)
         seen = 0
         for number, raw in enumerate(self.loader.epoch(epoch)):
             if should_stop():
@@ -170,6 +180,7 @@ class Trainer:
             loss.backward()
             self.optimizer.step()
             sums += told
+            finite_steps += sums[0].isfinite()
             seen += len(batch.labels)
             on_step(Progress(epoch, number + 1, len(self.loader), seen))
         means = (sums / seen).tolist()
@@ -181,7 +192,7 @@ class Trainer:
         }
         if not math.isfinite(means[0]):
             told = ", ".join(f"{name.removeprefix('train/')} {value:g}" for name, value in metrics.items())
-            raise Diverged(f"the loss is not finite in epoch {epoch + 1}: {told}")
+            raise Diverged(f"the loss is not finite from epoch {epoch + 1}, step {int(finite_steps) + 1} on: {told}")
         return metrics
 
     def compile(self) -> None:
@@ -190,24 +201,28 @@ class Trainer:
         example = self.loader.blank_batch()
         self.step.compile(self.method.transform(example, generator(self.seed, "compile")))
 
-    def predict(self) -> Predictions:
-        """The test set through the network in evaluation mode."""
-        logits, features = self._through(self.test_set.batches())
+    def predict(self, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
+        """The test set through the network in evaluation mode. Raises Interrupted and Diverged as ``run``."""
+        logits, features = self._through(self.test_set.batches(), should_stop)
         tests = self.test_set
         return Predictions(logits, features, tests.labels.cpu().numpy(), tests.indices, tests.classes)
 
-    def predict_training(self, most: int = 5000) -> Predictions:
+    def predict_training(self, most: int = 5000, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
         """Training images without augmentation, as the test set is seen: all, or ``most``, the same for every run."""
         split = self.loader.split
         indices = choose(len(split), min(most, len(split)), "training predictions")
-        logits, features = self._through(self.loader.clean_batches(indices, self.test_set.batch_size))
+        logits, features = self._through(self.loader.clean_batches(indices, self.test_set.batch_size), should_stop)
         return Predictions(logits, features, split.labels[indices], indices, self.test_set.classes)
 
     @torch.no_grad()
-    def _through(self, batches: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    def _through(self, batches: Iterable[Tensor], should_stop: Callable[[], bool]) -> tuple[np.ndarray, np.ndarray]:
         """(logits, features) of batches of images in evaluation mode."""
         self.model.eval()
-        parts = [part for images in batches for part in self._evaluated(images)]
+        parts = []
+        for images in batches:
+            if should_stop():
+                raise Interrupted
+            parts += self._evaluated(images)
         logits, features = map(torch.cat, zip(*parts, strict=True))
         if not torch.isfinite(logits).all():
             raise Diverged(f"the network's {self.evaluated} predictions are not finite")
@@ -224,23 +239,37 @@ class Trainer:
                 raise
         return [part for half in images.chunk(2) for part in self._evaluated(half)]
 
-    def _restore(self) -> int:
-        """Take the checkpoint up; return the epoch to go on with. 0 without one."""
-        if self.checkpoint is None or not self.checkpoint.exists():
-            return 0
+    def _restore(self, known_epochs: int | None) -> int:
+        """Take the latest usable checkpoint up; return the epoch to go on with. 0 without one."""
+        for file in (self.checkpoint, previous_checkpoint(self.checkpoint)) if self.checkpoint else ():
+            state = self._read(file)
+            # The epoch before the next one need not be recorded: run() tells it again.
+            if state is None or (known_epochs is not None and state["next_epoch"] > known_epochs + 1):
+                continue
+            try:
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.last_metrics = state["metrics"]
+                return state["next_epoch"]
+            except (RuntimeError, KeyError, ValueError) as error:
+                told = f"the checkpoint {file} does not fit the network ({type(error).__name__})"
+                raise UserError(f"{told}: remove it to start this run anew") from error
+        return 0
+
+    def _read(self, file: Path) -> dict | None:
+        """What is in a checkpoint; None where there is none, or a damaged one."""
         try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            if state["identity"] != self.identity:
-                raise UserError(f"{self.checkpoint} belongs to another run: remove it to start this run anew")
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.last_metrics = state["metrics"]
-            return state["next_epoch"]
-        except (RuntimeError, KeyError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            raise UserError(
-                f"the checkpoint {self.checkpoint} cannot be read ({type(error).__name__}): "
-                "remove it to start this run anew"
-            ) from error
+            state = torch.load(read_sealed(file), map_location="cpu", weights_only=True)
+            identity = state["identity"]
+        except FileNotFoundError:
+            return None
+        except (Damaged, RuntimeError, KeyError, EOFError, TypeError, pickle.UnpicklingError):
+            self.damage.append(f"{file.name} is damaged")
+            file.unlink()  # or it would be kept in the place of a good one
+            return None
+        if identity != self.identity:
+            raise UserError(f"{file} belongs to another run: remove it to start this run anew")
+        return state
 
     def _save(self, next_epoch: int, metrics: dict[str, float]) -> None:
         if self.checkpoint is None:
@@ -252,8 +281,12 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        # By way of memory: torch.save would turn a full disk into an error of its own that names no cause.
-        content = io.BytesIO()
-        torch.save(state, content)
-        with written_aside(self.checkpoint) as file:
-            file.write(content.getbuffer())
+        with writing(self.checkpoint):
+            if self.checkpoint.exists():
+                self.checkpoint.replace(previous_checkpoint(self.checkpoint))
+        write_sealed(self.checkpoint, lambda file: torch.save(state, file))
+
+
+def previous_checkpoint(checkpoint: Path) -> Path:
+    """Where the checkpoint of the epoch before is kept."""
+    return checkpoint.with_name("previous.pt")

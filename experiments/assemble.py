@@ -15,6 +15,7 @@ from cskd.errors import UserError
 from cskd.methods import build_method
 from cskd.models import Classifier, build_model
 from cskd.randomness import derived_seed
+from cskd.sealed import read_sealed
 from cskd.training import Schedule, Trainer
 from experiments.datasets import open_data
 from experiments.run_folder import DONE, RunFolder
@@ -23,7 +24,9 @@ from experiments.spec import RunSpec, make_splits
 PIPELINES = {"batched": TrainLoader, "torchvision": ConventionalLoader}
 
 
-def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
+def build_trainer(
+    spec: RunSpec, folder: RunFolder, device: torch.device, precision: str, known_epochs: int | None = None
+) -> Trainer:
     """Everything a run is made of, from its spec, the prepared data and, if it is taught, its teacher's folder."""
     if spec.numerics_version != NUMERICS_VERSION:
         told = f"numerics version {spec.numerics_version}, this is {NUMERICS_VERSION}"
@@ -32,7 +35,15 @@ def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precis
     if dataset.digest != spec.data_digest:
         raise UserError(f"the data of {spec.dataset} have changed since the run was planned: launch the grid again")
     teacher = load_teacher(spec.teacher, folder.path.parent, dataset) if spec.teacher else None
-    return assemble(spec, dataset, device, precision, teacher=teacher, checkpoint=folder.checkpoint)
+    return assemble(
+        spec,
+        dataset,
+        device,
+        precision,
+        teacher=teacher,
+        checkpoint=folder.checkpoint,
+        known_epochs=known_epochs,
+    )
 
 
 def assemble(
@@ -43,8 +54,11 @@ def assemble(
     *,
     teacher: Classifier | None = None,
     checkpoint: Path | None = None,
+    known_epochs: int | None = None,
 ) -> Trainer:
-    """The trainer of a run on an opened dataset. checkpoint: the file to resume from and to keep; None: neither."""
+    """The trainer of a run on an opened dataset. checkpoint: the file to resume from and to keep; None: neither.
+    known_epochs: as the trainer's.
+    """
     settings = spec.settings
     method = build_method(spec.method, spec.parameters)
     classes, train, evaluated = make_splits(spec, dataset)
@@ -83,6 +97,7 @@ def assemble(
         evaluated=spec.evaluated,
         domains=dataset.domains_of(classes),
         checkpoint=checkpoint,
+        known_epochs=known_epochs,
         identity=spec.run_key,
     )
 
@@ -103,10 +118,10 @@ def load_teacher(spec: RunSpec, runs_dir: Path, dataset: Dataset) -> Classifier:
     num_classes = len(make_splits(spec, dataset)[0])
     model = initialised_model(spec, num_classes)
     try:
-        model.load_state_dict(torch.load(folder.weights, map_location="cpu", weights_only=True))
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        model.load_state_dict(torch.load(read_sealed(folder.weights), map_location="cpu", weights_only=True))
+    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         told = f"the weights of the teacher, {folder.weights}, cannot be read ({type(error).__name__})"
-        raise UserError(f"{told}: remove {folder.path} and launch again") from error
+        raise UserError(f"{told}: launch the grid again, which trains it anew") from error
     return model
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from experiments.plan import PlannedRun
-from experiments.run_folder import DONE, FAILED
+from experiments.run_folder import DONE, FAILED, INTERRUPTED
 
 LINE_SECONDS = 5.0  # between two lines about one run, off a terminal
 
@@ -47,7 +47,7 @@ class Display:
 
     def started(self, run: PlannedRun) -> None:
         epochs = run.spec.settings.schedule.epochs
-        done = len(run.folder.epochs())
+        done = len(run.folder.intact_epochs())
         if self.live:
             self.tasks[run.spec.run_key] = self.progress.add_task(
                 run.spec.name, total=epochs, completed=done, told="starting"
@@ -100,7 +100,8 @@ def outcome(run: PlannedRun, state: str) -> str:
         return f"failed: {run.folder.state().get('reason')} (log: {run.folder.log})"
     if state == "running":
         return "is being trained by another process"
-    return state
+    reason = run.folder.state().get("reason") if state == INTERRUPTED else None
+    return f"{state}: {reason}" if reason else state
 
 
 def _told(state: dict[str, Any], evaluated: str) -> str:

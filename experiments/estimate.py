@@ -30,7 +30,7 @@ class Estimator:
         state = run.folder.state()
         if state["state"] == DONE:
             return 0.0
-        epochs = run.folder.epochs()
+        epochs = run.folder.intact_epochs()
         left = run.spec.settings.schedule.epochs - len(epochs)
         if epochs:
             times = [record["metrics"] for record in epochs]
@@ -107,8 +107,8 @@ def disk_bytes(run: PlannedRun) -> int:
         model = initialised_model(run.spec, run.num_classes)
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     predictions = 4 * run.test_images * (run.num_classes + model.backbone.feature_size)
-    checkpoint = 2 * weights  # with the momentum; gone at the end, when the copy in the tracking comes
-    return max(checkpoint, 2 * (weights + predictions))
+    checkpoints = 2 * 2 * weights  # two, with the momentum; gone at the end, when the copy in the tracking comes
+    return weights + predictions + max(checkpoints, weights + predictions)
 
 
 def free_bytes(folder: Path) -> int:

@@ -14,7 +14,7 @@ from experiments.data import Reporter
 from experiments.datasets import is_prepared, open_data, prepare_data
 from experiments.display import Display, outcome
 from experiments.estimate import Estimator, disk_bytes, free_bytes
-from experiments.launch import LAUNCHERS, Watcher
+from experiments.launch import LAUNCHERS, Finishing, Watcher
 from experiments.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
@@ -58,10 +58,12 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     tracking = BackgroundTracking(lambda: _open_tracking(plan), news(console))
     for run in runs:
         run.folder.create(run.spec)
+    for run in due:
+        run.folder.discard_damaged()
     plan.save(runs_dir())
     waiting = Waiting(due)
     bars = Display("grid", len(due), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
-    with tracking, bars as display:
+    with Finishing(), tracking, bars as display:
 
         def started(run: PlannedRun) -> None:
             tracking.watch(run.spec.run_key)
@@ -113,8 +115,12 @@ def _datasets(
 
 
 def is_due(run: PlannedRun, retry: bool) -> bool:
-    """Whether a launch has to see to a run: it is not done, and has not failed unless that is to be tried again."""
+    """Whether a launch has to see to a run: it is not done, or damaged since, and has not failed unless that is to be
+    tried again.
+    """
     state = run.folder.state()["state"]
+    if state == DONE:
+        return run.folder.damage() is not None
     return state in (MISSING, INTERRUPTED, RUNNING) or (state == FAILED and retry)
 
 

@@ -1,6 +1,7 @@
 """Launchers: what is done with a list of planned runs. A cluster's would be one more function here."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -42,6 +43,7 @@ class Worker:
     slot: int
     process: subprocess.Popen
     before: float | None  # the heartbeat that the run had when its process was started
+    memory_kills: int  # of the machine, when it was started
     asked_at: float | None = None  # when it was asked to stop
 
 
@@ -63,6 +65,15 @@ class Stop:
 
     def _ask(self, number, frame) -> None:
         self.asked += 1
+
+
+class Finishing(Stop):
+    """What follows the training, up to telling the tracking how it ended, is not cut short by the first signal."""
+
+    def _ask(self, number, frame) -> None:
+        super()._ask(number, frame)
+        if self.asked > 1:
+            raise KeyboardInterrupt
 
 
 def command(folder: Path) -> list[str]:
@@ -128,6 +139,7 @@ LAUNCHERS: dict[str, Callable[[Waiting, int, Watcher], bool | None]] = {
 
 
 def _start(run: PlannedRun, slot: int, threads: int) -> Worker:
+    memory_kills = out_of_memory_kills()
     environment = dict(os.environ)
     devices = _visible_devices()
     if devices:
@@ -144,7 +156,7 @@ def _start(run: PlannedRun, slot: int, threads: int) -> Worker:
             env=environment,
             start_new_session=True,
         )
-    return Worker(run, slot, process, before)
+    return Worker(run, slot, process, before, memory_kills)
 
 
 def _visible_devices() -> list[str]:
@@ -183,17 +195,39 @@ def _outcome(worker: Worker) -> str:
     fresh = state.get("heartbeat") != worker.before
     if state["state"] == DONE or (state["state"] in (FAILED, INTERRUPTED) and fresh):
         return state["state"]
+    return _ended(folder, *_death(worker))
+
+
+def _death(worker: Worker) -> tuple[str, str]:
+    """(state, reason) of a run whose process died without a word. Who was killed goes on; who crashed would again."""
+    status = worker.process.returncode
     if worker.asked_at is not None:
-        return _ended(folder, INTERRUPTED, "it was ended before it could stop by itself")
+        return INTERRUPTED, "it was ended before it could stop by itself"
+    if status == -signal.SIGKILL:
+        if out_of_memory_kills() > worker.memory_kills:
+            told = "the process was killed by the system, which was out of memory: fewer WORKERS, or a smaller batch"
+            return FAILED, told
+        return INTERRUPTED, "the process was killed (SIGKILL), perhaps since memory ran out: then fewer WORKERS"
     how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-    return _ended(folder, FAILED, f"the process ended {how}")
+    asked = status in (-signal.SIGTERM, -signal.SIGINT)
+    return INTERRUPTED if asked else FAILED, f"the process ended {how}"
+
+
+def out_of_memory_kills() -> int:
+    """How many processes this machine has killed since its start for want of memory; 0 where it is not told."""
+    try:
+        counters = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^oom_kill (\d+)$", counters, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _ended(folder: RunFolder, state: str, reason: str) -> str:
     try:
         with folder.claimed(patience=0.0) as mine:
             if mine:  # else another process has it, and its state is that one's
-                folder.write_state(state, reason=reason, epoch=len(folder.epochs()))
+                folder.write_state(state, reason=reason, epoch=len(folder.intact_epochs()))
     except (OSError, UserError) as error:
         # A full disk, most likely the reason itself. The other runs go on, and this one is tried again next time.
         print(f"{folder.path}: {reason}; its state cannot be written: {first_line(error)}", file=sys.stderr)

@@ -17,8 +17,9 @@ from cskd.errors import UserError
 from cskd.files import locked
 from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
+from experiments.checked_json import write_json
 from experiments.recipe import MOST, Part, Settings, load_settings, read_yaml, recipe_names, validated
-from experiments.run_folder import RunFolder, write_json
+from experiments.run_folder import RunFolder
 from experiments.spec import RunSpec, make_spec
 from experiments.tuning.tuned import Found, find
 

@@ -5,25 +5,29 @@ runs/<run key>/spec.json         what is run
                state.json        where it stands, with a heartbeat
                metrics.jsonl     one line an epoch; only epochs that the checkpoint holds
                checkpoint.pt     to resume from; gone when the run is done
+               previous.pt       the checkpoint before, for when that one is damaged
+               claim, holder     who trains it (see experiments.claim)
                predictions.npz   after the last epoch: of the test set, and logits of some training images
                weights.pt        the trained network's state_dict
                log.txt           what the process printed
+
+Each file but the log carries a digest of itself (see cskd.sealed, experiments.checked_json). Damage is mended by
+training again from the last state that is whole.
 """
 
-import fcntl
-import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from cskd.errors import UserError
 from cskd.files import writing, written_aside
 from cskd.predictions import Predictions, load_predictions
+from cskd.sealed import Damaged, is_whole
+from cskd.training import previous_checkpoint
+from experiments.checked_json import checked_line, parse_line, read_checked, write_checked
+from experiments.claim import HEARTBEAT_LIMIT, Claim, claimed, is_claimed
 from experiments.spec import RunSpec
-
-HEARTBEAT_LIMIT = 60.0  # seconds without one after which a run counts as dead
 
 MISSING, RUNNING, INTERRUPTED, FAILED, DONE = "missing", "running", "interrupted", "failed", "done"
 
@@ -49,40 +53,59 @@ class RunFolder:
     def create(self, spec: RunSpec) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.spec_file.exists():
-                write_json(self.spec_file, spec.model_dump(mode="json"))
+            try:
+                read_checked(self.spec_file)
+            except (FileNotFoundError, Damaged):
+                write_checked(self.spec_file, spec.model_dump(mode="json"))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror}): set RUNS_DIR") from error
 
     def spec(self) -> RunSpec:
         try:
-            return RunSpec.model_validate_json(self.spec_file.read_text())
-        except ValueError as error:
+            return RunSpec.model_validate(read_checked(self.spec_file))
+        except ValueError as error:  # Damaged among them
             told = f"{self.spec_file} is of another version of the suite, or damaged"
             raise UserError(f"{told}: use that version, or remove {self.path} to start the run anew") from error
 
     def starts(self) -> list[dict[str, Any]]:
         """What the run was started on, each time it was (see experiments.environment.describe)."""
         try:
-            return json.loads(self.environment.read_text())["starts"]
+            return read_checked(self.environment)["starts"]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{self.environment} is damaged: remove {self.path} to start the run anew") from error
+        except (Damaged, KeyError) as error:
+            raise UserError(f"{self.environment} is damaged: the next launch starts the run anew") from error
+
+    def write_starts(self, starts: list[dict[str, Any]]) -> None:
+        write_checked(self.environment, {"starts": starts})
 
     # metrics
 
     def epochs(self) -> list[dict[str, Any]]:
         """The lines of the finished epochs: {"epoch": 0.., "timestamp": unix seconds, "metrics": {...}}."""
+        epochs, damaged = self._read_epochs()
+        if damaged:
+            raise UserError(f"{self._metrics} is damaged: the next launch trains what is lost again")
+        return epochs
+
+    def intact_epochs(self) -> list[dict[str, Any]]:
+        """As ``epochs``, of a damaged file those before the damage."""
+        return self._read_epochs()[0]
+
+    def _read_epochs(self) -> tuple[list[dict[str, Any]], bool]:
+        """(epochs up to the first damaged line, whether there is one)."""
         try:
-            text = self._metrics.read_text()
+            text = self._metrics.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            return []
-        whole = text[: text.rfind("\n") + 1]  # a line that is still being written is not one yet
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise UserError(f"{self._metrics} is damaged: remove {self.path} to start the run anew") from error
+            return [], False
+        whole = text[: text.rfind(b"\n") + 1]  # a line that is still being written is not one yet
+        epochs = []
+        for line in whole.splitlines():
+            record = parse_line(line)
+            if record is None or record.get("epoch") != len(epochs):
+                return epochs, True
+            epochs.append(record)
+        return epochs, False
 
     def add_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Append an epoch; one that is there already is left as it is."""
@@ -91,81 +114,93 @@ class RunFolder:
             return
         if epoch > len(have):
             raise UserError(f"{self._metrics} lacks epochs before {epoch}: remove {self.path} to start anew")
-        record = {"epoch": epoch, "timestamp": round(time.time(), 3), "metrics": metrics}
-        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        line = checked_line({"epoch": epoch, "timestamp": round(time.time(), 3), "metrics": metrics})
         with writing(self._metrics), self._metrics.open("r+b" if self._metrics.exists() else "w+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)  # half a line, from a process that died
             file.seek(0, 2)
             file.write(line)
 
-    def keep_epochs(self, count: int) -> None:
-        """Forget all but the first ``count`` epochs: those that the training starts from."""
-        have = self.epochs()
-        if len(have) > count:
+    def keep_epochs(self, count: int) -> str | None:
+        """Forget all but the first ``count`` epochs: those that the training starts from. Returns what was damaged."""
+        have, damaged = self._read_epochs()
+        if len(have) > count or damaged:
             with written_aside(self._metrics) as file:
-                file.writelines(json.dumps(record).encode() + b"\n" for record in have[:count])
+                file.writelines(map(checked_line, have[:count]))
+        return f"{self._metrics.name} is damaged from epoch {len(have) + 1} on" if damaged else None
 
     # state
 
     def write_state(self, state: str, **details: Any) -> None:
-        write_json(self._state, {"state": state, "heartbeat": time.time()} | details, durable=state != RUNNING)
+        write_checked(self._state, {"state": state, "heartbeat": time.time()} | details, durable=state != RUNNING)
 
     def state(self) -> dict[str, Any]:
         """The state with its details.
 
-        A run that says that it is running, but has no heartbeat and no process that holds it, is
-        interrupted; so is one whose state a power cut has left unreadable.
+        A run that says that it is running, but has no heartbeat and no process that holds it, is interrupted; so is
+        one whose state or metrics are damaged: it has to go on from what is whole.
         """
         try:
-            content = json.loads(self._state.read_text())
+            content = read_checked(self._state)
+            name, heartbeat = content["state"], content["heartbeat"]
         except (FileNotFoundError, NotADirectoryError):
             return {"state": MISSING}
-        except ValueError:
-            return {"state": INTERRUPTED, "heartbeat": 0.0, "epoch": len(self.epochs())}
+        except (Damaged, KeyError):
+            return self._damaged(self._state, heartbeat=0.0)
         # A heartbeat from the future is no sign of life either: a clock was set back.
-        silent = abs(time.time() - content["heartbeat"]) > HEARTBEAT_LIMIT
-        if content["state"] == RUNNING and silent and not self._is_claimed():
+        silent = abs(time.time() - heartbeat) > HEARTBEAT_LIMIT
+        if name == RUNNING and silent and not is_claimed(self.path):
             content["state"] = INTERRUPTED
+        if name == DONE:
+            epochs, damaged = self._read_epochs()
+            if damaged or len(epochs) < content.get("epochs", 0):
+                return self._damaged(self._metrics, heartbeat)
         return content
 
-    def _is_claimed(self) -> bool:
-        with self.claimed(patience=0.0) as mine:
-            return not mine
+    def _damaged(self, file: Path, heartbeat: float) -> dict[str, Any]:
+        epoch = len(self.intact_epochs())
+        return {"state": INTERRUPTED, "heartbeat": heartbeat, "epoch": epoch, "reason": f"{file.name} is damaged"}
 
     # results
 
     def load_predictions(self) -> Predictions:
         return load_predictions(self.predictions)
 
-    @contextmanager
-    def claimed(self, patience: float = 15.0) -> Iterator[bool]:
-        """Hold the run for this process, so that no two train it; False when another one has it.
+    def damage(self) -> str | None:
+        """Which file of a finished run is not as it was written; None where all are. Reads every byte of them."""
+        for file in (self.predictions, self.weights):
+            if file.exists() and not is_whole(file):
+                return f"{file.name} is damaged"
+        try:
+            self.starts()
+        except UserError:
+            return f"{self.environment.name} is damaged"
+        return None
+
+    def is_complete(self) -> bool:
+        """Whether all that a finished run has is here and undamaged, whatever its state says.
+
+        The checkpoint is the last to go.
+        """
+        results = all(map(is_whole, (self.predictions, self.weights)))
+        count = len(self.intact_epochs())
+        return results and not self.checkpoint.exists() and count == self.spec().settings.schedule.epochs
+
+    def discard_damaged(self) -> None:
+        """Of a finished run one of whose files is damaged: let it be trained again."""
+        if self.state()["state"] != DONE:
+            return
+        with self.claimed(patience=0.0) as mine:
+            if mine and self.state()["state"] == DONE and (damage := self.damage()):
+                self.write_state(INTERRUPTED, reason=damage, epoch=len(self.intact_epochs()))
+
+    def remove_checkpoints(self) -> None:
+        for file in (self.checkpoint, previous_checkpoint(self.checkpoint)):
+            file.unlink(missing_ok=True)
+
+    def claimed(self, patience: float = 15.0) -> AbstractContextManager[Claim | None]:
+        """Hold the run for this process, so that no two train it; None when another one has it.
 
         The claim ends with the process, however that ends. patience: seconds to wait for a process that is
         about to stop.
         """
-        with (self.path / "claim").open("w") as file:
-            until = time.monotonic() + patience
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        yield False
-                        return
-                    time.sleep(0.2)
-            yield True
-
-
-def write_json(path: Path, content: dict[str, Any], durable: bool = True) -> None:
-    """Write JSON so that a reader sees the old or the new content; ``durable`` also survives a power cut."""
-    text = json.dumps(content, indent=1, sort_keys=True).encode()
-    if durable:
-        with written_aside(path) as file:
-            file.write(text)
-    else:
-        aside = path.with_name(path.name + ".part")
-        with writing(path):
-            aside.write_bytes(text)
-            aside.replace(path)
+        return claimed(self.path, patience)

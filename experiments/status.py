@@ -45,11 +45,13 @@ def _show(plan: Plan, console: Console) -> None:
             state = folder.state()
             row.append(f"[{STYLES[state['state']]}]{_told(folder, state)}[/]")
             if state["state"] == FAILED:
-                reasons.append(f"{cell.name}/seed{seed}: {state['reason']} (log: {folder.log})")
+                reasons.append(f"failed {cell.name}/seed{seed}: {state['reason']} (log: {folder.log})")
+            elif state["state"] == INTERRUPTED and state.get("reason"):
+                reasons.append(f"interrupted {cell.name}/seed{seed}: {state['reason']}")
         table.add_row(cell.name, *row)
     console.print(table)
     for reason in reasons:
-        console.print(f"failed {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
+        console.print(reason, style=STYLES[reason.split()[0]], soft_wrap=True, highlight=False, markup=False)
 
 
 def _told(folder: RunFolder, state: dict) -> str:

@@ -10,22 +10,27 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cskd import cli
 from cskd.errors import UserError, first_line
-from cskd.files import written_aside
+from cskd.files import is_no_room
 from cskd.precision import resolve
 from cskd.predictions import save_predictions
+from cskd.sealed import write_sealed
 from cskd.training import Diverged, Interrupted, Progress, Trainer
 from experiments.assemble import build_trainer
+from experiments.claim import Claim, ClaimLost
 from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
-from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
 
 STATE_SECONDS = 0.5  # between two heartbeats
+OUT_OF_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # a RuntimeError like any other
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_CLAIMED = 0, 1, 3, 4
 
 
@@ -43,17 +48,29 @@ def main() -> int:
         if folder.state()["state"] == DONE:  # by another grid, since this run was planned
             return EXIT_DONE
         try:
-            work(folder, StopSignal(arguments.launcher))
+            work(folder, StopSignal(arguments.launcher), mine)
+        except ClaimLost:
+            return EXIT_CLAIMED
         except Interrupted:
-            folder.write_state(INTERRUPTED, epoch=len(folder.epochs()), epochs=folder.spec().settings.schedule.epochs)
+            epochs = folder.spec().settings.schedule.epochs
+            folder.write_state(INTERRUPTED, epoch=len(folder.intact_epochs()), epochs=epochs)
             return EXIT_INTERRUPTED
         except Exception as error:
-            # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it.
+            # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it. A full
+            # disk alone passes: the run goes on when there is room.
+            state = INTERRUPTED if is_no_room(error) else FAILED
+            folder.write_state(state, reason=reason_of(error), epoch=len(folder.intact_epochs()))
             traceback.print_exc()
-            kind = "" if isinstance(error, (UserError, Diverged)) else f"{type(error).__name__}: "
-            folder.write_state(FAILED, reason=kind + first_line(error, width=500), epoch=len(folder.epochs()))
-            return EXIT_FAILED
+            return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED
     return EXIT_DONE
+
+
+def reason_of(error: Exception) -> str:
+    """Why a run has failed, in one line."""
+    told = first_line(error, width=500)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or OUT_OF_CPU_MEMORY in str(error):
+        return f"out of memory ({told}): fewer WORKERS, or a smaller batch (SET=batch_size=..., which is another run)"
+    return told if isinstance(error, (UserError, Diverged)) else f"{type(error).__name__}: {told}"
 
 
 class StopSignal:
@@ -75,11 +92,14 @@ class StopSignal:
         return self.asked or (self.launcher is not None and os.getppid() != self.launcher)
 
 
-def work(folder: RunFolder, should_stop: StopSignal) -> None:
-    """Train the run of this folder to its end and leave its results there."""
+def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
+    """Train the run of this folder to its end and leave its results there. Raises ClaimLost as ``Heartbeat`` does."""
     spec = folder.spec()
     device = choose_device()
-    earlier = folder.starts()
+    earlier, damage = take_up(folder)
+    if earlier and folder.is_complete():  # its state alone is damaged
+        finish(folder, spec)
+        return
     # A run that is taken up again keeps its arithmetic, also where another would be chosen now: the precision,
     # whether it is compiled, and the threads, whose number changes the order of additions.
     if earlier:
@@ -88,27 +108,50 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
     else:
         precision = resolve(spec.settings.precision, device)
         compiled = device.type == "cuda" if spec.settings.compile == "auto" else spec.settings.compile
-    folder.write_state(RUNNING, epoch=len(folder.epochs()), epochs=spec.settings.schedule.epochs)
+    known_epochs = len(folder.epochs())
+    folder.write_state(RUNNING, epoch=known_epochs, epochs=spec.settings.schedule.epochs)
     start = describe(device, precision, compiled)
-    write_json(folder.environment, {"starts": [*earlier, start]})
+    folder.write_starts([*earlier, start])
     use_repeatable_kernels(precision)
-    trainer = build_trainer(spec, folder, device, precision)
+    trainer = build_trainer(spec, folder, device, precision, known_epochs)
+    if trainer.damage or damage:
+        start["damage"] = f"{', '.join(damage + trainer.damage)}: goes on after epoch {trainer.next_epoch}"
+        print(start["damage"], file=sys.stderr)
+        folder.write_starts([*earlier, start])
     if compiled and not compile_step(trainer, required=spec.settings.compile is True):
-        write_json(folder.environment, {"starts": [*earlier, start | {"compiled": False}]})
+        start["compiled"] = False
+        folder.write_starts([*earlier, start])
     folder.keep_epochs(trainer.next_epoch)
     system = SystemMetrics(device)
-    heartbeat = Heartbeat(folder, spec)
+    heartbeat = Heartbeat(folder, spec, claim)
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        heartbeat.check()
         folder.add_epoch(epoch, metrics | system.read())
         heartbeat.epoch_done(epoch, metrics)
 
     predictions = trainer.run(on_epoch=on_epoch, on_step=heartbeat.step_done, should_stop=should_stop)
-    save_predictions(folder.predictions, predictions, trainer.predict_training())
-    with written_aside(folder.weights) as file:
-        torch.save(trainer.model.state_dict(), file)
+    save_predictions(folder.predictions, predictions, trainer.predict_training(should_stop=should_stop))
+    write_sealed(folder.weights, lambda file: torch.save(trainer.model.state_dict(), file))
+    heartbeat.check()
+    finish(folder, spec)
+
+
+def take_up(folder: RunFolder) -> tuple[list[dict[str, Any]], list[str]]:
+    """(earlier starts, what was damaged of what they left). Afterwards what is there is whole, checkpoints apart."""
+    damaged = folder.keep_epochs(len(folder.intact_epochs()))
+    try:
+        return folder.starts(), [damaged] if damaged else []
+    except UserError:
+        # With what precision and how many threads it was begun is lost: only from its start is it one and the same run.
+        folder.remove_checkpoints()
+        folder.keep_epochs(0)
+        return [], [f"{folder.environment.name} is damaged"]
+
+
+def finish(folder: RunFolder, spec: RunSpec) -> None:
     folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
-    folder.checkpoint.unlink(missing_ok=True)
+    folder.remove_checkpoints()
 
 
 def compile_step(trainer: Trainer, required: bool) -> bool:
@@ -129,12 +172,19 @@ def compile_step(trainer: Trainer, required: bool) -> bool:
 
 
 class Heartbeat:
-    """Writes where the run stands into its folder, at most every half second."""
+    """Writes where the run stands into its folder, at most every half second.
 
-    def __init__(self, folder: RunFolder, spec: RunSpec):
-        self.folder, self.epochs = folder, spec.settings.schedule.epochs
+    Raises ClaimLost when another process has taken the run over, this one having been silent for too long.
+    """
+
+    def __init__(self, folder: RunFolder, spec: RunSpec, claim: Claim):
+        self.folder, self.epochs, self.claim = folder, spec.settings.schedule.epochs, claim
         self.details = {"epochs": self.epochs, "epoch": len(folder.epochs()), "metrics": {}}
         self.written = 0.0
+
+    def check(self) -> None:
+        if self.claim.is_lost():
+            raise ClaimLost
 
     def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
         self.details |= {"epoch": epoch + 1, "metrics": metrics}
@@ -147,11 +197,13 @@ class Heartbeat:
         now = time.monotonic()
         if now - self.written >= STATE_SECONDS:
             self.written = now
+            self.check()
             try:
                 self.folder.write_state(RUNNING, fraction=fraction, **self.details)
             except UserError as error:
                 # A full disk: not the heartbeat's to end the run for. The checkpoint tells, if it lasts.
-                print(error, file=sys.stderr)
+                with suppress(OSError):  # the log is on the same disk
+                    print(error, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -90,12 +90,17 @@ class Tracker:
         """Send what this run's folder has and MLflow has not."""
         folder = RunFolder(self.runs_dir / run_key)
         state = folder.state()
-        if state["state"] == MISSING or not folder.starts():
+        try:
+            if state["state"] == MISSING or not folder.starts():
+                return
+        except UserError:  # damaged: the next launch starts the run anew, and then it is told
             return
-        epochs = folder.epochs()
+        epochs = folder.intact_epochs()
         child = cell.key, run_key
         if self.sent.get(child) == (len(epochs), state["state"]):
             return
+        if state["state"] == DONE and (damage := folder.damage()):
+            state |= {"state": INTERRUPTED, "reason": damage}  # what the next launch makes of it
         spec = folder.spec()
         if spec.run_key != run_key:
             raise UserError(f"{folder.spec_file} is not of run {run_key}: remove {folder.path} to start the run anew")

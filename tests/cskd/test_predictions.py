@@ -1,7 +1,5 @@
 """The file that predictions are kept in."""
 
-import zipfile
-
 import numpy as np
 import pytest
 
@@ -33,11 +31,11 @@ def test_a_file_of_an_earlier_version_lacks_what_it_did_not_keep(tmp_path):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(ValueError, match="pickle"):
+    with pytest.raises(ValueError, match="is damaged"):
         load_predictions(tmp_path / "text.npz")
     save_predictions(tmp_path / "p.npz", Predictions(LOGITS, FEATURES, LABELS))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "p.npz").read_bytes()[:200])
-    with pytest.raises(zipfile.BadZipFile):
+    with pytest.raises(ValueError, match="is damaged"):
         load_predictions(tmp_path / "cut.npz")
     np.savez(tmp_path / "other.npz", logits=LOGITS)
     with pytest.raises(KeyError, match="features"):

@@ -11,6 +11,7 @@ from cskd import files
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.errors import UserError
+from cskd.files import NoRoom
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models import build_model
 from cskd.randomness import derived_seed
@@ -29,6 +30,7 @@ def trainer(
     seed=0,
     schedule=SCHEDULE,
     precision="fp32",
+    known_epochs=None,
     identity="run",
     size=(8, 8),
 ):
@@ -51,6 +53,7 @@ def trainer(
         precision=precision,
         teacher=teacher,
         checkpoint=None if tmp_path is None else tmp_path / "checkpoint.pt",
+        known_epochs=known_epochs,
         identity=identity,
     )
 
@@ -208,7 +211,7 @@ def test_the_teacher_is_no_part_of_the_checkpoint(tmp_path):
 
 
 def test_a_diverging_run_says_where():
-    with pytest.raises(Diverged, match=r"epoch 1: .*cross_entropy nan|not finite"):
+    with pytest.raises(Diverged, match=r"not finite from epoch 1, step 2 on: loss nan.*, lr 1e\+18"):
         run(trainer(schedule=Schedule(epochs=2, lr=1e18)))
 
 
@@ -219,13 +222,42 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "nonsense"])
-def test_a_damaged_checkpoint_is_named(tmp_path, damage):
-    run(trainer(tmp_path), stop_after=1)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken_up(tmp_path, damage):
+    whole, predictions = run(trainer())
+    run(trainer(tmp_path), stop_after=2)
     file = tmp_path / "checkpoint.pt"
-    whole = file.read_bytes()
-    file.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "nonsense": b"not a checkpoint"}[damage])
-    with pytest.raises(UserError, match=r"checkpoint\.pt cannot be read"):
-        trainer(tmp_path)
+    content = file.read_bytes()
+    file.write_bytes({"empty": b"", "truncated": content[: len(content) // 2], "nonsense": b"no checkpoint"}[damage])
+    resumed = trainer(tmp_path)
+    assert (resumed.next_epoch, resumed.damage) == (1, ["checkpoint.pt is damaged"])
+    epochs, again = run(resumed)
+    assert epochs == whole
+    assert_same(again, predictions)
+
+
+def test_with_both_checkpoints_damaged_a_run_starts_anew(tmp_path):
+    run(trainer(tmp_path), stop_after=2)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:-100])
+    resumed = trainer(tmp_path)
+    assert resumed.next_epoch == 0
+    assert sorted(resumed.damage) == ["checkpoint.pt is damaged", "previous.pt is damaged"]
+
+
+def test_a_checkpoint_that_is_ahead_of_what_is_recorded_is_not_taken_up(tmp_path):
+    run(trainer(tmp_path), stop_after=3)
+    assert [trainer(tmp_path, known_epochs=known).next_epoch for known in (3, 2, 1, 0)] == [3, 3, 2, 0]
+
+
+def test_a_checkpoint_of_before_there_were_digests_is_taken_up(tmp_path):
+    run(trainer(tmp_path), stop_after=2)
+    file = tmp_path / "checkpoint.pt"
+    torch.save(torch.load(file, weights_only=True), file)
+    assert trainer(tmp_path).next_epoch == 2
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert trainer(tmp_path).next_epoch == 1
 
 
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
@@ -236,10 +268,12 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(UserError, match=r"checkpoint\.pt cannot be written \(No space left on device\): make room"):
+    with pytest.raises(NoRoom, match=r"checkpoint\.pt cannot be written \(No space left on device\): make room"):
         run(trainer(tmp_path))
-    assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert (tmp_path / "previous.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["previous.pt"]
+    monkeypatch.undo()
+    assert trainer(tmp_path).next_epoch == 1
 
 
 def test_bf16_stays_near_fp32():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from place import Place
 
@@ -23,7 +24,7 @@ TWO_EPOCHS = ("--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]")
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory):
-    """A grid of both methods that has run, with one run whose checkpoint was damaged beforehand."""
+    """A grid of both methods that has run, with one run in whose place another's checkpoint was beforehand."""
     place = Place(tmp_path_factory.mktemp("with space é"))
     status, output, errors = place.run("experiments.grid", "demo", "--seeds", "0", "--dry-run", *TWO_EPOCHS)
     assert (status, errors) == (0, "")
@@ -34,7 +35,7 @@ def launched(tmp_path_factory):
     _, output, _ = place.run("experiments.grid", *arguments, "--launcher", "print")
     victim = next(folder for folder in place.folders() if folder.spec().name == "digits/resnet10/cs-kd/seed1")
     assert f"-m experiments.worker {shlex.quote(str(victim.path))}" in output
-    victim.checkpoint.write_bytes(b"not a checkpoint")
+    torch.save({"identity": "of another"}, victim.checkpoint)
     return place, arguments, victim, place.run("experiments.grid", *arguments)
 
 
@@ -49,13 +50,13 @@ def test_a_failed_run_does_not_stop_the_others_and_makes_the_exit_status_non_zer
     place, _, victim, (status, output, errors) = launched
     assert (status, errors) == (1, "")
     assert "3 of 4 runs are done." in output
-    assert f"digits/resnet10/cs-kd/seed1: failed: the checkpoint {victim.checkpoint} cannot be read" in output
+    assert f"digits/resnet10/cs-kd/seed1: failed: {victim.checkpoint} belongs to another run" in output
     assert "RETRY=1" in output
     assert sum(folder.weights.exists() for folder in place.folders()) == 3
     status, output, _ = place.run("experiments.status", "demo")
     assert status == 0
     assert output.count("done ") == 3
-    assert "failed digits/resnet10/cs-kd/seed1: the checkpoint" in output
+    assert f"failed digits/resnet10/cs-kd/seed1: {victim.checkpoint} belongs to another run" in output
 
 
 def test_what_is_tracked_is_what_the_run_folders_hold(launched):

@@ -1,6 +1,5 @@
 """A run's folder: what is written is whole, what is half-written is not read."""
 
-import json
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ import pytest
 
 from cskd.errors import UserError
 from cskd.predictions import Predictions, save_predictions
+from experiments.checked_json import read_checked, write_checked
 from experiments.run_folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
 
 
@@ -67,16 +67,15 @@ def test_the_states(folder):
 
 def test_a_run_without_a_heartbeat_is_interrupted(folder):
     folder.write_state(RUNNING)
-    content = json.loads((folder.path / "state.json").read_text())
-    content["heartbeat"] = time.time() - HEARTBEAT_LIMIT - 1
-    (folder.path / "state.json").write_text(json.dumps(content))
+    content = read_checked(folder.path / "state.json")
+    write_checked(folder.path / "state.json", content | {"heartbeat": time.time() - HEARTBEAT_LIMIT - 1})
     assert folder.state()["state"] == INTERRUPTED
 
 
 def test_a_run_that_a_process_holds_is_running_however_long_it_is_silent(folder):
     folder.write_state(RUNNING)
-    content = json.loads((folder.path / "state.json").read_text())
-    (folder.path / "state.json").write_text(json.dumps(content | {"heartbeat": 0.0}))
+    content = read_checked(folder.path / "state.json")
+    write_checked(folder.path / "state.json", content | {"heartbeat": 0.0})
     with folder.claimed():
         assert folder.state()["state"] == RUNNING
     assert folder.state()["state"] == INTERRUPTED
@@ -106,7 +105,7 @@ def test_predictions_come_back_from_the_folder(folder):
 def test_no_two_processes_have_the_same_run_and_a_dead_one_has_none(folder):
     code = (
         "import sys, time; from pathlib import Path; from experiments.run_folder import RunFolder\n"
-        f"with RunFolder(Path({str(folder.path)!r})).claimed() as mine: print(mine, flush=True); time.sleep(60)"
+        f"with RunFolder(Path({str(folder.path)!r})).claimed() as mine: print(bool(mine), flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "True\n"

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cskd.errors import UserError
 from cskd.predictions import Predictions, save_predictions
+from cskd.sealed import write_sealed
 from experiments import background
 from experiments.background import BackgroundTracking
 from experiments.plan import Cell, Plan
 from experiments.recipe import load_settings
-from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder, write_json
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
 from experiments.tracking.grids import GridTracking, Tracker
 from experiments.tracking.run_records import minutes
@@ -57,14 +59,14 @@ def make_run(runs_dir, seed, state=DONE, epochs=3, **details) -> RunSpec:
     one = spec(seed)
     folder = RunFolder.of(one, runs_dir)
     folder.create(one)
-    write_json(folder.environment, {"starts": [START]})
+    folder.write_starts([START])
     for epoch in range(epochs):
         folder.add_epoch(epoch, epoch_metrics(seed, epoch, epoch == 2))
     if state == DONE:
         random = np.random.default_rng(seed)
         logits, features = random.normal(size=(30, 10)).astype("f4"), np.ones((30, 4), "f4")
         save_predictions(folder.predictions, Predictions(logits, features, np.arange(30) % 10))
-        folder.weights.write_bytes(b"weights")
+        write_sealed(folder.weights, lambda file: torch.save({}, file))
     folder.write_state(state, epoch=epochs, epochs=3, **details)
     return one
 

@@ -204,7 +204,7 @@ def test_a_compiler_that_is_missing_fails_the_run_that_asked_for_it_alone(tmp_pa
     # one that was compiled where it began, and is taken up here
     begun = with_settings(*made_up("digits", None, "cs-kd", tmp_path), **ONE_EPOCH)
     start = asked.starts()[0]
-    worker.write_json(begun.environment, {"starts": [start | {"compiled": True}]})
+    begun.write_starts([start | {"compiled": True}])
     capsys.readouterr()
     assert run_worker(begun, monkeypatch) == worker.EXIT_DONE
     assert capsys.readouterr().err == f"{told}: the run goes on without it\n"

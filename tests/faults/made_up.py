@@ -1,12 +1,14 @@
 """Finished runs made by hand, for what happens to them afterwards."""
 
 import numpy as np
+import torch
 from place import Place
 
 from cskd.predictions import Predictions, save_predictions
+from cskd.sealed import write_sealed
 from experiments.plan import Cell, Plan
 from experiments.recipe import load_settings
-from experiments.run_folder import DONE, RunFolder, write_json
+from experiments.run_folder import DONE, RunFolder
 from experiments.spec import RunSpec
 
 START = {
@@ -31,7 +33,7 @@ def made_up_runs(place: Place, method: str, seeds: int, epochs: int) -> None:
         random = np.random.default_rng(spec.seed)
         folder = RunFolder.of(spec, place.runs)
         folder.create(spec)
-        write_json(folder.environment, {"starts": [START]})
+        folder.write_starts([START])
         for epoch in range(epochs):
             values = random.uniform(1, 50, 12).tolist()
             metrics = {f"test/{name}": values.pop() for name in TESTED}
@@ -40,7 +42,7 @@ def made_up_runs(place: Place, method: str, seeds: int, epochs: int) -> None:
             folder.add_epoch(epoch, metrics)
         logits = random.normal(size=(30, 10)).astype("f4")
         save_predictions(folder.predictions, Predictions(logits, np.ones((30, 4), "f4"), np.arange(30) % 10))
-        folder.weights.write_bytes(b"weights")
+        write_sealed(folder.weights, lambda file: torch.save({}, file))
         folder.write_state(DONE, epoch=epochs, epochs=epochs)
     cell = Cell(
         name=specs[0].cell,
