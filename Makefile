@@ -33,6 +33,8 @@ TIMEOUT ?=##                   tune, ablate: minutes after which no trial begins
 STUDY ?=##                     tune, ablate: another name, to start anew beside an earlier study
 SURFACE ?=##                   compare-samplers: results/studies/<a SAMPLER=grid study>/runs.csv
 TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
+PARTS ?=##                     bench: steps, pipelines, reference (default: all; the last where REFERENCE is given)
+REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), to time its own steps
 DATA_DIR ?= data##             where datasets are kept
 RUNS_DIR ?= runs##             where run folders are kept
 RESULTS_DIR ?= results##       where tables and figures are written
@@ -145,9 +147,11 @@ compare-samplers: $(READY) ## the samplers of tune on a recorded surface of real
 dashboard: $(READY) ## optuna-dashboard on 127.0.0.1
 	@$(RUN) -m experiments.dashboard $(if $(PORT),--port $(PORT))
 
-bench: $(READY) ## what a training step of each method costs on this machine, against cross-entropy's
-	@$(RUN) -m experiments.bench $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
-	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE))
+bench: $(READY) ## what a training step costs here: methods, pipelines, and with REFERENCE the released code's; PARTS
+	@$(RUN) -m experiments.bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
+	  $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
+	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE)) \
+	  $(foreach s,$(SET),--set '$(s)')
 
 status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
 	@$(RUN) -m experiments.status $(GRID)

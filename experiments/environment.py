@@ -34,9 +34,9 @@ def use_repeatable_kernels(precision: str) -> None:
     torch.backends.cudnn.conv.fp32_precision = beside
 
 
-def commit() -> tuple[str, bool]:
-    """(hash of the commit, whether there are changes beside it)."""
-    return _git("rev-parse", "HEAD") or "unknown", bool(_git("status", "--porcelain"))
+def commit(folder: Path = ROOT) -> tuple[str, bool]:
+    """(hash of the commit that a folder is at, whether there are changes beside it)."""
+    return _git(folder, "rev-parse", "HEAD") or "unknown", bool(_git(folder, "status", "--porcelain"))
 
 
 def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:
@@ -78,9 +78,9 @@ class SystemMetrics:
         return metrics
 
 
-def _git(*arguments: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     try:
-        result = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=False)
+        result = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
     except OSError:  # no git on this machine: the commit is recorded as unknown
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from types import ModuleType
 
 import pytest
 from place import Place
@@ -22,7 +23,13 @@ def call(tmp_path, monkeypatch, capsys):
     def run(module: str, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [module, *arguments])
         with pytest.raises(SystemExit) as caught:
-            cli.run(importlib.import_module(module).main)
+            cli.run(_command(module).main)
         return caught.value.code or 0, *capsys.readouterr()
 
     return run
+
+
+def _command(module: str) -> ModuleType:
+    """What ``python -m`` runs: of a package, its __main__."""
+    command = importlib.import_module(module)
+    return importlib.import_module(f"{module}.__main__") if hasattr(command, "__path__") else command

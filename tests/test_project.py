@@ -150,6 +150,11 @@ def test_every_table_has_its_target():
             ["ablate", "DATASET=cifar100", "PROFILE=mini", "TUNE_SEEDS=3", "WORKERS=2", "DRY_RUN=1", "RETRY=1"],
             "-m experiments.ablate --dataset cifar100 --profile mini --seeds 3 --workers 2 --retry --dry-run",
         ),
+        (
+            ["bench", "PARTS=pipelines reference", "REFERENCE=../theirs", "PROFILE=mini", "SET=precision=fp32"],
+            "-m experiments.bench --parts pipelines reference --reference '../theirs' --profile mini "
+            "--set 'precision=fp32'",
+        ),
         (["tuned", "DATASET=mit67"], "-m experiments.tuned --dataset mit67"),
         (["dashboard", "PORT=9"], "-m experiments.dashboard --port 9"),
         (["reproduce-table1", "TUNED=1"], "-m experiments.grid table1 --workers 1 --tuned"),

@@ -1,0 +1,116 @@
+"""The released code's own training loop, a few steps at a time: python released.py CLONE --batch-size 128 ...
+
+Runs on its own, in a process that has nothing of this suite: names such as ``models`` and ``utils`` are the clone's.
+Writes "ready", and then the seconds of a step for every line that it reads.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+
+SIZE = 32
+AHEAD = 8  # batches that their four workers make ahead: as many are not counted, and as many more are made meanwhile
+
+
+class TurnEnded(Exception):
+    """The counted steps are done."""
+
+
+class Watch:
+    """Takes the place of their progress bar, which is called at the end of every step."""
+
+    def __init__(self, steps: int):
+        self.steps, self.started, self.seconds = steps, 0.0, 0.0
+
+    def __call__(self, current: int, total: int, message: str | None = None) -> None:
+        if current == AHEAD - 1:
+            self.started = self._now()
+        elif current == AHEAD - 1 + self.steps:
+            self.seconds = (self._now() - self.started) / self.steps
+            raise TurnEnded
+
+    @staticmethod
+    def _now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def made_up_images(train_images: int, classes: int) -> type:
+    """A class in the place of torchvision's CIFAR100: noise."""
+
+    class MadeUp(torch.utils.data.Dataset):
+        def __init__(self, root, train=True, transform=None, target_transform=None, download=False):
+            count = train_images if train else classes
+            self.data = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+            self.targets = [place % classes for place in range(count)]
+            self.train_labels = self.test_labels = self.targets  # to them, torchvision 0.2x is the old 0.2
+            self.train, self.transform, self.target_transform = train, transform, target_transform
+
+        def __len__(self):
+            return len(self.data)
+
+        def __getitem__(self, place):
+            image = Image.fromarray(self.data[place])
+            return self.transform(image) if self.transform else image, self.targets[place]
+
+    return MadeUp
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clone", type=Path)
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--classes", type=int, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--temperature", type=float, help="cs-kd's; without it: cross-entropy")
+    parser.add_argument("--weight", type=float, default=1.0, help="lambda_cls")
+    options = parser.parse_args()
+    # They print as they like: what is told to the parent goes through a copy, all else to the errors.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    torch.set_num_threads(options.threads)
+    watch = Watch(options.steps)
+    batches = AHEAD + options.steps + AHEAD
+    torchvision.datasets.CIFAR100 = made_up_images(max(options.classes, batches * options.batch_size), options.classes)
+    utils = types.ModuleType("utils")  # theirs asks a terminal for its width, and logs into a folder
+    utils.progress_bar, utils.set_logging_defaults = watch, lambda logdir, args: None
+    sys.modules["utils"] = utils
+    sys.path[0] = str(options.clone)
+    logging.disable()
+    with tempfile.TemporaryDirectory() as saved:
+        sys.argv = [
+            *("train.py", "--dataset", "cifar100", "--model", "CIFAR_ResNet18", "--epoch", "0"),
+            *("--batch-size", str(options.batch_size), "--saveroot", saved, "--dataroot", saved),
+        ]
+        if options.temperature is not None:
+            sys.argv += ["--cls", "--temp", str(options.temperature), "--lamda", str(options.weight)]
+        path = options.clone / "train.py"
+        theirs = {"__name__": "__main__", "__file__": str(path)}
+        exec(compile(path.read_text(), path, "exec"), theirs)
+        print("ready", file=answers, flush=True)
+        for line in sys.stdin:
+            ended = False
+            try:
+                theirs["train"](int(line))
+            except TurnEnded:
+                ended = True
+            if not ended:
+                raise RuntimeError("train() ended before the counted steps were done")
+            # not before the exception has let go of their loop: its workers are gone when another's turn begins
+            print(watch.seconds, file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

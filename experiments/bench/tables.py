@@ -1,0 +1,72 @@
+"""Turns that were measured, as rows: medians, ratios within a turn, and what they were measured on."""
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from cskd import cli
+from cskd.files import writing, written_aside
+from experiments.environment import choose_device, describe
+
+
+@dataclass
+class Measured:
+    """The counted turns of one kind of step. seconds: of a step, one a turn."""
+
+    dataset: str
+    profile: str
+    architecture: str
+    method: str
+    batch_size: int
+    precision: str
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.seconds))
+
+    def cell(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset,
+            "profile": self.profile,
+            "architecture": self.architecture,
+            "method": self.method,
+            "batch_size": self.batch_size,
+            "turns": len(self.seconds),
+        }
+
+
+def ratios(row: list[float], baseline: list[float]) -> list[float]:
+    """Median, least and most of the ratios within each turn."""
+    within = np.array(row) / np.array(baseline)
+    return [float(of(within)) for of in (np.median, np.min, np.max)]
+
+
+def about(precision: str) -> dict[str, Any]:
+    """What a row was measured on, the last of its columns."""
+    told = describe(choose_device(), precision)
+    columns = ("machine", "device", "precision", "threads", "git_commit", "git_dirty")
+    return {"torch": told["packages"]["torch"]} | {name: told[name] for name in columns}
+
+
+def title(row: Measured) -> str:
+    machine = about(row.precision)["machine"]
+    return f"{row.dataset} ({row.profile}), {row.architecture}, batch {row.batch_size}, {row.precision}, {machine}"
+
+
+def write_rows(name: str, rows: list[dict[str, Any]], console: Console) -> None:
+    """RESULTS_DIR/bench/``name``.csv."""
+    path = cli.results_dir() / "bench" / f"{name}.csv"
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as file:
+        file.write(text.getvalue().encode())
+    console.print(f"written to {path}", soft_wrap=True, highlight=False, markup=False)
