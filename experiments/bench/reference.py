@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -69,7 +69,7 @@ def measure(
         pairs = []
         for method in METHODS:
             ours = Ours(dataset, profile, settings, ARCHITECTURE, method, uncounted=1, counted=steps)
-            released = stack.enter_context(_released(clone, settings, method, steps))
+            released = stack.enter_context(released_code(clone, settings, method, steps))
             pairs.append(Pair(ours, released.turn))
         take_turns(pairs, turns, lambda: progress.advance(task))
     console.print(table_of(pairs, "released code, fp32"))
@@ -78,7 +78,7 @@ def measure(
 
 
 @contextmanager
-def _released(clone: Clone, settings: Settings, method: str, steps: int) -> Iterator["Released"]:
+def released_code(clone: Clone, settings: Settings, method: str, steps: int) -> Iterator["Released"]:
     """The released code, set up for a method; it ends with the context."""
     command = [
         *(sys.executable, "-B", SCRIPT, clone.folder),  # -B: nothing is written into the clone
@@ -91,7 +91,7 @@ def _released(clone: Clone, settings: Settings, method: str, steps: int) -> Iter
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            list(map(str, command)), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
         ) as process,
     ):
         released = Released(clone, process, errors)
@@ -110,11 +110,8 @@ class Released:
 
     def turn(self, number: int) -> float:
         """Seconds of a step."""
-        try:
-            self.process.stdin.write(f"{number}\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended: there is no answer, and why is in its errors
+        with suppress(BrokenPipeError):  # it has ended: there is no answer, and why is in its errors
+            self.process.stdin.write(f"{number}\n".encode())
         return float(self.answer())
 
     def answer(self) -> str:
@@ -128,4 +125,4 @@ class Released:
                 f"the released code in {self.clone.folder} ended with status {status} ({last}): "
                 "give REFERENCE=<an unchanged clone>, or leave the part reference out"
             )
-        return line.strip()
+        return line.decode().strip()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER
-from experiments.bench import released
+from experiments.bench import reference, released
 from experiments.bench.images import made_up
 from experiments.bench.ours import Stopwatch
 from experiments.recipe import load_settings
@@ -182,6 +183,18 @@ def test_released_code_that_fails_is_one_line(call, clone):
     assert status == 2
     assert f"the released code in {clone} ended with status 1 (ValueError: no such network)" in errors
     assert errors.count("\n") == 1
+
+
+def test_released_code_that_is_killed_between_turns_is_one_line(clone):
+    _, settings = reference.settings_of_theirs(("batch_size=4",))
+    with (
+        pytest.raises(UserError, match="ended with status -9"),
+        reference.released_code(reference.Clone.at(str(clone)), settings, "cs-kd", steps=1) as theirs,
+    ):
+        assert theirs.turn(0) > 0
+        theirs.process.kill()
+        theirs.process.wait()
+        theirs.turn(1)
 
 
 def test_a_wrong_folder_is_said_before_anything_is_measured(call, tmp_path):
