@@ -344,6 +344,10 @@ UNSAFE |= {"joblib.load", "shelve.open", "pandas.read_pickle", "pd.read_pickle",
 SAFE = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False), "numpy.load": ("allow_pickle", False)}
 
 
+# Runs the released code from the clone that a user names with REFERENCE: that code is what it is there to run.
+MEANT_TO_RUN_CODE = {("experiments/bench/released.py", "exec")}
+
+
 def test_nothing_in_the_sources_can_load_code():
     """Every file that is read is read by a loader that makes data only, and says so."""
     found, loads = [], 0
@@ -354,7 +358,8 @@ def test_nothing_in_the_sources_can_load_code():
                     continue
                 name = ast.unparse(node.func)
                 given = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
-                if name in UNSAFE or given.get("shell"):
+                meant = (path.relative_to(ROOT).as_posix(), name) in MEANT_TO_RUN_CODE
+                if (name in UNSAFE and not meant) or given.get("shell"):
                     found.append(f"{path}:{node.lineno}: {name}")
                 if name in SAFE:
                     loads += 1
