@@ -6,8 +6,8 @@ from experiments.execute import Wish
 from experiments.launch import LAUNCHERS
 
 
-def add_wish(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--architectures", nargs="+", metavar="NAME", help="in place of the grid's or resnet18")
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """What settings are made of: a profile, and changes to it."""
     parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipes (default: their own)")
     parser.add_argument(
         "--set",
@@ -15,9 +15,14 @@ def add_wish(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a setting of the recipe, such as schedule.epochs=10 or methods.cs-kd.temperature=1; "
-        "may be repeated; results go to an experiment of their own",
+        help="change a setting of the recipes, such as schedule.epochs=10 or methods.cs-kd.temperature=1; may be "
+        "repeated; what is tracked goes to an experiment or a study of its own",
     )
+
+
+def add_wish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--architectures", nargs="+", metavar="NAME", help="in place of the grid's or resnet18")
+    add_settings(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each on a GPU of its own (default 1)")
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(LAUNCHERS)} (default local)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and train nothing")

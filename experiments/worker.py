@@ -26,6 +26,7 @@ from cskd.training import Diverged, Interrupted, Progress, Trainer
 from experiments.assemble import build_trainer
 from experiments.claim import Claim, ClaimLost
 from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
+from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
 
@@ -107,7 +108,7 @@ def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
         torch.set_num_threads(earlier[0]["threads"])
     else:
         precision = resolve(spec.settings.precision, device)
-        compiled = device.type == "cuda" if spec.settings.compile == "auto" else spec.settings.compile
+        compiled = wants_compiling(spec.settings, device)
     known_epochs = len(folder.epochs())
     folder.write_state(RUNNING, epoch=known_epochs, epochs=spec.settings.schedule.epochs)
     start = describe(device, precision, compiled)
@@ -152,6 +153,11 @@ def take_up(folder: RunFolder) -> tuple[list[dict[str, Any]], list[str]]:
 def finish(folder: RunFolder, spec: RunSpec) -> None:
     folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
     folder.remove_checkpoints()
+
+
+def wants_compiling(settings: Settings, device: torch.device) -> bool:
+    """Whether a run that begins on this device is to be compiled: ``auto`` gains from it on a GPU alone."""
+    return device.type == "cuda" if settings.compile == "auto" else settings.compile
 
 
 def compile_step(trainer: Trainer, required: bool) -> bool:

@@ -21,6 +21,7 @@ from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models import ARCHITECTURES
 from experiments.bench import pipelines, reference, steps
 from experiments.execute import refuse_replaced
+from experiments.options import add_settings
 from experiments.plan import ALL
 from experiments.recipe import load_settings, recipe_names
 
@@ -78,15 +79,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--datasets", nargs="+", metavar="NAME", default=["cifar100"], help="default cifar100")
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="default resnet18")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="of steps; default: all, and the paper's sums")
-    parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipes (default: their own)")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a setting of the recipes, such as precision=fp32 or batch_size=32; may be repeated",
-    )
+    add_settings(parser)
     parser.add_argument("--turns", type=cli.positive, default=5, help="counted turns of each (default 5)")
     parser.add_argument("--steps", type=cli.positive, default=2, help="counted steps of a turn (default 2)")
     return parser

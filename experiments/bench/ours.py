@@ -14,7 +14,7 @@ from experiments.bench.tables import Measured
 from experiments.environment import choose_device, use_repeatable_kernels
 from experiments.recipe import Settings
 from experiments.spec import make_spec
-from experiments.worker import compile_step
+from experiments.worker import compile_step, wants_compiling
 
 
 class Ours:
@@ -37,7 +37,7 @@ class Ours:
         own = settings.model_copy(update={"subset": None})
         spec = make_spec(dataset.name, dataset, profile, own, architecture, method, seed=0)
         self.trainer = assemble(spec, dataset, device, self.precision)
-        if device.type == "cuda" if settings.compile == "auto" else settings.compile:
+        if wants_compiling(settings, device):
             compile_step(self.trainer, required=settings.compile is True)
         self.watch = self.trainer.loader = Stopwatch(self.trainer.loader, uncounted, counted, device)
         self.measured = Measured(dataset.name, profile, architecture, method, settings.batch_size, self.precision)

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from experiments.options import add_settings
 from experiments.tuning.execute import Launch
 from experiments.tuning.setup import Wish
 
@@ -11,11 +12,10 @@ def add_wish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", default="cs-kd", help="default cs-kd")
     parser.add_argument("--architecture", help="default resnet18, or what the profile trains")
-    parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipe (default: its own)")
+    add_settings(parser)
     parser.add_argument("--seeds", type=int, default=1, help="of each trial, whose mean counts (default 1)")
     parser.add_argument("--timeout", type=float, metavar="MINUTES", help="begin no trial after this time")
     parser.add_argument("--study", metavar="NAME", help="another name, to start anew beside an earlier study")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each on a GPU of its own (default 1)")
     parser.add_argument("--retry", action="store_true", help="try the points of failed trials again")
     parser.add_argument("--dry-run", action="store_true", help="print the budget and train nothing")

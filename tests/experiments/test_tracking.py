@@ -10,13 +10,13 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from plans import plan_of
 
 from cskd.errors import UserError
 from cskd.predictions import Predictions, save_predictions
 from cskd.sealed import write_sealed
 from experiments import background
 from experiments.background import BackgroundTracking
-from experiments.plan import Cell, Plan
 from experiments.recipe import load_settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
@@ -69,17 +69,6 @@ def make_run(runs_dir, seed, state=DONE, epochs=3, **details) -> RunSpec:
         write_sealed(folder.weights, lambda file: torch.save({}, file))
     folder.write_state(state, epoch=epochs, epochs=3, **details)
     return one
-
-
-def plan_of(*specs: RunSpec) -> Plan:
-    cell = Cell(
-        name=specs[0].cell,
-        key=specs[0].cell_key,
-        order=0,
-        comparable_with_paper=specs[0].comparable_with_paper,
-        runs={one.seed: one.run_key for one in specs},
-    )
-    return Plan(experiment="demo", grid="demo", title="A title", profile="demo", cells=[cell])
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,15 @@ class Tally:
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "fault(name): the fault that a test does, as its line in the table")
+    config.addinivalue_line("markers", "slow_fault: tried by make test-faults alone")
     config.stash[TALLIES] = {}
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--all-faults"):
+        for item in items:
+            if item.get_closest_marker("slow_fault"):
+                item.add_marker(pytest.mark.skip(reason="tried by make test-faults"))
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 from place import Place
+from plans import plan_of
 
 from cskd.predictions import Predictions, save_predictions
 from cskd.sealed import write_sealed
-from experiments.plan import Cell, Plan
 from experiments.recipe import load_settings
 from experiments.run_folder import DONE, RunFolder
 from experiments.spec import RunSpec
@@ -44,11 +44,4 @@ def made_up_runs(place: Place, method: str, seeds: int, epochs: int) -> None:
         save_predictions(folder.predictions, Predictions(logits, np.ones((30, 4), "f4"), np.arange(30) % 10))
         write_sealed(folder.weights, lambda file: torch.save({}, file))
         folder.write_state(DONE, epoch=epochs, epochs=epochs)
-    cell = Cell(
-        name=specs[0].cell,
-        key=specs[0].cell_key,
-        order=0,
-        comparable_with_paper=specs[0].comparable_with_paper,
-        runs={spec.seed: spec.run_key for spec in specs},
-    )
-    Plan(experiment="demo", grid="demo", title="A title", profile="demo", cells=[cell]).save(place.runs)
+    plan_of(*specs).save(place.runs)

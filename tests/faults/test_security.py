@@ -62,9 +62,8 @@ def end(process: subprocess.Popen) -> None:
 
 
 @pytest.mark.fault(SERVED)
+@pytest.mark.slow_fault
 def test_what_is_served_is_served_on_this_machine_only(tally, tmp_path):
-    if not tally.every:
-        return
     place = Place(tmp_path)
     status, _, errors = place.run(
         "experiments.tune", "--dataset", "digits", "--trials", "1",
@@ -113,9 +112,8 @@ def found_in(folder: Path) -> list[Path]:
 
 
 @pytest.mark.fault(PASSWORD_KEPT)
+@pytest.mark.slow_fault
 def test_a_server_with_a_password_works_and_the_password_is_nowhere(tally, tmp_path, request):
-    if not tally.every:
-        return
     guarded = request.getfixturevalue("guarded")
     at = guarded.uri.removeprefix("http://")
     wrong = quote(PASSWORD) + "x"

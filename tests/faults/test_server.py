@@ -176,9 +176,8 @@ def test_whoever_is_cut_off_sends_it_again_and_makes_nothing_twice(server, tally
 
 
 @pytest.mark.fault(FAULT)
+@pytest.mark.slow_fault
 def test_training_goes_on_and_everything_arrives_once(server, request, tally, tmp_path):
-    if not tally.every:
-        return
     lost, data = [], request.getfixturevalue("data")
     for number, case in enumerate(CASES, start=1):
         proxy = Proxy(server)

@@ -1,0 +1,16 @@
+"""Plans of runs that were made by hand."""
+
+from experiments.plan import Cell, Plan
+from experiments.spec import RunSpec
+
+
+def plan_of(*specs: RunSpec) -> Plan:
+    """One cell with these seeds of it."""
+    cell = Cell(
+        name=specs[0].cell,
+        key=specs[0].cell_key,
+        order=0,
+        comparable_with_paper=specs[0].comparable_with_paper,
+        runs={one.seed: one.run_key for one in specs},
+    )
+    return Plan(experiment="demo", grid="demo", title="A title", profile="demo", cells=[cell])
