@@ -47,7 +47,7 @@ class Display:
 
     def started(self, run: PlannedRun) -> None:
         epochs = run.spec.settings.schedule.epochs
-        done = len(run.folder.intact_epochs())
+        done = run.folder.epochs_to_resume_from()
         if self.live:
             self.tasks[run.spec.run_key] = self.progress.add_task(
                 run.spec.name, total=epochs, completed=done, told="starting"

@@ -31,7 +31,7 @@ class Estimator:
         if state["state"] == DONE:
             return 0.0
         epochs = run.folder.intact_epochs()
-        left = run.spec.settings.schedule.epochs - len(epochs)
+        left = run.spec.settings.schedule.epochs - run.folder.epochs_to_resume_from()
         if epochs:
             times = [record["metrics"] for record in epochs]
             return left * float(np.mean([t["time/train_seconds"] + t["time/test_seconds"] for t in times]))

@@ -193,8 +193,15 @@ class RunFolder:
             if mine and self.state()["state"] == DONE and (damage := self.damage()):
                 self.write_state(INTERRUPTED, reason=damage, epoch=len(self.intact_epochs()))
 
+    def epochs_to_resume_from(self) -> int:
+        """How many epochs need not be trained again, as far as the names of the files tell."""
+        return len(self.intact_epochs()) if any(file.exists() for file in self._checkpoints()) else 0
+
+    def _checkpoints(self) -> tuple[Path, Path]:
+        return self.checkpoint, previous_checkpoint(self.checkpoint)
+
     def remove_checkpoints(self) -> None:
-        for file in (self.checkpoint, previous_checkpoint(self.checkpoint)):
+        for file in self._checkpoints():
             file.unlink(missing_ok=True)
 
     def claimed(self, patience: float = 15.0) -> AbstractContextManager[Claim | None]:

@@ -248,8 +248,10 @@ class Tracker:
         energy = kilojoules(epochs)
         if energy is not None:
             values["energy_kilojoules"] = energy
-        now = int(epochs[-1]["timestamp"] * 1000)
-        self.client.log_batch(run_id, metrics=[Metric(*item, now, 0) for item in values.items()])
+        # A run that was trained anew, for a damaged file, has its epochs there already, and what comes of them.
+        if "best/epoch" not in self.client.get_run(run_id).data.metrics:
+            now = int(epochs[-1]["timestamp"] * 1000)
+            self.client.log_batch(run_id, metrics=[Metric(*item, now, 0) for item in values.items()])
         for file in (folder.predictions, folder.weights, folder.environment, folder.spec_file):
             self.client.log_artifact(run_id, str(file))
         predictions = folder.load_predictions()

@@ -165,6 +165,30 @@ def test_a_run_that_goes_on_keeps_its_mlflow_run_and_has_every_epoch_once(uri, t
     assert [point.step for point in history] == [0, 1, 2]
 
 
+def test_a_run_that_is_trained_anew_is_told_no_second_time(uri, tmp_path):
+    """For a damaged file: its epochs are recorded again, at another time."""
+    one = make_run(tmp_path, 0)
+    plan = plan_of(one)
+    folder = RunFolder.of(one, tmp_path)
+    track(uri, plan, tmp_path)
+    records = folder.epochs()
+    folder.write_state(INTERRUPTED, reason="predictions.npz is damaged", epoch=3, epochs=3)
+    track(uri, plan, tmp_path)
+    folder.keep_epochs(0)
+    time.sleep(0.01)
+    for record in records:
+        folder.add_epoch(record["epoch"], record["metrics"])
+    assert folder.epochs() != records
+    folder.write_state(DONE, epoch=3, epochs=3)
+    tracker = track(uri, plan, tmp_path)
+    (run_id,) = tracker.children.values()
+    run = tracker.client.get_run(run_id)
+    assert (run.data.tags["state"], run.info.status) == (DONE, "FINISHED")
+    for name in run.data.metrics:
+        steps = [point.step for point in tracker.client.get_metric_history(run_id, name)]
+        assert len(steps) == len(set(steps)), name
+
+
 def test_a_failed_run_is_failed_with_its_reason(uri, tmp_path):
     specs = [make_run(tmp_path, 0), make_run(tmp_path, 1, FAILED, epochs=1, reason="the loss is not finite")]
     track(uri, plan_of(*specs), tmp_path)
