@@ -1,7 +1,6 @@
 """The training loop, top to bottom in order of execution."""
 
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,16 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cskd.checkpoints import Checkpoints
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.data.subset import choose
 from cskd.errors import UserError
-from cskd.files import writing
 from cskd.methods import Method
 from cskd.metrics import evaluate_predictions
 from cskd.precision import autocast
 from cskd.predictions import Predictions
 from cskd.randomness import generator
-from cskd.sealed import Damaged, read_sealed, write_sealed
 from cskd.step import Step
 
 
@@ -66,10 +64,8 @@ class Trainer:
     of the checkpoint.
     evaluated: what ``test_set`` is, "test" or "validation"; its metrics are named after it.
     domains: the domain of each class, for metrics of each domain; None where there are none.
-    checkpoint: file to keep the state in, written after every epoch; None keeps none. The one before stays beside it
-        (``previous_checkpoint``) and is taken up where the last is damaged. ``damage`` says what was.
-    known_epochs: how many epochs are recorded elsewhere; a checkpoint of one that comes after a gap in these is not
-        taken up. None: whatever it holds.
+    checkpoint: file to keep the state in (see cskd.checkpoints); None keeps none. ``damage`` says what was damaged.
+    known_epochs: how many epochs are recorded elsewhere, as ``Checkpoints.latest`` wants to know.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
     """
 
@@ -100,9 +96,9 @@ class Trainer:
             raise ValueError(f"{method.name} needs a teacher")
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.evaluated, self.checkpoint, self.identity = evaluated, checkpoint, identity
-        self.domains = domains
-        self.damage: list[str] = []
+        self.evaluated, self.domains = evaluated, domains
+        self.checkpoints = Checkpoints(checkpoint, identity)
+        self.untold: list[dict[str, float]] = []  # metrics of the latest epochs, which on_epoch was not called for
         self.step = Step(model, method, normalise, precision, device, teacher)
         self.optimizer = torch.optim.SGD(
             model.parameters(),
@@ -123,15 +119,15 @@ class Trainer:
     ) -> Predictions:
         """Train to the last epoch; return the test predictions after it.
 
-        on_epoch(epoch, metrics) is called once the epoch is in the checkpoint. Taking a checkpoint up calls
-        it for that checkpoint's epoch again, in case the process died between the two: what it does must be
-        harmless the second time. Metrics are named ``train/...``, ``test/...`` or ``validation/...`` (errors,
-        ECE and R@1 in percent), ``time/...`` (seconds). R@1 is in the last epoch's only.
+        on_epoch(epoch, metrics) is called once the epoch is in a checkpoint, which may be some epochs later where
+        these are short. Taking a checkpoint up calls it for that checkpoint's epochs again, in case the process died
+        between the two: what it does must be harmless the second time. Metrics are named ``train/...``,
+        ``test/...`` or ``validation/...`` (errors, ECE and R@1 in percent), ``time/...`` (seconds). R@1 is in the
+        last epoch's only.
 
         Raises Interrupted soon after ``should_stop()`` is true, and Diverged for a loss that is not finite.
         """
-        if self.next_epoch > 0:
-            on_epoch(self.next_epoch - 1, self.last_metrics)
+        self._tell(on_epoch, self.next_epoch)
         if self.next_epoch >= self.schedule.epochs:
             return self.predict(should_stop)
         for epoch in range(self.next_epoch, self.schedule.epochs):
@@ -149,9 +145,16 @@ class Trainer:
             metrics["time/train_seconds"] = trained - started
             metrics["time/test_seconds"] = time.perf_counter() - trained
             metrics["time/images_per_second"] = len(self.loader.split) / (trained - started)
-            self._save(epoch + 1, metrics)
-            on_epoch(epoch, metrics)
+            self.untold.append(metrics)
+            if last or self.checkpoints.is_due():
+                self._save(epoch + 1)
+                self._tell(on_epoch, epoch + 1)
         return predictions
+
+    @property
+    def damage(self) -> list[str]:
+        """What was damaged of the checkpoints that were to be taken up."""
+        return self.checkpoints.damage
 
     def train_epoch(
         self,
@@ -241,52 +244,32 @@ class Trainer:
 
     def _restore(self, known_epochs: int | None) -> int:
         """Take the latest usable checkpoint up; return the epoch to go on with. 0 without one."""
-        for file in (self.checkpoint, previous_checkpoint(self.checkpoint)) if self.checkpoint else ():
-            state = self._read(file)
-            # The epoch before the next one need not be recorded: run() tells it again.
-            if state is None or (known_epochs is not None and state["next_epoch"] > known_epochs + 1):
-                continue
-            try:
-                self.model.load_state_dict(state["model"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.last_metrics = state["metrics"]
-                return state["next_epoch"]
-            except (RuntimeError, KeyError, ValueError) as error:
-                told = f"the checkpoint {file} does not fit the network ({type(error).__name__})"
-                raise UserError(f"{told}: remove it to start this run anew") from error
-        return 0
-
-    def _read(self, file: Path) -> dict | None:
-        """What is in a checkpoint; None where there is none, or a damaged one."""
+        found = self.checkpoints.latest(known_epochs)
+        if found is None:
+            return 0
+        file, state = found
         try:
-            state = torch.load(read_sealed(file), map_location="cpu", weights_only=True)
-            identity = state["identity"]
-        except FileNotFoundError:
-            return None
-        except (Damaged, RuntimeError, KeyError, EOFError, TypeError, pickle.UnpicklingError):
-            self.damage.append(f"{file.name} is damaged")
-            file.unlink()  # or it would be kept in the place of a good one
-            return None
-        if identity != self.identity:
-            raise UserError(f"{file} belongs to another run: remove it to start this run anew")
-        return state
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.untold = state["metrics"]
+            return state["next_epoch"]
+        except (RuntimeError, KeyError, ValueError) as error:
+            told = f"the checkpoint {file} does not fit the network ({type(error).__name__})"
+            raise UserError(f"{told}: remove it to start this run anew") from error
 
-    def _save(self, next_epoch: int, metrics: dict[str, float]) -> None:
-        if self.checkpoint is None:
-            return
-        state = {
-            "identity": self.identity,
-            "next_epoch": next_epoch,
-            "metrics": metrics,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with writing(self.checkpoint):
-            if self.checkpoint.exists():
-                self.checkpoint.replace(previous_checkpoint(self.checkpoint))
-        write_sealed(self.checkpoint, lambda file: torch.save(state, file))
+    def _save(self, next_epoch: int) -> None:
+        self.checkpoints.write(
+            {
+                "next_epoch": next_epoch,
+                "metrics": self.untold,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
 
-
-def previous_checkpoint(checkpoint: Path) -> Path:
-    """Where the checkpoint of the epoch before is kept."""
-    return checkpoint.with_name("previous.pt")
+    def _tell(self, on_epoch: Callable[[int, dict[str, float]], None], next_epoch: int) -> None:
+        """Of the epochs before this one that nobody was told of."""
+        first = next_epoch - len(self.untold)
+        for number, metrics in enumerate(self.untold):
+            on_epoch(first + number, metrics)
+        self.untold = []

@@ -13,9 +13,9 @@ LENGTH = 16  # hexadecimal digits
 HEAD = f'{{"{DIGEST}": "'.encode()  # how a line with a digest begins
 
 
-def write_json(path: Path, content: dict[str, Any], durable: bool = True) -> None:
+def write_checked(path: Path, content: dict[str, Any], durable: bool = True) -> None:
     """Write JSON so that a reader sees the old or the new content; ``durable`` also survives a power cut."""
-    text = json.dumps(content, indent=1, sort_keys=True).encode()
+    text = json.dumps(content | {DIGEST: _digest(_canonical(content))}, indent=1, sort_keys=True).encode()
     if durable:
         with written_aside(path) as file:
             file.write(text)
@@ -24,10 +24,6 @@ def write_json(path: Path, content: dict[str, Any], durable: bool = True) -> Non
         with writing(path):
             aside.write_bytes(text)
             aside.replace(path)
-
-
-def write_checked(path: Path, content: dict[str, Any], durable: bool = True) -> None:
-    write_json(path, content | {DIGEST: _digest(_canonical(content))}, durable)
 
 
 def read_checked(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ tracking can be rebuilt from the run folders alone.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from cskd.errors import UserError
 from cskd.files import locked
 from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
-from experiments.checked_json import write_json
+from experiments.checked_json import read_checked, write_checked
 from experiments.recipe import MOST, Part, Settings, load_settings, read_yaml, recipe_names, validated
 from experiments.run_folder import RunFolder
 from experiments.spec import RunSpec, make_spec
@@ -72,7 +71,7 @@ class Plan(Part):
         """Keep the plan, together with what the kept one of the same experiment has beside it."""
         path = self.path(self.experiment, runs_dir)
         with locked(path.with_suffix(".lock")):
-            write_json(path, self._joined(path).model_dump(mode="json"))
+            write_checked(path, self._joined(path).model_dump(mode="json"))
 
     def _joined(self, path: Path) -> "Plan":
         """A cell of the same name and key keeps its earlier seeds; one of another key (its settings have
@@ -292,9 +291,9 @@ def _counts(dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
 
 def load_plan(path: Path) -> Plan:
     try:
-        return Plan.model_validate(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: remove it and launch its grid again") from error
+        return Plan.model_validate(read_checked(path))
+    except (OSError, ValueError) as error:  # Damaged among them
+        raise UserError(f"{path} is damaged: remove it and launch its grid again") from error
 
 
 def load_plans(runs_dir: Path) -> list[Plan]:

@@ -20,11 +20,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from cskd.checkpoints import previous_checkpoint
 from cskd.errors import UserError
 from cskd.files import writing, written_aside
 from cskd.predictions import Predictions, load_predictions
 from cskd.sealed import Damaged, is_whole
-from cskd.training import previous_checkpoint
 from experiments.checked_json import checked_line, parse_line, read_checked, write_checked
 from experiments.claim import HEARTBEAT_LIMIT, Claim, claimed, is_claimed
 from experiments.spec import RunSpec

@@ -197,7 +197,8 @@ class Heartbeat:
         self._write(fraction=0.0)
 
     def step_done(self, progress: Progress) -> None:
-        self._write(fraction=progress.step / progress.steps)
+        # Counted from the last epoch that is recorded, behind which the training may be some epochs ahead.
+        self._write(fraction=progress.epoch - self.details["epoch"] + progress.step / progress.steps)
 
     def _write(self, fraction: float) -> None:
         now = time.monotonic()

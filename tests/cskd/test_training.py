@@ -7,7 +7,7 @@ import pytest
 import torch
 from arrays import random_split
 
-from cskd import files
+from cskd import checkpoints, files
 from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.errors import UserError
@@ -20,6 +20,11 @@ from cskd.training import Diverged, Interrupted, Schedule, Trainer
 CPU = torch.device("cpu")
 EVERY = [*METHODS, *SUMS_OF_THE_PAPER]
 SCHEDULE = Schedule(epochs=4, lr=0.1, milestones=(2, 3))
+
+
+@pytest.fixture(autouse=True)
+def a_checkpoint_after_every_epoch(monkeypatch):
+    monkeypatch.setattr(checkpoints, "MOST_SHARE", math.inf)
 
 
 def trainer(
@@ -247,6 +252,31 @@ def test_with_both_checkpoints_damaged_a_run_starts_anew(tmp_path):
 def test_a_checkpoint_that_is_ahead_of_what_is_recorded_is_not_taken_up(tmp_path):
     run(trainer(tmp_path), stop_after=3)
     assert [trainer(tmp_path, known_epochs=known).next_epoch for known in (3, 2, 1, 0)] == [3, 3, 2, 0]
+
+
+def test_epochs_between_two_checkpoints_are_told_once_they_are_in_one(tmp_path, monkeypatch):
+    whole, predictions = run(trainer())
+    due = iter([True, False, False, True])
+    monkeypatch.setattr(checkpoints.Checkpoints, "is_due", lambda self: next(due))
+    epochs, _ = run(trainer(tmp_path), stop_after=2)  # in the middle of the third, the second being in no checkpoint
+    assert list(epochs) == [0]
+    epochs, _ = run(trainer(tmp_path), stop_after=3)
+    assert epochs == {epoch: whole[epoch] for epoch in (0, 1, 2)}
+    # As if the process had died after the checkpoint and before it told of its epochs.
+    assert [trainer(tmp_path, known_epochs=known).next_epoch for known in (3, 2, 1, 0)] == [3, 3, 3, 1]
+    epochs, again = run(trainer(tmp_path, known_epochs=1))
+    assert epochs == {epoch: whole[epoch] for epoch in (1, 2, 3)}
+    assert_same(again, predictions)
+
+
+def test_a_checkpoint_of_before_they_held_several_epochs_is_taken_up(tmp_path):
+    whole, _ = run(trainer(tmp_path), stop_after=2)
+    file = tmp_path / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
+    (state["metrics"],) = state["metrics"]
+    torch.save(state, file)
+    epochs, _ = run(trainer(tmp_path), stop_after=2)
+    assert epochs == {1: whole[1]}
 
 
 def test_a_checkpoint_of_before_there_were_digests_is_taken_up(tmp_path):

@@ -237,6 +237,16 @@ def test_a_kept_plan_grows_by_what_is_launched_later(tmp_path):
     }
 
 
+def test_a_plan_that_was_changed_on_the_disk_is_refused(tmp_path):
+    plan_of(tmp_path, seeds=[*range(12)])[0].save(tmp_path)
+    (path,) = (tmp_path / "plans").glob("*.json")
+    (plan,) = load_plans(tmp_path)
+    assert sorted(plan.cells[0].runs) == [*range(12)]
+    path.write_text(path.read_text().replace('"11": ', '"13": ', 1))
+    with pytest.raises(UserError, match=r"\.json is damaged: remove it and launch its grid again"):
+        load_plans(tmp_path)
+
+
 def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
     plan, _ = plan_of(tmp_path)
     plan.save(tmp_path)

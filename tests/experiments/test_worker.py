@@ -219,7 +219,6 @@ def test_a_run_through_torchvisions_pipeline_is_taken_up_exactly(tmp_path, monke
     assert run_worker(at_once, monkeypatch) == worker.EXIT_DONE
     losses = [record["metrics"]["train/loss"] for record in at_once.epochs()]
     trainer = build_trainer(at_once.spec(), at_once, torch.device("cpu"), at_once.starts()[0]["precision"])
-    trainer.checkpoint = None
     assert [trainer.train_epoch(number)["train/loss"] for number in range(2)] == losses
     ours = with_settings(spec, made, schedule=options["schedule"])
     assert run_worker(ours, monkeypatch) == worker.EXIT_DONE
