@@ -22,6 +22,7 @@ RETRY ?=##                     1: run failed runs again
 PARTIAL ?=##                   1: data: take an incomplete copy of a dataset
 GRID ?=##                      status: a grid or experiment; all by default
 EXPERIMENT ?=##                tables, report, measured: an experiment; all by default
+EXPERIMENTS ?=##               paired: two experiments, as 'make status' names them
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
 TRIALS ?=##                    tune: trials of the whole study (default 30)
 TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial, whose mean counts
@@ -66,7 +67,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
 	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables report \
-	measured readme ui sync audit lint lock
+	paired measured readme ui sync audit lint lock
 
 help: ## show every target and variable
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -161,6 +162,9 @@ tables: $(READY) ## error, ECE and reliability tables, rebuilt from what is trac
 
 report: $(READY) ## results/report.html: every table, figure and verdict of what is tracked, in one page
 	@$(RUN) -m analysis.report $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+
+paired: $(READY) ## two experiments seed by seed, with the interval of each difference: EXPERIMENTS="first second"
+	@$(RUN) -m analysis.paired $(or $(EXPERIMENTS),$(error say which: make paired EXPERIMENTS="table1 table1-custom-..."))
 
 measured: $(READY) ## results/measured/: what is tracked as data that can be committed, merged with what lies there
 	@$(RUN) -m analysis.measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))

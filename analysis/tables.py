@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     experiments = store.load(names)
     for experiment in experiments:
         folder = options.results_dir / experiment.name
-        with _written_to(folder):
+        with written_to(folder):
             shown, notes = write(experiment, store, folder, options.results_dir / ".predictions", options.show)
         for table in shown:
             show(table, console)
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         _say_files(folder, console)
     for pool in pools(experiments) if everything else ():
         folder = options.results_dir / "paper" / pool.name
-        with _written_to(folder):
+        with written_to(folder):
             tables = write_paper_tables(pool, folder)
         asked = [name for name in options.show if name in OF_POOLS]
         for name in asked:
@@ -132,7 +132,7 @@ def write_paper_tables(pool: Pool, folder: Path) -> dict[str, Table]:
 
 
 @contextmanager
-def _written_to(folder: Path) -> Iterator[None]:
+def written_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
