@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     console = Console()
     cells = [
-        (name, profile, settings, settings.trained(architecture))
+        (name, profile, settings.model_copy(update={"subset": None}), settings.trained(architecture))
         for name, (profile, settings) in loaded.items()
         for architecture in options.architectures or ["resnet18"]
     ]

@@ -1,6 +1,5 @@
 """A step of ours as a run makes it, timed without what happens once an epoch, such as starting workers."""
 
-import time
 from collections.abc import Iterator
 from itertools import islice
 
@@ -9,16 +8,19 @@ import torch
 from cskd.data.loader import Batch, TrainLoader
 from cskd.data.store import Dataset
 from cskd.precision import resolve
-from experiments.assemble import assemble
+from experiments.assemble import assemble, initialised_model
+from experiments.bench.clock import now
 from experiments.bench.tables import Measured
 from experiments.environment import choose_device, use_repeatable_kernels
 from experiments.recipe import Settings
-from experiments.spec import make_spec
+from experiments.spec import make_spec, make_splits
 from experiments.worker import compile_step, wants_compiling
+
+TRAINERS = 1000  # that a process may compile: torch ends at 8, as if it were one whose shapes kept changing
 
 
 class Ours:
-    """A trainer on made-up images, whose turns take ``uncounted`` steps and then ``counted`` ones."""
+    """A trainer, its teacher untrained, whose turns take ``uncounted`` steps and then ``counted`` ones."""
 
     def __init__(
         self,
@@ -31,22 +33,35 @@ class Ours:
         uncounted: int,
         counted: int,
     ):
-        device = choose_device()
-        self.precision = resolve(settings.precision, device)
+        self.device = choose_device()
+        self.precision = resolve(settings.precision, self.device)
         use_repeatable_kernels(self.precision)
-        own = settings.model_copy(update={"subset": None})
-        spec = make_spec(dataset.name, dataset, profile, own, architecture, method, seed=0)
-        self.trainer = assemble(spec, dataset, device, self.precision)
-        if wants_compiling(settings, device):
-            compile_step(self.trainer, required=settings.compile is True)
-        self.watch = self.trainer.loader = Stopwatch(self.trainer.loader, uncounted, counted, device)
-        self.measured = Measured(dataset.name, profile, architecture, method, settings.batch_size, self.precision)
+        spec = make_spec(dataset.name, dataset, profile, settings, architecture, method, seed=0)
+        classes, _, _ = make_splits(spec, dataset)
+        teacher = initialised_model(spec.teacher, len(classes)) if spec.teacher else None
+        self.trainer = assemble(spec, dataset, self.device, self.precision, teacher=teacher)
+        self.loader = self.trainer.loader
+        compiled = False
+        if wants_compiling(settings, self.device):
+            torch.compiler.config.recompile_limit = TRAINERS
+            compiled = compile_step(self.trainer, required=settings.compile is True)
+        self.watch = self.trainer.loader = Stopwatch(self.loader, uncounted, counted, self.device)
+        self.measured = Measured(
+            dataset.name, profile, architecture, method, settings.batch_size, self.precision, compiled
+        )
 
     def turn(self, number: int) -> float:
         """Seconds of a step."""
         use_repeatable_kernels(self.precision)  # of the process: another's turn may have left others
         self.trainer.train_epoch(number)
         return self.watch.seconds
+
+    def input_turn(self, number: int) -> float:
+        """Seconds that making a batch takes when nothing else goes on."""
+        started = now(self.device)
+        for _ in self.loader.epoch(number):
+            pass
+        return (now(self.device) - started) / len(self.loader)
 
 
 class Stopwatch:
@@ -65,12 +80,6 @@ class Stopwatch:
     def epoch(self, number: int) -> Iterator[Batch]:
         batches = self.loader.epoch(number)
         yield from islice(batches, self.uncounted)
-        started = self._now()
+        started = now(self.device)
         yield from islice(batches, self.counted)
-        self.seconds = (self._now() - started) / self.counted
-
-    def _now(self) -> float:
-        """The time, once the device has done what it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        self.seconds = (now(self.device) - started) / self.counted
