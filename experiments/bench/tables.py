@@ -13,6 +13,7 @@ from cskd.files import writing, written_aside
 from experiments.environment import choose_device, describe
 from experiments.recipe import Settings
 
+BASELINE = "cross-entropy"
 Cell = tuple[str, str, Settings, str]  # dataset, profile, settings, architecture
 
 
@@ -64,13 +65,18 @@ def title(row: Measured) -> str:
 
 def write_rows(name: str, rows: list[dict[str, Any]], console: Console) -> None:
     """RESULTS_DIR/bench/``name``.csv."""
-    path = cli.results_dir() / "bench" / f"{name}.csv"
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    write_text(f"{name}.csv", text.getvalue(), console)
+
+
+def write_text(name: str, text: str, console: Console) -> None:
+    """RESULTS_DIR/bench/``name``."""
+    path = cli.results_dir() / "bench" / name
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.encode())
     console.print(f"written to {path}", soft_wrap=True, highlight=False, markup=False)

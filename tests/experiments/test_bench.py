@@ -34,7 +34,10 @@ def rows_of(folder: Path, name: str) -> dict[str, dict[str, str]]:
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize(("name", "size"), [("cifar100", (32, 32)), ("cub200", (375, 500)), ("digits", (8, 8))])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("cifar100", (32, 32)), ("tinyimagenet", (64, 64)), ("cub200", (375, 500)), ("digits", (8, 8))],
+)
 def test_made_up_images_are_of_the_recipes_kind_and_fill_the_batches(name, size):
     _, settings = load_settings(name)
     dataset = made_up(name, settings, batches=2)
