@@ -9,16 +9,15 @@ from experiments.datasets import open_data, prepare_data
 from experiments.recipe import Settings
 
 PHOTO = (375, 500)  # height and width of a made-up photograph, as CUB's and Dogs' are
-STORED = {"tinyimagenet": (64, 64)}  # of the readers whose images are none, and are resized
+STORED = {"tinyimagenet": (64, 64)}  # of readers of other images that are resized
 CLASSES = 20
 
 
 def made_up(name: str, settings: Settings, batches: int) -> Dataset:
     """Noise in the size of the recipe's images: as many as ``batches`` need."""
     inputs = settings.inputs
-    small = inputs.train == "pad-crop"
-    own = STORED.get(settings.data.reader, PHOTO)
-    height, width = (inputs.image_size, inputs.image_size) if small else own
+    resized = inputs.train == "resized-crop"
+    height, width = STORED.get(settings.data.reader, PHOTO) if resized else (inputs.image_size, inputs.image_size)
     random = np.random.default_rng(0)
 
     def split(count: int) -> ImageSplit:

@@ -21,7 +21,7 @@ class Row:
     ours: Ours
     flops: int  # of a step
     rates: list[float] = field(default_factory=list)  # of the device's matrix product, in operations a second
-    inputs: list[float] = field(default_factory=list)  # seconds that making a batch takes alone
+    inputs: list[float] = field(default_factory=list)  # seconds that input takes of a step
 
     @property
     def measured(self) -> Measured:
@@ -46,11 +46,11 @@ def measure(
         product = MatrixProduct(rows[0].ours.device, rows[0].ours.precision)
         for turn in range(1 + turns):
             for row in rows:
-                rate, seconds, alone = product.turn(), row.ours.turn(turn), row.ours.input_turn(turn)
+                rate, seconds, of_input = product.turn(), row.ours.turn(turn), row.ours.input_turn(turn)
                 if turn:  # the first one is for allocations and caches
                     row.rates.append(rate)
                     row.measured.seconds.append(seconds)
-                    row.inputs.append(alone)
+                    row.inputs.append(of_input)
             progress.advance(task)
         console.print(_table(rows))
         results += [_result(row, rows[0]) for row in rows]

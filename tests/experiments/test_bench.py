@@ -120,6 +120,36 @@ def test_our_pipeline_is_measured_against_the_conventional_one(call, tmp_path):
     assert not list(tmp_path.rglob("reference.csv"))
 
 
+def test_input_is_measured_as_the_device_allows(monkeypatch):
+    """On a CPU by itself; on a GPU as what a step is shorter by on a batch that is there."""
+    clock = [0.0]
+    monkeypatch.setattr("experiments.bench.ours.now", lambda device: clock[0])
+    ours = trainer_of("cross-entropy", "width=4")
+    loader, step = ours.loader, ours.trainer.step.eager
+
+    class Slow:
+        def __len__(self):
+            return len(loader)
+
+        def epoch(self, number):
+            for batch in loader.epoch(number):
+                clock[0] += 2
+                yield batch
+
+    def slow_step(batch):
+        clock[0] += 5
+        return step(batch)
+
+    ours.loader = ours.watch.loader = Slow()
+    monkeypatch.setattr(ours.trainer.step, "eager", slow_step)
+    assert ours.turn(1) == 7
+    assert ours.input_turn(1) == ours.input_alone(1) == 2
+    assert ours.same_batch(1) == 5
+    ours.device = torch.device("cuda")
+    assert ours.input_turn(1) == 2
+    assert ours.trainer.loader is ours.watch
+
+
 class FakeLoader:
     """Batches that say when they were asked for."""
 
