@@ -34,7 +34,7 @@ TIMEOUT ?=##                   tune, ablate: minutes after which no trial begins
 STUDY ?=##                     tune, ablate: another name, to start anew beside an earlier study
 SURFACE ?=##                   compare-samplers: results/studies/<a SAMPLER=grid study>/runs.csv
 TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
-PARTS ?=##                     bench: steps, pipelines, reference (default: all; the last where REFERENCE is given)
+PARTS ?=##                     bench: steps, pipelines, memory, run, profile, reference (default: all; the last with REFERENCE)
 REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), to time its own steps
 DATA_DIR ?= data##             where datasets are kept
 RUNS_DIR ?= runs##             where run folders are kept
@@ -148,7 +148,7 @@ compare-samplers: $(READY) ## the samplers of tune on a recorded surface of real
 dashboard: $(READY) ## optuna-dashboard on 127.0.0.1
 	@$(RUN) -m experiments.dashboard $(if $(PORT),--port $(PORT))
 
-bench: $(READY) ## what a training step costs here: methods, pipelines, and with REFERENCE the released code's; PARTS
+bench: $(READY) ## what training costs here: steps, pipelines, memory, start, profile, the released code's steps: PARTS
 	@$(RUN) -m experiments.bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
 	  $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE)) \

@@ -36,10 +36,14 @@ class Step:
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         # An epoch's last batch is smaller: compiling it as well would take longer than it ever gains.
         if self._compiled is None or len(batch.labels) != self._size:
-            return self._evaluate(batch.views, batch.labels, batch.targets, batch.num_classes)
+            return self.eager(batch)
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
         return self._compiled(batch.views, batch.labels, batch.targets, batch.num_classes)
+
+    def eager(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same, never compiled."""
+        return self._evaluate(batch.views, batch.labels, batch.targets, batch.num_classes)
 
     def _evaluate(
         self, views: dict[str, Tensor], labels: Tensor, targets: Tensor, num_classes: int

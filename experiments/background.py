@@ -33,7 +33,7 @@ class BackgroundTracking:
 
     def __init__(self, make: Callable[[], Tracking], say: Callable[[str], None] = lambda told: None):
         self.trouble: str | None = None
-        self.seconds = 0.0  # of processor time that the tracking took
+        self.seconds = 0.0  # of processor time that the tracking took, its imports included
         self.say = say
         self.patience = END_SECONDS
         self._ended = threading.Event()
@@ -41,10 +41,12 @@ class BackgroundTracking:
         self._given_up = False
         self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
         self._tracking: Tracking | None = None
+        started = time.thread_time()
         try:
             self._tracking = make()
         except ModuleNotFoundError as error:
             self.trouble = f"{error.name} is not installed"
+        self.seconds += time.thread_time() - started
 
     def __enter__(self) -> "BackgroundTracking":
         if self._tracking is not None:

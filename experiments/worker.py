@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from cskd import cli
@@ -131,7 +132,17 @@ def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
         folder.add_epoch(epoch, metrics | system.read())
         heartbeat.epoch_done(epoch, metrics)
 
-    predictions = trainer.run(on_epoch=on_epoch, on_step=heartbeat.step_done, should_stop=should_stop)
+    begun = time.time()
+
+    def on_step(progress: Progress) -> None:
+        if "first_step_seconds" not in start:
+            start["set_up_seconds"] = round(begun - psutil.Process().create_time(), 3)
+            start["first_step_started"] = begun
+            start["first_step_seconds"] = round(time.time() - begun, 3)
+            folder.write_starts([*earlier, start])
+        heartbeat.step_done(progress)
+
+    predictions = trainer.run(on_epoch=on_epoch, on_step=on_step, should_stop=should_stop)
     save_predictions(folder.predictions, predictions, trainer.predict_training(should_stop=should_stop))
     write_sealed(folder.weights, lambda file: torch.save(trainer.model.state_dict(), file))
     heartbeat.check()

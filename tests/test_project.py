@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -89,6 +90,15 @@ def test_the_arrows_go_one_way(folder, forbidden):
 def test_mlflow_and_optuna_are_imported_in_one_place_of_the_experiments_each(package, place):
     found = {Path(path).parent for path, name in imports("experiments") if name == package}
     assert found == {Path("experiments", place)}
+
+
+def test_a_run_starts_without_what_takes_seconds_to_import():
+    """A user waits for both processes of a run, one after the other."""
+    told = (
+        "import sys, experiments.run, experiments.worker; print(*{'torchvision', 'mlflow', 'optuna'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess:

@@ -1,4 +1,7 @@
-"""The pipeline of most published code, to compare ours with: images one by one, by torchvision, in worker processes."""
+"""The pipeline of most published code, to compare ours with: images one by one, by torchvision, in worker processes.
+
+torchvision takes seconds to import: it is imported where its pipeline is used.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -7,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision import transforms
 
 from cskd.data.augment import Augmentation, PadAndCrop
 from cskd.data.loader import TrainLoader
@@ -43,12 +45,16 @@ class ConventionalLoader(TrainLoader):
             yield {view: pixels.to(self.device, non_blocking=True) for view, pixels in views.items()}
 
     def _conventional_clean(self) -> Callable[[Image.Image], Image.Image]:
+        from torchvision import transforms  # noqa: PLC0415
+
         steps = [] if self.clean.resize is None else [transforms.Resize(self.clean.resize)]
         return transforms.Compose([*steps, transforms.CenterCrop(self.clean.size)])
 
 
 def conventional_augmentation(augmentation: Augmentation) -> Callable[[Image.Image], Image.Image]:
     """torchvision's transforms for the same augmentation."""
+    from torchvision import transforms  # noqa: PLC0415
+
     if isinstance(augmentation, PadAndCrop):
         crop = transforms.RandomCrop(augmentation.size, padding=augmentation.padding)
     else:

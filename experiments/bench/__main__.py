@@ -1,13 +1,18 @@
-"""What training costs on this machine, on made-up images, in up to three parts.
+"""What training costs on this machine, in up to six parts.
 
-steps: a step of each method, against cross-entropy's.
+steps: a step of each method, against cross-entropy's, and against what the device can do; what of it is input.
 pipelines: a step of cross-entropy and of cs-kd as this suite trains, against the conventional pipeline's: images one
 by one, by torchvision in worker processes, in fp32, not compiled.
 reference: the same, against the released code's own training loop, run from a clone of it: CIFAR-100, ResNet-18.
+memory: the peak of a step of each method.
+run: a whole run of both as a user starts it: until the first step, the first step, evaluation, tracking's share.
+profile: one epoch of both: where the time goes.
 
 A step is everything that a run does for one batch: the views that the method asks for, forward and backward passes,
 the optimiser. What is compared takes turns, several times over, so that a machine whose speed drifts does so for all;
-the ratio is taken within each turn. Nothing is tracked; the tables go to RESULTS_DIR/bench/.
+the ratio is taken within each turn. Nothing of it is tracked; the tables go to RESULTS_DIR/bench/.
+
+Images are made up. run and profile have prepared ones: of digits; of --datasets where --parts names them.
 """
 
 import argparse
@@ -19,13 +24,19 @@ from cskd import cli
 from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models import ARCHITECTURES
-from experiments.bench import pipelines, reference, steps
+from experiments.bench import memory, pipelines, profile, reference, run, steps
+from experiments.bench.images import prepared
+from experiments.bench.tables import BASELINE, Cell
+from experiments.environment import choose_device
 from experiments.execute import refuse_replaced
 from experiments.options import add_settings
 from experiments.plan import ALL
 from experiments.recipe import load_settings, recipe_names
 
-PARTS = ("steps", "pipelines", "reference")
+PARTS = ("steps", "pipelines", "memory", "run", "profile", "reference")
+PREPARED = ("run", "profile")  # parts that need prepared images
+EMBEDDED = "digits"  # the dataset of those
+STEPS = {"cpu": 2, "cuda": 20}  # that a turn counts: on a GPU they are so short that starting would count as well
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,17 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
         cli.known("part", part, PARTS)
     everything = [*METHODS, *SUMS_OF_THE_PAPER]
     asked = everything if options.methods in (None, [ALL]) else options.methods
-    methods = [name for name in dict.fromkeys(asked) if name != steps.BASELINE]
+    methods = [name for name in dict.fromkeys(asked) if name != BASELINE]
     for name in methods:
         build_method(name)
-    for name in options.datasets:
-        cli.known("dataset", name, recipe_names())
-    for name in options.architectures or ():
-        cli.known("architecture", name, ARCHITECTURES)
     overrides = tuple(options.overrides)
-    loaded = {name: load_settings(name, options.profile, overrides) for name in options.datasets}
-    for name, (profile, settings) in loaded.items():
-        refuse_replaced(tuple(options.architectures or ()), profile, {name: settings})
+    cells = _cells(options.datasets or ["cifar100"], options.profile, options.architectures, overrides)
+    made_up = [(*cell[:2], cell[2].model_copy(update={"subset": None}), cell[3]) for cell in cells]
+    real = cells if options.parts and options.datasets else _cells([EMBEDDED], None, None, overrides)
+    if set(parts) & set(PREPARED):
+        for name, _, settings, _ in real:
+            prepared(name, settings)
     if "reference" in parts:
         if not options.reference:
             raise UserError("the released code is measured from a clone of it: give REFERENCE=<folder>")
@@ -53,19 +63,35 @@ def main(arguments: list[str] | None = None) -> int:
         network = reference.settings_of_theirs(overrides)
 
     console = Console()
-    cells = [
-        (name, profile, settings, settings.trained(architecture))
-        for name, (profile, settings) in loaded.items()
-        for architecture in options.architectures or ["resnet18"]
-    ]
     with Progress(console=console, disable=not console.is_terminal) as progress:
         if "steps" in parts:
-            steps.measure(cells, methods, options.turns, options.steps, console, progress)
+            steps.measure(made_up, methods, options.turns, options.steps, console, progress)
         if "pipelines" in parts:
-            pipelines.measure(cells, options.turns, options.steps, console, progress)
+            pipelines.measure(made_up, options.turns, options.steps, console, progress)
+        if "memory" in parts:
+            memory.measure(made_up, methods, console, progress)
+        if "run" in parts:
+            run.measure(real, overrides, console, progress)
+        if "profile" in parts:
+            profile.measure(real, console, progress)
         if "reference" in parts:
             reference.measure(clone, network, options.turns, options.steps, console, progress)
     return 0
+
+
+def _cells(
+    datasets: list[str], profile: str | None, architectures: list[str] | None, overrides: tuple[str, ...]
+) -> list[Cell]:
+    for name in datasets:
+        cli.known("dataset", name, recipe_names())
+    for name in architectures or ():
+        cli.known("architecture", name, ARCHITECTURES)
+    cells = []
+    for name in datasets:
+        own, settings = load_settings(name, profile, overrides)
+        refuse_replaced(tuple(architectures or ()), own, {name: settings})
+        cells += [(name, own, settings, settings.trained(one)) for one in architectures or ["resnet18"]]
+    return cells
 
 
 def _parser() -> cli.Parser:
@@ -73,15 +99,20 @@ def _parser() -> cli.Parser:
         prog="python -m experiments.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--parts", nargs="+", metavar="PART", help="steps, pipelines, reference (default: all; the last with a clone)"
+        "--parts", nargs="+", metavar="PART", help=f"{', '.join(PARTS)} (default: all; the last with a clone)"
     )
     parser.add_argument("--reference", metavar="FOLDER", help="a clone of the released code, github.com/alinlab/cs-kd")
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", default=["cifar100"], help="default cifar100")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="default cifar100, and digits")
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="default resnet18")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="of steps; default: all, and the paper's sums")
     add_settings(parser)
     parser.add_argument("--turns", type=cli.positive, default=5, help="counted turns of each (default 5)")
-    parser.add_argument("--steps", type=cli.positive, default=2, help="counted steps of a turn (default 2)")
+    parser.add_argument(
+        "--steps",
+        type=cli.positive,
+        default=STEPS[choose_device().type],
+        help=f"counted steps of a turn (default {STEPS['cpu']}, on a GPU {STEPS['cuda']})",
+    )
     return parser
 
 

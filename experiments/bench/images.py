@@ -1,19 +1,23 @@
-"""Made-up images to measure on: a step costs the same whatever they show."""
+"""Images to measure on. Mostly made-up ones: a step costs the same whatever they show."""
 
 import numpy as np
 
+from cskd.cli import data_dir
+from cskd.data.digits import SOURCE as DIGITS
 from cskd.data.store import Dataset, ImageSplit
+from experiments.datasets import open_data, prepare_data
 from experiments.recipe import Settings
 
 PHOTO = (375, 500)  # height and width of a made-up photograph, as CUB's and Dogs' are
+STORED = {"tinyimagenet": (64, 64)}  # of readers of other images that are resized
 CLASSES = 20
 
 
 def made_up(name: str, settings: Settings, batches: int) -> Dataset:
     """Noise in the size of the recipe's images: as many as ``batches`` need."""
     inputs = settings.inputs
-    small = inputs.train == "pad-crop"
-    height, width = (inputs.image_size, inputs.image_size) if small else PHOTO
+    resized = inputs.train == "resized-crop"
+    height, width = STORED.get(settings.data.reader, PHOTO) if resized else (inputs.image_size, inputs.image_size)
     random = np.random.default_rng(0)
 
     def split(count: int) -> ImageSplit:
@@ -30,3 +34,10 @@ def made_up(name: str, settings: Settings, batches: int) -> Dataset:
         source="made up",
         short_side=min(height, width),
     )
+
+
+def prepared(name: str, settings: Settings) -> Dataset:
+    """The recipe's own images. Raises UserError where they are not prepared; the embedded ones are then."""
+    if settings.data.reader == DIGITS.name:
+        prepare_data(name, settings.data, data_dir())
+    return open_data(name, settings.data, data_dir())

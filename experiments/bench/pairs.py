@@ -51,7 +51,7 @@ def table_of(pairs: list[Pair], theirs: str) -> Table:
 
 
 def row_of(pair: Pair, theirs: str) -> dict[str, Any]:
-    """ratio: of their seconds to ours. precision: ours."""
+    """ratio: of their seconds to ours. precision, compiled: ours."""
     middle, least, most = ratios(pair.theirs, pair.measured.seconds)
     return {
         **pair.measured.cell(),
@@ -60,5 +60,5 @@ def row_of(pair: Pair, theirs: str) -> dict[str, Any]:
         "ratio": f"{middle:.4f}",
         "ratio_min": f"{least:.4f}",
         "ratio_max": f"{most:.4f}",
-        **about(pair.measured.precision),
+        **about(pair.measured),
     }

@@ -1,23 +1,39 @@
-"""A step of each method against cross-entropy's."""
+"""A step of each method against cross-entropy's, and against what the device can do; what of it is input."""
 
-import time
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cskd.precision import resolve
-from cskd.training import Trainer
-from experiments.assemble import assemble, initialised_model
-from experiments.bench.images import CLASSES, made_up
-from experiments.bench.tables import Measured, about, ratios, title, write_rows
-from experiments.environment import choose_device, use_repeatable_kernels
-from experiments.recipe import Settings
-from experiments.spec import make_spec
+from experiments.bench.arithmetic import MatrixProduct, flops_of
+from experiments.bench.images import made_up
+from experiments.bench.ours import Ours
+from experiments.bench.tables import BASELINE, Cell, Measured, about, ratios, title, write_rows
 
-BASELINE = "cross-entropy"
-Cell = tuple[str, str, Settings, str]  # dataset, profile, settings, architecture
+
+@dataclass
+class Row:
+    """A method's step, and what was measured beside it in each of its counted turns."""
+
+    ours: Ours
+    flops: int  # of a step
+    rates: list[float] = field(default_factory=list)  # of the device's matrix product, in operations a second
+    inputs: list[float] = field(default_factory=list)  # seconds that input takes of a step
+
+    @property
+    def measured(self) -> Measured:
+        return self.ours.measured
+
+    def matmul_share(self) -> list[float]:
+        """Median, least and most of the step's rate to that of the matrix product."""
+        return ratios([self.flops / seconds for seconds in self.measured.seconds], self.rates)
+
+    def input_share(self) -> list[float]:
+        """Median, least and most."""
+        return ratios(self.inputs, self.measured.seconds)
 
 
 def measure(
@@ -26,62 +42,64 @@ def measure(
     results = []
     task = progress.add_task("steps", total=len(cells) * (1 + turns))
     for cell in cells:
-        group = _group(*cell, methods, steps)
+        rows = _rows(cell, methods, steps)
+        product = MatrixProduct(rows[0].ours.device, rows[0].ours.precision)
         for turn in range(1 + turns):
-            for measured, trainer in group:
-                seconds = _turn(trainer, turn) / len(trainer.loader)
+            for row in rows:
+                rate, seconds, of_input = product.turn(), row.ours.turn(turn), row.ours.input_turn(turn)
                 if turn:  # the first one is for allocations and caches
-                    measured.seconds.append(seconds)
+                    row.rates.append(rate)
+                    row.measured.seconds.append(seconds)
+                    row.inputs.append(of_input)
             progress.advance(task)
-        rows = [measured for measured, _ in group]
         console.print(_table(rows))
-        results += [_row(row, rows[0]) for row in rows]
+        results += [_result(row, rows[0]) for row in rows]
     write_rows("steps", results, console)
 
 
-def _group(
-    name: str, profile: str, settings: Settings, architecture: str, methods: list[str], steps: int
-) -> list[tuple[Measured, Trainer]]:
-    """A trainer for each method, cross-entropy's first, on made-up images of the recipe's kind."""
-    dataset = made_up(name, settings, steps)
-    own = settings.model_copy(update={"subset": None})
-    device = choose_device()
-    precision = resolve(settings.precision, device)
-    use_repeatable_kernels(precision)
-    group = []
+def _rows(cell: Cell, methods: list[str], steps: int) -> list[Row]:
+    """A row for each method, cross-entropy's first, on made-up images of the recipe's kind."""
+    name, profile, settings, architecture = cell
+    # One step is not counted, and one more batch is made ahead than is used: each counted step makes a batch.
+    dataset = made_up(name, settings, 1 + steps + 1)
+    rows = []
     for method in [BASELINE, *methods]:
-        spec = make_spec(name, dataset, profile, own, architecture, method, seed=0)
-        teacher = initialised_model(spec.teacher, CLASSES) if spec.teacher else None
-        trainer = assemble(spec, dataset, device, precision, teacher=teacher)
-        group.append((Measured(name, profile, architecture, method, settings.batch_size, precision), trainer))
-    return group
+        ours = Ours(dataset, profile, settings, architecture, method, uncounted=1, counted=steps)
+        rows.append(Row(ours, flops_of(ours.trainer)))
+    return rows
 
 
-def _turn(trainer: Trainer, epoch: int) -> float:
-    """Seconds of one epoch over the made-up images. Its metrics are read at the end, which waits for the device."""
-    started = time.perf_counter()
-    trainer.train_epoch(epoch)
-    return time.perf_counter() - started
-
-
-def _table(rows: list[Measured]) -> Table:
-    table = Table("method", title=title(rows[0]), title_justify="left")
-    for heading in ("ms a step", "images/s", "x cross-entropy", "from", "to"):
+def _table(rows: list[Row]) -> Table:
+    baseline = rows[0].measured
+    table = Table("method", title=title(baseline), title_justify="left")
+    for heading in ("ms a step", "images/s", "x cross-entropy", "from", "to", "% of matmul", "% input"):
         table.add_column(heading, justify="right")
     for row in rows:
-        numbers = [f"{1000 * row.median:.0f}", f"{row.batch_size / row.median:.0f}"]
-        table.add_row(row.method, *numbers, *(f"{ratio:.2f}" for ratio in ratios(row.seconds, rows[0].seconds)))
+        measured = row.measured
+        table.add_row(
+            measured.method,
+            f"{1000 * measured.median:.3g}",
+            f"{measured.batch_size / measured.median:.0f}",
+            *(f"{ratio:.2f}" for ratio in ratios(measured.seconds, baseline.seconds)),
+            f"{100 * row.matmul_share()[0]:.1f}",
+            f"{100 * row.input_share()[0]:.1f}",
+        )
     return table
 
 
-def _row(row: Measured, baseline: Measured) -> dict[str, Any]:
-    median, least, most = ratios(row.seconds, baseline.seconds)
+def _result(row: Row, baseline: Row) -> dict[str, Any]:
+    measured = row.measured
+    median, least, most = ratios(measured.seconds, baseline.measured.seconds)
     return {
-        **row.cell(),
-        "seconds_per_step": f"{row.median:.6f}",
-        "images_per_second": f"{row.batch_size / row.median:.2f}",
+        **measured.cell(),
+        "seconds_per_step": f"{measured.median:.6f}",
+        "images_per_second": f"{measured.batch_size / measured.median:.2f}",
         "ratio": f"{median:.4f}",
         "ratio_min": f"{least:.4f}",
         "ratio_max": f"{most:.4f}",
-        **about(row.precision),
+        "flops_per_step": row.flops,
+        "matmul_flops_per_second": f"{np.median(row.rates):.4g}",
+        "matmul_share": f"{row.matmul_share()[0]:.4f}",
+        "input_share": f"{row.input_share()[0]:.4f}",
+        **about(measured),
     }

@@ -11,6 +11,10 @@ from rich.console import Console
 from cskd import cli
 from cskd.files import writing, written_aside
 from experiments.environment import choose_device, describe
+from experiments.recipe import Settings
+
+BASELINE = "cross-entropy"
+Cell = tuple[str, str, Settings, str]  # dataset, profile, settings, architecture
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Measured:
     method: str
     batch_size: int
     precision: str
+    compiled: bool
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -46,27 +51,32 @@ def ratios(row: list[float], baseline: list[float]) -> list[float]:
     return [float(of(within)) for of in (np.median, np.min, np.max)]
 
 
-def about(precision: str) -> dict[str, Any]:
+def about(row: Measured) -> dict[str, Any]:
     """What a row was measured on, the last of its columns."""
-    told = describe(choose_device(), precision)
-    columns = ("machine", "device", "precision", "threads", "git_commit", "git_dirty")
+    told = describe(choose_device(), row.precision, row.compiled)
+    columns = ("machine", "device", "precision", "compiled", "threads", "git_commit", "git_dirty")
     return {"torch": told["packages"]["torch"]} | {name: told[name] for name in columns}
 
 
 def title(row: Measured) -> str:
-    machine = about(row.precision)["machine"]
+    machine = about(row)["machine"]
     return f"{row.dataset} ({row.profile}), {row.architecture}, batch {row.batch_size}, {row.precision}, {machine}"
 
 
 def write_rows(name: str, rows: list[dict[str, Any]], console: Console) -> None:
     """RESULTS_DIR/bench/``name``.csv."""
-    path = cli.results_dir() / "bench" / f"{name}.csv"
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    write_text(f"{name}.csv", text.getvalue(), console)
+
+
+def write_text(name: str, text: str, console: Console) -> None:
+    """RESULTS_DIR/bench/``name``."""
+    path = cli.results_dir() / "bench" / name
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.encode())
     console.print(f"written to {path}", soft_wrap=True, highlight=False, markup=False)

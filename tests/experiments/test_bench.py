@@ -10,9 +10,20 @@ import torch
 from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER
 from experiments.bench import reference, released
+from experiments.bench.arithmetic import MatrixProduct, flops_of
 from experiments.bench.images import made_up
-from experiments.bench.ours import Stopwatch
+from experiments.bench.ours import Ours, Stopwatch
 from experiments.recipe import load_settings
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """torch.compile with everything but the compiler, which would take its time."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, options, **how: compile_(step, backend="eager", **how))
+    yield
+    torch.compiler.reset()
+
 
 QUICK = ("--turns", "1", "--steps", "1")
 
@@ -23,7 +34,10 @@ def rows_of(folder: Path, name: str) -> dict[str, dict[str, str]]:
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize(("name", "size"), [("cifar100", (32, 32)), ("cub200", (375, 500)), ("digits", (8, 8))])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("cifar100", (32, 32)), ("tinyimagenet", (64, 64)), ("cub200", (375, 500)), ("digits", (8, 8))],
+)
 def test_made_up_images_are_of_the_recipes_kind_and_fill_the_batches(name, size):
     _, settings = load_settings(name)
     dataset = made_up(name, settings, batches=2)
@@ -39,11 +53,56 @@ def test_every_method_is_measured_against_cross_entropy(call, tmp_path):
     assert list(rows) == ["cross-entropy", *(n for n in [*METHODS, *SUMS_OF_THE_PAPER] if n != "cross-entropy")]
     assert float(rows["cross-entropy"]["ratio"]) == 1
     for row in rows.values():
+        seconds = float(row["seconds_per_step"])
         assert float(row["ratio_min"]) <= float(row["ratio"]) <= float(row["ratio_max"])
-        assert float(row["images_per_second"]) == pytest.approx(50 / float(row["seconds_per_step"]), rel=1e-3)
+        assert float(row["images_per_second"]) == pytest.approx(50 / seconds, rel=1e-3)
+        share = int(row["flops_per_step"]) / seconds / float(row["matmul_flops_per_second"])
+        assert float(row["matmul_share"]) == pytest.approx(share, abs=2e-4)
+        assert 0 < float(row["input_share"]) < 1
+        assert row["compiled"] == "False"
         assert row["architecture"] == "resnet10"
         assert row["precision"] in ("bf16", "fp32")
         assert row["method"] in output
+
+
+def trainer_of(method: str, *overrides: str) -> Ours:
+    profile, settings = load_settings("cifar100", None, ("batch_size=4", *overrides))
+    return Ours(made_up("cifar100", settings, 2), profile, settings, "resnet18", method, uncounted=0, counted=1)
+
+
+def test_the_arithmetic_of_a_step_is_that_of_the_network():
+    """The CIFAR ResNet-18 has 0.557 billion multiply-adds an image of 32 px."""
+    once = 2 * 0.557e9 * 4  # a forward pass; the backward pass is two, all but the image's gradient
+    plain, cs_kd = (flops_of(trainer_of(method).trainer) for method in ("cross-entropy", "cs-kd"))
+    assert plain == pytest.approx(3 * once, rel=0.01)
+    assert cs_kd == pytest.approx(4 * once, rel=0.01)  # the partner's pass has no backward
+
+
+def test_the_arithmetic_is_counted_also_where_the_step_is_compiled(compiling):
+    compiled, eager = trainer_of("cs-kd", "compile=true", "width=4"), trainer_of("cs-kd", "width=4")
+    assert compiled.measured.compiled
+    assert not eager.measured.compiled
+    assert flops_of(compiled.trainer) == flops_of(eager.trainer) > 0
+
+
+def test_as_many_trainers_are_compiled_as_are_measured(compiling, monkeypatch):
+    monkeypatch.setattr(torch.compiler.config, "recompile_limit", 1)
+    for method in ("cross-entropy", "cs-kd"):
+        assert trainer_of(method, "compile=true", "width=4").turn(0) > 0
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_devices_own_rate_is_of_the_steps_precision(precision, dtype, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("experiments.bench.clock.time.perf_counter", lambda: clock[0])
+    product = MatrixProduct(torch.device("cpu"), precision)
+    assert product.out.dtype == dtype
+
+    def multiply(left, right, out):
+        clock[0] += 0.5
+
+    monkeypatch.setattr(torch, "mm", multiply)
+    assert product.turn() == 2 * product.size**3 / 0.5
 
 
 def test_our_pipeline_is_measured_against_the_conventional_one(call, tmp_path):
@@ -61,6 +120,36 @@ def test_our_pipeline_is_measured_against_the_conventional_one(call, tmp_path):
     assert not list(tmp_path.rglob("reference.csv"))
 
 
+def test_input_is_measured_as_the_device_allows(monkeypatch):
+    """On a CPU by itself; on a GPU as what a step is shorter by on a batch that is there."""
+    clock = [0.0]
+    monkeypatch.setattr("experiments.bench.ours.now", lambda device: clock[0])
+    ours = trainer_of("cross-entropy", "width=4")
+    loader, step = ours.loader, ours.trainer.step.eager
+
+    class Slow:
+        def __len__(self):
+            return len(loader)
+
+        def epoch(self, number):
+            for batch in loader.epoch(number):
+                clock[0] += 2
+                yield batch
+
+    def slow_step(batch):
+        clock[0] += 5
+        return step(batch)
+
+    ours.loader = ours.watch.loader = Slow()
+    monkeypatch.setattr(ours.trainer.step, "eager", slow_step)
+    assert ours.turn(1) == 7
+    assert ours.input_turn(1) == ours.input_alone(1) == 2
+    assert ours.same_batch(1) == 5
+    ours.device = torch.device("cuda")
+    assert ours.input_turn(1) == 2
+    assert ours.trainer.loader is ours.watch
+
+
 class FakeLoader:
     """Batches that say when they were asked for."""
 
@@ -75,7 +164,7 @@ class FakeLoader:
 
 def test_the_clock_runs_over_the_counted_steps_alone(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("experiments.bench.ours.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("experiments.bench.clock.time.perf_counter", lambda: clock[0])
     watch = Stopwatch(FakeLoader(clock), uncounted=2, counted=3, device=torch.device("cpu"))
     seen = []
     for batch in watch.epoch(0):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -188,6 +189,17 @@ def test_whether_the_step_was_compiled_is_recorded(compile_, recorded, tmp_path,
     assert run_worker(folder, monkeypatch) == worker.EXIT_DONE
     assert len(compiled) == recorded
     assert [start["compiled"] for start in folder.starts()] == [recorded]
+
+
+def test_how_long_a_run_took_to_its_first_step_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    folder = with_settings(*made_up("digits", None, "cs-kd", tmp_path), **ONE_EPOCH)
+    assert run_worker(folder, monkeypatch) == worker.EXIT_DONE
+    (start,) = folder.starts()
+    assert start["started"] < start["first_step_started"] < folder.epochs()[0]["timestamp"]
+    process = psutil.Process().create_time()
+    assert start["set_up_seconds"] == pytest.approx(start["first_step_started"] - process, abs=0.01)
+    assert 0 < start["first_step_seconds"] <= folder.epochs()[0]["metrics"]["time/train_seconds"] + 0.01
 
 
 def test_a_compiler_that_is_missing_fails_the_run_that_asked_for_it_alone(tmp_path, monkeypatch, capsys):
