@@ -34,7 +34,7 @@ TIMEOUT ?=##                   tune, ablate: minutes after which no trial begins
 STUDY ?=##                     tune, ablate: another name, to start anew beside an earlier study
 SURFACE ?=##                   compare-samplers: results/studies/<a SAMPLER=grid study>/runs.csv
 TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
-PARTS ?=##                     bench: steps, pipelines, memory, run, profile, reference (default: all; the last with REFERENCE)
+PARTS ?=##                     bench: steps, pipelines, packing, memory, run, profile, reference (default: all; the last with REFERENCE)
 REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), to time its own steps
 DATA_DIR ?= data##             where datasets are kept
 RUNS_DIR ?= runs##             where run folders are kept

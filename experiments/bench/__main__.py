@@ -1,9 +1,10 @@
-"""What training costs on this machine, in up to six parts.
+"""What training costs on this machine, in up to seven parts.
 
 steps: a step of each method, against cross-entropy's, and against what the device can do; what of it is input.
 pipelines: a step of cross-entropy and of cs-kd as this suite trains, against the conventional pipeline's: images one
 by one, by torchvision in worker processes, in fp32, not compiled.
 reference: the same, against the released code's own training loop, run from a clone of it: CIFAR-100, ResNet-18.
+packing: the steps of three seeds one after another, against all of them as one.
 memory: the peak of a step of each method.
 run: a whole run of both as a user starts it: until the first step, the first step, evaluation, tracking's share.
 profile: one epoch of both: where the time goes.
@@ -24,7 +25,7 @@ from cskd import cli
 from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models import ARCHITECTURES
-from experiments.bench import memory, pipelines, profile, reference, run, steps
+from experiments.bench import memory, packing, pipelines, profile, reference, run, steps
 from experiments.bench.images import prepared
 from experiments.bench.tables import BASELINE, Cell
 from experiments.environment import choose_device
@@ -33,7 +34,7 @@ from experiments.options import add_settings
 from experiments.plan import ALL
 from experiments.recipe import load_settings, recipe_names
 
-PARTS = ("steps", "pipelines", "memory", "run", "profile", "reference")
+PARTS = ("steps", "pipelines", "packing", "memory", "run", "profile", "reference")
 PREPARED = ("run", "profile")  # parts that need prepared images
 EMBEDDED = "digits"  # the dataset of those
 STEPS = {"cpu": 2, "cuda": 20}  # that a turn counts: on a GPU they are so short that starting would count as well
@@ -64,18 +65,19 @@ def main(arguments: list[str] | None = None) -> int:
 
     console = Console()
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        if "steps" in parts:
-            steps.measure(made_up, methods, options.turns, options.steps, console, progress)
-        if "pipelines" in parts:
-            pipelines.measure(made_up, options.turns, options.steps, console, progress)
-        if "memory" in parts:
-            memory.measure(made_up, methods, console, progress)
-        if "run" in parts:
-            run.measure(real, overrides, console, progress)
-        if "profile" in parts:
-            profile.measure(real, console, progress)
-        if "reference" in parts:
-            reference.measure(clone, network, options.turns, options.steps, console, progress)
+        turns, shown = (options.turns, options.steps), (console, progress)
+        measures = {
+            "steps": lambda: steps.measure(made_up, methods, *turns, *shown),
+            "pipelines": lambda: pipelines.measure(made_up, *turns, *shown),
+            "packing": lambda: packing.measure(made_up, *turns, *shown),
+            "memory": lambda: memory.measure(made_up, methods, *shown),
+            "run": lambda: run.measure(real, overrides, *shown),
+            "profile": lambda: profile.measure(real, *shown),
+            "reference": lambda: reference.measure(clone, network, *turns, *shown),
+        }
+        for part in PARTS:
+            if part in parts:
+                measures[part]()
     return 0
 
 

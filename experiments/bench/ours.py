@@ -30,13 +30,14 @@ class Ours:
         architecture: str,
         method: str,
         *,
+        seed: int = 0,
         uncounted: int,
         counted: int,
     ):
         self.device = choose_device()
         self.precision = resolve(settings.precision, self.device)
         use_repeatable_kernels(self.precision)
-        spec = make_spec(dataset.name, dataset, profile, settings, architecture, method, seed=0)
+        spec = make_spec(dataset.name, dataset, profile, settings, architecture, method, seed)
         classes, _, _ = make_splits(spec, dataset)
         teacher = initialised_model(spec.teacher, len(classes)) if spec.teacher else None
         self.trainer = assemble(spec, dataset, self.device, self.precision, teacher=teacher)

@@ -81,7 +81,8 @@ def measure(
 def released_code(clone: Clone, settings: Settings, method: str, steps: int) -> Iterator["Released"]:
     """The released code, set up for a method; it ends with the context."""
     command = [
-        *(sys.executable, "-B", SCRIPT, clone.folder),  # -B: nothing is written into the clone
+        # -B: nothing is written into the clone; -P: the modules beside the script are none of its
+        *(sys.executable, "-B", "-P", SCRIPT, clone.folder),
         *("--batch-size", settings.batch_size, "--classes", CLASSES),
         *("--steps", steps, "--threads", torch.get_num_threads()),
     ]
