@@ -204,6 +204,12 @@ class RunFolder:
         for file in self._checkpoints():
             file.unlink(missing_ok=True)
 
+    def remove_leftovers(self) -> None:
+        """What processes that were killed had begun to write. Only for the one that holds the run."""
+        for file in self.path.glob("*.part"):
+            if not file.name.startswith("holder."):  # of another machine, which is about to ask for the run
+                file.unlink(missing_ok=True)
+
     def claimed(self, patience: float = 15.0) -> AbstractContextManager[Claim | None]:
         """Hold the run for this process, so that no two train it; None when another one has it.
 
