@@ -179,7 +179,7 @@ class RunFolder:
     def is_complete(self) -> bool:
         """Whether all that a finished run has is here and undamaged, whatever its state says.
 
-        The checkpoint is the last to go.
+        The checkpoint goes when all else is there.
         """
         results = all(map(is_whole, (self.predictions, self.weights)))
         count = len(self.intact_epochs())

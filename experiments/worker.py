@@ -155,8 +155,9 @@ def take_up(folder: RunFolder) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def finish(folder: RunFolder, spec: RunSpec) -> None:
-    folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
+    # In this order: whoever dies between the two has the run finished by the next; what is done is not looked at again.
     folder.remove_checkpoints()
+    folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
 
 
 def wants_compiling(settings: Settings, device: torch.device) -> bool:
