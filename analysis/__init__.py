@@ -3,6 +3,8 @@
 import logging
 import os
 
+from cskd.cli import expect_ctrl_c
+
 # MLflow reads these when it is imported. A server that is away or hangs must be noticed in seconds, not in its
 # default minutes; and no telemetry.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -11,3 +13,5 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+
+expect_ctrl_c()

@@ -9,6 +9,20 @@ from pathlib import Path
 
 from cskd.errors import UserError, one_line
 
+STOPPED = "stopped: the same command goes on where this one ended"
+
+
+def expect_ctrl_c() -> None:
+    """Let Ctrl-C be one line also while a command's modules are still being imported."""
+
+    def told(kind, error, trace) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print(STOPPED, file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = told
+
 
 def run(main: Callable[[], int | None]) -> None:
     """Call ``main`` and end the process: 0 or main's code, 2 for a UserError, 130 for Ctrl-C.
@@ -23,7 +37,7 @@ def run(main: Callable[[], int | None]) -> None:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped: the same command goes on where this one ended", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
         sys.stdout = None

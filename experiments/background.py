@@ -36,6 +36,7 @@ class BackgroundTracking:
         self.seconds = 0.0  # of processor time that the tracking took, its imports included
         self.say = say
         self.patience = END_SECONDS
+        self._is_stopped = False
         self._ended = threading.Event()
         self._done = threading.Event()
         self._given_up = False
@@ -59,7 +60,7 @@ class BackgroundTracking:
 
     def stopped(self) -> None:
         """The launch was stopped: its end is not to be kept waiting."""
-        self.patience = STOPPED_SECONDS
+        self._is_stopped, self.patience = True, STOPPED_SECONDS
 
     def __exit__(self, kind, *rest) -> None:
         """Bring everything up to date, once more; what cannot be sent in time stays in the run folders."""
@@ -68,6 +69,7 @@ class BackgroundTracking:
             return
         if kind is not None:
             self.stopped()
+        late = f"it did not take everything within {self.patience:.0f} s"
         try:
             # Not by join and is_alive: a Ctrl-C in join makes Python 3.11 take the thread for ended.
             if not self._done.wait(SILENT_SECONDS):
@@ -75,9 +77,10 @@ class BackgroundTracking:
                     f"waiting for MLflow, at most {self.patience:.0f} s (Ctrl-C ends it, 'make sync' does the rest)"
                 )
                 self._done.wait(self.patience - SILENT_SECONDS)
-            late = f"it did not take everything within {self.patience:.0f} s"
         except KeyboardInterrupt:
             late = "it was not waited for"
+            if not self._is_stopped:  # the first Ctrl-C: a store that answers has taken the rest in a moment
+                self._done.wait(SILENT_SECONDS)
         if not self._done.is_set():  # the thread ends with the process
             self._given_up, self.trouble = True, late
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Column, Table
 
-from cskd.cli import data_dir, known, runs_dir, tracking_uri
+from cskd.cli import STOPPED, data_dir, known, runs_dir, tracking_uri
 from cskd.data.store import Dataset
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
@@ -14,7 +14,7 @@ from experiments.data import Reporter
 from experiments.datasets import is_prepared, open_data, prepare_data
 from experiments.display import Display, outcome
 from experiments.estimate import Estimator, disk_bytes, free_bytes
-from experiments.launch import LAUNCHERS, Finishing, Watcher
+from experiments.launch import LAUNCHERS, Watcher
 from experiments.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
@@ -63,7 +63,7 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     plan.save(runs_dir())
     waiting = Waiting(due)
     bars = Display("grid", len(due), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
-    with Finishing(), tracking, bars as display:
+    with tracking, bars as display:
 
         def started(run: PlannedRun) -> None:
             tracking.watch(run.spec.run_key)
@@ -178,7 +178,7 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
         console.print(told, soft_wrap=True, highlight=False, markup=False)
     say_tracking(tracking, console)
     if not finished:
-        console.print("stopped: the same command goes on where this one ended")
+        console.print(STOPPED)
         return 130
     if any(state == FAILED for state in states.values()):
         console.print("RETRY=1 runs the failed ones again")

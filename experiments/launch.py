@@ -21,7 +21,9 @@ from experiments.waiting import Waiting
 from experiments.worker import EXIT_CLAIMED
 
 POLL_SECONDS = 0.2
-PATIENCE_SECONDS = 60.0  # for a run that has been asked to stop
+# For a run that has been asked to stop. A step, or an evaluation's last measures, may take longer; whoever stops keeps
+# no more than the last epoch's checkpoint anyway, and a process that is ended keeps it as well.
+PATIENCE_SECONDS = 3.0
 END = object()
 
 
@@ -65,15 +67,6 @@ class Stop:
 
     def _ask(self, number, frame) -> None:
         self.asked += 1
-
-
-class Finishing(Stop):
-    """What follows the training, up to telling the tracking how it ended, is not cut short by the first signal."""
-
-    def _ask(self, number, frame) -> None:
-        super()._ask(number, frame)
-        if self.asked > 1:
-            raise KeyboardInterrupt
 
 
 def command(folder: Path) -> list[str]:

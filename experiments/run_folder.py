@@ -179,7 +179,7 @@ class RunFolder:
     def is_complete(self) -> bool:
         """Whether all that a finished run has is here and undamaged, whatever its state says.
 
-        The checkpoint is the last to go.
+        The checkpoint goes when all else is there.
         """
         results = all(map(is_whole, (self.predictions, self.weights)))
         count = len(self.intact_epochs())
@@ -203,6 +203,12 @@ class RunFolder:
     def remove_checkpoints(self) -> None:
         for file in self._checkpoints():
             file.unlink(missing_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """What processes that were killed had begun to write. Only for the one that holds the run."""
+        for file in self.path.glob("*.part"):
+            if not file.name.startswith("holder."):  # of another machine, which is about to ask for the run
+                file.unlink(missing_ok=True)
 
     def claimed(self, patience: float = 15.0) -> AbstractContextManager[Claim | None]:
         """Hold the run for this process, so that no two train it; None when another one has it.

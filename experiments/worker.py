@@ -78,6 +78,9 @@ def reason_of(error: Exception) -> str:
 class StopSignal:
     """Whether the run has been asked to stop: by SIGTERM or SIGINT, or because its launcher is gone.
 
+    The training asks before every step and every batch of an evaluation. A launcher ends what takes longer than its
+    patience.
+
     launcher: the process that must stay this one's parent; None for a run that stands on its own.
     """
 
@@ -98,6 +101,7 @@ def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
     """Train the run of this folder to its end and leave its results there. Raises ClaimLost as ``Heartbeat`` does."""
     spec = folder.spec()
     device = choose_device()
+    folder.remove_leftovers()
     earlier, damage = take_up(folder)
     if earlier and folder.is_complete():  # its state alone is damaged
         finish(folder, spec)
@@ -162,8 +166,9 @@ def take_up(folder: RunFolder) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def finish(folder: RunFolder, spec: RunSpec) -> None:
-    folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
+    # In this order: whoever dies between the two has the run finished by the next; what is done is not looked at again.
     folder.remove_checkpoints()
+    folder.write_state(DONE, epoch=spec.settings.schedule.epochs, epochs=spec.settings.schedule.epochs)
 
 
 def wants_compiling(settings: Settings, device: torch.device) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from cskd.cli import known, results_dir, runs_dir, tracking_uri
+from cskd.cli import STOPPED, known, results_dir, runs_dir, tracking_uri
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
 from experiments.environment import commit
@@ -144,7 +144,7 @@ def _summary(subject: Subject, tuner: Tuner, study: Study, count: int, finished:
     say(f"tables and figures: {results_dir() / 'studies' / subject.name}")
     say_tracking(tracking, console)
     if not finished:
-        say("stopped: the same command goes on where this one ended")
+        say(STOPPED)
         return 130
     if tuner.gave_up:
         say(f"given up: {tuner.gave_up}")

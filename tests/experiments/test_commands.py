@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from faults.disturbed import assert_same_results
 from mlflow import MlflowClient
 from place import Place
 
@@ -172,14 +173,7 @@ def test_a_run_stopped_by_ctrl_c_and_then_killed_ends_with_the_undisturbed_runs_
     assert reference.returncode == 0
     assert "not all is tracked in MLflow (mlflow is not installed)" in output
     (other,) = undisturbed.folders()
-    ours, theirs = folder.load_predictions(), other.load_predictions()
-    assert np.array_equal(ours.logits, theirs.logits)
-    assert np.array_equal(ours.features, theirs.features)
-    for one, two in zip(folder.epochs(), other.epochs(), strict=True):
-        measured = ("time/", "system/")
-        assert {k: v for k, v in one["metrics"].items() if not k.startswith(measured)} == {
-            k: v for k, v in two["metrics"].items() if not k.startswith(measured)
-        }
+    assert_same_results(folder, other)
     assert len(json.loads(folder.environment.read_text())["starts"]) == 3
     client = MlflowClient(disturbed.uri)
     experiment = experiment_of(client)

@@ -1,7 +1,9 @@
 """What MLflow is told, from run folders made by hand; and that telling it again changes nothing."""
 
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -291,3 +293,23 @@ def test_a_server_that_is_away_troubles_nothing_but_the_summary(tmp_path, monkey
         assert time.monotonic() - started < 1
     assert "127.0.0.1" in tracking.trouble
     assert tracking.seconds > 0
+
+
+@pytest.mark.parametrize(("stopped", "waited"), [(False, True), (True, False)])
+def test_ctrl_c_ends_the_wait_for_a_store(stopped, waited, monkeypatch):
+    """At once where the launch was stopped before; else the store has a moment to take the rest."""
+    monkeypatch.setattr(background, "SILENT_SECONDS", 20.0)
+    taken = threading.Event()
+
+    class Slow:
+        def update(self, whole: bool) -> None:
+            threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+            if waited:
+                threading.Timer(0.5, taken.set).start()
+            assert taken.wait(60)
+
+    with BackgroundTracking(Slow) as tracking:
+        if stopped:
+            tracking.stopped()
+    assert tracking.trouble == (None if waited else "it was not waited for")
+    taken.set()

@@ -248,6 +248,27 @@ def test_a_run_that_another_grid_has_finished_is_left_as_it_is(tmp_path, monkeyp
     assert sorted(path.name for path in folder.path.iterdir()) == sorted([*before, "claim"])
 
 
+def test_a_process_that_dies_as_its_run_ends_leaves_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    folder = with_settings(*made_up("digits", None, "cs-kd", tmp_path), **ONE_EPOCH)
+
+    class Killed(BaseException):
+        pass
+
+    def die(self):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "remove_checkpoints", die)
+        with pytest.raises(Killed):
+            run_worker(folder, monkeypatch)
+    assert folder.state()["state"] != DONE
+    folder.path.joinpath("checkpoint.pt.17.part").write_bytes(b"half of one")
+    assert run_worker(folder, monkeypatch) == worker.EXIT_DONE
+    assert folder.state()["state"] == DONE
+    assert not [*folder.path.glob("*.part"), *folder.path.glob("checkpoint*"), *folder.path.glob("previous*")]
+
+
 def test_sigterm_and_a_lost_launcher_ask_the_run_to_stop(monkeypatch):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -26,6 +26,7 @@ class Tally:
     tried: int = 0
     survived: int = 0
     seconds: float = 0.0
+    note: str = ""  # a figure of its own, for below the table
 
     @property
     def lost(self) -> int:
@@ -83,6 +84,9 @@ def pytest_terminal_summary(terminalreporter, config):
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         terminalreporter.write_line("  ".join([first, *numbers]))
+    for one in config.stash[TALLIES].values():
+        if one.note:
+            terminalreporter.write_line(f"{one.fault}: {one.note}")
     path = Path(os.environ.get("RESULTS_DIR", "results")) / "faults.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
