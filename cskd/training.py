@@ -71,6 +71,7 @@ class Trainer:
     known_epochs: how many epochs are recorded elsewhere; a checkpoint of one that comes after a gap in these is not
         taken up. None: whatever it holds.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
+    confirm: called right before a checkpoint is put in its place; what it raises keeps those that are there.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Trainer:
         checkpoint: Path | None = None,
         known_epochs: int | None = None,
         identity: str = "",
+        confirm: Callable[[], None] = lambda: None,
     ):
         self.model = model.to(device, memory_format=torch.channels_last)
         self.method, self.loader, self.test_set = method, train_loader, test_set
@@ -101,7 +103,7 @@ class Trainer:
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.evaluated, self.checkpoint, self.identity = evaluated, checkpoint, identity
-        self.domains = domains
+        self.domains, self.confirm = domains, confirm
         self.damage: list[str] = []
         self.step = Step(model, method, normalise, precision, device, teacher)
         self.optimizer = torch.optim.SGD(
@@ -281,10 +283,13 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        write_sealed(self.checkpoint, lambda file: torch.save(state, file), confirm=self._keep_previous)
+
+    def _keep_previous(self) -> None:
+        self.confirm()
         with writing(self.checkpoint):
             if self.checkpoint.exists():
                 self.checkpoint.replace(previous_checkpoint(self.checkpoint))
-        write_sealed(self.checkpoint, lambda file: torch.save(state, file))
 
 
 def previous_checkpoint(checkpoint: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,29 @@ LENGTH = 16  # hexadecimal digits
 HEAD = f'{{"{DIGEST}": "'.encode()  # how a line with a digest begins
 
 
-def write_json(path: Path, content: dict[str, Any], durable: bool = True) -> None:
-    """Write JSON so that a reader sees the old or the new content; ``durable`` also survives a power cut."""
+def write_json(
+    path: Path, content: dict[str, Any], durable: bool = True, confirm: Callable[[], None] = lambda: None
+) -> None:
+    """Write JSON so that a reader sees the old or the new content; ``durable`` also survives a power cut.
+
+    confirm: as that of written_aside.
+    """
     text = json.dumps(content, indent=1, sort_keys=True).encode()
     if durable:
-        with written_aside(path) as file:
+        with written_aside(path, confirm=confirm) as file:
             file.write(text)
     else:
         aside = path.with_name(path.name + ".part")
         with writing(path):
+            confirm()
             aside.write_bytes(text)
             aside.replace(path)
 
 
-def write_checked(path: Path, content: dict[str, Any], durable: bool = True) -> None:
-    write_json(path, content | {DIGEST: _digest(_canonical(content))}, durable)
+def write_checked(
+    path: Path, content: dict[str, Any], durable: bool = True, confirm: Callable[[], None] = lambda: None
+) -> None:
+    write_json(path, content | {DIGEST: _digest(_canonical(content))}, durable, confirm)
 
 
 def read_checked(path: Path) -> dict[str, Any]:

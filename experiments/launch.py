@@ -225,7 +225,7 @@ def out_of_memory_kills() -> int:
 
 def _ended(folder: RunFolder, state: str, reason: str) -> str:
     try:
-        with folder.claimed(patience=0.0) as mine:
+        with folder.claimed(patience=1.0) as mine:
             if mine:  # else another process has it, and its state is that one's
                 folder.write_state(state, reason=reason, epoch=len(folder.intact_epochs()))
     except (OSError, UserError) as error:

@@ -24,7 +24,7 @@ from cskd.predictions import save_predictions
 from cskd.sealed import write_sealed
 from cskd.training import Diverged, Interrupted, Progress, Trainer
 from experiments.assemble import build_trainer
-from experiments.claim import Claim, ClaimLost
+from experiments.claim import ClaimLost
 from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
@@ -43,26 +43,38 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = RunFolder(arguments.folder)
+    before = folder.state()
     with folder.claimed() as mine:
         if not mine:
             return EXIT_CLAIMED
-        if folder.state()["state"] == DONE:  # by another grid, since this run was planned
+        now = folder.state()
+        if now["state"] == DONE:  # by another launch, since this run was planned
             return EXIT_DONE
+        if now["state"] == FAILED and now != before:  # the same, while this process waited
+            return EXIT_FAILED
         try:
-            work(folder, StopSignal(arguments.launcher), mine)
+            return trained(folder, StopSignal(arguments.launcher))
         except ClaimLost:
             return EXIT_CLAIMED
-        except Interrupted:
-            epochs = folder.spec().settings.schedule.epochs
-            folder.write_state(INTERRUPTED, epoch=len(folder.intact_epochs()), epochs=epochs)
-            return EXIT_INTERRUPTED
-        except Exception as error:
-            # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it. A full
-            # disk alone passes: the run goes on when there is room.
-            state = INTERRUPTED if is_no_room(error) else FAILED
-            folder.write_state(state, reason=reason_of(error), epoch=len(folder.intact_epochs()))
-            traceback.print_exc()
-            return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED
+
+
+def trained(folder: RunFolder, should_stop: "StopSignal") -> int:
+    """Train the run and leave in its folder how that ended; the exit status. Raises ClaimLost as ``work``."""
+    try:
+        work(folder, should_stop)
+    except ClaimLost:
+        raise
+    except Interrupted:
+        epochs = folder.spec().settings.schedule.epochs
+        folder.write_state(INTERRUPTED, epoch=len(folder.intact_epochs()), epochs=epochs)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it. A full
+        # disk alone passes: the run goes on when there is room.
+        state = INTERRUPTED if is_no_room(error) else FAILED
+        folder.write_state(state, reason=reason_of(error), epoch=len(folder.intact_epochs()))
+        traceback.print_exc()
+        return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED
     return EXIT_DONE
 
 
@@ -93,8 +105,11 @@ class StopSignal:
         return self.asked or (self.launcher is not None and os.getppid() != self.launcher)
 
 
-def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
-    """Train the run of this folder to its end and leave its results there. Raises ClaimLost as ``Heartbeat`` does."""
+def work(folder: RunFolder, should_stop: StopSignal) -> None:
+    """Train the run of this folder to its end and leave its results there.
+
+    Raises ClaimLost when another process has taken the run over, this one having been silent for too long.
+    """
     spec = folder.spec()
     device = choose_device()
     earlier, damage = take_up(folder)
@@ -124,17 +139,16 @@ def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
         folder.write_starts([*earlier, start])
     folder.keep_epochs(trainer.next_epoch)
     system = SystemMetrics(device)
-    heartbeat = Heartbeat(folder, spec, claim)
+    heartbeat = Heartbeat(folder, spec)
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        heartbeat.check()
         folder.add_epoch(epoch, metrics | system.read())
         heartbeat.epoch_done(epoch, metrics)
 
     predictions = trainer.run(on_epoch=on_epoch, on_step=heartbeat.step_done, should_stop=should_stop)
-    save_predictions(folder.predictions, predictions, trainer.predict_training(should_stop=should_stop))
-    write_sealed(folder.weights, lambda file: torch.save(trainer.model.state_dict(), file))
-    heartbeat.check()
+    training = trainer.predict_training(should_stop=should_stop)
+    save_predictions(folder.predictions, predictions, training, confirm=folder.confirm)
+    write_sealed(folder.weights, lambda file: torch.save(trainer.model.state_dict(), file), confirm=folder.confirm)
     finish(folder, spec)
 
 
@@ -178,19 +192,12 @@ def compile_step(trainer: Trainer, required: bool) -> bool:
 
 
 class Heartbeat:
-    """Writes where the run stands into its folder, at most every half second.
+    """Writes where the run stands into its folder, at most every half second."""
 
-    Raises ClaimLost when another process has taken the run over, this one having been silent for too long.
-    """
-
-    def __init__(self, folder: RunFolder, spec: RunSpec, claim: Claim):
-        self.folder, self.epochs, self.claim = folder, spec.settings.schedule.epochs, claim
+    def __init__(self, folder: RunFolder, spec: RunSpec):
+        self.folder, self.epochs = folder, spec.settings.schedule.epochs
         self.details = {"epochs": self.epochs, "epoch": len(folder.epochs()), "metrics": {}}
         self.written = 0.0
-
-    def check(self) -> None:
-        if self.claim.is_lost():
-            raise ClaimLost
 
     def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
         self.details |= {"epoch": epoch + 1, "metrics": metrics}
@@ -203,7 +210,6 @@ class Heartbeat:
         now = time.monotonic()
         if now - self.written >= STATE_SECONDS:
             self.written = now
-            self.check()
             try:
                 self.folder.write_state(RUNNING, fraction=fraction, **self.details)
             except UserError as error:
