@@ -21,7 +21,7 @@ def write_json(
 
     confirm: as that of written_aside.
     """
-    text = json.dumps(content, indent=1, sort_keys=True).encode()
+    text = _text(content)
     if durable:
         with written_aside(path, confirm=confirm) as file:
             file.write(text)
@@ -36,7 +36,14 @@ def write_json(
 def write_checked(
     path: Path, content: dict[str, Any], durable: bool = True, confirm: Callable[[], None] = lambda: None
 ) -> None:
-    write_json(path, content | {DIGEST: _digest(_canonical(content))}, durable, confirm)
+    write_json(path, _with_digest(content), durable, confirm)
+
+
+def overwrite_checked(path: Path, content: dict[str, Any]) -> None:
+    """Over the old content, which takes no room on a full disk. Cut short by a crash it is damaged, and noticed."""
+    with writing(path), path.open("r+b") as file:
+        file.write(_text(_with_digest(content)))
+        file.truncate()
 
 
 def read_checked(path: Path) -> dict[str, Any]:
@@ -68,6 +75,14 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     except (ValueError, AttributeError, TypeError):
         return None
     return content
+
+
+def _text(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True).encode()
+
+
+def _with_digest(content: dict[str, Any]) -> dict[str, Any]:
+    return content | {DIGEST: _digest(_canonical(content))}
 
 
 def _canonical(content: dict[str, Any]) -> bytes:

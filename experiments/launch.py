@@ -18,7 +18,7 @@ from experiments.environment import ROOT
 from experiments.plan import PlannedRun
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.waiting import Waiting
-from experiments.worker import EXIT_CLAIMED
+from experiments.worker import EXIT_CLAIMED, EXIT_INTERRUPTED
 
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0  # for a run that has been asked to stop
@@ -201,6 +201,8 @@ def _outcome(worker: Worker) -> str:
 def _death(worker: Worker) -> tuple[str, str]:
     """(state, reason) of a run whose process died without a word. Who was killed goes on; who crashed would again."""
     status = worker.process.returncode
+    if status == EXIT_INTERRUPTED:
+        return INTERRUPTED, "the disk is full: make room"
     if worker.asked_at is not None:
         return INTERRUPTED, "it was ended before it could stop by itself"
     if status == -signal.SIGKILL:

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from cskd.errors import UserError
-from cskd.files import writing, written_aside
+from cskd.files import NoRoom, writing, written_aside
 from cskd.predictions import Predictions, load_predictions
 from cskd.sealed import Damaged, is_whole
 from cskd.training import previous_checkpoint
-from experiments.checked_json import checked_line, parse_line, read_checked, write_checked
+from experiments.checked_json import checked_line, overwrite_checked, parse_line, read_checked, write_checked
 from experiments.claim import HEARTBEAT_LIMIT, Claim, claimed, is_claimed
 from experiments.spec import RunSpec
 
@@ -137,7 +137,12 @@ class RunFolder:
 
     def write_state(self, state: str, **details: Any) -> None:
         content = {"state": state, "heartbeat": time.time()} | details
-        write_checked(self._state, content, durable=state != RUNNING, confirm=self.confirm)
+        try:
+            write_checked(self._state, content, durable=state != RUNNING, confirm=self.confirm)
+        except NoRoom:
+            if not self._state.exists():
+                raise
+            overwrite_checked(self._state, content)
 
     def state(self) -> dict[str, Any]:
         """The state with its details.

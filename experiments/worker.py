@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 
 from cskd import cli
 from cskd.errors import UserError, first_line
-from cskd.files import is_no_room
+from cskd.files import NoRoom, is_no_room
 from cskd.precision import resolve
 from cskd.predictions import save_predictions
 from cskd.sealed import write_sealed
@@ -44,22 +43,28 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     folder = RunFolder(arguments.folder)
     before = folder.state()
-    with folder.claimed() as mine:
-        if not mine:
-            return EXIT_CLAIMED
-        now = folder.state()
-        if now["state"] == DONE:  # by another launch, since this run was planned
-            return EXIT_DONE
-        if now["state"] == FAILED and now != before:  # the same, while this process waited
-            return EXIT_FAILED
-        try:
+    try:
+        with folder.claimed() as mine:
+            if not mine:
+                return EXIT_CLAIMED
+            now = folder.state()
+            if now["state"] == DONE:  # by another launch, since this run was planned
+                return EXIT_DONE
+            if now["state"] == FAILED and now != before:  # the same, while this process waited
+                return EXIT_FAILED
             return trained(folder, StopSignal(arguments.launcher))
-        except ClaimLost:
-            return EXIT_CLAIMED
+    except ClaimLost:
+        return EXIT_CLAIMED
+    except NoRoom as error:  # not even for a claim, or for how the run ended
+        say(str(error))
+        return EXIT_INTERRUPTED
 
 
 def trained(folder: RunFolder, should_stop: "StopSignal") -> int:
-    """Train the run and leave in its folder how that ended; the exit status. Raises ClaimLost as ``work``."""
+    """Train the run and leave in its folder how that ended; the exit status.
+
+    Raises ClaimLost as ``work``, and NoRoom where how it ended cannot be written.
+    """
     try:
         work(folder, should_stop)
     except ClaimLost:
@@ -73,9 +78,18 @@ def trained(folder: RunFolder, should_stop: "StopSignal") -> int:
         # disk alone passes: the run goes on when there is room.
         state = INTERRUPTED if is_no_room(error) else FAILED
         folder.write_state(state, reason=reason_of(error), epoch=len(folder.intact_epochs()))
-        traceback.print_exc()
+        say(traceback.format_exc())
         return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED
     return EXIT_DONE
+
+
+def say(text: str) -> None:
+    """Into the log, for which a full disk has no room either."""
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        # What could not be written would be tried again at the end of the process, and change its exit status.
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def reason_of(error: Exception) -> str:
@@ -132,7 +146,7 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
     trainer = build_trainer(spec, folder, device, precision, known_epochs)
     if trainer.damage or damage:
         start["damage"] = f"{', '.join(damage + trainer.damage)}: goes on after epoch {trainer.next_epoch}"
-        print(start["damage"], file=sys.stderr)
+        say(start["damage"])
         folder.write_starts([*earlier, start])
     if compiled and not compile_step(trainer, required=spec.settings.compile is True):
         start["compiled"] = False
@@ -186,7 +200,7 @@ def compile_step(trainer: Trainer, required: bool) -> bool:
         told = f"torch.compile does not work here ({first_line(error)})"
         if required:
             raise UserError(f"{told}: run with SET=compile=auto, or mend it") from error
-        print(f"{told}: the run goes on without it", file=sys.stderr)
+        say(f"{told}: the run goes on without it")
         return False
     return True
 
@@ -214,8 +228,7 @@ class Heartbeat:
                 self.folder.write_state(RUNNING, fraction=fraction, **self.details)
             except UserError as error:
                 # A full disk: not the heartbeat's to end the run for. The checkpoint tells, if it lasts.
-                with suppress(OSError):  # the log is on the same disk
-                    print(error, file=sys.stderr)
+                say(str(error))
 
 
 if __name__ == "__main__":

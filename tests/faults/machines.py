@@ -32,7 +32,7 @@ def flock_of_this_machine(file, operation):
 fcntl.flock = flock_of_this_machine
 
 if "experiments.worker" in sys.orig_argv:
-    import importlib, json, signal
+    import importlib, json, signal, time
     folder = next(argument for argument in sys.orig_argv if argument.startswith({shared!r}))
     seed = json.load(open(folder + "/spec.json"))["seed"]
     slept = os.path.join({own!r}, "slept." + str(seed))
@@ -46,7 +46,7 @@ if "experiments.worker" in sys.orig_argv:
             calls[0] += 1
             if calls[0] == count:
                 open(slept, "w").close()
-                os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(3600) if {hangs!r} else os.kill(os.getpid(), signal.SIGSTOP)
             return original(*arguments, **options)
 
         setattr(holder, function, sleeps_first)
@@ -56,15 +56,17 @@ if "experiments.worker" in sys.orig_argv:
 class Machine(Place):
     """A machine of that name, which shares the data, the runs and the tracking of a place."""
 
-    def __init__(self, place: Place, name: str, sleeps: dict[int, tuple[str, str, str, int]] | None = None):
+    def __init__(
+        self, place: Place, name: str, sleeps: dict[int, tuple[str, str, str, int]] | None = None, hangs: bool = False
+    ):
         """sleeps: seed -> (module, class in it or "", function, number of the call) before which the first worker of
-        that seed falls asleep.
+        that seed falls asleep, as a whole (SIGSTOP); hangs: its training alone, and it still gives signs of life.
         """
         super().__init__(place.folder)
         self.own = place.folder / "machines" / name
         (self.own / "locks").mkdir(parents=True)
         told = {"limit": HEARTBEAT_LIMIT, "name": name, "shared": str(self.runs), "own": str(self.own)}
-        told |= {"locks": str(self.own / "locks"), "sleeps": sleeps or {}}
+        told |= {"locks": str(self.own / "locks"), "sleeps": sleeps or {}, "hangs": hangs}
         (self.own / "sitecustomize.py").write_text(OWN.format(**told))
         self.environment = place.environment | {"PYTHONPATH": os.pathsep.join([str(self.own), str(ROOT)])}
 
