@@ -123,6 +123,8 @@ def test_what_a_run_has_written_stays_and_how_it_ended_is_written_nevertheless(d
         for path, write in writes.items():
             disk.fill(leave)
             before, epochs = path.read_bytes(), folder.epochs()
+            if path.suffix == ".jsonl":  # half a line may follow, which is no epoch
+                before = before[: before.rfind(b"\n") + 1]
             with tally:
                 try:
                     write()
@@ -131,7 +133,7 @@ def test_what_a_run_has_written_stays_and_how_it_ended_is_written_nevertheless(d
                     outcomes.add("no room")
                     assert str(path) in str(error)
                     assert folder.epochs() == epochs
-                    assert path.read_bytes().startswith(before)  # half a line may follow, which is no epoch
+                    assert path.read_bytes().startswith(before)
                 folder.write_state(INTERRUPTED, reason="no room", epoch=leave)
                 state = folder.state()
                 assert (state["state"], state["reason"], state["epoch"]) == (INTERRUPTED, "no room", leave)
