@@ -1,6 +1,7 @@
 """A small disk of its own, which can be filled and can grow."""
 
 import errno
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,6 +37,10 @@ class Disk:
             assert error.errno == errno.ENOSPC
         with filler.open("r+b") as file:
             file.truncate(max(0, filler.stat().st_size - 1024 * leave))
+
+    def clear(self) -> None:
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def grow(self) -> None:
         self.kilobytes *= 2

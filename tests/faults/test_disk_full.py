@@ -45,7 +45,7 @@ def test_data_are_prepared_whole_or_not_at_all(call, disk, tally, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(disk.folder))
     folder = disk.folder / "prepared" / "digits"
     outcomes = set()
-    for leave in range(0, 480, tally.cases(12, 40)):
+    for leave in range(0, 480, tally.cases(12, 80)):
         disk.fill(leave)
         with tally:
             status, output, errors = call("experiments.data", "digits")
@@ -88,10 +88,10 @@ def test_tables_and_report_stay_as_they_were_and_come_when_there_is_room(call, d
     assert call("experiments.sync")[0] == 0
     monkeypatch.setenv("RESULTS_DIR", str(disk.folder))
     for module in ("analysis.tables", "analysis.report"):
+        disk.clear()
         assert call(module)[0] == 0
         whole = disk.files()
-        for path in [path for path in disk.folder.iterdir() if path.name != "filler"]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        disk.clear()
         for leave in (0, 16, 64):
             disk.fill(leave)
             with tally:
