@@ -2,6 +2,7 @@
 
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ class Checkpoints:
 
     file: where they are kept; None keeps none.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
+    confirm: called right before a checkpoint is put in its place; what it raises keeps those that are there.
     damage: says what was damaged, once ``latest`` was called.
     """
 
-    def __init__(self, file: Path | None, identity: str):
-        self.file, self.identity = file, identity
+    def __init__(self, file: Path | None, identity: str, confirm: Callable[[], None] = lambda: None):
+        self.file, self.identity, self.confirm = file, identity, confirm
         self.damage: list[str] = []
         self._cost = 0.0  # seconds that the last one took
         self._written_at = time.monotonic()
@@ -46,12 +48,16 @@ class Checkpoints:
         if self.file is None:
             return
         started = time.monotonic()
+        content = state | {"identity": self.identity}
+        write_sealed(self.file, lambda file: torch.save(content, file), confirm=self._keep_previous)
+        self._written_at = time.monotonic()
+        self._cost = self._written_at - started
+
+    def _keep_previous(self) -> None:
+        self.confirm()
         with writing(self.file):
             if self.file.exists():
                 self.file.replace(previous_checkpoint(self.file))
-        write_sealed(self.file, lambda file: torch.save(state | {"identity": self.identity}, file))
-        self._written_at = time.monotonic()
-        self._cost = self._written_at - started
 
     def latest(self, known_epochs: int | None) -> tuple[Path, dict[str, Any]] | None:
         """(file, state) to go on from; None without any.

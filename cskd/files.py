@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -41,12 +41,13 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_aside(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+def written_aside(path: Path, durable: bool = True, confirm: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
     """``with written_aside(path) as file``: afterwards the path has the whole new content, or still the old.
 
     Written beside the path, flushed to the disk, then renamed. An exception leaves nothing behind.
     durable: False leaves the flushing to the system: after a power cut the file may be damaged. For what can be made
     again in a moment, since a flush may take longer than making it.
+    confirm: called right before the new content takes the place of the old; what it raises keeps the old.
     Raises UserError for a full disk and the like.
     """
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -57,6 +58,7 @@ def written_aside(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
+            confirm()
             aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)

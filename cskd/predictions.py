@@ -1,5 +1,6 @@
 """What a trained network says of images, and the file that it is kept in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,16 @@ class Predictions:
     classes: tuple[str, ...] = ()
 
 
-def save_predictions(path: Path, predictions: Predictions, training: Predictions | None = None) -> None:
-    """Into an npz file, whole or not at all. training: of training images, whose logits and labels are kept."""
+def save_predictions(
+    path: Path,
+    predictions: Predictions,
+    training: Predictions | None = None,
+    confirm: Callable[[], None] = lambda: None,
+) -> None:
+    """Into an npz file, whole or not at all. training: of training images, whose logits and labels are kept.
+
+    confirm: as that of written_aside.
+    """
     arrays = {"logits": predictions.logits, "features": predictions.features, "labels": predictions.labels}
     if predictions.indices is not None:
         arrays["indices"] = predictions.indices
@@ -32,7 +41,7 @@ def save_predictions(path: Path, predictions: Predictions, training: Predictions
         arrays["classes"] = np.array(predictions.classes)
     if training is not None:
         arrays |= {"training_logits": training.logits, "training_labels": training.labels}
-    write_sealed(path, lambda file: np.savez(file, **arrays))
+    write_sealed(path, lambda file: np.savez(file, **arrays), confirm=confirm)
 
 
 def load_predictions(path: Path) -> Predictions:

@@ -21,15 +21,20 @@ class Damaged(ValueError):
     """A file that is not as it was written."""
 
 
-def write_sealed(path: Path, write: Callable[[BinaryIO], None], durable: bool = True) -> None:
-    """Whole or not at all. write: writes the archive into the file that it is given."""
+def write_sealed(
+    path: Path,
+    write: Callable[[BinaryIO], None],
+    durable: bool = True,
+    confirm: Callable[[], None] = lambda: None,
+) -> None:
+    """Whole or not at all. write: writes the archive into the file that it is given. The rest as written_aside."""
     # By way of memory: torch.save would turn a full disk into an error of its own that names no cause.
     content = io.BytesIO()
     write(content)
     content.seek(-2, io.SEEK_END)
     content.write(LENGTH.to_bytes(2, "little"))  # of the comment
     content.write(MARK + hashlib.sha256(content.getbuffer()).hexdigest().encode())
-    with written_aside(path, durable) as file:
+    with written_aside(path, durable, confirm) as file:
         file.write(content.getbuffer())
 
 

@@ -67,6 +67,7 @@ class Trainer:
     checkpoint: file to keep the state in (see cskd.checkpoints); None keeps none. ``damage`` says what was damaged.
     known_epochs: how many epochs are recorded elsewhere, as ``Checkpoints.latest`` wants to know.
     identity: a text that must be the same when a checkpoint is taken up again (the run key).
+    confirm: called right before a checkpoint is put in its place; what it raises keeps those that are there.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Trainer:
         checkpoint: Path | None = None,
         known_epochs: int | None = None,
         identity: str = "",
+        confirm: Callable[[], None] = lambda: None,
     ):
         self.model = model.to(device, memory_format=torch.channels_last)
         self.method, self.loader, self.test_set = method, train_loader, test_set
@@ -97,7 +99,7 @@ class Trainer:
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.evaluated, self.domains = evaluated, domains
-        self.checkpoints = Checkpoints(checkpoint, identity)
+        self.checkpoints = Checkpoints(checkpoint, identity, confirm)
         self.untold: list[dict[str, float]] = []  # metrics of the latest epochs, which on_epoch was not called for
         self.step = Step(model, method, normalise, precision, device, teacher)
         self.optimizer = torch.optim.SGD(

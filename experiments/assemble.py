@@ -1,6 +1,7 @@
 """From a run's spec to its trainer: data, network, method, teacher."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -43,6 +44,7 @@ def build_trainer(
         teacher=teacher,
         checkpoint=folder.checkpoint,
         known_epochs=known_epochs,
+        confirm=folder.confirm,
     )
 
 
@@ -55,9 +57,10 @@ def assemble(
     teacher: Classifier | None = None,
     checkpoint: Path | None = None,
     known_epochs: int | None = None,
+    confirm: Callable[[], None] = lambda: None,
 ) -> Trainer:
     """The trainer of a run on an opened dataset. checkpoint: the file to resume from and to keep; None: neither.
-    known_epochs: as the trainer's.
+    known_epochs and confirm: as the trainer's.
     """
     settings = spec.settings
     method = build_method(spec.method, spec.parameters)
@@ -99,6 +102,7 @@ def assemble(
         checkpoint=checkpoint,
         known_epochs=known_epochs,
         identity=spec.run_key,
+        confirm=confirm,
     )
 
 

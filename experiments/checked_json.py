@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,30 @@ LENGTH = 16  # hexadecimal digits
 HEAD = f'{{"{DIGEST}": "'.encode()  # how a line with a digest begins
 
 
-def write_checked(path: Path, content: dict[str, Any], durable: bool = True) -> None:
-    """Write JSON so that a reader sees the old or the new content; ``durable`` also survives a power cut."""
-    text = json.dumps(content | {DIGEST: _digest(_canonical(content))}, indent=1, sort_keys=True).encode()
+def write_checked(
+    path: Path, content: dict[str, Any], durable: bool = True, confirm: Callable[[], None] = lambda: None
+) -> None:
+    """Write JSON so that a reader sees the old or the new content; ``durable`` also survives a power cut.
+
+    confirm: as that of written_aside.
+    """
+    text = _text(content)
     if durable:
-        with written_aside(path) as file:
+        with written_aside(path, confirm=confirm) as file:
             file.write(text)
     else:
         aside = path.with_name(path.name + ".part")
         with writing(path):
+            confirm()
             aside.write_bytes(text)
             aside.replace(path)
+
+
+def overwrite_checked(path: Path, content: dict[str, Any]) -> None:
+    """Over the old content, which takes no room on a full disk. Cut short by a crash it is damaged, and noticed."""
+    with writing(path), path.open("r+b") as file:
+        file.write(_text(content))
+        file.truncate()
 
 
 def read_checked(path: Path) -> dict[str, Any]:
@@ -55,6 +69,11 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     except (ValueError, AttributeError, TypeError):
         return None
     return content
+
+
+def _text(content: dict[str, Any]) -> bytes:
+    """With its digest."""
+    return json.dumps(content | {DIGEST: _digest(_canonical(content))}, indent=1, sort_keys=True).encode()
 
 
 def _canonical(content: dict[str, Any]) -> bytes:

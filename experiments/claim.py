@@ -1,9 +1,11 @@
 """Who trains a run: one process at a time, on this machine or on another one that shares the folder.
 
-On one machine a lock of the kernel's tells, which ends with its process. Another machine may not see that lock, so the
-file ``holder`` names the machine and the process, is made by one alone, and is touched as long as the process lives:
-one of another machine that has been silent for HEARTBEAT_LIMIT is dead, and whoever comes first takes over. A process
-that finds another's name there (its machine was asleep, say) has lost the run and stops.
+On one machine a lock of the kernel's tells, which ends with its process. Another machine may not see that lock, so
+there is a file ``holder.<number>`` that names the machine and the process and is touched as long as the process lives:
+one of another machine that has been silent for HEARTBEAT_LIMIT is dead. Whoever comes makes the file of the next
+number, which one alone can do, on network file systems as well, and removes the earlier ones. The last is never
+removed: a number that was seen stands for one process for good, however long ago it was seen. A process whose file is
+gone (its machine was asleep, say) has lost the run and stops.
 """
 
 import fcntl
@@ -16,10 +18,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cskd.errors import UserError
+from cskd.files import writing
+
 HEARTBEAT_LIMIT = 60.0  # seconds without one after which a process counts as dead
 BEAT_SECONDS = 5.0
-SETTLE_SECONDS = 2.0  # for others that take over the same run at the same time
 RETRY_SECONDS = 0.2
+MOMENT_SECONDS = 60.0  # that a moment's work of others is waited for
 
 
 class ClaimLost(Exception):
@@ -38,16 +43,22 @@ class Claim:
         """Whether another process has taken the run over."""
         return _read(self.holder) != self.name
 
+    def check(self) -> None:
+        """Raises ClaimLost: to be asked right before anything is written."""
+        if self.is_lost():
+            raise ClaimLost
+
     def beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             with suppress(OSError):  # of a file system that is away for a moment; is_lost tells of more
                 os.utime(self.holder)
 
-    def end(self) -> None:
+    def end(self, beating: threading.Thread) -> None:
+        """Leave the run to others at once: the last sign of life becomes one of long ago."""
         self._ended.set()
-        if not self.is_lost():
-            with suppress(OSError):
-                self.holder.unlink()
+        beating.join(BEAT_SECONDS)  # in vain where the file system hangs
+        with suppress(OSError):
+            os.utime(self.holder, (0, 0))
 
 
 @contextmanager
@@ -57,69 +68,102 @@ def claimed(folder: Path, patience: float) -> Iterator[Claim | None]:
     The claim ends with the process, however that ends. patience: seconds to wait for a process that is about to stop.
     """
     until = time.monotonic() + patience
-    with (folder / "claim").open("w") as lock:
-        while not (_locks(lock) and _takes(folder, lock)):
+    with writing(folder):
+        lock = (folder / "claim").open("w")
+    with lock:
+        while not (_locks(lock) and (holder := _take(folder, lock))):
             if time.monotonic() > until:
                 yield None
                 return
             fcntl.flock(lock, fcntl.LOCK_UN)
             time.sleep(RETRY_SECONDS)
-        claim = Claim(folder / "holder", _name())
-        threading.Thread(target=claim.beat, name="claim", daemon=True).start()
+        claim = Claim(holder, _name())
+        beating = threading.Thread(target=claim.beat, name="claim", daemon=True)
+        beating.start()
         try:
             yield claim
         finally:
-            claim.end()
+            claim.end(beating)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time is past this, for the same folder: for a moment's work, which the others wait for."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder, MOMENT_SECONDS) as mine:
+        if not mine:
+            raise UserError(f"another process has held {folder} for {MOMENT_SECONDS:.0f} s: try again")
+        yield
 
 
 def is_claimed(folder: Path) -> bool:
     """Whether a process holds the run's folder. Takes nothing."""
     try:
         with (folder / "claim").open("r+") as lock:
-            return not _locks(lock) or _is_held_elsewhere(folder, lock)
+            # Shared, so that those who only ask do not take each other for a holder.
+            return not _locks(lock, fcntl.LOCK_SH) or _is_held_elsewhere(_latest(folder), lock)
     except FileNotFoundError:
         return False
 
 
-def _locks(lock) -> bool:
+def _locks(lock, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _takes(folder: Path, lock) -> bool:
-    """Put this process's name into the folder, unless that of another machine's living process is there."""
-    holder, name = folder / "holder", _name()
-    try:
-        with holder.open("x") as file:  # one alone succeeds, on network file systems, too
-            file.write(name)
-        return True
-    except FileExistsError:
-        pass
-    if _is_held_elsewhere(folder, lock):
-        return False
-    # Of a process that died. On this machine the lock says so for sure; from another, several may come at once.
-    elsewhere = not _is_of_this_machine(_read(holder))
-    aside = folder / f"holder.{os.getpid()}.part"
-    aside.write_text(name)
-    aside.replace(holder)
-    if elsewhere:
-        time.sleep(SETTLE_SECONDS)
-    return _read(holder) == name
+def _take(folder: Path, lock) -> Path | None:
+    """Make this process the holder; None where another one is, or is faster."""
+    latest = _latest(folder)
+    if _is_held_elsewhere(latest, lock):
+        return None
+    holder = folder / f"holder.{_number(latest) + 1}"
+    with writing(holder):
+        try:
+            file = holder.open("x")
+        except FileExistsError:
+            return None
+        try:
+            with file:
+                file.write(_name())
+        except OSError:  # a full disk: a holder without a name would count as one of another machine
+            holder.unlink()
+            raise
+    if _latest(folder) != holder:  # this process was asleep meanwhile, and others have come and gone
+        holder.unlink(missing_ok=True)
+        return None
+    for other in _holders(folder):
+        if other != holder:
+            other.unlink(missing_ok=True)
+    return holder
 
 
-def _is_held_elsewhere(folder: Path, lock) -> bool:
-    holder = folder / "holder"
-    if _is_of_this_machine(_read(holder)):
+def _holders(folder: Path) -> list[Path]:
+    """The first kind of name is that of earlier versions, which had no numbers."""
+    return [*folder.glob("holder"), *folder.glob("holder.*[0-9]")]
+
+
+def _latest(folder: Path) -> Path | None:
+    return max(_holders(folder), key=_number, default=None)
+
+
+def _number(holder: Path | None) -> int:
+    return int(holder.suffix[1:] or 0) if holder else 0
+
+
+def _is_held_elsewhere(holder: Path | None, lock) -> bool:
+    """Whether it is of a living process of another machine. ``lock`` is held: on this machine there is none."""
+    if holder is None or _is_of_this_machine(_read(holder)):
         return False
     try:
         # Both times are the file system's: the clocks of two machines need not agree.
         os.utime(lock.fileno())
         return os.fstat(lock.fileno()).st_mtime - holder.stat().st_mtime < HEARTBEAT_LIMIT
-    except FileNotFoundError:
-        return False
+    except FileNotFoundError:  # there is a later one
+        return True
 
 
 def _read(holder: Path) -> str:

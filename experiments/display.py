@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from experiments.plan import PlannedRun
-from experiments.run_folder import DONE, FAILED, INTERRUPTED
+from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING
 
 LINE_SECONDS = 5.0  # between two lines about one run, off a terminal
 
@@ -73,14 +73,25 @@ class Display:
                 f"{run.spec.name}: {_told(state, run.spec.evaluated)}", soft_wrap=True, highlight=False, markup=False
             )
 
+    def elsewhere(self, run: PlannedRun, state: str) -> None:
+        """Of a run that another process trains (RUNNING) or has ended."""
+        if state == RUNNING:
+            self._say(run, state)
+        else:
+            self.ended(run, state)
+
     def ended(self, run: PlannedRun, state: str) -> None:
         key = run.spec.run_key
-        if self.live:
+        if self.live and key in self.tasks:  # else another process has trained it
             self.progress.remove_task(self.tasks.pop(key))
         if state in (DONE, FAILED):
             self.finished += 1
         self._whole(run, 1.0)
-        self.console.print(f"{run.spec.name}: {outcome(run, state)}", soft_wrap=True, highlight=False, markup=False)
+        self._say(run, state)
+
+    def _say(self, run: PlannedRun, state: str) -> None:
+        told = f"{run.spec.name}: {outcome(run, state)}{', which is waited for' if state == RUNNING else ''}"
+        self.console.print(told, soft_wrap=True, highlight=False, markup=False)
 
     def _whole(self, run: PlannedRun, fraction: float) -> None:
         self.parts[run.spec.run_key] = fraction * self.seconds(run)
@@ -98,7 +109,7 @@ def outcome(run: PlannedRun, state: str) -> str:
         return f"done, {on} error {metrics[f'{on}/top1_error']:.2f} %, ECE {metrics[f'{on}/ece']:.2f} %"
     if state == FAILED:
         return f"failed: {run.folder.state().get('reason')} (log: {run.folder.log})"
-    if state == "running":
+    if state == RUNNING:
         return "is being trained by another process"
     reason = run.folder.state().get("reason") if state == INTERRUPTED else None
     return f"{state}: {reason}" if reason else state

@@ -61,9 +61,9 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     for run in due:
         run.folder.discard_damaged()
     plan.save(runs_dir())
-    waiting = Waiting(due)
     bars = Display("grid", len(due), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
     with tracking, bars as display:
+        waiting = Waiting(due, elsewhere=display.elsewhere)
 
         def started(run: PlannedRun) -> None:
             tracking.watch(run.spec.run_key)
@@ -71,7 +71,7 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
 
         def ended(run: PlannedRun, state: str) -> None:
             display.ended(run, state)
-            waiting.ended(run)
+            waiting.ended(run, state)
 
         finished = LAUNCHERS[wish.launcher](waiting, wish.workers, Watcher(started, display.moved, ended=ended))
         if finished is False:

@@ -18,7 +18,7 @@ from experiments.environment import ROOT
 from experiments.plan import PlannedRun
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.waiting import Waiting
-from experiments.worker import EXIT_CLAIMED
+from experiments.worker import EXIT_CLAIMED, EXIT_INTERRUPTED
 
 POLL_SECONDS = 0.2
 # For a run that has been asked to stop. A step, or an evaluation's last measures, may take longer; whoever stops keeps
@@ -194,6 +194,8 @@ def _outcome(worker: Worker) -> str:
 def _death(worker: Worker) -> tuple[str, str]:
     """(state, reason) of a run whose process died without a word. Who was killed goes on; who crashed would again."""
     status = worker.process.returncode
+    if status == EXIT_INTERRUPTED:
+        return INTERRUPTED, "the disk is full: make room"
     if worker.asked_at is not None:
         return INTERRUPTED, "it was ended before it could stop by itself"
     if status == -signal.SIGKILL:
@@ -218,7 +220,7 @@ def out_of_memory_kills() -> int:
 
 def _ended(folder: RunFolder, state: str, reason: str) -> str:
     try:
-        with folder.claimed(patience=0.0) as mine:
+        with folder.claimed(patience=1.0) as mine:
             if mine:  # else another process has it, and its state is that one's
                 folder.write_state(state, reason=reason, epoch=len(folder.intact_epochs()))
     except (OSError, UserError) as error:

@@ -13,10 +13,10 @@ import numpy as np
 from cskd.cli import known
 from cskd.data.store import Dataset
 from cskd.errors import UserError
-from cskd.files import locked
 from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
 from experiments.checked_json import read_checked, write_checked
+from experiments.claim import alone
 from experiments.recipe import MOST, Part, Settings, load_settings, read_yaml, recipe_names, validated
 from experiments.run_folder import RunFolder
 from experiments.spec import RunSpec, make_spec
@@ -70,7 +70,7 @@ class Plan(Part):
     def save(self, runs_dir: Path) -> None:
         """Keep the plan, together with what the kept one of the same experiment has beside it."""
         path = self.path(self.experiment, runs_dir)
-        with locked(path.with_suffix(".lock")):
+        with alone(path.with_suffix(".saving")):
             write_checked(path, self._joined(path).model_dump(mode="json"))
 
     def _joined(self, path: Path) -> "Plan":

@@ -6,26 +6,28 @@ runs/<run key>/spec.json         what is run
                metrics.jsonl     one line an epoch; only epochs that the checkpoint holds
                checkpoint.pt     to resume from; gone when the run is done
                previous.pt       the checkpoint before, for when that one is damaged
-               claim, holder     who trains it (see experiments.claim)
+               claim, holder.1   who trains it (see experiments.claim)
                predictions.npz   after the last epoch: of the test set, and logits of some training images
                weights.pt        the trained network's state_dict
                log.txt           what the process printed
 
 Each file but the log carries a digest of itself (see cskd.sealed, experiments.checked_json). Damage is mended by
-training again from the last state that is whole.
+training again from the last state that is whole. A process that held the run and has lost it to another writes
+nothing more: ClaimLost is raised instead.
 """
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cskd.checkpoints import previous_checkpoint
 from cskd.errors import UserError
-from cskd.files import writing, written_aside
+from cskd.files import NoRoom, writing, written_aside
 from cskd.predictions import Predictions, load_predictions
 from cskd.sealed import Damaged, is_whole
-from experiments.checked_json import checked_line, parse_line, read_checked, write_checked
+from experiments.checked_json import checked_line, overwrite_checked, parse_line, read_checked, write_checked
 from experiments.claim import HEARTBEAT_LIMIT, Claim, claimed, is_claimed
 from experiments.spec import RunSpec
 
@@ -45,6 +47,7 @@ class RunFolder:
         self.log = path / "log.txt"
         self._metrics = path / "metrics.jsonl"
         self._state = path / "state.json"
+        self._claim: Claim | None = None  # while this process holds the run
 
     @classmethod
     def of(cls, spec: RunSpec, runs_dir: Path) -> "RunFolder":
@@ -77,7 +80,7 @@ class RunFolder:
             raise UserError(f"{self.environment} is damaged: the next launch starts the run anew") from error
 
     def write_starts(self, starts: list[dict[str, Any]]) -> None:
-        write_checked(self.environment, {"starts": starts})
+        write_checked(self.environment, {"starts": starts}, confirm=self.confirm)
 
     # metrics
 
@@ -116,22 +119,30 @@ class RunFolder:
             raise UserError(f"{self._metrics} lacks epochs before {epoch}: remove {self.path} to start anew")
         line = checked_line({"epoch": epoch, "timestamp": round(time.time(), 3), "metrics": metrics})
         with writing(self._metrics), self._metrics.open("r+b" if self._metrics.exists() else "w+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)  # half a line, from a process that died
-            file.seek(0, 2)
+            end = file.read().rfind(b"\n") + 1
+            self.confirm()
+            file.truncate(end)  # half a line, from a process that died
+            file.seek(end)
             file.write(line)
 
     def keep_epochs(self, count: int) -> str | None:
         """Forget all but the first ``count`` epochs: those that the training starts from. Returns what was damaged."""
         have, damaged = self._read_epochs()
         if len(have) > count or damaged:
-            with written_aside(self._metrics) as file:
+            with written_aside(self._metrics, confirm=self.confirm) as file:
                 file.writelines(map(checked_line, have[:count]))
         return f"{self._metrics.name} is damaged from epoch {len(have) + 1} on" if damaged else None
 
     # state
 
     def write_state(self, state: str, **details: Any) -> None:
-        write_checked(self._state, {"state": state, "heartbeat": time.time()} | details, durable=state != RUNNING)
+        content = {"state": state, "heartbeat": time.time()} | details
+        try:
+            write_checked(self._state, content, durable=state != RUNNING, confirm=self.confirm)
+        except NoRoom:
+            if not self._state.exists():
+                raise
+            overwrite_checked(self._state, content)
 
     def state(self) -> dict[str, Any]:
         """The state with its details.
@@ -148,7 +159,7 @@ class RunFolder:
             return self._damaged(self._state, heartbeat=0.0)
         # A heartbeat from the future is no sign of life either: a clock was set back.
         silent = abs(time.time() - heartbeat) > HEARTBEAT_LIMIT
-        if name == RUNNING and silent and not is_claimed(self.path):
+        if name == RUNNING and silent and not self.is_claimed():
             content["state"] = INTERRUPTED
         if name == DONE:
             epochs, damaged = self._read_epochs()
@@ -189,7 +200,7 @@ class RunFolder:
         """Of a finished run one of whose files is damaged: let it be trained again."""
         if self.state()["state"] != DONE:
             return
-        with self.claimed(patience=0.0) as mine:
+        with self.claimed(patience=1.0) as mine:
             if mine and self.state()["state"] == DONE and (damage := self.damage()):
                 self.write_state(INTERRUPTED, reason=damage, epoch=len(self.intact_epochs()))
 
@@ -201,6 +212,7 @@ class RunFolder:
         return self.checkpoint, previous_checkpoint(self.checkpoint)
 
     def remove_checkpoints(self) -> None:
+        self.confirm()
         for file in self._checkpoints():
             file.unlink(missing_ok=True)
 
@@ -210,10 +222,27 @@ class RunFolder:
             if not file.name.startswith("holder."):  # of another machine, which is about to ask for the run
                 file.unlink(missing_ok=True)
 
-    def claimed(self, patience: float = 15.0) -> AbstractContextManager[Claim | None]:
+    # who trains it
+
+    @contextmanager
+    def claimed(self, patience: float = 15.0) -> Iterator[Claim | None]:
         """Hold the run for this process, so that no two train it; None when another one has it.
 
         The claim ends with the process, however that ends. patience: seconds to wait for a process that is
         about to stop.
         """
-        return claimed(self.path, patience)
+        with claimed(self.path, patience) as claim:
+            self._claim = claim
+            try:
+                yield claim
+            finally:
+                self._claim = None
+
+    def confirm(self) -> None:
+        """Raises ClaimLost where this process held the run and another one has taken it over."""
+        if self._claim is not None:
+            self._claim.check()
+
+    def is_claimed(self) -> bool:
+        """Whether a process holds the run."""
+        return is_claimed(self.path)

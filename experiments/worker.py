@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ import torch
 
 from cskd import cli
 from cskd.errors import UserError, first_line
-from cskd.files import is_no_room
+from cskd.files import NoRoom, is_no_room
 from cskd.precision import resolve
 from cskd.predictions import save_predictions
 from cskd.sealed import write_sealed
 from cskd.training import Diverged, Interrupted, Progress, Trainer
 from experiments.assemble import build_trainer
-from experiments.claim import Claim, ClaimLost
+from experiments.claim import ClaimLost
 from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
@@ -44,27 +43,54 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = RunFolder(arguments.folder)
-    with folder.claimed() as mine:
-        if not mine:
-            return EXIT_CLAIMED
-        if folder.state()["state"] == DONE:  # by another grid, since this run was planned
-            return EXIT_DONE
-        try:
-            work(folder, StopSignal(arguments.launcher), mine)
-        except ClaimLost:
-            return EXIT_CLAIMED
-        except Interrupted:
-            epochs = folder.spec().settings.schedule.epochs
-            folder.write_state(INTERRUPTED, epoch=len(folder.intact_epochs()), epochs=epochs)
-            return EXIT_INTERRUPTED
-        except Exception as error:
-            # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it. A full
-            # disk alone passes: the run goes on when there is room.
-            state = INTERRUPTED if is_no_room(error) else FAILED
-            folder.write_state(state, reason=reason_of(error), epoch=len(folder.intact_epochs()))
-            traceback.print_exc()
-            return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED
+    before = folder.state()
+    try:
+        with folder.claimed() as mine:
+            if not mine:
+                return EXIT_CLAIMED
+            now = folder.state()
+            if now["state"] == DONE:  # by another launch, since this run was planned
+                return EXIT_DONE
+            if now["state"] == FAILED and now != before:  # the same, while this process waited
+                return EXIT_FAILED
+            return trained(folder, StopSignal(arguments.launcher))
+    except ClaimLost:
+        return EXIT_CLAIMED
+    except NoRoom as error:  # not even for a claim, or for how the run ended
+        say(str(error))
+        return EXIT_INTERRUPTED
+
+
+def trained(folder: RunFolder, should_stop: "StopSignal") -> int:
+    """Train the run and leave in its folder how that ended; the exit status.
+
+    Raises ClaimLost as ``work``, and NoRoom where how it ended cannot be written.
+    """
+    try:
+        work(folder, should_stop)
+    except ClaimLost:
+        raise
+    except Interrupted:
+        epochs = folder.spec().settings.schedule.epochs
+        folder.write_state(INTERRUPTED, epoch=len(folder.intact_epochs()), epochs=epochs)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it. A full
+        # disk alone passes: the run goes on when there is room.
+        state = INTERRUPTED if is_no_room(error) else FAILED
+        folder.write_state(state, reason=reason_of(error), epoch=len(folder.intact_epochs()))
+        say(traceback.format_exc())
+        return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED
     return EXIT_DONE
+
+
+def say(text: str) -> None:
+    """Into the log, for which a full disk has no room either."""
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        # What could not be written would be tried again at the end of the process, and change its exit status.
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def reason_of(error: Exception) -> str:
@@ -97,8 +123,11 @@ class StopSignal:
         return self.asked or (self.launcher is not None and os.getppid() != self.launcher)
 
 
-def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
-    """Train the run of this folder to its end and leave its results there. Raises ClaimLost as ``Heartbeat`` does."""
+def work(folder: RunFolder, should_stop: StopSignal) -> None:
+    """Train the run of this folder to its end and leave its results there.
+
+    Raises ClaimLost when another process has taken the run over, this one having been silent for too long.
+    """
     spec = folder.spec()
     device = choose_device()
     folder.remove_leftovers()
@@ -122,17 +151,16 @@ def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
     trainer = build_trainer(spec, folder, device, precision, known_epochs)
     if trainer.damage or damage:
         start["damage"] = f"{', '.join(damage + trainer.damage)}: goes on after epoch {trainer.next_epoch}"
-        print(start["damage"], file=sys.stderr)
+        say(start["damage"])
         folder.write_starts([*earlier, start])
     if compiled and not compile_step(trainer, required=spec.settings.compile is True):
         start["compiled"] = False
         folder.write_starts([*earlier, start])
     folder.keep_epochs(trainer.next_epoch)
     system = SystemMetrics(device)
-    heartbeat = Heartbeat(folder, spec, claim)
+    heartbeat = Heartbeat(folder, spec)
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        heartbeat.check()
         folder.add_epoch(epoch, metrics | system.read())
         heartbeat.epoch_done(epoch, metrics)
 
@@ -147,9 +175,9 @@ def work(folder: RunFolder, should_stop: StopSignal, claim: Claim) -> None:
         heartbeat.step_done(progress)
 
     predictions = trainer.run(on_epoch=on_epoch, on_step=on_step, should_stop=should_stop)
-    save_predictions(folder.predictions, predictions, trainer.predict_training(should_stop=should_stop))
-    write_sealed(folder.weights, lambda file: torch.save(trainer.model.state_dict(), file))
-    heartbeat.check()
+    training = trainer.predict_training(should_stop=should_stop)
+    save_predictions(folder.predictions, predictions, training, confirm=folder.confirm)
+    write_sealed(folder.weights, lambda file: torch.save(trainer.model.state_dict(), file), confirm=folder.confirm)
     finish(folder, spec)
 
 
@@ -188,25 +216,18 @@ def compile_step(trainer: Trainer, required: bool) -> bool:
         told = f"torch.compile does not work here ({first_line(error)})"
         if required:
             raise UserError(f"{told}: run with SET=compile=auto, or mend it") from error
-        print(f"{told}: the run goes on without it", file=sys.stderr)
+        say(f"{told}: the run goes on without it")
         return False
     return True
 
 
 class Heartbeat:
-    """Writes where the run stands into its folder, at most every half second.
+    """Writes where the run stands into its folder, at most every half second."""
 
-    Raises ClaimLost when another process has taken the run over, this one having been silent for too long.
-    """
-
-    def __init__(self, folder: RunFolder, spec: RunSpec, claim: Claim):
-        self.folder, self.epochs, self.claim = folder, spec.settings.schedule.epochs, claim
+    def __init__(self, folder: RunFolder, spec: RunSpec):
+        self.folder, self.epochs = folder, spec.settings.schedule.epochs
         self.details = {"epochs": self.epochs, "epoch": len(folder.epochs()), "metrics": {}}
         self.written = 0.0
-
-    def check(self) -> None:
-        if self.claim.is_lost():
-            raise ClaimLost
 
     def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
         self.details |= {"epoch": epoch + 1, "metrics": metrics}
@@ -220,13 +241,11 @@ class Heartbeat:
         now = time.monotonic()
         if now - self.written >= STATE_SECONDS:
             self.written = now
-            self.check()
             try:
                 self.folder.write_state(RUNNING, fraction=fraction, **self.details)
             except UserError as error:
                 # A full disk: not the heartbeat's to end the run for. The checkpoint tells, if it lasts.
-                with suppress(OSError):  # the log is on the same disk
-                    print(error, file=sys.stderr)
+                say(str(error))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from mlflow.exceptions import MlflowException
 
 from cskd import RECORDS_VERSION
 from cskd.errors import UserError
-from cskd.files import locked
 from cskd.plots import curves_figure, method_color, reliability_figure
+from experiments.claim import alone
 from experiments.plan import Cell, Plan, load_plan
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.spec import RunSpec
@@ -53,8 +53,8 @@ class Tracker:
             self._open()
 
     def _alone(self) -> AbstractContextManager:
-        """While held, no other launch of this machine creates anything in the experiment."""
-        return locked(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".lock"))
+        """While held, no other launch into the same RUNS_DIR creates anything in the experiment."""
+        return alone(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".tracking"))
 
     def _open(self) -> None:
         note = f"{self.plan.title}, profile {self.plan.profile}. {NOTE}"

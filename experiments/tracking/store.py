@@ -23,7 +23,8 @@ from mlflow.exceptions import MlflowException
 from cskd.errors import UserError, first_line, without_password
 from cskd.files import locked
 
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial tables", and so on
+# "Creating initial tables", and so on; and what goes wrong, which is raised as well, and told in one line then.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 MAKER = "tracked_by"  # the tag with the launch that made an MLflow run

@@ -13,7 +13,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from cskd import RECORDS_VERSION
-from cskd.files import locked
+from experiments.claim import alone
 from experiments.run_folder import RunFolder
 from experiments.spec import RunSpec
 from experiments.tracking.run_records import epoch_batches, minutes, start_tags
@@ -58,8 +58,8 @@ class StudyTracking:
             self._summarise(objectives, trials)
 
     def _alone(self) -> AbstractContextManager:
-        """While held, no other launch of this machine creates any run of a study."""
-        return locked(self.runs_dir / "studies" / "tracking.lock")
+        """While held, no other launch into the same RUNS_DIR creates any run of a study."""
+        return alone(self.runs_dir / "studies" / "tracking.claim")
 
     def _open(self, objectives: tuple[str, ...]) -> None:
         experiment_id = ensure_experiment(self.client, self.uri, EXPERIMENT, NOTE)

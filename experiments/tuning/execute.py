@@ -111,7 +111,7 @@ def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Co
         def ended(run: PlannedRun, state: str) -> None:
             display.ended(run, state)
             if teaching.is_of(run):
-                teaching.ended()
+                teaching.ended(state)
             else:
                 tuner.ended(run, state)
 

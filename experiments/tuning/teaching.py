@@ -37,7 +37,7 @@ class Teaching:
         if self.teacher is not None:
             self._waiting = Waiting([self.teacher, self._taught])
             for run in self._waiting.ready():
-                if run is self._taught or (run is None and self._is_too_late()):
+                if run is self._taught or (run is None and (self._is_too_late() or self._has_taught())):
                     break
                 if run is not None:
                     run.folder.create(run.spec)
@@ -51,9 +51,10 @@ class Teaching:
         """Whether a run is the teacher."""
         return run is self.teacher
 
-    def ended(self) -> None:
+    def ended(self, state: str = "") -> None:
+        """state: as that of Waiting.ended."""
         self._is_here = False
-        self._waiting.ended(self.teacher)
+        self._waiting.ended(self.teacher, state)
 
     def refuse_absent(self) -> None:
         """Raises UserError for a teacher that is not done and that nobody trains any more."""
@@ -64,6 +65,9 @@ class Teaching:
         if state["state"] == FAILED:
             told = f"has failed ({state.get('reason')}; log: {self.teacher.folder.log}): RETRY=1 tries it again"
         raise UserError(f"the teacher {self.teacher.spec.name} {told}")
+
+    def _has_taught(self) -> bool:
+        return self.teacher.folder.state()["state"] == DONE
 
     def _is_too_late(self) -> bool:
         return not self._is_here and self.deadline is not None and time.monotonic() > self.deadline

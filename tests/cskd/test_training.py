@@ -300,8 +300,8 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(NoRoom, match=r"checkpoint\.pt cannot be written \(No space left on device\): make room"):
         run(trainer(tmp_path))
-    assert (tmp_path / "previous.pt").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["previous.pt"]
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     monkeypatch.undo()
     assert trainer(tmp_path).next_epoch == 1
 

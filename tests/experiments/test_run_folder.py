@@ -1,15 +1,20 @@
 """A run's folder: what is written is whole, what is half-written is not read."""
 
+import os
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+import torch
 
 from cskd.errors import UserError
 from cskd.predictions import Predictions, save_predictions
+from cskd.sealed import write_sealed
+from experiments import claim
 from experiments.checked_json import read_checked, write_checked
+from experiments.claim import ClaimLost
 from experiments.run_folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
 
 
@@ -115,3 +120,70 @@ def test_no_two_processes_have_the_same_run_and_a_dead_one_has_none(folder):
     other.wait()
     with folder.claimed(patience=5.0) as mine:
         assert mine
+
+
+def test_who_has_lost_the_run_writes_nothing_more(folder):
+    def write_checkpoint():
+        write_sealed(folder.checkpoint, lambda file: torch.save({}, file), confirm=folder.confirm)
+
+    folder.add_epoch(0, {"a": 1.0})
+    folder.write_starts([])
+    write_checkpoint()
+    with folder.claimed() as mine:
+        write_checkpoint()
+        mine.holder.rename(folder.path / "holder.2")  # what another one does who takes over
+        before = {path: path.stat().st_mtime_ns for path in folder.path.iterdir()}
+        for write in (
+            write_checkpoint,
+            folder.remove_checkpoints,
+            lambda: folder.write_state(RUNNING),
+            lambda: folder.write_state(FAILED, reason="r"),
+            lambda: folder.add_epoch(1, {"a": 2.0}),
+            lambda: folder.keep_epochs(0),
+            lambda: folder.write_starts([{}]),
+        ):
+            with pytest.raises(ClaimLost):
+                write()
+        assert {path: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
+
+
+def test_a_run_that_was_let_go_is_free_at_once_and_a_silent_one_after_a_while(folder, monkeypatch):
+    with folder.claimed():
+        pass
+    monkeypatch.setattr(claim, "_machine", lambda: "another")
+    assert not folder.is_claimed()
+    with folder.claimed(patience=0.0) as mine:
+        assert mine.holder.name == "holder.2"
+        monkeypatch.setattr(claim, "_machine", lambda: "a third one")
+        monkeypatch.setattr(claim, "_locks", lambda *arguments: True)
+        with folder.claimed(patience=0.0) as other:
+            assert other is None
+        os.utime(mine.holder, (1, 1))
+        with folder.claimed(patience=0.0) as other:
+            assert other.holder.name == "holder.3"
+            assert mine.is_lost()
+
+
+def test_who_saw_a_holder_dead_long_ago_does_not_take_over_from_a_later_one(folder, monkeypatch):
+    """Asleep between looking and taking, while another one came, and even went."""
+    with folder.claimed():
+        pass
+    seen = claim._latest(folder.path)
+    with folder.claimed(), (folder.path / "claim").open("w") as lock:
+        latest = iter([seen])
+        monkeypatch.setattr(claim, "_latest", lambda path, real=claim._latest: next(latest, None) or real(path))
+        assert claim._take(folder.path, lock) is None
+        assert [path.name for path in folder.path.glob("holder*")] == ["holder.2"]
+    with folder.claimed(), (folder.path / "claim").open("w") as lock:
+        latest = iter([seen])
+        assert claim._take(folder.path, lock) is None
+        assert [path.name for path in folder.path.glob("holder*")] == ["holder.3"]
+
+
+def test_the_holder_of_an_earlier_version_counts(folder):
+    (folder.path / "claim").touch()
+    (folder.path / "holder").write_text("another machine 17")
+    assert folder.is_claimed()
+    os.utime(folder.path / "holder", (1, 1))
+    with folder.claimed(patience=0.0):
+        assert [path.name for path in folder.path.glob("holder*")] == ["holder.1"]

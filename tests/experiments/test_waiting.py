@@ -67,3 +67,29 @@ def test_a_teacher_that_is_started_but_still_has_an_old_state_is_waited_for(plan
     plan[0].folder.write_state(INTERRUPTED)
     ready = Waiting(plan[:2]).ready()
     assert names([next(ready), next(ready)]) == ["teacher", None]
+
+
+def test_a_run_that_another_process_holds_is_put_aside_until_it_is_free_or_done(plan):
+    told = []
+    runs = [run for run in plan if run.spec.teacher is None]
+    ready = Waiting(runs, elsewhere=lambda run, state: told.append((run.spec.run_key, state))).ready()
+    with runs[0].folder.claimed(), runs[1].folder.claimed():
+        assert names([next(ready), next(ready)]) == [None, None]
+        runs[1].folder.write_state(DONE)
+    assert names(ready) == ["teacher"]
+    assert told == [("teacher", RUNNING), ("plain", RUNNING), ("plain", DONE)]
+
+
+def test_a_run_that_another_process_was_faster_to_hold_comes_again(plan):
+    waiting = Waiting(plan[2:3])
+    ready = waiting.ready()
+    next(ready)
+    waiting.ended(plan[2], RUNNING)
+    assert names(ready) == ["plain"]
+
+
+def test_a_failure_is_tried_again_unless_another_launch_has_just_met_it(plan):
+    plan[0].folder.write_state(FAILED, reason="of an earlier launch")
+    waiting = Waiting([plan[0], plan[2]])
+    plan[2].folder.write_state(FAILED, reason="of another launch")
+    assert names(waiting.ready()) == ["teacher"]

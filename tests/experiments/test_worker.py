@@ -245,7 +245,7 @@ def test_a_run_that_another_grid_has_finished_is_left_as_it_is(tmp_path, monkeyp
     monkeypatch.setattr(sys, "argv", ["worker", str(folder.path)])
     assert worker.main() == worker.EXIT_DONE
     assert folder.state()["state"] == DONE
-    assert sorted(path.name for path in folder.path.iterdir()) == sorted([*before, "claim"])
+    assert sorted(path.name for path in folder.path.iterdir()) == sorted([*before, "claim", "holder.1"])
 
 
 def test_a_process_that_dies_as_its_run_ends_leaves_no_checkpoint(tmp_path, monkeypatch):

@@ -1,0 +1,55 @@
+"""A small disk of its own, which can be filled and can grow."""
+
+import errno
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+class Disk:
+    """A tmpfs mounted at a folder; ``with Disk(folder) as disk``. Skips the test where nothing may be mounted."""
+
+    def __init__(self, folder: Path, kilobytes: int = 65536):
+        self.folder, self.kilobytes = folder, kilobytes
+
+    def __enter__(self) -> "Disk":
+        self.folder.mkdir(parents=True)
+        try:
+            self._mount("-t", "tmpfs", "-o", f"size={self.kilobytes}k", "none")
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("not tried here: only root may mount a disk that is small enough to be filled")
+        return self
+
+    def __exit__(self, *exception) -> None:
+        subprocess.run(["umount", "--lazy", self.folder], check=True)
+
+    def fill(self, leave: int = 0) -> None:
+        """Leave that many kilobytes free."""
+        filler = self.folder / "filler"
+        filler.unlink(missing_ok=True)
+        try:
+            with filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+        with filler.open("r+b") as file:
+            file.truncate(max(0, filler.stat().st_size - 1024 * leave))
+
+    def clear(self) -> None:
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def grow(self) -> None:
+        self.kilobytes *= 2
+        self._mount("-o", f"remount,size={self.kilobytes}k")
+
+    def _mount(self, *arguments: str) -> None:
+        subprocess.run(["mount", *arguments, self.folder], check=True, capture_output=True)
+
+    def files(self) -> dict[str, bytes]:
+        """What is on it, the filler apart."""
+        paths = (path for path in self.folder.rglob("*") if path.is_file() and path.name != "filler")
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}

@@ -1,0 +1,173 @@
+"""Runs that cannot go on: their loss is no number, memory runs out, their process crashes. The others go on."""
+
+import math
+import re
+import sys
+
+import pytest
+from faults.backend import assert_told_once, rows, tagged
+from place import Place
+
+from experiments import launch
+from experiments.plan import PlannedRun
+from experiments.run_folder import DONE, FAILED, RunFolder
+
+NUMBERS, MEMORY, CRASH = "NaN or inf loss", "out of memory", "a worker that crashes"
+SETTING = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]", "--set", "width=4")
+
+# Does in the seventh step, which is step 3 of epoch 2, of the run with that seed what is said of it.
+AT_STEP_3_OF_EPOCH_2 = """
+import sys
+if "experiments.worker" in sys.orig_argv:
+    import ctypes, json, os, resource
+    import torch
+    from cskd.step import Step
+
+    def limited():
+        now = 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
+        resource.setrlimit(resource.RLIMIT_AS, (now + 2**24,) * 2)
+        torch.ones(2**26)
+
+    def spoilt(value):
+        with torch.no_grad():
+            trained.model.head.weight[0, 0] = value
+
+    HARM = {
+        1: lambda: spoilt(float("nan")),
+        2: lambda: spoilt(1e38),
+        3: lambda: torch.empty(2**50),
+        4: lambda: bytearray(2**60),
+        5: limited,
+        6: lambda: ctypes.string_at(0),
+        7: os.abort,
+        8: lambda: os._exit(0),
+    }
+    seed = next(json.load(open(name + "/spec.json"))["seed"] for name in sys.orig_argv if os.path.isdir(name))
+    original, steps = Step.__call__, [0]
+
+    def harmed(step, batch):
+        global trained
+        trained = step
+        steps[0] += 1
+        if steps[0] == 7 and seed in HARM:
+            HARM[seed]()
+        return original(step, batch)
+
+    Step.__call__ = harmed
+"""
+OUT_OF_MEMORY = r"out of memory \(.*\): fewer WORKERS, or a smaller batch \(SET=batch_size=\.\.\., .*\)"
+LOSS = r"the loss is not finite from epoch 2, step 3 on: loss {0}, cross_entropy {0}, top1_error \S+, lr 0\.1"
+EXPECTED = {
+    1: (NUMBERS, LOSS.format("nan")),
+    2: (NUMBERS, LOSS.format("(inf|nan)")),
+    3: (MEMORY, OUT_OF_MEMORY),
+    4: (MEMORY, OUT_OF_MEMORY),
+    5: (MEMORY, OUT_OF_MEMORY),
+    6: (CRASH, "the process ended by SIGSEGV"),
+    7: (CRASH, "the process ended by SIGABRT"),
+    8: (CRASH, "the process ended with status 0"),
+}
+SEEDS = [0, *EXPECTED]
+
+
+def grid(place: Place, *more: str) -> tuple[int, str, str]:
+    arguments = ("demo", "--methods", "cross-entropy", "--seeds", *map(str, SEEDS), "--workers", "2", *more)
+    return place.run("experiments.grid", *arguments, *SETTING)
+
+
+@pytest.fixture(scope="module")
+def harmed(tmp_path_factory):
+    """A grid of a run that is well and of eight that come to harm: (place, what the launch said, what status says)."""
+    place = Place(tmp_path_factory.mktemp("failures"))
+    (place.folder / "sitecustomize.py").write_text(AT_STEP_3_OF_EPOCH_2)
+    place.environment["PYTHONPATH"] = str(place.folder)
+    launched = grid(place)
+    return place, launched, place.run("experiments.status")
+
+
+def check(harmed, fault: str, tally) -> None:
+    place, (status, output, errors), (asked, shown, _) = harmed
+    assert (status, errors, asked) == (1, "", 0)
+    assert "1 of 9 runs are done." in output and "RETRY=1 runs the failed ones again" in output
+    folders = {folder.spec().seed: folder for folder in place.folders()}
+    assert folders[0].state()["state"] == DONE
+    for seed, (kind, reason) in EXPECTED.items():
+        if kind != fault:
+            continue
+        folder = folders[seed]
+        with tally:
+            state = folder.state()
+            assert state["state"] == FAILED
+            assert re.fullmatch(reason, state["reason"])
+            assert state["epoch"] == 1
+            told = f"digits/resnet10/cross-entropy/seed{seed}"
+            assert output.count(f"{told}: failed: {state['reason']}") == 2  # when it ended, and in the summary
+            assert f"failed {told}: {state['reason']} (log: {folder.log})" in shown
+            ((run, told_status, _),) = tagged(place.folder / "mlflow.db", kind="run", run_key=folder.path.name)
+            assert told_status == "FAILED"
+            query = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'reason'"
+            assert rows(place.folder / "mlflow.db", query, run) == [(state["reason"],)]
+            query = "SELECT step FROM metrics WHERE run_uuid = ? AND key = 'train/loss'"
+            assert rows(place.folder / "mlflow.db", query, run) == [(0,)]
+
+
+@pytest.mark.fault(NUMBERS)
+@pytest.mark.slow_fault
+def test_a_loss_that_is_no_number_is_told_with_where_and_of_what(request, tally):
+    check(request.getfixturevalue("harmed"), NUMBERS, tally)
+
+
+@pytest.mark.fault(MEMORY)
+@pytest.mark.slow_fault
+def test_memory_that_runs_out_is_told_as_that(request, tally):
+    check(request.getfixturevalue("harmed"), MEMORY, tally)
+
+
+@pytest.mark.fault(CRASH)
+@pytest.mark.slow_fault
+def test_a_crash_is_told_with_its_signal(request, tally):
+    check(request.getfixturevalue("harmed"), CRASH, tally)
+
+
+@pytest.mark.fault(CRASH)
+@pytest.mark.slow_fault
+def test_what_has_failed_is_run_again_on_request_alone(request, tally):
+    place, *_ = request.getfixturevalue("harmed")
+    before = {folder.path: folder.state() for folder in place.folders()}
+    with tally:
+        assert grid(place)[0] == 1
+        assert {folder.path: folder.state() for folder in place.folders()} == before
+    (place.folder / "sitecustomize.py").unlink()
+    with tally:
+        status, output, errors = grid(place, "--retry")
+        assert (status, errors) == (0, "")
+        assert "9 of 9 runs are done." in output
+        assert_told_once(place.folder / "mlflow.db", place.folders())
+        assert all(math.isfinite(folder.epochs()[-1]["metrics"]["train/loss"]) for folder in place.folders())
+
+
+# The same launcher with processes that do nothing but crash, which takes no time.
+CRASHES = {
+    "import ctypes; ctypes.string_at(0)": "the process ended by SIGSEGV",
+    "import os; os.abort()": "the process ended by SIGABRT",
+    "import os; os._exit(0)": "the process ended with status 0",
+    "import os; os._exit(7)": "the process ended with status 7",
+    "raise ValueError": "the process ended with status 1",
+    "import os; os.kill(os.getpid(), 4)": "the process ended by SIGILL",
+}
+
+
+@pytest.mark.fault(CRASH)
+def test_a_process_that_ends_without_a_word_has_failed(tally, tmp_path, monkeypatch):
+    codes = iter(CRASHES)
+    monkeypatch.setattr(launch, "command", lambda folder: [sys.executable, "-c", next(codes)])
+    ended = []
+    runs = [PlannedRun(None, RunFolder(tmp_path / str(number)), 1, 1, 1) for number in range(len(CRASHES))]
+    for run in runs:
+        run.folder.path.mkdir()
+    watcher = launch.Watcher(ended=lambda run, state: ended.append((run, state)))
+    assert launch.launch_local(iter(runs), 1, watcher)
+    for (run, state), reason in zip(ended, CRASHES.values(), strict=True):
+        with tally:
+            assert state == FAILED
+            assert (run.folder.state()["state"], run.folder.state()["reason"]) == (FAILED, reason)
