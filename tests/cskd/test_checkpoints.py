@@ -25,7 +25,7 @@ def clock(monkeypatch):
     ],
 )
 def test_checkpoints_are_as_frequent_as_costs_little(clock, monkeypatch, tmp_path, epoch, cost, written):
-    def write(*arguments):
+    def write(*arguments, **options):
         clock[0] += cost
 
     monkeypatch.setattr(checkpoints, "write_sealed", write)
