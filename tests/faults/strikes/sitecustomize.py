@@ -66,4 +66,5 @@ class Striker(importlib.abc.MetaPathFinder):
         os.kill(os.getpid() if self.whom == "self" else os.getppid(), self.number)
 
 
+os.cpu_count = lambda: 1  # a run has as many threads whatever the number of workers: they are an order of additions
 sys.meta_path[:0] = [Striker(strike) for strike in os.environ.get("STRIKES", "").split()]
