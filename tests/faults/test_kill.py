@@ -25,7 +25,7 @@ def in_itself(function: str, count: int, when: str = "before") -> str:
 
 STORE = "mlflow.store.tracking.sqlalchemy_store:SqlAlchemyStore"
 ARTIFACTS = "mlflow.store.artifact.local_artifact_repo:LocalArtifactRepository"
-FLUSHED = in_itself("cskd.files:os.fsync", 4)  # a checkpoint, written aside and not yet in its place
+FLUSHED = "cskd.files:os.fsync:4:before:SIGKILL:worker"  # a checkpoint, written aside and not yet in its place
 BOTH_TOLD = in_itself("mlflow:MlflowClient.set_terminated", 2)  # in the tracking, once both runs have been hit
 
 # (the command, strikes of the second launch, strikes of the fifth)
@@ -147,4 +147,4 @@ def test_a_grid_that_is_killed_again_and_again_ends_as_if_nothing_had_been(tally
             with suppress(AssertionError), tally:
                 assert survived
     assert not lost, "\n\n".join(lost)
-    assert sum(place.kills for place in places) >= tally.cases(25, 3)
+    assert sum(place.kills for place in places) >= tally.cases(25, 2)
