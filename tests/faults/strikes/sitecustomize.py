@@ -1,8 +1,8 @@
 """On PYTHONPATH, this sends a signal at the n-th call of a function, in every process that calls it so often.
 
 STRIKES: "module:function:n:when:signal:whom ..."; function may be a dotted name, or empty: when the module is imported.
-when: before or after the call. whom: self, or parent, which is struck once, by whichever child comes first. A strike is
-first noted as a line of the file STRUCK.
+when: before or after the call. whom: self; worker: self, of a run's process alone; or parent, which is struck once, by
+whichever child comes first. A strike is first noted as a line of the file STRUCK.
 """
 
 import functools
@@ -24,6 +24,8 @@ class Striker(importlib.abc.MetaPathFinder):
         self.count, self.number = int(count), signal.Signals[number]
 
     def find_spec(self, name, path, target=None):
+        if self.whom == "worker" and "experiments.worker" not in sys.orig_argv:
+            return None
         if name != self.module or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)
@@ -59,11 +61,12 @@ class Striker(importlib.abc.MetaPathFinder):
 
     def hit(self) -> None:
         try:
-            with Path(os.environ["STRUCK"]).open("a" if self.whom == "self" else "x") as file:
+            with Path(os.environ["STRUCK"]).open("x" if self.whom == "parent" else "a") as file:
                 file.write(f"{time.time()} {self.strike}\n")
         except FileExistsError:
             return
-        os.kill(os.getpid() if self.whom == "self" else os.getppid(), self.number)
+        os.kill(os.getppid() if self.whom == "parent" else os.getpid(), self.number)
 
 
+os.cpu_count = lambda: 1  # a run has as many threads whatever the number of workers: they are an order of additions
 sys.meta_path[:0] = [Striker(strike) for strike in os.environ.get("STRIKES", "").split()]
