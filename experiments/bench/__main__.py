@@ -106,7 +106,9 @@ def _parser() -> cli.Parser:
     parser.add_argument("--reference", metavar="FOLDER", help="a clone of the released code, github.com/alinlab/cs-kd")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="default cifar100, and digits")
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="default resnet18")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="of steps; default: all, and the paper's sums")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="of steps and memory; default: all, and the paper's sums"
+    )
     add_settings(parser)
     parser.add_argument("--turns", type=cli.positive, default=5, help="counted turns of each (default 5)")
     parser.add_argument(

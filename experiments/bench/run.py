@@ -27,43 +27,43 @@ TRACKED = re.compile(r"took ([\d.]+) s of processor time")  # experiments.execut
 def measure(cells: list[Cell], overrides: tuple[str, ...], console: Console, progress: Progress) -> None:
     results = []
     task = progress.add_task("run", total=len(cells) * len(METHODS))
-    for cell in cells:
-        rows = []
-        for method in METHODS:
-            rows.append(_launch(cell, method, overrides))
-            progress.advance(task)
-        console.print(_table(rows))
-        results += [row.cell() | values | about(row) for row, values in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        for cell in cells:
+            rows = []
+            for method in METHODS:
+                rows.append(_launch(cell, method, overrides, Path(folder)))
+                progress.advance(task)
+            console.print(_table(rows))
+            results += [row.cell() | values | about(row) for row, values in rows]
     write_rows("run", results, console)
 
 
-def _launch(cell: Cell, method: str, overrides: tuple[str, ...]) -> tuple[Measured, dict[str, Any]]:
-    """One run, in runs and a tracking store of its own, which are gone afterwards; its columns."""
+def _launch(cell: Cell, method: str, overrides: tuple[str, ...], folder: Path) -> tuple[Measured, dict[str, Any]]:
+    """One run and its columns. folder: for its runs, and for the tracking of all, which the first of them creates."""
     name, profile, settings, architecture = cell
     command = [
         *(sys.executable, "-m", "experiments.run", "--dataset", name, "--method", method),
         *("--profile", profile, "--architectures", architecture),
         *(part for override in overrides for part in ("--set", override)),
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {
-            "RUNS_DIR": f"{folder}/runs",
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-        }
-        launched, before = time.time(), _processor_seconds()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        seconds, processor = time.time() - launched, _processor_seconds() - before
-        tracked = TRACKED.search(done.stdout)
-        if done.returncode or not tracked:
-            told = (done.stderr or done.stdout).strip().splitlines()
-            raise UserError(f"the run that was to be measured has failed: {told[-1] if told else 'it said nothing'}")
-        (spec,) = Path(folder, "runs").glob("*/spec.json")
-        run = RunFolder(spec.parent)
-        (start,) = run.starts()
-        tests = [epoch["metrics"]["time/test_seconds"] for epoch in run.epochs()]
-        images = len(run.load_predictions().labels)
-    tracking = float(tracked[1])
+    runs = folder / f"{name}-{architecture}-{method}"
+    environment = os.environ | {
+        "RUNS_DIR": str(runs),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    launched, before = time.time(), _processor_seconds()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    seconds, processor = time.time() - launched, _processor_seconds() - before
+    tracked = TRACKED.search(done.stdout)
+    if done.returncode or not tracked:
+        told = (done.stderr or done.stdout).strip().splitlines()
+        raise UserError(f"the run that was to be measured has failed: {told[-1] if told else 'it said nothing'}")
+    (spec,) = runs.glob("*/spec.json")
+    run = RunFolder(spec.parent)
+    (start,) = run.starts()
+    tests = [epoch["metrics"]["time/test_seconds"] for epoch in run.epochs()]
+    images, tracking = len(run.load_predictions().labels), float(tracked[1])
     measured = Measured(
         name, profile, architecture, method, settings.batch_size, start["precision"], start["compiled"], [seconds]
     )
