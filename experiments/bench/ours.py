@@ -12,6 +12,7 @@ from cskd.precision import resolve
 from experiments.assemble import assemble
 from experiments.bench.tables import Measured
 from experiments.environment import choose_device, use_repeatable_kernels
+from experiments.memory import refuse_too_large
 from experiments.recipe import Settings
 from experiments.spec import make_spec
 from experiments.worker import compile_step, wants_compiling
@@ -36,6 +37,7 @@ class Ours:
         use_repeatable_kernels(self.precision)
         own = settings.model_copy(update={"subset": None})
         spec = make_spec(dataset.name, dataset, profile, own, architecture, method, seed=0)
+        refuse_too_large(spec, len(dataset.classes), settings.batch_size, device)
         self.trainer = assemble(spec, dataset, device, self.precision)
         if wants_compiling(settings, device):
             compile_step(self.trainer, required=settings.compile is True)

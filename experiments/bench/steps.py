@@ -13,6 +13,7 @@ from experiments.assemble import assemble, initialised_model
 from experiments.bench.images import CLASSES, made_up
 from experiments.bench.tables import Measured, about, ratios, title, write_rows
 from experiments.environment import choose_device, use_repeatable_kernels
+from experiments.memory import refuse_too_large
 from experiments.recipe import Settings
 from experiments.spec import make_spec
 
@@ -51,6 +52,7 @@ def _group(
     group = []
     for method in [BASELINE, *methods]:
         spec = make_spec(name, dataset, profile, own, architecture, method, seed=0)
+        refuse_too_large(spec, CLASSES, settings.batch_size, device)
         teacher = initialised_model(spec.teacher, CLASSES) if spec.teacher else None
         trainer = assemble(spec, dataset, device, precision, teacher=teacher)
         group.append((Measured(name, profile, architecture, method, settings.batch_size, precision), trainer))
