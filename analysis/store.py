@@ -36,11 +36,11 @@ class Store:
 
     def __init__(self, uri: str):
         path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-        if path is not None and not path.is_file():
-            # MLflow would make an empty database of it
-            raise UserError(f"nothing is tracked yet, {path} does not exist: {FIRST_RUNS}")
         self.uri = uri
         try:
+            if path is not None and not path.is_file():
+                # MLflow would make an empty database of it
+                raise UserError(f"nothing is tracked yet, {path} does not exist: {FIRST_RUNS}")
             # A database that another process is just making or upgrading must not be touched.
             lock = path.with_name(f"{path.name}.lock") if path else None
             with locked(lock) if lock and os.access(lock, os.W_OK) else nullcontext():

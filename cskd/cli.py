@@ -5,10 +5,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from cskd.errors import UserError, one_line
 
+ANY_NAME = "x" * 64  # about as long as the longest names of files below a folder of ours
 STOPPED = "stopped: the same command goes on where this one ended"
 
 
@@ -60,7 +62,23 @@ def positive(text: str) -> int:
 
 def place(variable: str, default: str) -> Path:
     """The folder named by an environment variable, absolute; ``default`` when unset or empty."""
-    return Path(os.environ.get(variable) or default).expanduser().absolute()
+    return absolute(os.environ.get(variable) or default, variable)
+
+
+def absolute(path: str | Path, name: str) -> Path:
+    """The path of a folder, absolute, with ``~`` for a home folder. It need not exist.
+
+    name: of the variable or argument that it was given by. Raises UserError where nothing could be looked up in it.
+    """
+    try:
+        folder = Path(path).expanduser().absolute()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (folder / ANY_NAME).lstat()
+    except RuntimeError as error:
+        raise UserError(f"{name}={path}: there is no such home folder: write it out") from error
+    except OSError as error:  # a folder of somebody else's, a name that is too long
+        raise UserError(f"{name}={path} cannot be used ({error.strerror}): give another folder") from error
+    return folder
 
 
 def data_dir() -> Path:

@@ -7,6 +7,8 @@ import yaml
 
 from cskd.errors import UserError
 
+DEEPEST = 50  # levels of nesting
+
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds, or a UserError that names the file and the line."""
@@ -26,21 +28,33 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
-    except RecursionError as error:
-        raise UserError(f"{where} is not understood: it is nested too deeply") from error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{where}{line} is not YAML: {problem}") from error
     except ValueError as error:  # a number of thousands of digits, the 31st of February
         raise UserError(f"{where} is not understood: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, that also refuses a key given twice, and aliases: a few make a text of endless size."""
+    """The safe loader, that also refuses what no file of ours needs.
+
+    A key given twice; aliases, a few of which make a text of endless size; tags, for whose values PyYAML's
+    constructors raise whatever they come upon; and nesting, over which its scanner takes seconds.
+    """
+
+    depth = 0
 
     def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", mark)
-        return super().compose_node(parent, index)
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", event.start_mark)
+        if event.tag is not None:
+            raise yaml.composer.ComposerError(None, None, f"tags ({event.tag}) are not taken", event.start_mark)
+        if self.depth == DEEPEST:
+            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node, deep=False):
         keys = set()

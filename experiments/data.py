@@ -111,7 +111,7 @@ def main() -> int:
     wanted = {name: data_of(name) for name in names}  # a wrong name fails before anything is downloaded
     if "all" in arguments.datasets:  # a merged set is its parts, which are among all
         wanted = {name: data for name, data in wanted.items() if data.parts is None}
-    data_dir = arguments.data_dir.expanduser().absolute()
+    data_dir = cli.absolute(arguments.data_dir, "--data-dir")
     console = Console()
     errors = []
     for name, data in wanted.items():

@@ -68,4 +68,7 @@ def _of_part(name: str, report: Report | None) -> Report | None:
 
 
 def is_prepared(recipe: str, data: Data, data_dir: Path) -> bool:
+    """Whether all of it is there. Raises UserError for data that nothing could prepare."""
+    for name, part in parts_of(recipe, data).items():
+        source_of(name, part)
     return all((prepared_folder(name, data_dir) / "dataset.json").exists() for name in parts_of(recipe, data))

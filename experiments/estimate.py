@@ -13,10 +13,12 @@ from cskd.methods.base import Passes
 from cskd.precision import autocast, resolve
 from experiments.assemble import initialised_model
 from experiments.environment import choose_device
+from experiments.memory import refuse_too_large
 from experiments.plan import PlannedRun
 from experiments.run_folder import DONE
 
 PROBE_PIXELS = 32 * 32 * 32  # of the measured batch: enough to be typical, little enough to take a moment
+ORDINARY_WIDTH, ORDINARY_SIZE = 64, 224  # the paper's: a step of such a network fits wherever it can be trained
 
 
 class Estimator:
@@ -60,10 +62,15 @@ class Estimator:
 
 
 def measure_step(run: PlannedRun) -> tuple[float, float]:
-    """(seconds a training image, seconds a test image) of the network alone, on made-up images."""
+    """(seconds a training image, seconds a test image) of the network alone, on made-up images.
+
+    Raises UserError for a network that this machine has no memory for.
+    """
     settings, device = run.spec.settings, choose_device()
     size = settings.inputs.image_size
     count = min(settings.batch_size, max(8, PROBE_PIXELS // size**2))
+    if settings.width > ORDINARY_WIDTH or size > ORDINARY_SIZE:
+        refuse_too_large(run.spec, run.num_classes, count, device)
     method = build_method(run.spec.method, run.spec.parameters)
     model = initialised_model(run.spec, run.num_classes).to(device, memory_format=torch.channels_last)
     images = torch.randint(256, (count, size, size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)

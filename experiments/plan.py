@@ -8,8 +8,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cskd.cli import known
 from cskd.data.store import Dataset
 from cskd.errors import UserError
@@ -19,7 +17,7 @@ from experiments.checked_json import read_checked, write_checked
 from experiments.claim import alone
 from experiments.recipe import MOST, Part, Settings, load_settings, read_yaml, recipe_names, validated
 from experiments.run_folder import RunFolder
-from experiments.spec import RunSpec, make_spec
+from experiments.spec import RunSpec, count_images, make_spec
 from experiments.tuning.tuned import Found, find
 
 CellName = tuple[str, str, str]  # dataset, architecture, method
@@ -177,15 +175,16 @@ def make_plan(
 
     A run that teaches another is a cell and a run of the plan as well, and stands before all that it teaches.
     tuned: hyper-parameters to use in the place of the recipe's, by cell; None where they are not asked for.
+    Raises UserError for settings that do not fit their dataset.
     """
+    counts = {name: count_images(name, dataset, settings[name]) for name, dataset in datasets.items()}
     runs: dict[str, PlannedRun] = {}
     cells: dict[str, Cell] = {}
 
     def add(spec: RunSpec, row: int, found: Found | None = None) -> None:
         if spec.teacher is not None:
             add(spec.teacher, row)
-        counts = _counts(datasets[spec.dataset], settings[spec.dataset])
-        runs.setdefault(spec.run_key, PlannedRun(spec, RunFolder.of(spec, runs_dir), *counts))
+        runs.setdefault(spec.run_key, PlannedRun(spec, RunFolder.of(spec, runs_dir), *counts[spec.dataset]))
         blank = Cell(
             name=spec.cell,
             key=spec.cell_key,
@@ -275,18 +274,6 @@ def _cells(grid: Grid, settings: dict[str, Settings]) -> list[CellName]:
         for method in grid.methods
     ]
     return list(dict.fromkeys(cells))
-
-
-def _counts(dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
-    """(classes, training images, test images); a subset's share of the test set is estimated."""
-    if settings.subset is None:
-        return len(dataset.classes), len(dataset.train), len(dataset.test)
-    if settings.subset.classes is None:
-        train_images = np.minimum(np.bincount(dataset.train.labels), settings.subset.images_per_class).sum()
-        return len(dataset.classes), int(train_images), len(dataset.test)
-    share = settings.subset.classes / len(dataset.classes)
-    train_images = settings.subset.classes * settings.subset.images_per_class
-    return settings.subset.classes, train_images, round(share * len(dataset.test))
 
 
 def load_plan(path: Path) -> Plan:

@@ -17,6 +17,7 @@ from cskd.models import ARCHITECTURES
 NAME = re.compile(r"\w[\w.-]*")  # of what becomes a part of file names
 RECIPES = Path(__file__).parent / "recipes"
 MOST = 1_000_000  # of whatever is counted: larger numbers are slips, and some would take all memory
+LARGEST = 3e38  # number that a float32 holds
 MERGED = "merged"  # the reader of several official datasets as one
 
 
@@ -82,12 +83,12 @@ class ScheduleSettings(Part):
     """SGD and its schedule. The defaults are the paper's."""
 
     epochs: int = Field(200, ge=1, le=MOST)
-    lr: float = Field(0.1, gt=0, allow_inf_nan=False)
+    lr: float = Field(0.1, gt=0, le=LARGEST, allow_inf_nan=False)
     milestones: tuple[int, ...] = (100, 150)
     factor: float = Field(0.1, gt=0, le=1)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False)
+    weight_decay: float = Field(1e-4, ge=0, le=LARGEST, allow_inf_nan=False)
 
     @field_validator("milestones")
     @classmethod

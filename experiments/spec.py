@@ -11,6 +11,7 @@ from cskd.data.store import Dataset
 from cskd.data.subset import Split, hold_out, indices_digest, restrict
 from cskd.errors import UserError
 from cskd.methods import build_method
+from experiments.fitting import refuse_unfit
 from experiments.recipe import Part, Settings
 
 # Settings that are not a run's own: where its data are found, what is chosen from, and what it came to is kept apart.
@@ -148,9 +149,27 @@ def make_spec(
     )
 
 
+def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
+    """(classes, training images, test images) of a recipe on its opened dataset.
+
+    Raises UserError, naming the setting, where the two do not go together.
+    """
+    classes, train, test = _restricted(name, dataset, settings)
+    refuse_unfit(name, settings, train, test)
+    return len(classes), len(train), len(test)
+
+
 def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Validation, int, int]:
-    """The validation split of a recipe, with its numbers of (training, validation) images."""
-    train, held = hold_out(name, _restricted(name, dataset, settings)[1], settings.validation_fraction)
+    """The validation split of a recipe, with its numbers of (training, validation) images.
+
+    Raises UserError, naming the setting, where recipe and dataset do not go together.
+    """
+    whole = _restricted(name, dataset, settings)[1]
+    try:
+        train, held = hold_out(name, whole, settings.validation_fraction)
+    except UserError as error:
+        raise UserError(f"'validation_fraction': {error}") from error
+    refuse_unfit(name, settings, train, held)
     digest = indices_digest(held)
     return Validation(fraction=settings.validation_fraction, indices_digest=digest), len(train), len(held)
 
@@ -169,14 +188,17 @@ def _restricted(name: str, dataset: Dataset, settings: Settings) -> tuple[tuple[
     subset = settings.subset
     if subset is None:
         return dataset.classes, dataset.train, dataset.test
-    return restrict(
-        name,
-        dataset.classes,
-        dataset.train,
-        dataset.test,
-        num_classes=subset.classes,
-        images_per_class=subset.images_per_class,
-    )
+    try:
+        return restrict(
+            name,
+            dataset.classes,
+            dataset.train,
+            dataset.test,
+            num_classes=subset.classes,
+            images_per_class=subset.images_per_class,
+        )
+    except UserError as error:
+        raise UserError(f"'subset': {error}") from error
 
 
 def _comparable(dataset: Dataset, profile: str, settings: Settings, overridden: bool) -> str:

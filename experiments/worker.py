@@ -168,7 +168,6 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
 
     def on_step(progress: Progress) -> None:
         if "first_step_seconds" not in start:
-            heartbeat.check()
             start["set_up_seconds"] = round(begun - psutil.Process().create_time(), 3)
             start["first_step_started"] = begun
             start["first_step_seconds"] = round(time.time() - begun, 3)

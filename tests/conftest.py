@@ -1,11 +1,9 @@
 """Options of all tests, and commands run within the test's own process."""
 
-import importlib
 import sys
-from types import ModuleType
 
 import pytest
-from place import Place
+from place import Place, command_of
 
 from cskd import cli
 
@@ -23,13 +21,7 @@ def call(tmp_path, monkeypatch, capsys):
     def run(module: str, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [module, *arguments])
         with pytest.raises(SystemExit) as caught:
-            cli.run(_command(module).main)
+            cli.run(command_of(module).main)
         return caught.value.code or 0, *capsys.readouterr()
 
     return run
-
-
-def _command(module: str) -> ModuleType:
-    """What ``python -m`` runs: of a package, its __main__."""
-    command = importlib.import_module(module)
-    return importlib.import_module(f"{module}.__main__") if hasattr(command, "__path__") else command

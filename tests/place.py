@@ -1,9 +1,11 @@
 """A folder in which the commands are run as a user types them."""
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from experiments.run_folder import RunFolder
 
@@ -45,3 +47,9 @@ class Place:
 
     def folders(self) -> list[RunFolder]:
         return [RunFolder(path.parent) for path in sorted(self.runs.glob("*/spec.json"))]
+
+
+def command_of(module: str) -> ModuleType:
+    """What ``python -m`` runs: of a package, its __main__."""
+    command = importlib.import_module(module)
+    return importlib.import_module(f"{module}.__main__") if hasattr(command, "__path__") else command

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cskd.cli import absolute
 from cskd.data.archives import Archive
 from cskd.data.listing import Listing
 
@@ -37,9 +38,9 @@ class DatasetSource:
         return not self.archives and not self.folders
 
     def find(self, data_dir: Path) -> Path | None:
-        """The unpacked tree in ``data_dir``, if there is one."""
+        """The unpacked tree in ``data_dir``, if there is one. Raises UserError for a name that no folder can have."""
         for name in self.folders:
-            folder = data_dir / Path(name).expanduser()
+            folder = absolute(name if name.startswith("~") else data_dir / name, "data.folder")
             if any((folder / landmark).exists() for landmark in self.landmarks):
                 return folder
         return None

@@ -13,6 +13,8 @@ from cskd.data.loader import Batch
 from cskd.errors import UserError
 from cskd.losses import cross_entropy
 
+HOTTEST = 1_000_000  # temperature: all predictions are uniform long before
+
 
 class Passes:
     """One training step's forward passes, each made once, when a loss term first asks for it.
@@ -158,5 +160,6 @@ class Method(ABC):
             self.require(parameter, 0 <= getattr(self, parameter) < math.inf, "zero or positive")
 
     def require_temperature(self, parameter: str = "temperature") -> None:
-        """Refuse a temperature that no prediction can be divided by."""
-        self.require(parameter, 0 < getattr(self, parameter) < math.inf, "positive")
+        """Refuse a temperature that no prediction can be divided by, or whose square is no number."""
+        self.require(parameter, getattr(self, parameter) > 0, "positive")
+        self.require(parameter, getattr(self, parameter) <= HOTTEST, f"at most {HOTTEST:,}")

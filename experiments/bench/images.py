@@ -1,11 +1,13 @@
 """Images to measure on. Mostly made-up ones: a step costs the same whatever they show."""
 
 import numpy as np
+import torch
 
 from cskd.cli import data_dir
 from cskd.data.digits import SOURCE as DIGITS
 from cskd.data.store import Dataset, ImageSplit
 from experiments.datasets import open_data, prepare_data
+from experiments.memory import refuse_more_than_free
 from experiments.recipe import Settings
 
 PHOTO = (375, 500)  # height and width of a made-up photograph, as CUB's and Dogs' are
@@ -14,11 +16,19 @@ CLASSES = 20
 
 
 def made_up(name: str, settings: Settings, batches: int) -> Dataset:
-    """Noise in the size of the recipe's images: as many as ``batches`` need."""
+    """Noise in the size of the recipe's images: as many as ``batches`` need.
+
+    Raises UserError for more than this machine has memory for.
+    """
     inputs = settings.inputs
     resized = inputs.train == "resized-crop"
     height, width = STORED.get(settings.data.reader, PHOTO) if resized else (inputs.image_size, inputs.image_size)
     random = np.random.default_rng(0)
+    count = max(CLASSES, batches * settings.batch_size)
+    copies = 2  # these, and the loader's own
+    what = f"{name}: {batches} batches of made-up images"
+    remedy = f"lower 'batch_size' ({settings.batch_size}) or --steps"
+    refuse_more_than_free(what, copies * 3 * count * height * width, torch.device("cpu"), remedy)
 
     def split(count: int) -> ImageSplit:
         pixels = random.integers(0, 256, size=3 * count * height * width, dtype=np.uint8)
@@ -27,7 +37,7 @@ def made_up(name: str, settings: Settings, batches: int) -> Dataset:
     return Dataset(
         name=name,
         classes=tuple(map(str, range(CLASSES))),
-        train=split(max(CLASSES, batches * settings.batch_size)),
+        train=split(count),
         test=split(CLASSES),
         digest="made up",
         complete=False,

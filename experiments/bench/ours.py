@@ -12,6 +12,7 @@ from experiments.assemble import assemble, initialised_model
 from experiments.bench.clock import now
 from experiments.bench.tables import Measured
 from experiments.environment import choose_device, use_repeatable_kernels
+from experiments.memory import refuse_too_large
 from experiments.recipe import Settings
 from experiments.spec import make_spec, make_splits
 from experiments.worker import compile_step, wants_compiling
@@ -39,6 +40,7 @@ class Ours:
         use_repeatable_kernels(self.precision)
         spec = make_spec(dataset.name, dataset, profile, settings, architecture, method, seed)
         classes, _, _ = make_splits(spec, dataset)
+        refuse_too_large(spec, len(classes), settings.batch_size, self.device)
         teacher = initialised_model(spec.teacher, len(classes)) if spec.teacher else None
         self.trainer = assemble(spec, dataset, self.device, self.precision, teacher=teacher)
         self.loader = self.trainer.loader

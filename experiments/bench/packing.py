@@ -59,7 +59,10 @@ class Packed:
     def step(self, batches: list[Batch]) -> None:
         views = {name: torch.stack([batch.views[name] for batch in batches]) for name in batches[0].views}
         labels, targets = (torch.stack([getattr(batch, name) for batch in batches]) for name in ("labels", "targets"))
-        losses, _ = self.evaluate(self.parameters, self.buffers, views, labels, targets, batches[0].num_classes)
+        with warnings.catch_warnings():
+            # cs-kd's divergence is computed seed by seed, and vmap says so; it is a small part of a step.
+            warnings.filterwarnings("ignore", message=".*batching rule for aten::kl_div")
+            losses, _ = self.evaluate(self.parameters, self.buffers, views, labels, targets, batches[0].num_classes)
         self.optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
         self.optimizer.step()
@@ -138,10 +141,6 @@ def _row(apart: Measured, packed: list[float]) -> dict[str, Any]:
         "ratio_max": f"{most:.4f}",
         **about(apart),
     }
-
-
-# cs-kd's divergence is computed seed by seed, and vmap says so; it is a small part of a step.
-warnings.filterwarnings("ignore", message=".*batching rule for aten::kl_div")
 
 
 def _evaluate(whole: Whole, parameters: dict, buffers: dict, *batch: Any) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from cskd.cli import absolute
 from cskd.errors import UserError
 from cskd.methods import build_method
 from experiments.bench.images import CLASSES, made_up
@@ -36,7 +37,7 @@ class Clone:
     @classmethod
     def at(cls, path: str) -> "Clone":
         """Raises UserError where the released code does not lie."""
-        folder = Path(path).expanduser().absolute()
+        folder = absolute(path, "REFERENCE")
         for module in ("train", "datasets", "models"):
             if not any((folder / name).is_file() for name in (f"{module}.py", f"{module}/__init__.py")):
                 raise UserError(

@@ -308,7 +308,8 @@ def storage_address() -> str:
 def is_there(address: str) -> bool:
     """Whether there is a file at the address; a database on a server is taken to be there."""
     path = re.sub(r"^sqlite(\+\w+)?:///", "", address).partition("?")[0]
-    return "://" in path or Path(path).is_file()
+    with storage_errors(address):
+        return "://" in path or Path(path).is_file()
 
 
 def study_names(address: str) -> list[str]:

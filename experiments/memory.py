@@ -1,0 +1,67 @@
+"""What memory a training step takes, reckoned without making it: a plan must not be what fills the machine."""
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from cskd.errors import UserError
+from cskd.methods import build_method
+from experiments.assemble import initialised_model
+from experiments.spec import RunSpec
+
+CGROUP = Path("/sys/fs/cgroup")  # of a container, which may be given less than the machine has
+
+
+def refuse_too_large(spec: RunSpec, num_classes: int, images: int, device: torch.device) -> None:
+    """Raises UserError, naming what can be made smaller, for a step that the device has no memory for."""
+    settings = spec.settings
+    refuse_more_than_free(
+        f"{spec.cell}: a step of {images:,} images",
+        step_bytes(spec, num_classes, images),
+        device,
+        f"lower 'width' ({settings.width}), 'inputs.image_size' ({settings.inputs.image_size}) or 'batch_size' "
+        f"({settings.batch_size})",
+    )
+
+
+def refuse_more_than_free(what: str, needed: int, device: torch.device, remedy: str) -> None:
+    free = free_memory(device)
+    if needed > free:
+        told = f"{what} takes about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free here"
+        raise UserError(f"{told}: {remedy}")
+
+
+def step_bytes(spec: RunSpec, num_classes: int, images: int) -> int:
+    """Weights, their gradients, a teacher's weights, and what the passes of all views keep for the backward pass."""
+    size = spec.settings.inputs.image_size
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.device("meta"):  # shapes, without their content
+        model = initialised_model(spec, num_classes)
+        teacher = initialised_model(spec.teacher, num_classes) if spec.teacher else None
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.backbone(torch.empty(images, 3, size, size))
+    views = len(build_method(spec.method, spec.parameters).views)
+    passes = views * sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return passes + 2 * _bytes(model) + (_bytes(teacher) if teacher else 0)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a process can still have: of a GPU's own memory, or of this machine's, or of its container's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    try:
+        most, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:  # not in a container of this kind
+        return free
+    return free if most == "max" else min(free, max(0, int(most) - int(used)))
+
+
+def _bytes(model: torch.nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in model.parameters())

@@ -1,0 +1,44 @@
+"""Folders named by the environment and by arguments."""
+
+from pathlib import Path
+
+import pytest
+
+from cskd import cli
+from cskd.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("~nobody-has-this-name/x", "RUNS_DIR=~nobody-has-this-name/x: there is no such home folder"),
+        ("x" * 300, r"RUNS_DIR=x+ cannot be used \(File name too long\): give another folder"),
+        ("x/" * 3000, "cannot be used"),
+    ],
+)
+def test_a_folder_in_which_nothing_can_be_looked_up_is_named(monkeypatch, value, told):
+    monkeypatch.setenv("RUNS_DIR", value)
+    with pytest.raises(UserError, match=told):
+        cli.runs_dir()
+
+
+def test_a_folder_that_is_closed_to_us_is_named(monkeypatch):
+    """Stands in for the rights of another user, whom root does not have."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    monkeypatch.setenv("DATA_DIR", "/closed")
+    with pytest.raises(UserError, match=r"DATA_DIR=/closed cannot be used \(Permission denied\)"):
+        cli.data_dir()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("", "runs"), ("a/b", "a/b"), ("~/x", "home/x"), ("/dev/null/x", None)]
+)
+def test_others_are_absolute_and_need_not_exist(tmp_path, monkeypatch, value, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RUNS_DIR", value)
+    assert cli.runs_dir() == (Path(value) if expected is None else tmp_path / expected)

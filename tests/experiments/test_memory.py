@@ -1,0 +1,90 @@
+"""What a training step takes of memory, and that a plan does not take more than there is."""
+
+import psutil
+import pytest
+import torch
+from arrays import random_split
+
+from cskd.data.store import Dataset
+from cskd.errors import UserError
+from cskd.methods import build_method
+from experiments import memory
+from experiments.assemble import initialised_model
+from experiments.bench.images import made_up
+from experiments.estimate import Estimator
+from experiments.memory import refuse_too_large, step_bytes
+from experiments.plan import PlannedRun
+from experiments.recipe import load_settings
+from experiments.run_folder import RunFolder
+from experiments.spec import RunSpec, make_spec
+
+CPU = torch.device("cpu")
+
+
+def spec(*overrides: str, method: str = "cross-entropy", architecture: str = "resnet10") -> RunSpec:
+    profile, settings = load_settings("digits", None, overrides)
+    split = random_split(20, 10)
+    data = Dataset("digits", tuple("0123456789"), split, split, "d", True, "made up", 8)
+    return make_spec("digits", data, profile, settings, architecture, method, 0)
+
+
+@pytest.mark.parametrize("architecture", ["resnet10", "densenet41"])
+def test_it_is_what_a_real_step_keeps(architecture):
+    one = spec(architecture=architecture)
+    model = initialised_model(one, 10)
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = build_method("cross-entropy").build_head(model.backbone.feature_size, 10)(
+            model.backbone(torch.rand(40, 3, 8, 8))
+        )
+    loss.sum().backward()
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    gradients = sum(parameter.grad.nbytes for parameter in model.backbone.parameters())
+    real = weights + gradients + sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    assert step_bytes(one, 10, 40) == pytest.approx(real, rel=0.02)
+
+
+def test_every_view_and_a_teacher_add_to_it():
+    plain = step_bytes(spec(), 10, 40)
+    assert step_bytes(spec(method="cs-kd"), 10, 40) > 1.3 * plain
+    teacher = initialised_model(spec(method="kd").teacher, 10)
+    added = sum(parameter.nbytes for parameter in teacher.parameters())
+    assert step_bytes(spec(method="kd"), 10, 40) == plain + added
+
+
+@pytest.mark.parametrize(
+    "overrides", [("width=1024",), ("inputs.image_size=1024", "inputs.test_resize=1024", "width=64")]
+)
+def test_a_plan_of_a_network_that_is_too_large_is_refused_before_it_is_built(tmp_path, monkeypatch, overrides):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 500_000_000)
+    one = spec(*overrides)
+    run = PlannedRun(one, RunFolder.of(one, tmp_path), 10, 20, 20)
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(UserError, match=r"GB of memory, 0\.5 GB are free here: lower 'width' .* 'inputs.image_size'"):
+        Estimator().seconds(run)
+    assert psutil.Process().memory_info().rss - before < 500_000_000
+
+
+def test_the_bench_makes_up_no_more_images_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10_000_000)
+    _, settings = load_settings("digits", None, ("batch_size=1000000",))
+    with pytest.raises(UserError, match=r"0\.4 GB of memory, 0\.0 GB are free here: lower 'batch_size' \(1000000\)"):
+        made_up("digits", settings, 1)
+    with pytest.raises(UserError, match="a step of 1,000,000 images takes"):
+        refuse_too_large(spec(), 10, 1_000_000, CPU)
+
+
+@pytest.mark.parametrize(
+    ("most", "used", "expected"), [("max", "5", 10**15), ("3000", "1000", 2000), ("3000", "4000", 0)]
+)
+def test_a_container_may_have_less_than_the_machine(tmp_path, monkeypatch, most, used, expected):
+    (tmp_path / "memory.max").write_text(f"{most}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**15}))
+    assert memory.free_memory(CPU) == expected

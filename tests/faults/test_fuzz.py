@@ -1,0 +1,93 @@
+"""Recipes, grids, command lines and environments that nobody wrote: an error of one line, or a plan that can start."""
+
+import pytest
+from faults.fuzzing import Fuzzing
+from faults.odd import elsewhere, launched, mistyped, overridden
+from faults.odd_files import grids, recipes
+from faults.own_tree import OwnTree
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from place import Place
+
+from cskd.data import catalog
+from cskd.data.catalog import prepare
+from cskd.errors import UserError
+from experiments import estimate, memory
+
+FAULT = "recipe, grid and command-line fuzzing"
+CASES = st.one_of(*3 * [overridden()], launched(), *2 * [mistyped()], *2 * [recipes()], grids(), elsewhere())
+
+
+@pytest.fixture
+def fuzzing(tmp_path, monkeypatch) -> Fuzzing:
+    """With the digits prepared, no network, and little memory, so that no case takes long."""
+    place = Place(tmp_path)
+    prepare("digits", tmp_path / "data")
+
+    def no_network(archive, folder, report):
+        raise UserError(f"{archive.filename} cannot be downloaded")
+
+    monkeypatch.setattr(catalog, "download", no_network)
+    monkeypatch.setattr(estimate, "PROBE_PIXELS", 0)  # the smallest batch
+    monkeypatch.setattr(memory, "free_memory", lambda device: 100_000_000)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return Fuzzing(place)
+
+
+@pytest.mark.fault(FAULT)
+def test_odd_input_is_refused_in_one_line_or_is_a_plan_that_can_start(tally, fuzzing):
+    lost = []
+
+    @settings(
+        max_examples=tally.cases(1995, 150),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(CASES)
+    def each(case):
+        try:
+            with tally:
+                fuzzing.try_case(case)
+        except Exception as error:
+            lost.append(f"{case}: {type(error).__name__}: {error}")
+
+    each()
+    assert not lost, "\n".join(lost)
+
+
+SET = ("experiments.grid", "demo", "--seeds", "0", "--set")
+LAUNCHED = [
+    ((*SET, "subset={classes: 11, images_per_class: 5}"), {}, "'subset': digits: 11 classes are asked for"),
+    ((*SET, "inputs.image_size=16"), {}, "'inputs.image_size': pad-crop needs images of 16 x 16 px throughout"),
+    ((*SET, "batch_size=199"), {}, "'batch_size': 199 leaves a last batch of one of the 200 training images"),
+    (("experiments.status",), {"RUNS_DIR": "~nobody-here/runs"}, "RUNS_DIR=~nobody-here/runs: there is no such home"),
+    ((*SET[:-1], "--dry-run"), {"recipe": "width: !!int ''"}, "digits.yaml, line 1 is not YAML: tags"),
+]
+
+
+@pytest.mark.slow_fault
+@pytest.mark.fault(FAULT)
+def test_the_commands_themselves_refuse_what_cannot_be_done_before_anything_is_there(tally, tmp_path):
+    place = OwnTree(tmp_path)
+    prepare("digits", tmp_path / "data")
+    sound = (place.recipes / "digits.yaml").read_text()
+    whole = dict(place.environment)
+    lost = []
+    for command, surroundings, told in LAUNCHED:
+        (place.recipes / "digits.yaml").write_text(surroundings.pop("recipe", sound))
+        place.environment = whole | surroundings
+        try:
+            with tally:
+                status, output, errors = place.run(*command)
+                assert (status, output) == (2, "")
+                assert errors.startswith("error: ")
+                assert errors.count("\n") == 1
+                assert told in errors
+                assert not list(tmp_path.glob("runs/*"))
+                assert not (tmp_path / "mlflow.db").exists()
+        except AssertionError as error:
+            lost.append(f"{command}, {surroundings}: {error}")
+    assert not lost, "\n".join(lost)
