@@ -24,7 +24,7 @@ from cskd import cli
 from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models import ARCHITECTURES
-from experiments.bench import memory, pipelines, profile, reference, run, steps
+from experiments.bench import epoch_profile, memory, pipelines, reference, run, steps
 from experiments.bench.images import prepared
 from experiments.bench.tables import BASELINE, Cell
 from experiments.environment import choose_device
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         if "run" in parts:
             run.measure(real, overrides, console, progress)
         if "profile" in parts:
-            profile.measure(real, console, progress)
+            epoch_profile.measure(real, console, progress)
         if "reference" in parts:
             reference.measure(clone, network, options.turns, options.steps, console, progress)
     return 0

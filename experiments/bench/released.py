@@ -1,6 +1,7 @@
 """The released code's own training loop, a few steps at a time: python released.py CLONE --batch-size 128 ...
 
 Runs on its own, in a process that has nothing of this suite: names such as ``models`` and ``utils`` are the clone's.
+Python looks for modules beside this file first: no file there may have the name of one of its own, such as ``profile``.
 Writes "ready", and then the seconds of a step for every line that it reads.
 """
 
