@@ -25,7 +25,7 @@ from cskd import cli
 from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models import ARCHITECTURES
-from experiments.bench import memory, packing, pipelines, profile, reference, run, steps
+from experiments.bench import epoch_profile, memory, packing, pipelines, reference, run, steps
 from experiments.bench.images import prepared
 from experiments.bench.tables import BASELINE, Cell
 from experiments.environment import choose_device
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             "packing": lambda: packing.measure(made_up, *turns, *shown),
             "memory": lambda: memory.measure(made_up, methods, *shown),
             "run": lambda: run.measure(real, overrides, *shown),
-            "profile": lambda: profile.measure(real, *shown),
+            "profile": lambda: epoch_profile.measure(real, *shown),
             "reference": lambda: reference.measure(clone, network, *turns, *shown),
         }
         for part in PARTS:
