@@ -11,8 +11,8 @@ import pytest
 import torch
 from faults.backend import assert_told_once, rows
 from faults.disks import Disk
+from faults.disturbed import numbers
 from faults.made_up import made_up_runs
-from faults.test_damage import numbers
 from place import Place
 
 from cskd.data.store import open_dataset

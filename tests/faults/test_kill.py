@@ -25,12 +25,13 @@ def in_itself(function: str, count: int, when: str = "before") -> str:
 
 STORE = "mlflow.store.tracking.sqlalchemy_store:SqlAlchemyStore"
 ARTIFACTS = "mlflow.store.artifact.local_artifact_repo:LocalArtifactRepository"
-FLUSHED = "cskd.files:os.fsync:4:before:SIGKILL:worker"  # a checkpoint, written aside and not yet in its place
+KEPT = "cskd.checkpoints:Checkpoints._keep_previous"
 BOTH_TOLD = in_itself("mlflow:MlflowClient.set_terminated", 2)  # in the tracking, once both runs have been hit
 
 # (the command, strikes of the second launch, strikes of the fifth)
 GRIDS = [
-    (GRID, (FLUSHED, BOTH_TOLD), (in_itself(f"{STORE}._log_metrics", 1, "after"),)),
+    # a checkpoint is written aside, and not yet in its place
+    (GRID, (in_itself(KEPT, 1), BOTH_TOLD), (in_itself(f"{STORE}._log_metrics", 1, "after"),)),
     (
         ONE_BY_ONE,
         # between two runs, the first of which was killed in its evaluation
@@ -40,7 +41,7 @@ GRIDS = [
     (
         GRID,
         # the checkpoint before has been put aside, and there is none in its place
-        (in_itself("cskd.training:write_sealed", 2), in_itself(f"{STORE}.create_run", 3, "after")),
+        (in_itself(KEPT, 2, "after"), in_itself(f"{STORE}.create_run", 3, "after")),
         (in_itself(f"{ARTIFACTS}.log_artifact", 2, "after"),),
     ),
     (

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faults.backend import assert_told_once
+from faults.disturbed import numbers
 from faults.machines import HEARTBEAT_LIMIT, Machine, holder_of
-from faults.test_damage import numbers
 from place import ROOT, Place
 
 from experiments.run_folder import DONE, RunFolder
