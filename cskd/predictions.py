@@ -1,5 +1,6 @@
 """What a trained network says of images, and the file that it is kept in."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from cskd.sealed import read_sealed, write_sealed
+
+# numpy parses headers as Python expressions, which Python 3.11 cannot do in two threads at once: now and then it raises
+# SystemError (its issue 106905, mended in 3.12).
+_PARSING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
 
     Raises OSError, ValueError (cskd.sealed.Damaged) or KeyError for other files.
     """
-    with np.load(read_sealed(path), allow_pickle=False) as arrays:
+    content = read_sealed(path)
+    with _PARSING, np.load(content, allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in arrays.files if not names or name in names}
     for name, array in found.items():
         if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is none

@@ -1,6 +1,7 @@
 """What holds the project together: one lock, arrows in one direction, a README that tells the truth."""
 
 import ast
+import csv
 import re
 import subprocess
 import sys
@@ -183,3 +184,14 @@ def test_a_missing_variable_is_said():
         done = make("--dry-run", "--assume-old=.venv/.ready", *arguments)
         assert done.returncode != 0
         assert "say which: make" in done.stderr
+
+
+def test_the_table_of_faults_in_the_docs_is_the_measured_one():
+    """Where this fails: a whole ``make test-faults`` writes results/faults.csv, which belongs in results/measured/."""
+    with (ROOT / "results" / "measured" / "faults.csv").open(newline="") as file:
+        measured = [[row[name] for name in ("fault", "tried", "survived", "lost")] for row in csv.DictReader(file)]
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    figures = text[text.index("## Figures") : text.index("## How much is lost")]
+    lines = [line for line in figures.splitlines() if line.startswith("|")]
+    shown = [[cell.strip() for cell in line.strip("|").split("|")][:4] for line in lines]
+    assert shown[2:] == measured

@@ -300,6 +300,7 @@ def test_ctrl_c_ends_the_wait_for_a_store(stopped, waited, monkeypatch):
     """At once where the launch was stopped before; else the store has a moment to take the rest."""
     monkeypatch.setattr(background, "SILENT_SECONDS", 20.0)
     taken = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     class Slow:
         def update(self, whole: bool) -> None:
@@ -308,8 +309,11 @@ def test_ctrl_c_ends_the_wait_for_a_store(stopped, waited, monkeypatch):
                 threading.Timer(0.5, taken.set).start()
             assert taken.wait(60)
 
-    with BackgroundTracking(Slow) as tracking:
-        if stopped:
-            tracking.stopped()
+    try:
+        with BackgroundTracking(Slow) as tracking:
+            if stopped:
+                tracking.stopped()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        taken.set()
     assert tracking.trouble == (None if waited else "it was not waited for")
-    taken.set()

@@ -1,6 +1,7 @@
 """Files of runs, cut short or with a bit turned over at random places: noticed, and mended by training again."""
 
 import json
+import os
 import random
 import shutil
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from faults.backend import assert_told_once
 from faults.disturbed import assert_same_results
-from place import Place
+from place import ROOT, Place
 
 from cskd.errors import UserError
 from experiments.run_folder import DONE, INTERRUPTED, RunFolder
@@ -17,6 +18,10 @@ from experiments.run_folder import DONE, INTERRUPTED, RunFolder
 FAULT = "a run's files truncated or bit-flipped"
 RUN = ("experiments.run", "--dataset", "digits", "--method", "cs-kd", "--set", "width=4")
 RUN += ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[4]")
+# Of so short epochs few would have a checkpoint of their own.
+OFTEN = "import cskd.checkpoints\ncskd.checkpoints.MOST_SHARE = float('inf')\n"
+# Of epochs as short as these few would have a checkpoint of their own.
+OFTEN = "import cskd.checkpoints\ncskd.checkpoints.MOST_SHARE = float('inf')\n"
 FINISHED = ("predictions.npz", "weights.pt", "metrics.jsonl", "environment.json", "state.json", "spec.json")
 UNFINISHED = ("checkpoint.pt", "previous.pt", *FINISHED[2:])
 
@@ -25,6 +30,8 @@ UNFINISHED = ("checkpoint.pt", "previous.pt", *FINISHED[2:])
 def place(tmp_path_factory) -> Place:
     """One run, stopped in the middle, and what became of a copy of it that went on undisturbed."""
     one = Place(tmp_path_factory.mktemp("damage"))
+    (one.folder / "sitecustomize.py").write_text(OFTEN)
+    one.environment["PYTHONPATH"] = os.pathsep.join(map(str, (one.folder, ROOT)))
     assert one.run("experiments.data", "digits")[0] == 0
     process = one.start(*RUN)
     until = time.monotonic() + 120

@@ -165,8 +165,8 @@ def a_machine_that_dies(reference, folder):
 
 SLEEPS = {
     0: ("cskd.training", "Trainer", "train_epoch", 4),
-    1: ("cskd.training", "Trainer", "_save", 4),
-    2: ("cskd.training", "Trainer", "_keep_previous", 4),
+    1: ("cskd.training", "Trainer", "_save", 2),
+    2: ("cskd.checkpoints", "Checkpoints", "_keep_previous", 2),
     3: ("cskd.predictions", "", "save_predictions", 1),
 }
 UNTIL_DONE = (2, 3)  # the others wake up as soon as the other machine has taken over
