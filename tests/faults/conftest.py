@@ -8,7 +8,7 @@ each one that it has tried.
 import csv
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,13 @@ class Tally:
     @property
     def lost(self) -> int:
         return self.tried - self.survived
+
+    def add(self, other: "Tally") -> None:
+        """What another process has tried of the same fault."""
+        self.tried += other.tried
+        self.survived += other.survived
+        self.seconds += other.seconds
+        self.note = self.note or other.note
 
     def cases(self, all_of_them: int, few: int) -> int:
         """How many cases to try."""
@@ -67,6 +74,18 @@ def tally(request):
     started = time.perf_counter()
     yield one
     one.seconds += time.perf_counter() - started
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes (pytest-xdist)
+        session.config.workeroutput["tallies"] = [asdict(one) for one in session.config.stash[TALLIES].values()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    for told in node.workeroutput.get("tallies", []) if not error else ():
+        one = Tally(**told)
+        node.config.stash[TALLIES].setdefault(one.fault, Tally(one.fault, one.every)).add(one)
 
 
 def pytest_terminal_summary(terminalreporter, config):
