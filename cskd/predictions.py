@@ -9,8 +9,8 @@ import numpy as np
 
 from cskd.sealed import read_sealed, write_sealed
 
-# numpy parses headers as Python expressions. Where two threads do so at once, Python 3.11 now and then raises SystemError
-# (seen; python.org's tracker has it as 106905).
+# numpy parses headers as Python expressions. Where two threads do so at once, Python 3.11 now and then raises a
+# SystemError (seen here; CPython's issue 106905).
 _PARSING = threading.Lock()
 
 

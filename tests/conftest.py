@@ -1,5 +1,6 @@
 """Options of all tests, and commands run within the test's own process."""
 
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,12 @@ from cskd import cli
 
 def pytest_addoption(parser):
     parser.addoption("--all-faults", action="store_true", help="every case of the faults, and their table")
+
+
+def pytest_configure(config):
+    # Ignored where the tests run in the background of a shell, and then by every command that they start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

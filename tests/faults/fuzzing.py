@@ -122,5 +122,6 @@ def _one_a_cell(runs: list[PlannedRun]) -> list[PlannedRun]:
 
 
 def _shown(names: frozenset[str]) -> list[str]:
-    """The names as errors show them: as they are, or with what cannot be printed written out."""
-    return [form for name in names if name for form in (name, cli.one_line(name), repr(name)[1:-1])]
+    """The names as errors show them, or the parts of a sum: as they are, or with what cannot be printed written out."""
+    parts = {part for name in names for part in (name, *name.split("+")) if part}
+    return [form for part in parts for form in (part, cli.one_line(part), repr(part)[1:-1])]
