@@ -195,3 +195,11 @@ def test_the_table_of_faults_in_the_docs_is_the_measured_one():
     lines = [line for line in figures.splitlines() if line.startswith("|")]
     shown = [[cell.strip() for cell in line.strip("|").split("|")][:4] for line in lines]
     assert shown[2:] == measured
+
+
+def test_nothing_that_is_generated_or_downloaded_is_in_git():
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    kinds = {".whl", ".gz", ".tgz", ".zip", ".pt", ".npz", ".npy", ".db", ".pkl"}
+    assert [name for name in listed if Path(name).suffix in kinds] == []
