@@ -35,6 +35,7 @@ STUDY ?=##                     tune, ablate: another name, to start anew beside 
 SURFACE ?=##                   compare-samplers: results/studies/<a SAMPLER=grid study>/runs.csv
 TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
 PARTS ?=##                     bench: steps, pipelines, packing, memory, run, profile, reference (default: all; the last with REFERENCE)
+KEEP ?=##                      bench: 1 puts what was measured into results/measured/ as well
 REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), to time its own steps
 DATA_DIR ?= data##             where datasets are kept
 RUNS_DIR ?= runs##             where run folders are kept
@@ -152,7 +153,7 @@ bench: $(READY) ## what training costs here: steps, pipelines, memory, start, pr
 	@$(RUN) -m experiments.bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
 	  $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE)) \
-	  $(foreach s,$(SET),--set '$(s)')
+	  $(foreach s,$(SET),--set '$(s)') $(if $(KEEP),--keep)
 
 status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
 	@$(RUN) -m experiments.status $(GRID)

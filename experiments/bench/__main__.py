@@ -11,7 +11,8 @@ profile: one epoch of both: where the time goes.
 
 A step is everything that a run does for one batch: the views that the method asks for, forward and backward passes,
 the optimiser. What is compared takes turns, several times over, so that a machine whose speed drifts does so for all;
-the ratio is taken within each turn. Nothing of it is tracked; the tables go to RESULTS_DIR/bench/.
+the ratio is taken within each turn. Nothing of it is tracked; the tables go to RESULTS_DIR/bench/, and with --keep to
+results/measured/ as well.
 
 Images are made up. run and profile have prepared ones: of digits; of --datasets where --parts names them.
 """
@@ -26,6 +27,7 @@ from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.models import ARCHITECTURES
 from experiments.bench import epoch_profile, memory, packing, pipelines, reference, run, steps
+from experiments.bench.files import MEASURED, keep
 from experiments.bench.images import prepared
 from experiments.bench.tables import BASELINE, Cell
 from experiments.environment import choose_device
@@ -36,6 +38,7 @@ from experiments.recipe import load_settings, recipe_names
 
 PARTS = ("steps", "pipelines", "packing", "memory", "run", "profile", "reference")
 PREPARED = ("run", "profile")  # parts that need prepared images
+FILES = {"profile": ("profile", "operators")}  # of a part, where it has others than one of its own name
 EMBEDDED = "digits"  # the dataset of those
 STEPS = {"cpu": 2, "cuda": 20}  # that a turn counts: on a GPU they are so short that starting would count as well
 
@@ -78,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         for part in PARTS:
             if part in parts:
                 measures[part]()
+                for name in FILES.get(part, (part,)) if options.keep else ():
+                    keep(name, MEASURED, console)
     return 0
 
 
@@ -116,6 +121,9 @@ def _parser() -> cli.Parser:
         type=cli.positive,
         default=STEPS[choose_device().type],
         help=f"counted steps of a turn (default {STEPS['cpu']}, on a GPU {STEPS['cuda']})",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help=f"put the rows into {MEASURED} as well, in the place of this machine's"
     )
     return parser
 

@@ -14,9 +14,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cskd.errors import UserError
+from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
 from experiments.bench.ours import Ours
-from experiments.bench.tables import BASELINE, Cell, Measured, about, title, write_rows
+from experiments.bench.tables import BASELINE, Cell, Measured, about, title
 
 STEPS = 2  # the second has the optimiser's momentum from its start
 

@@ -23,10 +23,11 @@ from cskd.randomness import generator
 from cskd.step import Step
 from cskd.training import Trainer
 from experiments.bench.clock import now
+from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
 from experiments.bench.ours import Ours
 from experiments.bench.pairs import METHODS
-from experiments.bench.tables import Cell, Measured, about, ratios, title, write_rows
+from experiments.bench.tables import Cell, Measured, about, ratios, title
 from experiments.recipe import Settings
 
 SEEDS = 3  # the paper's number

@@ -4,10 +4,11 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
 from experiments.bench.ours import Ours
 from experiments.bench.pairs import METHODS, Pair, row_of, table_of, take_turns
-from experiments.bench.tables import Cell, write_rows
+from experiments.bench.tables import Cell
 
 CONVENTIONAL = {"pipeline": "torchvision", "precision": "fp32", "compile": False}
 PER_WORKER = 2  # batches that a DataLoader's worker makes ahead

@@ -16,10 +16,10 @@ from rich.progress import Progress
 from cskd.cli import absolute
 from cskd.errors import UserError
 from cskd.methods import build_method
+from experiments.bench.files import write_rows
 from experiments.bench.images import CLASSES, made_up
 from experiments.bench.ours import Ours
 from experiments.bench.pairs import METHODS, Pair, row_of, table_of, take_turns
-from experiments.bench.tables import write_rows
 from experiments.environment import commit
 from experiments.recipe import Settings, load_settings
 

@@ -16,8 +16,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cskd.errors import UserError
+from experiments.bench.files import write_rows
 from experiments.bench.pairs import METHODS
-from experiments.bench.tables import Cell, Measured, about, title, write_rows
+from experiments.bench.tables import Cell, Measured, about, title
 from experiments.environment import ROOT
 from experiments.run_folder import RunFolder
 

@@ -9,9 +9,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from experiments.bench.arithmetic import MatrixProduct, flops_of
+from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
 from experiments.bench.ours import Ours
-from experiments.bench.tables import BASELINE, Cell, Measured, about, ratios, title, write_rows
+from experiments.bench.tables import BASELINE, Cell, Measured, about, ratios, title
 
 
 @dataclass

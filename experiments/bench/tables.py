@@ -1,15 +1,10 @@
 """Turns that were measured, as rows: medians, ratios within a turn, and what they were measured on."""
 
-import csv
-import io
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from cskd import cli
-from cskd.files import writing, written_aside
 from experiments.environment import choose_device, describe
 from experiments.recipe import Settings
 
@@ -61,22 +56,3 @@ def about(row: Measured) -> dict[str, Any]:
 def title(row: Measured) -> str:
     machine = about(row)["machine"]
     return f"{row.dataset} ({row.profile}), {row.architecture}, batch {row.batch_size}, {row.precision}, {machine}"
-
-
-def write_rows(name: str, rows: list[dict[str, Any]], console: Console) -> None:
-    """RESULTS_DIR/bench/``name``.csv."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(f"{name}.csv", text.getvalue(), console)
-
-
-def write_text(name: str, text: str, console: Console) -> None:
-    """RESULTS_DIR/bench/``name``."""
-    path = cli.results_dir() / "bench" / name
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
-        file.write(text.encode())
-    console.print(f"written to {path}", soft_wrap=True, highlight=False, markup=False)

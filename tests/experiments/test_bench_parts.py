@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from cskd.cli import data_dir
 from cskd.errors import UserError
-from experiments.bench import memory, phases, run
+from experiments.bench import files, memory, phases, run
 from experiments.bench.images import made_up, prepared
 from experiments.bench.ours import Ours
 from experiments.bench.phases import PHASES, epoch_by_phase
@@ -116,6 +117,13 @@ def test_an_epoch_is_profiled_by_phase_and_by_operator(call, tmp_path):
         (text,) = (tmp_path / "results" / "bench").glob(f"profile-digits-resnet10-{method}.txt")
         assert "aten::convolution_backward" in text.read_text()
         assert f"{method}, 4 steps" in text.read_text()
+        longest = [row for row in rows_of(tmp_path, "operators") if row["method"] == method]
+        shares = [float(row["share"]) for row in longest]
+        assert shares == sorted(shares, reverse=True)
+        assert 0.5 < sum(shares) <= 1.001
+        assert {"aten::convolution_backward", "aten::native_batch_norm"} <= {row["operator"] for row in longest}
+        first = longest[0]["operator"]
+        assert text.read_text().splitlines()[5].split()[0].startswith(first[:50])  # of the profiler's own table
     assert "partner pass" in output
 
 
@@ -124,3 +132,56 @@ def test_embedded_images_are_prepared_where_they_are_not(tmp_path, monkeypatch):
     _, settings = load_settings("digits")
     assert prepared("digits", settings).name == "digits"
     assert (data_dir() / "prepared" / "digits").exists()
+
+
+def measured(ratio: str, **changes: str) -> dict[str, str]:
+    row = {"dataset": "digits", "profile": "demo", "architecture": "resnet10", "method": "cs-kd", "machine": "one"}
+    return row | {"device": "cpu", "precision": "bf16", "compiled": "False", "threads": "2", "ratio": ratio} | changes
+
+
+def kept(tmp_path: Path, *rows: dict[str, str]) -> list[dict[str, str]]:
+    """The file that can be committed, after these rows were measured."""
+    console = Console(quiet=True)
+    files.write_rows("steps", list(rows), console)
+    files.keep("steps", tmp_path / "measured", console)
+    with (tmp_path / "measured" / "bench-steps.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    return tmp_path
+
+
+def test_kept_rows_take_the_place_of_those_of_the_same_step_and_machine(results):
+    first, other, elsewhere = measured("1.3"), measured("1.0", method="cross-entropy"), measured("1.2", machine="two")
+    assert kept(results, first, other) == [first, other]
+    assert kept(results, elsewhere) == [first, other, elsewhere]
+    assert kept(results, measured("1.4")) == [other, elsewhere, measured("1.4")]
+    on_gpu = measured("1.5", device="H200", peak="9")  # a later version has a column more
+    assert kept(results, on_gpu) == [
+        {**row, "peak": row.get("peak", "")} for row in (other, elsewhere, measured("1.4"), on_gpu)
+    ]
+
+
+def test_a_file_that_is_no_such_table_is_named_and_stays(results):
+    kept(results, measured("1.3"))
+    path = results / "measured" / "bench-steps.csv"
+    path.write_text("fault,tried\nfire,3\n")
+    with pytest.raises(
+        UserError, match=r"bench-steps\.csv is no table of steps \('dataset'\): restore it, or remove it"
+    ):
+        kept(results, measured("1.4"))
+    assert path.read_text() == "fault,tried\nfire,3\n"
+
+
+def test_what_is_measured_is_kept_where_that_is_asked(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.bench.__main__.MEASURED", tmp_path / "kept")
+    asked = ("--parts", "steps", "--datasets", "digits", "--methods", "cs-kd", "--turns", "1", "--steps", "1")
+    assert call("experiments.bench", *asked)[0] == 0
+    assert not (tmp_path / "kept").exists()
+    assert call("experiments.bench", *asked, "--keep")[0] == 0
+    assert (tmp_path / "kept" / "bench-steps.csv").read_text() == (
+        tmp_path / "results" / "bench" / "steps.csv"
+    ).read_text()
