@@ -136,7 +136,7 @@ def _take(folder: Path, lock) -> Path | None:
         holder.unlink(missing_ok=True)
         return None
     for other in _holders(folder):
-        if other != holder:
+        if _number(other) < _number(holder):  # a later one has come while this process was asleep
             other.unlink(missing_ok=True)
     return holder
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from cskd.errors import UserError
+from cskd.files import NoRoom
 from cskd.predictions import Predictions, save_predictions
 from cskd.sealed import write_sealed
-from experiments import claim
+from experiments import claim, run_folder
 from experiments.checked_json import read_checked, write_checked
 from experiments.claim import ClaimLost
 from experiments.run_folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
@@ -147,6 +148,20 @@ def test_who_has_lost_the_run_writes_nothing_more(folder):
         assert {path: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
 
 
+def test_who_has_lost_the_run_leaves_its_state_alone_on_a_full_disk_too(folder, monkeypatch):
+    def no_room(*arguments, **options):
+        raise NoRoom("full")
+
+    with folder.claimed() as mine:
+        folder.write_state(RUNNING)
+        before = folder.state()
+        mine.holder.rename(folder.path / "holder.2")
+        monkeypatch.setattr(run_folder, "write_checked", no_room)
+        with pytest.raises(ClaimLost):
+            folder.write_state(FAILED, reason="r")
+    assert folder.state() == before
+
+
 def test_a_run_that_was_let_go_is_free_at_once_and_a_silent_one_after_a_while(folder, monkeypatch):
     with folder.claimed():
         pass
@@ -178,6 +193,19 @@ def test_who_saw_a_holder_dead_long_ago_does_not_take_over_from_a_later_one(fold
         latest = iter([seen])
         assert claim._take(folder.path, lock) is None
         assert [path.name for path in folder.path.glob("holder*")] == ["holder.3"]
+
+
+def test_who_fell_asleep_before_it_removed_the_earlier_holders_leaves_the_later_ones(folder, monkeypatch):
+    def asleep_once_it_has_looked(path, real=claim._latest):
+        found = real(path)
+        if found is not None:
+            (path / "holder.2").write_text("another machine 17")
+        return found
+
+    monkeypatch.setattr(claim, "_latest", asleep_once_it_has_looked)
+    with (folder.path / "claim").open("w") as lock:
+        claim._take(folder.path, lock)
+    assert (folder.path / "holder.2").read_text() == "another machine 17"
 
 
 def test_the_holder_of_an_earlier_version_counts(folder):
