@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from cskd.errors import UserError
 from cskd.files import writing
@@ -70,7 +71,7 @@ def claimed(folder: Path, patience: float) -> Iterator[Claim | None]:
     until = time.monotonic() + patience
     with writing(folder):
         lock = (folder / "claim").open("w")
-    with lock:
+    with lock, _not_in_children(lock):
         while not (_locks(lock) and (holder := _take(folder, lock))):
             if time.monotonic() > until:
                 yield None
@@ -105,6 +106,29 @@ def is_claimed(folder: Path) -> bool:
             return not _locks(lock, fcntl.LOCK_SH) or _is_held_elsewhere(_latest(folder), lock)
     except FileNotFoundError:
         return False
+
+
+_own: set[TextIO] = set()  # the locks that this process has or wants
+
+
+@contextmanager
+def _not_in_children(lock: TextIO) -> Iterator[None]:
+    """A process that is forked, such as one that makes images, has the lock as well, and would keep it from others when
+    this one is gone.
+    """
+    _own.add(lock)
+    try:
+        yield
+    finally:
+        _own.remove(lock)
+
+
+def _close_own() -> None:
+    for lock in _own:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_close_own)
 
 
 def _locks(lock, kind: int = fcntl.LOCK_EX) -> bool:

@@ -123,6 +123,24 @@ def test_no_two_processes_have_the_same_run_and_a_dead_one_has_none(folder):
         assert mine
 
 
+def test_what_a_dead_process_has_forked_does_not_keep_its_run(folder):
+    """As a DataLoader's workers, which outlive it by some seconds."""
+    code = (
+        "import time; from multiprocessing import get_context; from pathlib import Path\n"
+        "from experiments.run_folder import RunFolder\n"
+        f"with RunFolder(Path({str(folder.path)!r})).claimed() as mine:\n"
+        "    get_context('fork').Process(target=time.sleep, args=(10,)).start(); print(bool(mine), flush=True)\n"
+        "    time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "True\n"
+    assert folder.is_claimed()
+    other.kill()
+    other.wait()
+    with folder.claimed(patience=2.0) as mine:
+        assert mine
+
+
 def test_who_has_lost_the_run_writes_nothing_more(folder):
     def write_checkpoint():
         write_sealed(folder.checkpoint, lambda file: torch.save({}, file), confirm=folder.confirm)
