@@ -10,7 +10,7 @@ from cskd.data.store import Dataset
 from cskd.errors import UserError
 from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
 from cskd.methods.base import Passes
-from experiments import memory
+from experiments import estimate, memory
 from experiments.assemble import initialised_model
 from experiments.bench.images import made_up
 from experiments.estimate import Estimator
@@ -65,6 +65,16 @@ def test_a_plan_of_a_network_that_is_too_large_is_refused_before_it_is_built(tmp
     with pytest.raises(UserError, match=r"GB of memory, 0\.5 GB are free here: lower 'width' .* 'inputs.image_size'"):
         Estimator().seconds(run)
     assert psutil.Process().memory_info().rss - before < 500_000_000
+
+
+def test_the_memory_of_a_measured_step_is_given_back(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(estimate, "measure_step", lambda run: done.append("measured") or (1.0, 1.0))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("given back"))
+    one, estimator = spec(), Estimator()
+    for _ in range(2):
+        estimator.seconds_anew(PlannedRun(one, RunFolder.of(one, tmp_path), 10, 20, 20))
+    assert done == ["measured", "given back"]
 
 
 def test_the_bench_makes_up_no_more_images_than_there_is_room_for(monkeypatch):
