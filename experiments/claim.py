@@ -8,6 +8,7 @@ removed: a number that was seen stands for one process for good, however long ag
 gone (its machine was asleep, say) has lost the run and stops.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -101,7 +102,7 @@ def alone(folder: Path) -> Iterator[None]:
 def is_claimed(folder: Path) -> bool:
     """Whether a process holds the run's folder. Takes nothing."""
     try:
-        with (folder / "claim").open("r+") as lock:
+        with (folder / "claim").open() as lock:
             # Shared, so that those who only ask do not take each other for a holder.
             return not _locks(lock, fcntl.LOCK_SH) or _is_held_elsewhere(_latest(folder), lock)
     except FileNotFoundError:
@@ -182,12 +183,22 @@ def _is_held_elsewhere(holder: Path | None, lock) -> bool:
     """Whether it is of a living process of another machine. ``lock`` is held: on this machine there is none."""
     if holder is None or _is_of_this_machine(_read(holder)):
         return False
+    now = _file_systems_time(lock)
     try:
-        # Both times are the file system's: the clocks of two machines need not agree.
-        os.utime(lock.fileno())
-        return os.fstat(lock.fileno()).st_mtime - holder.stat().st_mtime < HEARTBEAT_LIMIT
+        return now - holder.stat().st_mtime < HEARTBEAT_LIMIT
     except FileNotFoundError:  # there is a later one
         return True
+
+
+def _file_systems_time(lock) -> float:
+    """The clock that heartbeats are of: those of two machines need not agree."""
+    try:
+        os.utime(lock.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return time.time()  # who may only read takes nothing over
+    return os.fstat(lock.fileno()).st_mtime
 
 
 def _read(holder: Path) -> str:

@@ -1,9 +1,11 @@
 """A run's folder: what is written is whole, what is half-written is not read."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,6 +226,24 @@ def test_who_fell_asleep_before_it_removed_the_earlier_holders_leaves_the_later_
     with (folder.path / "claim").open("w") as lock:
         claim._take(folder.path, lock)
     assert (folder.path / "holder.2").read_text() == "another machine 17"
+
+
+def test_who_may_only_read_is_told_who_trains(folder, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def reading_only(path, mode="r", *arguments, real=Path.open, **options):
+        return real(path, mode, *arguments, **options) if mode in ("r", "rb") else refused()
+
+    (folder.path / "claim").touch()
+    (folder.path / "holder.1").write_text("another machine 17")
+    write_checked(folder.path / "state.json", {"state": RUNNING, "heartbeat": 1.0, "epoch": 3})
+    for last_sign, state in ((time.time(), RUNNING), (1, INTERRUPTED)):
+        os.utime(folder.path / "holder.1", (last_sign, last_sign))
+        with monkeypatch.context() as reader:
+            reader.setattr(Path, "open", reading_only)
+            reader.setattr(claim.os, "utime", refused)
+            assert folder.state()["state"] == state
 
 
 def test_the_holder_of_an_earlier_version_counts(folder):
