@@ -170,7 +170,7 @@ paired: $(READY) ## two experiments seed by seed, with the interval of each diff
 measured: $(READY) ## results/measured/: what is tracked as data that can be committed, merged with what lies there
 	@$(RUN) -m analysis.measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-readme: $(READY) ## the result tables in README.md, made anew from results/measured/
+readme: $(READY) ## the result tables in README.md and docs/speed.md, made anew from results/measured/
 	@$(RUN) -m analysis.readme
 
 ui: $(READY) ## the MLflow UI on 127.0.0.1
