@@ -97,7 +97,7 @@ test: $(READY) ## run the tests
 	@$(RUN) -m pytest
 
 test-faults: $(READY) ## kill, starve, damage and mislead the real commands, all cases: a line a fault
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/faults --all-faults -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/faults --all-faults -n 2 --dist loadfile --no-loadscope-reorder
 
 data: $(READY) ## download, verify and prepare DATASET (or all)
 	@$(RUN) -m experiments.data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \
