@@ -97,7 +97,7 @@ test: $(READY) ## run the tests
 	@$(RUN) -m pytest
 
 test-faults: $(READY) ## kill, starve, damage and mislead the real commands, all cases: a line a fault
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/faults --all-faults -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/faults --all-faults -n 2 --dist loadfile --no-loadscope-reorder
 
 data: $(READY) ## download, verify and prepare DATASET (or all)
 	@$(RUN) -m experiments.data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \
@@ -170,7 +170,7 @@ paired: $(READY) ## two experiments seed by seed, with the interval of each diff
 measured: $(READY) ## results/measured/: what is tracked as data that can be committed, merged with what lies there
 	@$(RUN) -m analysis.measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-readme: $(READY) ## the result tables in README.md, made anew from results/measured/
+readme: $(READY) ## the result tables in README.md and docs/speed.md, made anew from results/measured/
 	@$(RUN) -m analysis.readme
 
 ui: $(READY) ## the MLflow UI on 127.0.0.1

@@ -1,4 +1,4 @@
-"""The checked-in files of measured results: a CSV file of runs and one of verdicts for each pool.
+"""The checked-in files of measured results: a CSV file of runs and one of verdicts for each pool, and one a bench part.
 
 Cells are kept as the texts that they are, so that a row which nobody changes keeps its bytes.
 """
@@ -41,6 +41,8 @@ VERDICT_COLUMNS = (
     *("n_method", "n_against", "how", "outcome", "reason", "left_out", "setting"),
 )
 MEASURED = Path("results/measured")  # beside the code, wherever RESULTS_DIR is
+BENCH_KEY = ("dataset", "profile", "architecture", "method", "machine", "device", "precision", "compiled", "threads")
+BENCH_ROWS = {"profile": ("phase",), "operators": ("operator",)}  # of which a step has several rows
 RUN_KEY = ("run_key",)
 VERDICT_KEY = ("id", "dataset", "architecture")
 DATES = ("started", "ended")
@@ -71,6 +73,17 @@ def verdicts_path(folder: Path, pool: str) -> Path:
     return folder / f"verdicts-{pool}.csv"
 
 
+def bench_path(folder: Path, part: str) -> Path:
+    return folder / f"bench-{part}.csv"
+
+
+def existing(path: Path, command: str) -> Path:
+    """The path. command: that writes such files. Raises UserError where there is none."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: '{command}' writes it, or take its marker out of the document")
+    return path
+
+
 def read_runs(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows of a file of runs, see ``_read``."""
     return _read(path, RUN_COLUMNS, RUN_NEEDED, RUN_KEY)
@@ -79,6 +92,16 @@ def read_runs(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
 def read_verdicts(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows of a file of verdicts, see ``_read``."""
     return _read(path, VERDICT_COLUMNS, VERDICT_NEEDED, VERDICT_KEY)
+
+
+def read_bench(path: Path, part: str, numbers: tuple[str, ...]) -> pd.DataFrame:
+    """The rows of a file of what was measured, which has the columns ``numbers`` as well. See ``_read``."""
+    own = BENCH_ROWS.get(part, ())
+    needed = (*BENCH_KEY, *own, "git_commit")
+    rows, lacking = _read(path, (*needed, *numbers), needed, (*BENCH_KEY, *own))
+    if lacking:
+        raise UserError(f"{path} has no {', '.join(lacking)}: measure it again")
+    return rows
 
 
 def _read(path: Path, columns: tuple[str, ...], needed: tuple[str, ...], key: tuple[str, ...]):

@@ -1,7 +1,8 @@
-"""Make README.md's result tables anew from results/measured/, between the marker comments that name them.
+"""Make the result tables of README.md and docs/ anew from results/measured/, between the markers that name them.
 
-A table stands between the lines <!-- begin generated: results POOL --> (or: verdicts POOL) and <!-- end generated -->.
-No tracking store is read: python -m analysis.measured writes the files.
+A table stands between the lines <!-- begin generated: results POOL --> (or: verdicts POOL, bench TABLE) and
+<!-- end generated -->. No tracking store is read: python -m analysis.measured and python -m experiments.bench --keep
+write the files.
 """
 
 import argparse
@@ -10,14 +11,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from analysis.bench_tables import bench
 from analysis.measured_files import MEASURED
 from analysis.readme_tables import results, verdicts
 from analysis.written import save_text
 from cskd import cli
 from cskd.errors import UserError, first_line
 
-README = Path("README.md")
-KINDS = {"results": results, "verdicts": verdicts}
+DOCUMENTS = [Path("README.md"), Path("docs/speed.md")]
+KINDS = {"results": results, "verdicts": verdicts, "bench": bench}
 BEGIN, END = re.compile(r"<!-- begin generated: (.+) -->"), "<!-- end generated -->"
 EXAMPLE = "<!-- begin generated: results mini -->"
 
@@ -27,40 +29,51 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m analysis.readme", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where anything would change")
-    parser.add_argument("--readme", type=Path, default=README, help="the document (default: %(default)s)")
+    parser.add_argument(
+        "--documents",
+        nargs="+",
+        type=Path,
+        default=DOCUMENTS,
+        metavar="FILE",
+        help=f"default: {' '.join(map(str, DOCUMENTS))}",
+    )
     parser.add_argument("--measured-dir", type=Path, default=MEASURED, help="the files (default: %(default)s)")
     options = parser.parse_args(arguments)
-    path = options.readme
+    outdated = [_outdated(path, options.measured_dir, options.check) for path in options.documents]
+    return 1 if options.check and any(outdated) else 0
+
+
+def _outdated(path: Path, folder: Path, check: bool) -> bool:
+    """Whether a table of the document is not what the files give: said, and unless ``check`` made anew."""
     try:
         before = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}): give another, --readme") from error
+        raise UserError(f"{path} cannot be read ({first_line(error)}): give another, --documents") from error
     changed = []
 
     def made(name: str, earlier: str) -> str:
-        text = f"\n{table(name, options.measured_dir, path.parent)}\n"
+        text = f"\n{table(name, folder, path.parent)}\n"
         if text != earlier:
             changed.append(name)
         return text
 
     after = regenerated(before, made, str(path))
-    if options.check and changed:
-        told = f"{path} is not what {options.measured_dir} gives ({', '.join(changed)}): run 'make readme'"
-        print(told, file=sys.stderr)
-        return 1
+    if changed and check:
+        print(f"{path} is not what {folder} gives ({', '.join(changed)}): run 'make readme'", file=sys.stderr)
+        return True
     if changed:
         save_text(path, after)
     print(f"{path}: {', '.join(changed) + ' made anew' if changed else 'is what the files give'}.")
-    return 0
+    return bool(changed)
 
 
 def table(name: str, folder: Path, base: Path) -> str:
     """The text of the table of a marker, such as ``results mini``. folder, base: see ``readme_tables.results``."""
-    kind, _, pool = name.partition(" ")
+    kind, _, of = name.partition(" ")
     make = KINDS[cli.known("generated table", kind, KINDS)]
-    if not re.fullmatch(r"[\w-]+", pool):
-        raise UserError(f"marker '{name}' names no pool: write it as in {EXAMPLE}")
-    return make(pool, folder, base)
+    if not re.fullmatch(r"[\w-]+", of):
+        raise UserError(f"marker '{name}' does not say of what: write it as in {EXAMPLE}")
+    return make(of, folder, base)
 
 
 def regenerated(text: str, make: Callable[[str, str], str], document: str) -> str:

@@ -1,6 +1,5 @@
 """The README's tables, as Markdown: made of the files of results/measured/ and of the paper's numbers alone."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from analysis.measured_files import (
     RUN_COLUMNS,
     RUN_NUMBERS,
     VERDICT_NUMBERS,
+    existing,
     read_runs,
     read_verdicts,
     runs_path,
@@ -24,12 +24,11 @@ from analysis.measured_files import (
 from analysis.pool import PAPER
 from analysis.provenance import COMPARABLE, origin, reason_of
 from analysis.published import published, published_numbers
-from analysis.render import markdown_rows, to_markdown_text
+from analysis.render import markdown_link, markdown_rows, to_markdown_text
 from analysis.statistics import finite, summary
 from analysis.table import ABSENT, Block, Column
 from analysis.verdict_table import NOTES, effect_text, seeds_text
 from analysis.verdicts import NOT_RUN, OUTCOMES, told
-from cskd.errors import UserError
 
 FOREMOST = (BASELINE, "cs-kd")
 MAIN_CLAIM = "resnet18"  # of table 1, with both methods on each of its datasets: shown whether it was run or not
@@ -52,6 +51,7 @@ MEANING = (
 )
 FEWER = "(n=…): of fewer seeds than the row's; the others have no such value."
 FEW = 20  # verdicts that are shown at once; more are folded
+WRITES = "make measured"  # a pool's files
 VERDICT_HEADERS = tuple(map(Column, ("claim", "dataset", "network", "effect [95 %]", "n", "verdict")))
 
 
@@ -65,7 +65,7 @@ def results(pool: str, folder: Path, base: Path) -> str:
     if pool == PAPER and not path.exists():
         runs, lacking = pd.DataFrame(columns=list(RUN_COLUMNS), dtype=str), ()
     else:
-        runs, lacking = read_runs(_existing(path))
+        runs, lacking = read_runs(existing(path, WRITES))
     runs, notes = _latest(typed(runs, path, ("seed", *RUN_NUMBERS), DATES))
     parts = _against_paper(runs) if pool == PAPER else _by_dataset(runs)
     notes = [*_setting(runs, pool), *_meaning(parts, pool), *notes, *_earlier(lacking)]
@@ -73,7 +73,7 @@ def results(pool: str, folder: Path, base: Path) -> str:
         return "\n\n".join([*parts, _bullets(notes), "**Not run** yet: `make reproduce-table1` trains these."])
     source = to_markdown_text(f"{len(runs)} runs. {origin(runs)} Each with every metric:")
     commands = "\n".join(f"    {command}" for command in make_commands(runs, pool))
-    return "\n\n".join([*parts, _bullets(notes), f"{source} {_link(path, base)}.", commands]).rstrip()
+    return "\n\n".join([*parts, _bullets(notes), f"{source} {markdown_link(path, base)}.", commands]).rstrip()
 
 
 def verdicts(pool: str, folder: Path, base: Path) -> str:
@@ -81,12 +81,12 @@ def verdicts(pool: str, folder: Path, base: Path) -> str:
     path = verdicts_path(folder, pool)
     if pool == PAPER and not path.exists():
         return "No run of the paper's recipe: none of its claims has been judged in its own setting."
-    rows, lacking = read_verdicts(_existing(path))
+    rows, lacking = read_verdicts(existing(path, WRITES))
     rows = typed(rows, path, VERDICT_NUMBERS)
     counts = Counter(rows.outcome)
     count = ", ".join(f"{outcome} {counts[outcome]}" for outcome in OUTCOMES)
     summed = to_markdown_text(f"The paper's claims, each on every dataset and network of {pool}: {count}.")
-    source = f"Each with its reason: {_link(path, base)}."
+    source = f"Each with its reason: {markdown_link(path, base)}."
     judged = rows[rows.outcome != NOT_RUN]
     if judged.empty:
         return f"{summed}\n\n{source}"
@@ -115,17 +115,6 @@ def _bullets(notes: list[str]) -> str:
 
 def _earlier(lacking: tuple[str, ...]) -> list[str]:
     return [f"The file is of an earlier version, without {', '.join(lacking)}."] if lacking else []
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise UserError(f"{path} does not exist: 'make measured' writes it, or take its marker out of the document")
-    return path
-
-
-def _link(path: Path, base: Path) -> str:
-    address = Path(os.path.relpath(path.absolute(), base.absolute())).as_posix()
-    return f"[{to_markdown_text(address)}]({address})"
 
 
 def _latest(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -1,7 +1,9 @@
 """One table in four forms."""
 
+import os
 import re
 import textwrap
+from pathlib import Path
 
 import pandas as pd
 from rich import box
@@ -58,6 +60,12 @@ def markdown_rows(columns: tuple[Column, ...], block: Block) -> str:
     )
     align = ["right" if column.number else "left" for column in columns]
     return rows.to_markdown(index=False, colalign=align, disable_numparse=True)
+
+
+def markdown_link(path: Path, base: Path) -> str:
+    """A link to a file from a document in the folder ``base``."""
+    address = Path(os.path.relpath(path.absolute(), base.absolute())).as_posix()
+    return f"[{to_markdown_text(address)}]({address})"
 
 
 def to_latex(table: Table) -> str:

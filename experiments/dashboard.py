@@ -4,7 +4,7 @@ from optuna_dashboard import run_server
 
 from cskd import cli
 from cskd.errors import UserError
-from experiments.tuning.study import is_there, open_storage, storage_address
+from experiments.tuning.storage import is_there, open_storage, storage_address
 
 
 def main() -> int:

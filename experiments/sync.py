@@ -5,7 +5,7 @@ from cskd.errors import UserError, without_password
 from experiments.plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tracking.studies import sync_study
-from experiments.tuning.study import is_there, storage_address, study_names
+from experiments.tuning.storage import is_there, storage_address, study_names
 
 
 def main() -> int:

@@ -19,7 +19,8 @@ from experiments.spec import RunSpec
 from experiments.tracking.run_records import epoch_batches, minutes, start_tags
 from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
 from experiments.tuning.objectives import OBJECTIVES
-from experiments.tuning.study import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of, load_trials
+from experiments.tuning.storage import load_trials
+from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of
 
 EXPERIMENT = "tuning"
 STATUS = {RUNNING: "RUNNING", COMPLETE: "FINISHED", PRUNED: "KILLED", FAILED: "FAILED"}  # MLflow has no "pruned"

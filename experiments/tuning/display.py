@@ -4,7 +4,8 @@ from rich.console import Console
 
 from experiments.display import Display
 from experiments.tuning.budget import Budget
-from experiments.tuning.study import Study, Trial, best_of
+from experiments.tuning.study import Study
+from experiments.tuning.trial import Trial, best_of
 
 
 class TrialDisplay(Display):

@@ -18,8 +18,10 @@ from experiments.tuning.budget import Budget, make_budget, refuse_full_disk, say
 from experiments.tuning.display import TrialDisplay
 from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
 from experiments.tuning.setup import Subject, Wish, resolve
-from experiments.tuning.study import COMPLETE, FAILED, GRID, Study, storage_address, storage_lost
+from experiments.tuning.storage import storage_address, storage_lost
+from experiments.tuning.study import GRID, Study
 from experiments.tuning.teaching import Teaching
+from experiments.tuning.trial import COMPLETE, FAILED
 from experiments.tuning.tuner import Tuner
 
 TRIALS = 30

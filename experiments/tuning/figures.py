@@ -20,7 +20,7 @@ from optuna.visualization import matplotlib as drawn
 from cskd.plots import INK, VERMILION
 from experiments.tuning.objectives import TITLES
 from experiments.tuning.space import Point
-from experiments.tuning.study import open_storage
+from experiments.tuning.storage import open_storage
 
 ENOUGH = 4  # complete trials for a contour, slices or importances to mean anything
 

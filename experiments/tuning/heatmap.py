@@ -16,7 +16,7 @@ from cskd.plots import FAINT, INK, VERMILION
 from experiments.run_folder import RunFolder
 from experiments.tuning.objectives import OBJECTIVES, TITLES
 from experiments.tuning.space import Point, Space
-from experiments.tuning.study import COMPLETE, RUNNING, Trial
+from experiments.tuning.trial import COMPLETE, RUNNING, Trial
 
 COLORS = matplotlib.colormaps["cividis_r"]  # the same to colour-blind readers, and in grey: dark is high
 PANELS = ("error", "ece")

@@ -13,7 +13,8 @@ from experiments.tuning.figures import study_figures
 from experiments.tuning.heatmap import grid_points, heat_map, is_plane
 from experiments.tuning.setup import Subject
 from experiments.tuning.space import Point
-from experiments.tuning.study import COMPLETE, Trial, best_of, pareto_front, storage_address
+from experiments.tuning.storage import storage_address
+from experiments.tuning.trial import COMPLETE, Trial, best_of, pareto_front
 
 
 def write(subject: Subject, trials: list[Trial], commit: tuple[str, bool], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A study: its trials, who works on which, and what came out. The only place that talks to Optuna's storage.
+"""A study: its trials, who works on which, and what came out. The only place that writes to Optuna's storage.
 
 A trial is asked for with all its parameters and belongs to the process that asked, its owner, until it is told.
 An owner holds a lock for as long as it lives. A trial whose owner is dead is taken over with its number and its
@@ -7,60 +7,30 @@ parameters; its runs go on from their checkpoints. So no trial is lost, and none
 
 import fcntl
 import json
-import os
-import re
 import socket
 import time
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from cskd.cli import known, runs_dir
-from cskd.errors import UserError, first_line, without_password
+from cskd.cli import known
+from cskd.errors import UserError
 from cskd.files import locked, writing
 from cskd.randomness import derived_seed
-from experiments.tuning.journal import journal
 from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
 from experiments.tuning.space import Point, Space
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+from experiments.tuning.storage import is_there, open_storage, storage_errors, study_names
+from experiments.tuning.trial import STATES, Trial, trial_of
 
 GRID = "grid"  # a regular grid instead of a sampler
-RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
-STATES = {
-    TrialState.RUNNING: RUNNING,
-    TrialState.COMPLETE: COMPLETE,
-    TrialState.PRUNED: PRUNED,
-    TrialState.FAIL: FAILED,
-}
 HEARTBEAT_SECONDS = 60.0  # between two signs of life in the storage, for machines that cannot see the lock
 SILENCE_LIMIT = 600.0  # seconds without one after which an owner on another machine counts as dead
 PRUNER_STARTUP = 4  # complete trials before one can be pruned
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial as the storage has it."""
-
-    number: int
-    state: str
-    parameters: Point
-    values: tuple[float, ...] | None  # one an objective, when complete
-    metrics: dict[str, float]  # of the validation split after the last epoch, mean over the seeds, when complete
-    runs: dict[int, str]  # seed -> run key
-    reason: str  # why it failed
-    started: datetime | None
-    ended: datetime | None
-    steps: dict[int, float]  # finished epochs -> what the pruner was told
 
 
 class Study:
@@ -131,7 +101,7 @@ class Study:
 
     def trials(self) -> list[Trial]:
         """All trials that were begun, by their number."""
-        return [_trial(one) for one in self._frozen() if one.state in STATES]
+        return [trial_of(one) for one in self._frozen() if one.state in STATES]
 
     def enqueue(self, points: list[Point]) -> None:
         """Have these points tried next, each once; those that are already there are not tried again."""
@@ -184,7 +154,7 @@ class Study:
         used = self.used() - (len(self._failed()) if retry else 0)
         return max(0, count - used) + self.orphans()
 
-    def _failed(self) -> list[optuna.trial.FrozenTrial]:
+    def _failed(self) -> list[FrozenTrial]:
         """The failed trials that are not tried again yet."""
         before = self._retried()
         return [one for one in self._frozen() if one.state is TrialState.FAIL and one.number not in before]
@@ -251,7 +221,7 @@ class Study:
     def _owner_file(self, owner: str) -> Path:
         return self.folder / f"{owner}.owner"
 
-    def _is_alive(self, trial: optuna.trial.FrozenTrial) -> bool:
+    def _is_alive(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get("owner")
         if owner is None:  # asked for by a process that died at once: it would hold the lock that we have
             return False
@@ -268,111 +238,17 @@ class Study:
 
     # reading
 
-    def _frozen(self) -> list[optuna.trial.FrozenTrial]:
+    def _frozen(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False) if self.study else []
 
-    def _frozen_one(self, number: int) -> optuna.trial.FrozenTrial:
+    def _frozen_one(self, number: int) -> FrozenTrial:
         return next(one for one in self._frozen() if one.number == number)
 
     def _one(self, number: int) -> Trial:
-        return _trial(self._frozen_one(number))
+        return trial_of(self._frozen_one(number))
 
-    def _point(self, trial: optuna.trial.FrozenTrial) -> Point:
+    def _point(self, trial: FrozenTrial) -> Point:
         return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def best_of(trials: list[Trial]) -> Trial | None:
-    """The complete trial with the lowest value; of equals the one with the lowest NLL, then the earliest."""
-    complete = [one for one in trials if one.state == COMPLETE and len(one.values) == 1]
-    return min(complete, key=lambda one: (one.values[0], one.metrics["nll"], one.number), default=None)
-
-
-def pareto_front(trials: list[Trial]) -> list[Trial]:
-    """The complete trials of two objectives that no other one beats in both, by the first objective."""
-    complete = [one for one in trials if one.state == COMPLETE]
-
-    def beaten(one: Trial) -> bool:
-        return any(
-            all(a <= b for a, b in zip(other.values, one.values, strict=True)) and other.values != one.values
-            for other in complete
-        )
-
-    return sorted((one for one in complete if not beaten(one)), key=lambda one: (one.values, one.number))
-
-
-def storage_address() -> str:
-    """Where studies live: ``OPTUNA_STORAGE``, a URL or a journal file, or the journal in RUNS_DIR."""
-    return os.environ.get("OPTUNA_STORAGE") or str(runs_dir() / "studies" / "journal.log")
-
-
-def is_there(address: str) -> bool:
-    """Whether there is a file at the address; a database on a server is taken to be there."""
-    path = re.sub(r"^sqlite(\+\w+)?:///", "", address).partition("?")[0]
-    with storage_errors(address):
-        return "://" in path or Path(path).is_file()
-
-
-def study_names(address: str) -> list[str]:
-    with storage_errors(address):
-        return sorted(optuna.get_all_study_names(open_storage(address)))
-
-
-def open_storage(address: str) -> optuna.storages.BaseStorage:
-    """The storage at an address: a journal file, or the URL of a database. Raises UserError if it cannot be used."""
-    with storage_errors(address):
-        if "://" in address:
-            return optuna.storages.get_storage(address)
-        path = Path(address)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.JournalStorage(journal(path))
-
-
-@contextmanager
-def storage_errors(address: str) -> Iterator[None]:
-    """What a storage throws, whatever its kind, as one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        # SQLAlchemy, its drivers, JSON and Optuna each have their own; all mean that the storage cannot be used.
-        told = f"OPTUNA_STORAGE={address} cannot be used ({first_line(error)}): correct it"
-        raise UserError(without_password(told)) from error
-
-
-@contextmanager
-def storage_lost(address: str) -> Iterator[None]:
-    """A database that goes away while a study goes on, as one line."""
-    try:
-        yield
-    except optuna.exceptions.StorageInternalError as error:
-        told = f"OPTUNA_STORAGE={address} is away ({first_line(error)}): the same command goes on when it is back"
-        raise UserError(without_password(told)) from error
-
-
-def load_trials(address: str, name: str) -> tuple[tuple[str, ...], list[Trial]]:
-    """(objectives, trials) of a study, without taking part in it."""
-    with storage_errors(address):
-        study = optuna.load_study(study_name=name, storage=open_storage(address))
-        trials = [_trial(one) for one in study.get_trials(deepcopy=False) if one.state in STATES]
-        return tuple(study.user_attrs["objectives"]), trials
-
-
-def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:
-    attributes = frozen.user_attrs
-    return Trial(
-        number=frozen.number,
-        state=STATES[frozen.state],
-        parameters={name: float(value) for name, value in frozen.params.items()},
-        values=tuple(frozen.values) if frozen.state is TrialState.COMPLETE else None,
-        metrics=attributes.get("metrics", {}),
-        runs={int(seed): key for seed, key in attributes.get("runs", {}).items()},
-        reason=attributes.get("reason", ""),
-        started=frozen.datetime_start,
-        ended=frozen.datetime_complete,
-        steps=dict(frozen.intermediate_values),
-    )
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

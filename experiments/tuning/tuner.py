@@ -10,7 +10,8 @@ from experiments.plan import PlannedRun
 from experiments.run_folder import DONE, FAILED, INTERRUPTED
 from experiments.tuning.objectives import OBJECTIVES
 from experiments.tuning.space import Point
-from experiments.tuning.study import Study, Trial
+from experiments.tuning.study import Study
+from experiments.tuning.trial import Trial
 
 BUSY_SECONDS = 10.0  # before a run that another process trains is looked at again
 FAILURES = 3  # trials in a row that failed while none has ever completed: it is not the parameters

@@ -134,7 +134,7 @@ def test_a_mean_of_fewer_seeds_than_the_row_says_so(tmp_path):
 
 
 def test_tables_have_few_columns(mini, tmp_path):
-    for kind in readme.KINDS:
+    for kind in ("results", "verdicts"):
         assert max(map(len, rows_of(readme.table(f"{kind} mini", mini, tmp_path)))) <= 8
     assert max(map(len, rows_of(results("paper", tmp_path, tmp_path)))) <= 8
 
@@ -263,7 +263,7 @@ def document(tmp_path, text):
 
 
 def run(path, measured, *arguments):
-    return readme.main(["--readme", str(path), "--measured-dir", str(measured), *arguments])
+    return readme.main(["--documents", str(path), "--measured-dir", str(measured), *arguments])
 
 
 def test_the_check_writes_nothing_and_tells_by_its_exit_status(mini, tmp_path, capsys):
@@ -302,9 +302,9 @@ def test_links_lead_from_the_document_to_the_files(mini, tmp_path):
             r"README\.md, line 1: 'results mini' is not closed",
         ),
         ("a\nb\n<!-- end generated -->\n", r"README\.md, line 3: <!-- end generated --> closes nothing"),
-        (MARKED.format("resluts mini", ""), "unknown generated table 'resluts': choose from results, verdicts"),
-        (MARKED.format("results", ""), "marker 'results' names no pool"),
-        (MARKED.format("results ../mini", ""), "marker 'results ../mini' names no pool"),
+        (MARKED.format("resluts mini", ""), "unknown generated table 'resluts': choose from bench, results, verdicts"),
+        (MARKED.format("results", ""), "marker 'results' does not say of what"),
+        (MARKED.format("results ../mini", ""), "marker 'results ../mini' does not say of what"),
         (MARKED.format("results large", ""), r"runs-large\.csv does not exist: 'make measured' writes it"),
         (MARKED.format("verdicts large", ""), r"verdicts-large\.csv does not exist: 'make measured' writes it"),
     ],
@@ -318,5 +318,5 @@ def test_what_is_wrong_with_a_document_is_one_line_that_names_it(mini, tmp_path,
 
 
 def test_a_document_that_is_not_there_is_named(mini, tmp_path):
-    with pytest.raises(UserError, match=r"none\.md cannot be read .*--readme"):
+    with pytest.raises(UserError, match=r"none\.md cannot be read .*--documents"):
         run(tmp_path / "none.md", mini)

@@ -11,7 +11,8 @@ from rich.console import Console
 from cskd import cli
 from experiments.run_folder import DONE
 from experiments.tuning.setup import Wish, resolve
-from experiments.tuning.study import COMPLETE, load_trials, storage_address, study_names
+from experiments.tuning.storage import load_trials, storage_address, study_names
+from experiments.tuning.trial import COMPLETE
 
 NAME = "digits-cs-kd-demo-ablation"
 

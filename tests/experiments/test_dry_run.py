@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from experiments.tuning.setup import Wish, resolve
-from experiments.tuning.study import Study, storage_address
+from experiments.tuning.storage import storage_address
+from experiments.tuning.study import Study
 
 
 @pytest.mark.parametrize("storage", ["", "sqlite:///{}/studies.db"])

@@ -16,7 +16,7 @@ from experiments.tuning.heatmap import (
     readable_on,
 )
 from experiments.tuning.space import load_space
-from experiments.tuning.study import COMPLETE, FAILED, RUNNING, Trial
+from experiments.tuning.trial import COMPLETE, FAILED, RUNNING, Trial
 
 SPACE = load_space("cs-kd", "paper")
 RECIPE = {"temperature": 4.0, "lambda_cls": 1.0}

@@ -15,18 +15,9 @@ import pytest
 from cskd.errors import UserError
 from experiments.tuning import study as module
 from experiments.tuning.space import load_space
-from experiments.tuning.study import (
-    COMPLETE,
-    FAILED,
-    GRID,
-    PRUNED,
-    RUNNING,
-    Study,
-    best_of,
-    load_trials,
-    pareto_front,
-    study_names,
-)
+from experiments.tuning.storage import load_trials, study_names
+from experiments.tuning.study import GRID, Study
+from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, RUNNING, best_of, pareto_front
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = {"space": {"temperature": [1, 20]}, "objective": ["error"]}

@@ -12,8 +12,8 @@ from experiments.plan import PlannedRun
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.tuning.outcome import make_found
 from experiments.tuning.setup import Wish, resolve
-from experiments.tuning.study import COMPLETE, Trial
 from experiments.tuning.teaching import Teaching
+from experiments.tuning.trial import COMPLETE, Trial
 from experiments.tuning.tuned import load, save
 
 TRIALS = ["first", "second"]

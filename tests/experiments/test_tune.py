@@ -15,7 +15,8 @@ from place import Place
 from cskd.data.store import open_dataset
 from experiments import recipe
 from experiments.run_folder import RunFolder
-from experiments.tuning.study import COMPLETE, FAILED, load_trials, study_names
+from experiments.tuning.storage import load_trials, study_names
+from experiments.tuning.trial import COMPLETE, FAILED
 
 SHORT = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]")
 TUNE = ("experiments.tune", "--dataset", "digits", *SHORT)

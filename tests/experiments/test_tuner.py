@@ -10,8 +10,9 @@ from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec, Validation
 from experiments.tuning import tuner as module
 from experiments.tuning.space import load_space
-from experiments.tuning.study import COMPLETE, PRUNED, Study
-from experiments.tuning.study import FAILED as FAILED_TRIAL
+from experiments.tuning.study import Study
+from experiments.tuning.trial import COMPLETE, PRUNED
+from experiments.tuning.trial import FAILED as FAILED_TRIAL
 from experiments.tuning.tuner import Tuner
 
 

@@ -15,7 +15,8 @@ from faults.made_up import made_up_runs
 from experiments.plan import load_plans
 from experiments.run_folder import INTERRUPTED
 from experiments.tracking.grids import sync_plan
-from experiments.tuning.study import COMPLETE, RUNNING, Trial, load_trials
+from experiments.tuning.storage import load_trials
+from experiments.tuning.trial import COMPLETE, RUNNING, Trial
 
 FAULT = "SIGTERM, SIGINT, twice"
 EPOCHS = 24
