@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis import report
+from analysis.store import Store
 from cskd.errors import UserError
 from cskd.predictions import Predictions, save_predictions
 
@@ -124,6 +125,20 @@ def test_only_the_experiments_asked_for(store_uri, tmp_path):
     assert "The paper&#39;s recipe: not run" not in text  # it may well have been run
     assert "Only of table1-mini; other experiments may be tracked." in text
     assert "<li>dogs/resnet18/cross-entropy, seed 0: from uncommitted changes, used.</li>" in text  # of one pool
+
+
+def test_a_footnote_stands_once_below_the_tables_of_a_chapter(page):
+    tables = page.read_text().split('<h3 id="paper-tables">')[1].split("<h3")[0]
+    (told,) = re.findall("<li>(Bold: .*?)</li>", tables)
+    assert told == "Bold: the best mean of a column, as printed, among several: the lowest, unless higher is better."
+    assert tables.count("<li>R@1 (%): higher is better.</li>") == 1
+
+
+def test_files_are_read_without_a_bar_for_each(store_uri, capsys):
+    store = Store(store_uri)
+    (run, *_) = store.load(["table1"])[0].done.itertuples()
+    assert store.artifact(run.run_id, "predictions.npz")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_that_cannot_be_written_is_named(store_uri, tmp_path, monkeypatch):
