@@ -35,7 +35,7 @@ class Comparison:
     """Two sides, of which runs with the same seed and the same values in the columns ``alike`` are pairs.
 
     title: of the table. file: the name of its files. names: of the sides. sides: each an experiment with its runs
-    alone. headers: of the sides' columns. expected: what settings begin with in which the sides differ by nature.
+    alone. expected: what settings begin with in which the sides differ by nature.
     """
 
     title: str
@@ -43,7 +43,6 @@ class Comparison:
     names: tuple[str, str]
     sides: tuple[Experiment, Experiment]
     alike: tuple[str, ...] = tuple(NAME)
-    headers: tuple[str, str] = SIDES
     expected: tuple[str, ...] = ()
 
 
@@ -106,7 +105,6 @@ def of_methods(experiment: Experiment, first: str, second: str) -> Comparison:
         names=names,
         sides=tuple(sides),
         alike=("dataset", "architecture"),
-        headers=names,
         expected=OF_THE_METHOD,
     )
 
@@ -161,7 +159,7 @@ def paired_table(comparison: Comparison) -> Table:
             records.append(record | {"difference": effect.value, "low": low, "high": high})
             rows.append(_texts(metric, records[-1]))
         blocks.append(Block("/".join(place), (tuple(rows),)))
-    numbers = (*comparison.headers, "difference", "95 % interval")
+    numbers = (*SIDES, "difference", "95 % interval")
     columns = (Column("metric"), *(Column(name, number=True) for name in numbers), Column("n"))
     notes = ["After the last epoch. Difference: the second minus the first, over the seeds that both have."]
     matched = _matched(comparison)
@@ -197,10 +195,8 @@ def _differing(comparison: Comparison, pairs: pd.DataFrame) -> str:
                 found.setdefault(name, {})[" / ".join(values)] = None
     told = (f"{name} {' or '.join(found[name])}" for name in sorted(found))
     first, second = comparison.names
-    beside = " beside the method's own" if comparison.expected else ""
-    return (
-        f"First: {first}. Second: {second}. They differ in: {', '.join(told) or f'no setting{beside} that is tracked'}."
-    )
+    lead = "Beside what makes the method, they differ in" if comparison.expected else "They differ in"
+    return f"First: {first}. Second: {second}. {lead}: {', '.join(told) or 'no setting that is tracked'}."
 
 
 def _settings(side: Experiment, run_key: str, expected: tuple[str, ...]) -> dict[str, str]:
