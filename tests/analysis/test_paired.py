@@ -1,11 +1,13 @@
 """Two experiments, or two methods of one, seed by seed."""
 
 import dataclasses
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_up_pool import made_up_experiment
+from place import ROOT
 from scipy import stats
 
 from analysis.paired import of_experiments, of_methods, paired_table, pairs_of
@@ -161,6 +163,13 @@ def test_what_cannot_be_compared_is_one_line(tracked, names, told):
     assert status == 2
     assert told in errors
     assert errors.count("\n") == 1
+
+
+def test_make_passes_methods_on():
+    """Nothing is run: --just-print."""
+    command = ["make", "--just-print", "--assume-old=.venv/.ready", "paired", "EXPERIMENTS=demo", "METHODS=a b"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.stdout.endswith("-m analysis.paired demo --methods a b\n"), told.stderr
 
 
 def test_each_pair_of_methods_has_files_of_its_own(tracked, tmp_path):
