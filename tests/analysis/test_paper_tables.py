@@ -307,7 +307,8 @@ def test_more_is_better_for_recall(paper):
     assert bold(table, "R@1 (%), resnet18", "paper", "mit67") == ["cs-kd"]
     assert bold(table, "R@1 (%), resnet18", "our last epoch", "cifar100") == ["label-smoothing", "cs-kd"]
     assert bold(table, "ECE (%, 20 bins), resnet18", "paper", "tinyimagenet") == ["label-smoothing"]
-    assert any("lower is better, but for R@1 (%)" in note for note in table.notes)
+    assert "R@1 (%): higher is better." in table.notes
+    assert not any("higher is better." in note for note in paper["table1"].notes if not note.startswith("Bold: "))
 
 
 def test_the_papers_best_is_bold_only_where_it_is_shown(by_name):
