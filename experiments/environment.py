@@ -43,7 +43,7 @@ def usable_cores() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "")
     # Not all systems tell; a mistaken OMP_NUM_THREADS means nothing to OpenMP either.
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(int(asked), own) if asked.isdecimal() and int(asked) else own
+    return min(int(asked), own) if asked.isdecimal() and int(asked) > 0 else own
 
 
 def commit(folder: Path = ROOT) -> tuple[str, bool]:
