@@ -1,4 +1,4 @@
-"""The methods by name. A new one is a file beside these and a line in ``METHODS``; ``a+b`` is the sum of two."""
+"""The methods by name. A new one is a file beside these, imported here, and a line in ``METHODS``; ``a+b`` is a sum."""
 
 import dataclasses
 
