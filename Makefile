@@ -153,7 +153,7 @@ bench: $(READY) ## what training costs here: steps, pipelines, memory, start, pr
 	@$(RUN) -m experiments.bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
 	  $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE)) \
-	  $(foreach s,$(SET),--set '$(s)') $(if $(KEEP),--keep)
+	  $(foreach s,$(SET),--set '$(s)') $(if $(filter-out 0,$(KEEP)),--keep)
 
 status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
 	@$(RUN) -m experiments.status $(GRID)

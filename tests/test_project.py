@@ -166,6 +166,7 @@ def test_every_table_has_its_target():
             "-m experiments.bench --parts pipelines reference --reference '../theirs' --profile mini "
             "--set 'precision=fp32'",
         ),
+        (["bench", "PARTS=steps", "KEEP=1"], "-m experiments.bench --parts steps --keep"),
         (["tuned", "DATASET=mit67"], "-m experiments.tuned --dataset mit67"),
         (["dashboard", "PORT=9"], "-m experiments.dashboard --port 9"),
         (["reproduce-table1", "TUNED=1"], "-m experiments.grid table1 --workers 1 --tuned"),
@@ -177,6 +178,25 @@ def test_every_table_has_its_target():
 def test_a_target_is_one_line_that_a_user_could_type(arguments, expected):
     told = " ".join(make("--dry-run", "--assume-old=.venv/.ready", *arguments).stdout.replace("\\\n", " ").split())
     assert expected in told
+
+
+@pytest.mark.parametrize(
+    ("target", "switches"),
+    [
+        ("reproduce-table1", "DRY_RUN RETRY TUNED"),
+        ("tune", "PRUNE RETRY DRY_RUN"),
+        ("data", "PARTIAL"),
+        ("bench", "KEEP"),
+    ],
+)
+def test_a_switch_that_is_0_is_off(target, switches):
+    def told(value: str) -> str:
+        given = (f"{name}={value}" for name in switches.split())
+        return make("--dry-run", "--assume-old=.venv/.ready", target, "DATASET=digits", *given).stdout
+
+    options = [f"--{name.lower().replace('_', '-')}" for name in switches.split()]
+    assert all(option in told("1") for option in options)
+    assert not any(option in told("0") for option in options)
 
 
 def test_a_missing_variable_is_said():

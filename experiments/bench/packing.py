@@ -45,7 +45,11 @@ class Whole(nn.Module):
 
 
 class Packed:
-    """The trainers' steps as one: stacked parameters and batches, the sum of the losses, one optimiser."""
+    """The trainers' steps as one: stacked parameters and batches, the sum of the losses, one optimiser.
+
+    compiled: as the runs are, but on a GPU without CUDA graphs, into which parameters that are no module's would be
+    copied in every step.
+    """
 
     def __init__(self, trainers: list[Trainer], counted: int, compiled: bool):
         self.trainers, self.counted = trainers, counted
