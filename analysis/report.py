@@ -21,7 +21,6 @@ from analysis.doubts import doubts
 from analysis.evaluation import Evaluation, evaluations
 from analysis.figures.captions import CAPTIONS
 from analysis.figures.effects import Effect, forest_plot
-from analysis.figures.files import save_figures
 from analysis.figures.gather import pool_figures
 from analysis.metrics import METRICS
 from analysis.page import Chapter, Page, Part, Picture, StudyShown, to_html
@@ -37,6 +36,7 @@ from analysis.verdicts import NOT_RUN, OUTCOMES, Verdict, judge
 from analysis.written import save_table, save_text
 from cskd import cli
 from cskd.errors import UserError
+from cskd.plots import save_figure
 
 TITLE = "Does CS-KD hold? What was reproduced, and what was not"
 LEAD = (
@@ -132,9 +132,7 @@ def _part(
     own.mkdir(parents=True, exist_ok=True)
     verdicts = judge(pool, claims, found)
     figures, notes = pool_figures(pool, store, found, folder / ".predictions", cli.data_dir())
-    figures = dict(_effects(pool, verdicts)) | figures
-    save_figures(own, figures)
-    pictures = {name: _picture(own, name) for name in figures}
+    pictures = {name: _saved(own, name, figure) for name, figure in (*_effects(pool, verdicts), *figures.items())}
     tables = {
         "claims": summary_table(pool, verdicts),
         "verdicts": verdict_table(pool, verdicts),
@@ -214,8 +212,10 @@ def _lead(pool: Pool) -> tuple[str, ...]:
     )
 
 
-def _picture(folder: Path, name: str) -> Picture:
-    """A saved figure as the page has it."""
+def _saved(folder: Path, name: str, figure: Figure) -> Picture:
+    """A figure as PNG and PDF, and as the page has it."""
+    for ending in (".png", ".pdf"):
+        save_figure(figure, folder / f"{name}{ending}")
     kind, _, which = name.partition("-")
     alt, caption = CAPTIONS[kind]
     return Picture((folder / f"{name}.png").read_bytes(), f"{alt}: {which}", caption)
