@@ -11,7 +11,7 @@ SEED ?= 0##                    the seed of a single run
 ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41
 PROFILE ?=##                   paper (default), mini: real images on a CPU, demo: the digits' only one
 DATASETS ?=##                  a grid's datasets in place of its own: "cifar100 cub200"
-METHODS ?=##                   a grid's methods in place of its own; all: the whole table of the paper
+METHODS ?=##                   a grid's methods in place of its own; all: the whole table of the paper; paired: two
 ARCHITECTURES ?=##             a grid's architectures in place of its own; all: the paper's
 SEEDS ?=##                     a grid's seeds in place of its own: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
@@ -22,7 +22,7 @@ RETRY ?=##                     1: run failed runs again
 PARTIAL ?=##                   1: data: take an incomplete copy of a dataset
 GRID ?=##                      status: a grid or experiment; all by default
 EXPERIMENT ?=##                tables, report, measured: an experiment; all by default
-EXPERIMENTS ?=##               paired: two experiments, as 'make status' names them
+EXPERIMENTS ?=##               paired: two experiments, as 'make status' names them; or one, with METHODS
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
 TRIALS ?=##                    tune: trials of the whole study (default 30)
 TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial, whose mean counts
@@ -164,8 +164,9 @@ tables: $(READY) ## error, ECE and reliability tables, rebuilt from what is trac
 report: $(READY) ## results/report.html: every table, figure and verdict of what is tracked, in one page
 	@$(RUN) -m analysis.report $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-paired: $(READY) ## two experiments seed by seed, with the interval of each difference: EXPERIMENTS="first second"
-	@$(RUN) -m analysis.paired $(or $(EXPERIMENTS),$(error say which: make paired EXPERIMENTS="table1 table1-custom-..."))
+paired: $(READY) ## two EXPERIMENTS, or two METHODS of one, seed by seed: their differences with intervals
+	@$(RUN) -m analysis.paired $(or $(EXPERIMENTS),$(error say which: make paired EXPERIMENTS="table1 table1-custom-...", \
+	  or EXPERIMENTS=demo METHODS="cross-entropy cs-kd")) $(if $(METHODS),--methods $(METHODS))
 
 measured: $(READY) ## results/measured/: what is tracked as data that can be committed, merged with what lies there
 	@$(RUN) -m analysis.measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))

@@ -9,6 +9,7 @@ from analysis.metrics import METRICS
 from analysis.published import published_numbers
 from cskd.cli import known
 from cskd.errors import UserError
+from cskd.methods import build_method
 from cskd.yaml_files import read_yaml
 
 CLAIMS = Path(__file__).parent / "claims.yaml"
@@ -16,7 +17,6 @@ LOWER, HIGHER = "lower", "higher"
 MERGED, DOMAINS = "merged", ("cub200", "dogs", "mit67")
 DOMAIN_METRICS = tuple(f"{kind}_{domain}" for kind in ("domain_accuracy", "top1_error") for domain in DOMAINS)
 FEATURE_SPREAD = "feature_spread"  # not tracked: from the evaluation of a run's predictions
-PLUS = "+"
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,8 @@ def _claim(entry: Any) -> Claim:
     numbers = published_numbers()
     known("metric", entry["metric"], (*(metric.name for metric in METRICS), *DOMAIN_METRICS, FEATURE_SPREAD))
     known("value of better", entry["better"], (LOWER, HIGHER))
-    methods = {part for name in numbers.method for part in name.split(PLUS)}
     for key in ("method", "against"):
-        for part in entry[key].split(PLUS):
-            known("method", part, methods)
+        build_method(entry[key])  # the paper's or another one
     if entry["method"] == entry["against"]:
         raise UserError(f"{entry['method']} is compared with itself: name another method")
     for dataset in entry["datasets"]:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 from analysis.metrics import Metric
 from analysis.pool import Pool
 from analysis.provenance import COMPARABLE, comparable, footer, introduction, reason_of, settings_of
-from analysis.published import published
+from analysis.published import published, published_methods
 from analysis.runs import CELL_MARKS, DONE, Experiment
 from analysis.statistics import Summary, finite, relative_change, summary
 from analysis.table import ABSENT, Block, Column, Table, signed
@@ -17,6 +18,8 @@ from analysis.table import ABSENT, Block, Column, Table, signed
 BASELINE = "cross-entropy"
 OURS = "\N{DAGGER}"  # marks rows whose hyper-parameters the paper does not give
 OURS_TOLD = f"{OURS} hyper-parameters ours: the paper gives none for this row; the recipe names their source."
+OTHERS = "\N{DOUBLE DAGGER}"  # marks rows of a method that the paper does not have
+OTHERS_TOLD = f"{OTHERS} not one of the paper's methods."
 BEST = "best test epoch: released code's protocol"
 PLAIN = "mean ± std (ddof=1) over n finished seeds; ± nan: one seed has no std."
 LAST_EPOCH = "Last epoch: nothing is chosen on the test set."
@@ -48,7 +51,7 @@ def metric_table(experiment: Experiment, metric: Metric) -> Table:
         blocks.append(Block(architecture, tuple(groups)))
     notes = [PLAIN, *([EPOCHS] if metric.at_best_epoch else [])]
     notes += [PAPER_TOLD] if with_paper else []
-    notes += [OURS_TOLD] if any(mark_of(row) == OURS for row in frame.itertuples()) else []
+    notes += marks_told(map(mark_of, frame.itertuples()))
     notes.append(f"Relative change: our last epoch against {BASELINE}, where all other settings are the same.")
     if with_paper:
         notes += incomparable(frame)
@@ -138,10 +141,18 @@ def _texts(row, metric: Metric, with_paper: bool) -> tuple[str, ...]:
 
 
 def mark_of(row) -> str:
-    """What is to be said of the hyper-parameters of a row: tuned, those of the recipe and not the paper's, or ""."""
+    """What is to be said of a row: tuned, not a method of the paper, hyper-parameters of the recipe alone, or ""."""
     if getattr(row, "tuned", ""):
         return "(tuned)"
+    if row.method not in published_methods():
+        return OTHERS
     return OURS if getattr(row, "hyper_parameters", "") == "ours" else ""
+
+
+def marks_told(marks: Iterable[str]) -> list[str]:
+    """What the marks among these mean."""
+    found = set(marks)
+    return [told for mark, told in ((OURS, OURS_TOLD), (OTHERS, OTHERS_TOLD)) if mark in found]
 
 
 def _text(values: Summary, decimals: int) -> str:

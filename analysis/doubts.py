@@ -4,30 +4,34 @@ import math
 
 from analysis.metrics import METRICS
 from analysis.pool import Pool
-from analysis.runs import DONE
+from analysis.runs import DONE, NAME, named_seeds
 from cskd import NUMERICS_VERSION
 
 VERSION = "params.numerics_version"
 
 
 def doubts(pool: Pool) -> list[str]:
-    """A sentence on each unfinished run, and on each used one whose values, code or version give reason for doubt."""
-    found = []
+    """A sentence on each unfinished run, and on each used one whose values or version give reason for doubt.
+
+    What comes from uncommitted changes is one sentence a cell: it is often all of them.
+    """
+    found = [
+        f"{'/'.join(cell)}, {named_seeds(runs.seed)}: from uncommitted changes, used."
+        for cell, runs in pool.done[pool.done.git_dirty == "true"].groupby(NAME, sort=False)
+    ]
     for run in pool.runs.to_dict("records"):
         name = run["run"]
         if run["state"] != DONE:
             reason = f" ({run['reason']})" if run["reason"] else ""
-            found.append(f"{name} ({pool.name}) is {run['state']}{reason}: not used.")
+            found.append(f"{name} is {run['state']}{reason}: not used.")
             continue
-        if run["git_dirty"] == "true":
-            found.append(f"{name} ({pool.name}) comes from uncommitted changes: used.")
         if not run["git_commit"]:
-            found.append(f"{name} ({pool.name}) was tracked without its commit: used.")
+            found.append(f"{name} was tracked without its commit: used.")
         version = run.get(VERSION)
         if version != str(NUMERICS_VERSION):
             told = version if isinstance(version, str) else "unknown"
-            found.append(f"{name} ({pool.name}) has numerics version {told}, this is {NUMERICS_VERSION}: used.")
+            found.append(f"{name} has numerics version {told}, this is {NUMERICS_VERSION}: used.")
         empty = [metric.last for metric in METRICS if not math.isfinite(run[metric.last])]
         if empty:
-            found.append(f"{name} ({pool.name}) has no finite {', '.join(empty)}: left out of what needs it.")
+            found.append(f"{name} has no finite {', '.join(empty)}: left out of what needs it.")
     return found

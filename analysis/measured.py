@@ -101,7 +101,7 @@ def write(pool: Pool, store: Store, folder: Path, results: Path, console: Consol
         save_text(path, to_csv(merged.rows))
         console.print(f"{path}: {len(merged.rows)} verdicts: {merged.told}.", markup=False)
     for note in (*pool.notes, *doubts(pool), *troubles):
-        console.print(note, markup=False)
+        console.print(f"{pool.name}: {note}", markup=False)
 
 
 def measured_frame(pool: Pool, found: dict[str, Evaluation]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from analysis.runs import DONE, NAME, Experiment
 from cskd import NUMERICS_VERSION
 
 COMPARABLE = "yes"
+OF_THE_METHOD = ("params.method", "params.teacher", "params.parameters.")  # what settings that make it begin with
 
 
 def comparable(experiment: Experiment | Pool) -> pd.Series:
@@ -36,7 +37,7 @@ def settings_of(runs: pd.DataFrame) -> dict[str, str]:
 
     Only cells whose settings are alike may be compared with each other.
     """
-    own = ("params.method", "params.seed", "params.teacher", "params.parameters.")
+    own = (*OF_THE_METHOD, "params.seed")
     names = [name for name in runs.columns if name.startswith("params.") and not name.startswith(own)]
     return {} if runs.empty else runs.iloc[0][names].dropna().to_dict()
 

@@ -23,6 +23,12 @@ def published_numbers() -> pd.DataFrame:
 
 
 @functools.cache
+def published_methods() -> frozenset[str]:
+    """The methods that the tables have, sums among them."""
+    return frozenset(published_numbers().method)
+
+
+@functools.cache
 def figure4_numbers() -> pd.DataFrame:
     """Every number of figure 4, in percent: the columns of ``published_numbers`` with ``figure`` for ``table``.
 

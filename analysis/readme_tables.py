@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.claims import decimals_of
 from analysis.commands import make_commands
-from analysis.comparison import BASELINE, OURS, OURS_TOLD, PAPER_TOLD, mark_of
+from analysis.comparison import BASELINE, PAPER_TOLD, mark_of, marks_told
 from analysis.measured_files import (
     DATES,
     RUN_COLUMNS,
@@ -189,7 +189,7 @@ def _beside_paper(runs: pd.DataFrame, network: str, dataset: str, method: str) -
 
 
 def _marked(runs: pd.DataFrame) -> str:
-    """The method of some runs, marked where its hyper-parameters are ours."""
+    """The method of some runs, marked where it or its hyper-parameters are not the paper's."""
     last = next(runs.tail(1).itertuples())
     return f"{last.method} {mark_of(last)}".rstrip()
 
@@ -226,5 +226,5 @@ def _setting(runs: pd.DataFrame, pool: str) -> list[str]:
 
 def _meaning(parts: list[str], pool: str) -> list[str]:
     told_of = [MEANING] if pool != PAPER else [PAPER_TOLD]
-    told_of += [OURS_TOLD] if any(OURS in part for part in parts) else []
+    told_of += marks_told("".join(parts))
     return told_of + ([FEWER] if any("(n=" in part for part in parts) else [])

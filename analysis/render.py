@@ -27,6 +27,7 @@ LATEX = {
     "|": r"$|$",
     "±": r"$\pm$",
     "\N{DAGGER}": r"$\dagger$",
+    "\N{DOUBLE DAGGER}": r"$\ddagger$",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
     "\N{NO-BREAK SPACE}": "~",

@@ -92,13 +92,13 @@ def write(store: Store, names: list[str] | None, folder: Path, console: Console)
                 pool.done, store, folder / ".evaluations", folder / ".predictions", lambda: progress.advance(task)
             )
             found |= of_pool
-            notes += troubles
+            notes += _of_pool(pool, every, troubles)
         task = progress.add_task("parts drawn", total=len(every))
         parts = []
         for pool in every:
             part, troubles = _part(pool, store, found, claims, folder)
             parts.append(part)
-            notes += [*pool.notes, *doubts(pool), *troubles]
+            notes += _of_pool(pool, every, [*pool.notes, *doubts(pool), *troubles])
             progress.advance(task)
     studies, troubles = load_studies(store)
     shown = tuple(_study(study) for study in studies)
@@ -108,6 +108,11 @@ def write(store: Store, names: list[str] | None, folder: Path, console: Console)
     path = folder / "report.html"
     save_text(path, to_html(page))
     return path
+
+
+def _of_pool(pool: Pool, every: list[Pool], notes: list[str]) -> list[str]:
+    """Each with the pool's name where there are several: another may have what this one lacks."""
+    return [f"{pool.name}: {note}" for note in notes] if len(every) > 1 else notes
 
 
 def _progress(console: Console) -> Progress:

@@ -4,6 +4,7 @@ What cannot be used is left out and named in the notes, never dropped without a 
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,6 +169,12 @@ def _run_record(run: Run) -> dict:
 def tracked_value(tracked: float) -> float:
     """A metric's value as it was before MLflow's database kept it."""
     return float(np.copysign(np.inf, tracked)) if abs(tracked) >= INFINITY else tracked
+
+
+def named_seeds(seeds: Iterable[int]) -> str:
+    """``seed 0``, or ``seeds 0, 1``."""
+    names = ", ".join(map(str, seeds))
+    return f"seeds {names}" if "," in names else f"seed {names}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -22,7 +22,7 @@ DIFFERENCE_TOLD = (
     "paper is in the CSV file."
 )
 RELATIVE_TOLD = f"{RELATIVE.capitalize()}: relative change of our last epoch, where all other settings are the same."
-BOLD = "Bold: the best mean of a column, as printed, among several"
+BOLD = "Bold: the best mean of a column, as printed, among several: the lowest, unless higher is better."
 
 
 def stacked_table(title: str, panels: list[Panel], pool: Pool, notes: tuple[str, ...] = ()) -> Table:
@@ -109,9 +109,8 @@ def _bold(frame: pd.DataFrame, metrics: dict[str, Metric]) -> list[str]:
     """What the best is, and which of them rest on one seed."""
     if not frame.bold.any() and not frame.get("paper_bold", frame.bold).any():
         return []
-    higher = list(dict.fromkeys(metric.title for metric in metrics.values() if metric.higher_is_better))
-    direction = f" (lower is better, but for {', '.join(higher)})" if higher else " (lower is better)"
-    notes = [f"{BOLD}{direction}."]
+    higher = dict.fromkeys(metric.title for metric in metrics.values() if metric.higher_is_better)
+    notes = [BOLD, *(f"{title}: higher is better." for title in higher)]
     single = frame[frame.bold & (frame.n == 1)]
     if len(single):
         cells = dict.fromkeys(f"{row.dataset}/{row.architecture}/{row.method}" for row in single.itertuples())

@@ -12,6 +12,7 @@ from analysis.evaluation import Evaluation
 from analysis.intervals import MOST_SEEDS, Estimate, paired_effect, seeds_needed, welch_effect, with_test_images
 from analysis.pool import PAPER, Pool
 from analysis.provenance import settings_of
+from analysis.runs import named_seeds
 
 HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN = "holds", "contradicted", "undecided", "not run"
 PAIRED = "paired on"  # how a Verdict's runs were compared: this and the seeds, or by Welch
@@ -173,17 +174,14 @@ def _compared(
     paired = len(shared) == min(map(len, seeds))
     if paired:
         seeds = [shared, shared]
-    how = f"{PAIRED} {_named(shared)}" if paired else f"Welch, {_named(seeds[0])} against {_named(seeds[1])}"
+    first, second = map(named_seeds, seeds)
+    how = f"{PAIRED} {first}" if paired else f"Welch, {first} against {second}"
     values = [[side.values[seed] for seed in own] for side, own in zip(sides, seeds, strict=True)]
     effect = paired_effect(*values) if paired else welch_effect(*values)
     found = [[evaluations.get(side.keys[seed]) for seed in own] for side, own in zip(sides, seeds, strict=True)]
     if any(each is None or metric not in each.replicates for side in found for each in side):
         return how, effect, None
     return how, effect, with_test_images(effect, *([each.replicates[metric] for each in side] for side in found))
-
-
-def _named(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _judged(claim: Claim, effect: Estimate, with_images: Estimate | None) -> tuple[str, str]:

@@ -6,6 +6,8 @@ import yaml
 from analysis.claims import CLAIMS, DOMAIN_METRICS, FEATURE_SPREAD, LOWER, load_claims
 from analysis.published import published, published_numbers
 from cskd.errors import UserError
+from cskd.methods import METHODS
+from cskd.methods.label_smoothing import LabelSmoothing
 
 NOT_PUBLISHED = (*DOMAIN_METRICS, FEATURE_SPREAD)  # figure 4 and a measure of ours of figure 3
 
@@ -62,6 +64,7 @@ def test_a_claim_is_borne_out_by_a_difference_of_its_direction():
         ({"metrics": "ece"}, "unknown key 'metrics': choose from against, architectures, better,"),
         ({"metric": "top1"}, "unknown metric 'top1': choose from brier, domain_accuracy_cub200,"),
         ({"method": "kd+cskd"}, "unknown method 'cskd': choose from adacos, byot, cross-entropy, cs-kd,"),
+        ({"method": "cs-kd+mixup"}, "method cs-kd+mixup is written mixup+cs-kd"),
         ({"against": "cs-kd"}, "cs-kd is compared with itself: name another method"),
         ({"better": "less"}, "unknown value of better 'less': choose from higher, lower"),
         ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': choose from cifar100,"),
@@ -78,6 +81,15 @@ def test_a_wrong_claim_is_named_in_one_line(tmp_path, change, message):
         load_claims(written(tmp_path, [entry() | change]))
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_claim_may_be_about_any_registered_method_and_any_sum_that_can_be_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", LabelSmoothing)
+    names = [*METHODS, "mixup+cs-kd", "label-smoothing+cs-kd"]
+    others = {"id": "x", "against": "cross-entropy"}
+    entries = [entry() | others | {"id": name, "method": name} for name in names if name != others["against"]]
+    claims = load_claims(written(tmp_path, entries))
+    assert [claim.method for claim in claims] == [name for name in names if name != others["against"]]
 
 
 def test_what_is_missing_from_a_claim_is_named(tmp_path):

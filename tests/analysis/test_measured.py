@@ -67,7 +67,7 @@ def test_only_finished_runs_are_written_and_the_others_named(written):
     rows = rows_of(folder / "runs-paper.csv")
     assert set(rows.state) == {"done"}
     assert len(rows) == 10
-    assert "cub200/resnet18/cross-entropy/seed2 (paper) is running: not used." in said
+    assert "paper: cub200/resnet18/cross-entropy/seed2 is running: not used." in said
     assert "(the loss is NaN & 100% lost at epoch_3): not used." in said
     assert "cifar100/resnet10/cs-kd/seed1 has no predictions.npz: not evaluated." in said
     assert "10 runs: 10 added, 0 replaced, 0 kept (0 not tracked here)." in said

@@ -34,13 +34,12 @@ def pool_of():
 
 
 def test_only_the_unfinished_run_is_doubted_where_all_else_is_well():
-    assert doubts(pool_of()) == [f"{CS}/seed1 (paper) is failed: not used."]
+    assert doubts(pool_of()) == [f"{CS}/seed1 is failed: not used."]
 
 
 @pytest.mark.parametrize(
     ("column", "value", "told"),
     [
-        ("git_dirty", "true", "comes from uncommitted changes: used."),
         ("git_commit", "", "was tracked without its commit: used."),
         ("params.numerics_version", "0", f"has numerics version 0, this is {NUMERICS_VERSION}: used."),
         ("params.numerics_version", np.nan, f"has numerics version unknown, this is {NUMERICS_VERSION}: used."),
@@ -51,8 +50,15 @@ def test_only_the_unfinished_run_is_doubted_where_all_else_is_well():
 def test_what_may_be_doubted_is_said_with_the_run(column, value, told):
     pool = pool_of()
     pool.runs.loc[pool.runs.run == f"{CE}/seed0", column] = value
-    assert f"{CE}/seed0 (paper) {told}" in doubts(pool)
+    assert f"{CE}/seed0 {told}" in doubts(pool)
     assert len(doubts(pool)) == 2
+
+
+def test_uncommitted_changes_are_one_line_a_cell():
+    pool = pool_of()
+    pool.runs["git_dirty"] = "true"
+    told = [f"{cell}, {seeds}: from uncommitted changes, used." for cell, seeds in ((CE, "seeds 0, 1"), (CS, "seed 0"))]
+    assert doubts(pool) == [*told, f"{CS}/seed1 is failed: not used."]
 
 
 def test_a_run_is_a_row_with_a_link():

@@ -151,7 +151,7 @@ def test_names_with_bars_do_not_break_a_table(tmp_path):
     pool = mini_pool({"my|set/resnet10/a|b": {0: 50.0, 1: 51.0}, "my|set/resnet10/cross-entropy": {0: 52.0, 1: 53.0}})
     text = results("mini", save(pool, tmp_path), tmp_path)
     assert r"**my\|set, resnet10**" in text
-    assert [row[0] for row in rows_of(text) if len(row) == 8][2:] == ["cross-entropy", r"a\|b"]
+    assert [row[0] for row in rows_of(text) if len(row) == 8][2:] == ["cross-entropy", r"a\|b ‡"]
 
 
 def test_many_verdicts_are_folded(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis import report
+from analysis.store import Store
 from cskd.errors import UserError
 from cskd.predictions import Predictions, save_predictions
 
@@ -81,10 +82,12 @@ def test_every_part_is_there(page):
 
 def test_what_may_be_doubted_is_named(page):
     notes = page.read_text().split('<section id="notes">')[1]
-    assert "dogs/resnet18/cross-entropy/seed0 (mini) comes from uncommitted changes: used." in notes
-    assert "dogs/resnet18/cross-entropy/seed0 has no predictions.npz: not evaluated." in notes
-    assert "dogs/resnet18/cs-kd/seed0 (mini) is failed (NaN in &lt;img" in notes
-    assert "curves, dogs, resnet18: dogs/resnet18/cross-entropy/seed0 has no history" in notes
+    assert "mini: dogs/resnet18/cross-entropy, seed 0: from uncommitted changes, used." in notes
+    assert "mini: dogs/resnet18/cross-entropy/seed0 has no predictions.npz: not evaluated." in notes
+    assert "mini: dogs/resnet18/cs-kd/seed0 is failed (NaN in &lt;img" in notes
+    assert "mini: curves, dogs, resnet18: dogs/resnet18/cross-entropy/seed0 has no history" in notes
+    lines = re.findall("<li>(.*?)</li>", notes)
+    assert all(line.startswith(("paper: ", "mini: ")) for line in lines)
 
 
 def test_tables_and_figures_are_files_as_well(page):
@@ -121,6 +124,21 @@ def test_only_the_experiments_asked_for(store_uri, tmp_path):
     assert "Profile paper" not in text
     assert "The paper&#39;s recipe: not run" not in text  # it may well have been run
     assert "Only of table1-mini; other experiments may be tracked." in text
+    assert "<li>dogs/resnet18/cross-entropy, seed 0: from uncommitted changes, used.</li>" in text  # of one pool
+
+
+def test_a_footnote_stands_once_below_the_tables_of_a_chapter(page):
+    tables = page.read_text().split('<h3 id="paper-tables">')[1].split("<h3")[0]
+    (told,) = re.findall("<li>(Bold: .*?)</li>", tables)
+    assert told == "Bold: the best mean of a column, as printed, among several: the lowest, unless higher is better."
+    assert tables.count("<li>R@1 (%): higher is better.</li>") == 1
+
+
+def test_files_are_read_without_a_bar_for_each(store_uri, capsys):
+    store = Store(store_uri)
+    (run, *_) = store.load(["table1"])[0].done.itertuples()
+    assert store.artifact(run.run_id, "predictions.npz")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_that_cannot_be_written_is_named(store_uri, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from golden import compare
+from made_up_pool import made_up_experiment
 from rich.console import Console
 
 from analysis import tables
@@ -113,6 +114,23 @@ def test_changed_settings_are_said_to_be_changed(store):
     custom = dataclasses.replace(experiment, name="table1-mini-custom")
     intro = metric_table(custom, ERROR).intro
     assert intro[0] == "Profile mini with settings changed from the recipe: not comparable with the paper."
+
+
+def test_a_method_that_is_not_the_papers_is_said_to_be_none_of_them():
+    methods = ("cross-entropy", "mine", "label-smoothing+cs-kd")
+    cells = {f"cifar100/resnet18/{method}": {0: 20.0} for method in methods}
+    experiment = made_up_experiment(cells, "mini", {}, "table1-mini")
+    experiment.cells["hyper_parameters"] = ["", "ours", "ours"]
+    table = metric_table(experiment, ERROR)
+    [rows] = table.blocks[0].groups
+    assert [row[1] for row in rows] == [
+        "cross-entropy",
+        "mine \N{DOUBLE DAGGER}",
+        "label-smoothing+cs-kd \N{DOUBLE DAGGER}",
+    ]
+    assert "\N{DOUBLE DAGGER} not one of the paper's methods." in table.notes
+    assert not any("hyper-parameters ours" in note for note in table.notes)
+    assert r"$\ddagger$ not one of the paper's methods." in to_latex(table)
 
 
 def test_means_leave_out_what_has_no_value_and_name_it(store):

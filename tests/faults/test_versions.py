@@ -63,7 +63,7 @@ def told(experiment) -> str:
         ("tags", "records_version", None, 3, ""),
         ("tags", "git_commit", "d" * 40, 3, f"{'d' * 12}"),
         ("tags", "git_commit", f"{'c' * 40} {'d' * 40}", 3, f"{'c' * 12}, {'d' * 12}"),
-        ("tags", "git_dirty", "true", 3, f"{RUN} (demo) comes from uncommitted changes: used."),
+        ("tags", "git_dirty", "true", 3, "digits/resnet10/cs-kd, seed 0: from uncommitted changes, used."),
         ("tags", "run_key", None, 2, f"{RUN}: tracked without run_key: left out."),
     ],
 )
