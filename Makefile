@@ -55,6 +55,30 @@ ifneq ($(TUNED_DIR),)
 export TUNED_DIR
 endif
 
+# What chooses runs. A target refuses those that it does not take: without them it would begin another, larger job.
+CHOICES := DATASET METHOD ARCHITECTURE SEED DATASETS METHODS ARCHITECTURES SEEDS TUNE_SEEDS GRID EXPERIMENT EXPERIMENTS
+TAKES_demo :=
+TAKES_data := DATASET
+TAKES_reproduce := DATASETS METHODS ARCHITECTURES SEEDS
+TAKES_train := DATASET METHOD ARCHITECTURE SEED
+TAKES_tune := DATASET METHOD ARCHITECTURE TUNE_SEEDS
+TAKES_ablate := $(TAKES_tune)
+TAKES_tuned := DATASET METHOD
+TAKES_bench := DATASETS METHODS ARCHITECTURES
+TAKES_status := GRID
+TAKES_tables := EXPERIMENT
+TAKES_report := EXPERIMENT
+TAKES_measured := EXPERIMENT
+TAKES_paired := EXPERIMENTS
+
+COMMA := ,
+LISTED = $(subst $() $(),$(COMMA) ,$(strip $1))
+GIVEN := $(foreach name,$(CHOICES),$(if $($(name)),$(if $(filter environment command,$(origin $(name))),$(name))))
+# $1: a target; $2: the variable with what it takes, undefined for a target that is not checked
+CHECK = $(if $(filter-out undefined,$(origin $2)),$(if $(filter-out $($2),$(GIVEN)),$(error error: $1 \
+	$(if $($2),takes $(call LISTED,$($2))$(COMMA) not,does not take) $(call LISTED,$(filter-out $($2),$(GIVEN))))))
+$(foreach goal,$(MAKECMDGOALS),$(call CHECK,$(goal),TAKES_$(patsubst reproduce-%,reproduce,$(goal))))
+
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
