@@ -5,6 +5,7 @@ minus the first, has a 95 % interval over seeds. The table and its pairs go to R
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from analysis.intervals import paired_effect
 from analysis.metrics import METRICS, Metric
-from analysis.provenance import origin, settings_of
+from analysis.provenance import origin
 from analysis.render import show, to_csv
 from analysis.run_tables import run_frame
 from analysis.runs import NAME, Experiment
@@ -76,8 +77,8 @@ def pairs_of(sides: list[Experiment]) -> pd.DataFrame:
 
 def paired_table(sides: list[Experiment]) -> Table:
     """A row a cell and metric that both have: the means, their difference with its interval, the seeds."""
-    blocks, records = [], []
-    for cell, runs in pairs_of(sides).groupby(NAME, sort=False):
+    blocks, records, pairs = [], [], pairs_of(sides)
+    for cell, runs in pairs.groupby(NAME, sort=False):
         rows = []
         by_seed = {name: runs[runs.side == name].set_index("seed") for name in SIDES}
         for metric in METRICS:
@@ -98,27 +99,40 @@ def paired_table(sides: list[Experiment]) -> Table:
         *(f"{side.name}: {origin(side.done)}" for side in sides),
     )
     title = f"{sides[0].name} and {sides[1].name}"
-    return Table(title, columns, tuple(blocks), pd.DataFrame(records), (_differing(sides),), notes)
+    return Table(title, columns, tuple(blocks), pd.DataFrame(records), (_differing(sides, pairs),), notes)
 
 
 def _texts(metric: Metric, record: dict) -> tuple[str, ...]:
     def text(value: float, sign: str = "") -> str:
         return signed(f"{value:{sign}.{metric.decimals}f}")
 
-    interval = f"{text(record['low'], '+')} to {text(record['high'], '+')}"
+    # one seed has no interval
+    interval = "" if math.isnan(record["low"]) else f"{text(record['low'], '+')} to {text(record['high'], '+')}"
     means = (text(record[f"mean_{name}"]) for name in SIDES)
     return (metric.title, *means, text(record["difference"], "+"), interval, str(record["n"]))
 
 
-def _differing(sides: list[Experiment]) -> str:
-    """Which is which, and the settings in which they differ."""
-    first, second = (
-        {name.removeprefix("params."): str(value) for name, value in settings_of(side.done).items()} for side in sides
-    )
-    names = sorted(name for name in first | second if first.get(name) != second.get(name))
-    told = (f"{name} {first.get(name, 'by default')} / {second.get(name, 'by default')}" for name in names)
+def _differing(sides: list[Experiment], pairs: pd.DataFrame) -> str:
+    """Which is which, and the settings in which runs of a pair differ."""
+    found: dict[str, dict[str, None]] = {}  # by setting, what it is on either side, in the order of the cells
+    for _, runs in pairs.groupby(NAME, sort=False):
+        first, second = (
+            _settings(experiment, runs[runs.side == name].run_key.iloc[0])
+            for name, experiment in zip(SIDES, sides, strict=True)
+        )
+        for name in first | second:
+            values = first.get(name, "by default"), second.get(name, "by default")
+            if values[0] != values[1]:
+                found.setdefault(name, {})[" / ".join(values)] = None
+    told = (f"{name} {' or '.join(found[name])}" for name in sorted(found))
     named = f"First: {sides[0].name}. Second: {sides[1].name}."
     return f"{named} They differ in: {', '.join(told) or 'no setting that is tracked'}."
+
+
+def _settings(experiment: Experiment, run_key: str) -> dict[str, str]:
+    """Those of a run by their dotted names."""
+    run = experiment.done[experiment.done.run_key == run_key].iloc[0].dropna()
+    return {name.removeprefix("params."): str(value) for name, value in run.items() if name.startswith("params.")}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def resolve(precision: str, device: torch.device) -> str:
         raise ValueError(f"unknown precision {precision!r}: choose from {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_computes_bf16()
+    native = _gpu_computes_bf16() if device.type == "cuda" else _cpu_computes_bf16()
     return "bf16" if native else "fp32"
 
 
@@ -24,6 +24,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
         return nullcontext()
     # The cache would keep the weights' casts of a pass without gradient for the pass that needs one.
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+def _gpu_computes_bf16() -> bool:
+    """Whether this GPU has bf16: torch would also say so of one on which it is made of fp32, which takes longer."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _cpu_computes_bf16() -> bool:

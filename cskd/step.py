@@ -60,20 +60,26 @@ class Step:
     def compile(self, example: Batch) -> None:
         """From now on batches of this one's kind and size go through torch.compile, on CUDA as CUDA graphs.
 
-        The example is trained on once, forwards and backwards, so that whatever is missing on this machine fails here
-        and not later; afterwards the network is as it was. Raises whatever the compiler does.
+        The example is trained on, forwards and backwards, so that whatever is missing on this machine fails here and
+        not later; afterwards the network is as it was. Raises whatever the compiler does.
         """
         # Deterministic: nothing that changes rounding may be chosen by a stopwatch.
         options = {"deterministic": True, "triton.cudagraphs": self.device.type == "cuda"}
-        compiled = torch.compile(self._evaluate, fullgraph=True, dynamic=False, options=options)
+        self._compiled = torch.compile(self._evaluate, fullgraph=True, dynamic=False, options=options)
+        self._size = len(example.labels)
         kept = {name: value.clone() for name, value in self.model.state_dict().items()}
         try:
-            loss, _ = compiled(example.views, example.labels, example.targets, example.num_classes)
-            loss.backward()
+            # CUDA graphs are made in the second call, after one to warm up, and replayed from the third on.
+            for _ in range(3 if self.device.type == "cuda" else 1):
+                loss, _ = self(example)
+                self.model.zero_grad(set_to_none=True)
+                loss.backward()
+        except BaseException:
+            self._compiled = None
+            raise
         finally:
             self.model.load_state_dict(kept)
             self.model.zero_grad(set_to_none=True)
-        self._compiled, self._size = compiled, len(example.labels)
 
 
 def _wrong(logits: Tensor, targets: Tensor) -> Tensor:

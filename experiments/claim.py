@@ -8,6 +8,7 @@ removed: a number that was seen stands for one process for good, however long ag
 gone (its machine was asleep, say) has lost the run and stops.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from cskd.errors import UserError
 from cskd.files import writing
@@ -70,7 +72,7 @@ def claimed(folder: Path, patience: float) -> Iterator[Claim | None]:
     until = time.monotonic() + patience
     with writing(folder):
         lock = (folder / "claim").open("w")
-    with lock:
+    with lock, _not_in_children(lock):
         while not (_locks(lock) and (holder := _take(folder, lock))):
             if time.monotonic() > until:
                 yield None
@@ -100,11 +102,34 @@ def alone(folder: Path) -> Iterator[None]:
 def is_claimed(folder: Path) -> bool:
     """Whether a process holds the run's folder. Takes nothing."""
     try:
-        with (folder / "claim").open("r+") as lock:
+        with (folder / "claim").open() as lock:
             # Shared, so that those who only ask do not take each other for a holder.
             return not _locks(lock, fcntl.LOCK_SH) or _is_held_elsewhere(_latest(folder), lock)
     except FileNotFoundError:
         return False
+
+
+_own: set[TextIO] = set()  # the locks that this process has or wants
+
+
+@contextmanager
+def _not_in_children(lock: TextIO) -> Iterator[None]:
+    """A process that is forked, such as one that makes images, has the lock as well, and would keep it from others when
+    this one is gone.
+    """
+    _own.add(lock)
+    try:
+        yield
+    finally:
+        _own.remove(lock)
+
+
+def _close_own() -> None:
+    for lock in _own:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_close_own)
 
 
 def _locks(lock, kind: int = fcntl.LOCK_EX) -> bool:
@@ -136,7 +161,7 @@ def _take(folder: Path, lock) -> Path | None:
         holder.unlink(missing_ok=True)
         return None
     for other in _holders(folder):
-        if other != holder:
+        if _number(other) < _number(holder):  # a later one has come while this process was asleep
             other.unlink(missing_ok=True)
     return holder
 
@@ -158,12 +183,22 @@ def _is_held_elsewhere(holder: Path | None, lock) -> bool:
     """Whether it is of a living process of another machine. ``lock`` is held: on this machine there is none."""
     if holder is None or _is_of_this_machine(_read(holder)):
         return False
+    now = _file_systems_time(lock)
     try:
-        # Both times are the file system's: the clocks of two machines need not agree.
-        os.utime(lock.fileno())
-        return os.fstat(lock.fileno()).st_mtime - holder.stat().st_mtime < HEARTBEAT_LIMIT
+        return now - holder.stat().st_mtime < HEARTBEAT_LIMIT
     except FileNotFoundError:  # there is a later one
         return True
+
+
+def _file_systems_time(lock) -> float:
+    """The clock that heartbeats are of: those of two machines need not agree."""
+    try:
+        os.utime(lock.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return time.time()  # who may only read takes nothing over
+    return os.fstat(lock.fileno()).st_mtime
 
 
 def _read(holder: Path) -> str:

@@ -63,7 +63,10 @@ class _Gpu:
     def joules(self) -> float:
         import pynvml  # noqa: PLC0415 - only where there is a GPU
 
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3
+        try:
+            return pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3
+        except pynvml.NVMLError as error:  # of a driver that was updated meanwhile, say
+            raise OSError(str(error)) from error
 
 
 def _gpu(device: torch.device) -> list[_Gpu]:
@@ -75,6 +78,6 @@ def _gpu(device: torch.device) -> list[_Gpu]:
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         gpu = _Gpu(handle)
         gpu.joules()
-    except pynvml.NVMLError:
+    except (pynvml.NVMLError, OSError):
         return []
     return [gpu]

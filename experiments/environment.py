@@ -14,6 +14,7 @@ import torch
 from experiments.energy import EnergyMeter
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "optuna")
+MOMENT_SECONDS = 0.1  # over less a share of the processor is chance: its clock ticks a hundred times a second
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -32,6 +33,17 @@ def use_repeatable_kernels(precision: str) -> None:
     beside = "tf32" if precision == "bf16" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = beside
     torch.backends.cudnn.conv.fp32_precision = beside
+
+
+def usable_cores() -> int:
+    """Those that this process may use: a scheduler, a container or taskset may leave it some, OMP_NUM_THREADS fewer.
+
+    More threads than that wait for each other, and are many times slower than one.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    # Not all systems tell; a mistaken OMP_NUM_THREADS means nothing to OpenMP either.
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(asked), own) if asked.isdecimal() and int(asked) > 0 else own
 
 
 def commit(folder: Path = ROOT) -> tuple[str, bool]:
@@ -64,12 +76,16 @@ class SystemMetrics:
         self.process = psutil.Process()
         self.energy = EnergyMeter(device)
         self.process.cpu_percent()  # the first reading of psutil has nothing to compare with
+        self._read_at, self._cpu = time.monotonic(), None
 
     def read(self) -> dict[str, float]:
-        metrics = {
-            "system/cpu_utilization_percentage": self.process.cpu_percent(),
-            "system/system_memory_usage_megabytes": self.process.memory_info().rss / 1e6,
-        }
+        """The share of the processor is that of the reading before where no time has passed since."""
+        metrics = {"system/system_memory_usage_megabytes": self.process.memory_info().rss / 1e6}
+        now = time.monotonic()
+        if now - self._read_at >= MOMENT_SECONDS:
+            self._read_at, self._cpu = now, self.process.cpu_percent()
+        if self._cpu is not None:
+            metrics["system/cpu_utilization_percentage"] = self._cpu
         joules = self.energy.read()
         if joules is not None:
             metrics["system/energy_joules"] = joules

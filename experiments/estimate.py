@@ -58,6 +58,7 @@ class Estimator:
         )
         if kind not in self._measured:
             self._measured[kind] = measure_step(run)
+            torch.cuda.empty_cache()  # the runs' processes need it; this one would keep it until the last of them ends
         return self._measured[kind]
 
 

@@ -1,12 +1,16 @@
 """What memory a training step takes, reckoned without making it: a plan must not be what fills the machine."""
 
+import re
 from pathlib import Path
 
 import psutil
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from cskd.data.loader import Batch
 from cskd.errors import UserError
 from cskd.methods import build_method
+from cskd.methods.base import Passes
 from experiments.assemble import initialised_model
 from experiments.spec import RunSpec
 
@@ -33,22 +37,25 @@ def refuse_more_than_free(what: str, needed: int, device: torch.device, remedy: 
 
 
 def step_bytes(spec: RunSpec, num_classes: int, images: int) -> int:
-    """Weights, their gradients, a teacher's weights, and what the passes of all views keep for the backward pass."""
-    size = spec.settings.inputs.image_size
+    """Weights, their gradients, a teacher's weights, and what the method's passes keep for the backward pass."""
+    method, size = build_method(spec.method, spec.parameters), spec.settings.inputs.image_size
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with torch.device("meta"):  # shapes, without their content
+    with FakeTensorMode():  # shapes, without their content; torch's device meta would not do: autocast does not know it
         model = initialised_model(spec, num_classes)
         teacher = initialised_model(spec.teacher, num_classes) if spec.teacher else None
+        labels = torch.zeros(images, dtype=torch.long)
+        batch = Batch(dict.fromkeys(method.views, torch.empty(images, 3, size, size)), labels, labels, num_classes)
+        passes = Passes(model, batch, lambda view: view, teacher)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model.backbone(torch.empty(images, 3, size, size))
-    views = len(build_method(spec.method, spec.parameters).views)
-    passes = views * sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    return passes + 2 * _bytes(model) + (_bytes(teacher) if teacher else 0)
+            for term in method.terms():
+                term.loss(passes)
+    saved = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return saved + 2 * _bytes(model) + (_bytes(teacher) if teacher else 0)
 
 
 def free_memory(device: torch.device) -> int:
@@ -57,10 +64,12 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
     try:
-        most, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        most, used, parts = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat"))
     except OSError:  # not in a container of this kind
         return free
-    return free if most == "max" else min(free, max(0, int(most) - int(used)))
+    # Files that were read stay in memory until somebody needs the room: a prepared dataset is one.
+    cached = sum(int(size) for size in re.findall(r"^(?:in)?active_file (\d+)$", parts, re.MULTILINE))
+    return free if most == "max" else min(free, max(0, int(most) - int(used) + cached))
 
 
 def _bytes(model: torch.nn.Module) -> int:

@@ -185,16 +185,7 @@ def make_plan(
         if spec.teacher is not None:
             add(spec.teacher, row)
         runs.setdefault(spec.run_key, PlannedRun(spec, RunFolder.of(spec, runs_dir), *counts[spec.dataset]))
-        blank = Cell(
-            name=spec.cell,
-            key=spec.cell_key,
-            order=_position(grid_name, spec.dataset, spec.method, row),
-            comparable_with_paper=spec.comparable_with_paper,
-            tuned=found.told() if found else "",
-            hyper_parameters=_whose(spec),
-            runs={},
-        )
-        cell = cells.setdefault(spec.cell, blank)
+        cell = cells.setdefault(spec.cell, _blank_cell(grid_name, spec, row, found))
         if cell.key != spec.cell_key:
             raise UserError(f"{spec.cell} is a tuned row and, untuned, a teacher of this grid: launch them apart")
         cell.runs[spec.seed] = spec.run_key
@@ -205,16 +196,7 @@ def make_plan(
                 continue
             found = (tuned or {}).get((name, architecture, method))
             own = settings[name].with_parameters(method, found.parameters) if found else settings[name]
-            spec = make_spec(
-                name,
-                datasets[name],
-                profile,
-                own,
-                architecture,
-                method,
-                seed,
-                overridden=bool(overrides),
-            )
+            spec = make_spec(name, datasets[name], profile, own, architecture, method, seed, overridden=bool(overrides))
             add(spec, row, found)
     plan = Plan(
         experiment=experiment_name(grid_name, profile, overrides, tuned is not None),
@@ -226,6 +208,19 @@ def make_plan(
         cells=list(cells.values()),
     )
     return plan, list(runs.values())
+
+
+def _blank_cell(grid_name: str, spec: RunSpec, row: int, found: Found | None) -> Cell:
+    """The cell of a run, without its runs."""
+    return Cell(
+        name=spec.cell,
+        key=spec.cell_key,
+        order=_position(grid_name, spec.dataset, spec.method, row),
+        comparable_with_paper=spec.comparable_with_paper,
+        tuned=found.told() if found else "",
+        hyper_parameters=_whose(spec),
+        runs={},
+    )
 
 
 def _whose(spec: RunSpec) -> str:

@@ -142,6 +142,7 @@ class RunFolder:
         except NoRoom:
             if not self._state.exists():
                 raise
+            self.confirm()
             overwrite_checked(self._state, content)
 
     def state(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cskd.sealed import write_sealed
 from cskd.training import Diverged, Interrupted, Progress, Trainer
 from experiments.assemble import build_trainer
 from experiments.claim import ClaimLost
-from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
+from experiments.environment import SystemMetrics, choose_device, describe, usable_cores, use_repeatable_kernels
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
@@ -38,7 +39,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_CLAIMED = 0, 1, 3, 4
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments.worker", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a run folder that holds a spec.json")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of this run")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="CPU threads of this run")
     parser.add_argument("--launcher", type=int, metavar="PID", help="stop when this is no longer the parent process")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -135,50 +136,71 @@ def work(folder: RunFolder, should_stop: StopSignal) -> None:
     if earlier and folder.is_complete():  # its state alone is damaged
         finish(folder, spec)
         return
-    # A run that is taken up again keeps its arithmetic, also where another would be chosen now: the precision,
-    # whether it is compiled, and the threads, whose number changes the order of additions.
-    if earlier:
-        precision, compiled = earlier[0]["precision"], earlier[0].get("compiled", False)
-        torch.set_num_threads(earlier[0]["threads"])
-    else:
-        precision = resolve(spec.settings.precision, device)
-        compiled = wants_compiling(spec.settings, device)
+    precision, compiled = arithmetic(earlier, spec.settings, device)
     known_epochs = len(folder.epochs())
     folder.write_state(RUNNING, epoch=known_epochs, epochs=spec.settings.schedule.epochs)
-    start = describe(device, precision, compiled)
-    folder.write_starts([*earlier, start])
+    start = Start(folder, earlier, describe(device, precision, compiled))
+    start.note()
     use_repeatable_kernels(precision)
     trainer = build_trainer(spec, folder, device, precision, known_epochs)
     if trainer.damage or damage:
-        start["damage"] = f"{', '.join(damage + trainer.damage)}: goes on after epoch {trainer.next_epoch}"
-        say(start["damage"])
-        folder.write_starts([*earlier, start])
+        told = f"{', '.join(damage + trainer.damage)}: goes on after epoch {trainer.next_epoch}"
+        say(told)
+        start.note(damage=told)
     if compiled and not compile_step(trainer, required=spec.settings.compile is True):
-        start["compiled"] = False
-        folder.write_starts([*earlier, start])
+        start.note(compiled=False)
     folder.keep_epochs(trainer.next_epoch)
-    system = SystemMetrics(device)
-    heartbeat = Heartbeat(folder, spec)
+    train(trainer, folder, spec, start, should_stop)
+    finish(folder, spec)
+
+
+@dataclass
+class Start:
+    """What is recorded of this start of a run, after those before it."""
+
+    folder: RunFolder
+    earlier: list[dict[str, Any]]
+    details: dict[str, Any]
+
+    def note(self, **details: Any) -> None:
+        self.details |= details
+        self.folder.write_starts([*self.earlier, self.details])
+
+
+def arithmetic(earlier: list[dict[str, Any]], settings: Settings, device: torch.device) -> tuple[str, bool]:
+    """(precision, whether to compile), after earlier starts of the run; the number of threads is set.
+
+    A run that is taken up again keeps all three, also where others would be chosen now: the number of threads changes
+    the order of additions.
+    """
+    if not earlier:
+        return resolve(settings.precision, device), wants_compiling(settings, device)
+    first = earlier[0]
+    torch.set_num_threads(first["threads"])
+    return first["precision"], first.get("compiled", False)
+
+
+def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: Start, should_stop: StopSignal) -> None:
+    """From where the trainer stands to the run's results."""
+    system, heartbeat, begun = SystemMetrics(trainer.device), Heartbeat(folder, spec), time.time()
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         folder.add_epoch(epoch, metrics | system.read())
         heartbeat.epoch_done(epoch, metrics)
 
-    begun = time.time()
-
     def on_step(progress: Progress) -> None:
-        if "first_step_seconds" not in start:
-            start["set_up_seconds"] = round(begun - psutil.Process().create_time(), 3)
-            start["first_step_started"] = begun
-            start["first_step_seconds"] = round(time.time() - begun, 3)
-            folder.write_starts([*earlier, start])
+        if "first_step_seconds" not in start.details:
+            start.note(
+                set_up_seconds=round(begun - psutil.Process().create_time(), 3),
+                first_step_started=begun,
+                first_step_seconds=round(time.time() - begun, 3),
+            )
         heartbeat.step_done(progress)
 
     predictions = trainer.run(on_epoch=on_epoch, on_step=on_step, should_stop=should_stop)
     training = trainer.predict_training(should_stop=should_stop)
     save_predictions(folder.predictions, predictions, training, confirm=folder.confirm)
     write_sealed(folder.weights, lambda file: torch.save(trainer.model.state_dict(), file), confirm=folder.confirm)
-    finish(folder, spec)
 
 
 def take_up(folder: RunFolder) -> tuple[list[dict[str, Any]], list[str]]:

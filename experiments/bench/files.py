@@ -13,7 +13,10 @@ from cskd.files import writing, written_aside
 
 MEASURED = Path("results/measured")  # beside the code, wherever RESULTS_DIR is; docs/speed.md is made of it
 # rows that are alike in these are of the same step on the same machine
-SAME = ("dataset", "profile", "architecture", "method", "machine", "device", "precision", "compiled", "threads")
+SAME = (
+    *("dataset", "profile", "architecture", "method", "batch_size"),
+    *("machine", "device", "precision", "compiled", "threads"),
+)
 Row = dict[str, Any]
 
 

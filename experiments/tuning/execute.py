@@ -151,8 +151,10 @@ def _summary(subject: Subject, tuner: Tuner, study: Study, count: int, finished:
     if tuner.gave_up:
         say(f"given up: {tuner.gave_up}")
         return 1
+    if tuner.interrupted:
+        say(f"{tuner.interrupted} of them interrupted: the same command goes on with them")
     if FAILED in states:
         say("failed trials count; RETRY=1 tries their points again")
     if study.used() < count:
         say("the time is over: the same command goes on")
-    return 0 if COMPLETE in states else 1
+    return 0 if COMPLETE in states and not tuner.interrupted else 1

@@ -26,6 +26,7 @@ class Current:
     done: int = 0
     reason: str | None = None  # why it has failed
     pruned: bool = False
+    interrupted: bool = False  # one of its runs was
     reported: int = 0  # epochs that the pruner has been told of
 
 
@@ -53,6 +54,7 @@ class Tuner:
         self.waiting: list[tuple[float, Current, PlannedRun]] = []  # not before when, whose, what
         self.active: dict[str, Current] = {}  # run key -> the trial that trains it
         self.failures = 0
+        self.interrupted = 0  # trials that stay begun, for the next launch
         self.gave_up: str | None = None  # why no more trials are asked for
         self._is_full = False  # as many trials have begun as are wanted
 
@@ -124,16 +126,18 @@ class Tuner:
             current.reason = f"{run.spec.name}: {run.folder.state().get('reason')}"
             self.waiting = [item for item in self.waiting if item[1] is not current]
         elif state == INTERRUPTED:
-            if not (current.pruned or current.reason):
-                return  # the launcher is stopping; the trial stays begun, for the next launch
+            current.interrupted = True
         else:  # another process trains that very run
             self.waiting.append((time.monotonic() + BUSY_SECONDS, current, run))
             return
         if current.pruned:
             self.waiting = [item for item in self.waiting if item[1] is not current]
-        if current in self.active.values():
-            return  # another seed of it is still running
-        if current.pruned or current.reason or current.done == len(current.runs):
+        if current in self.active.values() or any(item[1] is current for item in self.waiting):
+            return  # another seed of it is still to come
+        if current.interrupted and not (current.pruned or current.reason):
+            self.interrupted += 1
+            del self.current[current.trial.number]
+        else:
             self._finish(current)
 
     def _finish(self, current: Current) -> None:

@@ -43,6 +43,27 @@ def test_each_cell_has_its_rows_and_what_differs_is_said():
     assert table.intro == (told,)
 
 
+def test_only_settings_of_pairs_are_told_and_hyper_parameters_are_among_them():
+    birds = "cub200/resnet18/cs-kd"
+    settings = {CS: {"batch_size": "128", "parameters.temperature": "4.0"}, birds: {"batch_size": "32"}}
+    warmer = {CS: {"batch_size": "128", "parameters.temperature": "1.0"}, birds: {"batch_size": "16"}}
+    sides = [
+        made_up_experiment({birds: ERRORS, CS: ERRORS}, "mini", settings, "one"),
+        made_up_experiment({CS: ERRORS}, "mini", warmer, "two"),
+    ]
+    (told,) = paired_table(sides).intro
+    assert told == "First: one. Second: two. They differ in: parameters.temperature 4.0 / 1.0."
+    sides[1] = made_up_experiment({CS: ERRORS, birds: ERRORS}, "mini", warmer, "two")
+    (told,) = paired_table(sides).intro
+    assert told.endswith("They differ in: batch_size 32 / 16, parameters.temperature 4.0 / 1.0.")
+
+
+def test_one_seed_has_no_interval():
+    sides = [experiment(name, {CS: {0: error}}) for name, error in (("one", 20.0), ("two", 21.0))]
+    ((row,),) = paired_table(sides).blocks[0].groups
+    assert row[1:] == ("20.00", "21.00", "+1.00", "", "1")
+
+
 def test_experiments_without_a_common_seed_are_refused():
     with pytest.raises(UserError, match="one and two have no finished runs of the same"):
         pairs_of([experiment("one", {CS: {0: 1.0}}), experiment("two", {CS: {1: 1.0}, CE: {0: 1.0}})])

@@ -1,5 +1,6 @@
 """A step's arithmetic against its parts, and compiled against not compiled."""
 
+import contextlib
 import shutil
 
 import pytest
@@ -113,6 +114,33 @@ def test_a_compiler_that_fails_leaves_the_network_as_it_was(monkeypatch):
         step.compile(batch_of(method))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     step(batch_of(method))  # goes on without
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3, None])
+def test_cuda_graphs_are_made_and_replayed_before_the_training_begins(monkeypatch, fails):
+    """torch makes them in the second call, and replays them from the third on: what fails there fails in time."""
+    method, calls = build_method("cs-kd"), []
+    model, step = made(method)
+    step.device = torch.device("cuda")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    def graphs(function, **options):
+        def call(*arguments):
+            calls.append(options["options"]["triton.cudagraphs"])
+            if len(calls) == fails:
+                raise RuntimeError("not capturable")
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", graphs)
+    with pytest.raises(RuntimeError, match="not capturable") if fails else contextlib.nullcontext():
+        step.compile(batch_of(method))
+    assert calls == [True] * (fails or 3)
+    assert gradients(model) == []
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    step(batch_of(method))
+    assert len(calls) == (fails or 4)  # goes on without what has failed
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")

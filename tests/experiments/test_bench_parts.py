@@ -135,8 +135,9 @@ def test_embedded_images_are_prepared_where_they_are_not(tmp_path, monkeypatch):
 
 
 def measured(ratio: str, **changes: str) -> dict[str, str]:
-    row = {"dataset": "digits", "profile": "demo", "architecture": "resnet10", "method": "cs-kd", "machine": "one"}
-    return row | {"device": "cpu", "precision": "bf16", "compiled": "False", "threads": "2", "ratio": ratio} | changes
+    row = {"dataset": "digits", "profile": "demo", "architecture": "resnet10", "method": "cs-kd", "batch_size": "32"}
+    on = {"machine": "one", "device": "cpu", "precision": "bf16", "compiled": "False", "threads": "2"}
+    return row | on | {"ratio": ratio} | changes
 
 
 def kept(tmp_path: Path, *rows: dict[str, str]) -> list[dict[str, str]]:
@@ -159,9 +160,11 @@ def test_kept_rows_take_the_place_of_those_of_the_same_step_and_machine(results)
     assert kept(results, first, other) == [first, other]
     assert kept(results, elsewhere) == [first, other, elsewhere]
     assert kept(results, measured("1.4")) == [other, elsewhere, measured("1.4")]
+    larger = measured("1.1", batch_size="64")
+    assert kept(results, larger) == [other, elsewhere, measured("1.4"), larger]
     on_gpu = measured("1.5", device="H200", peak="9")  # a later version has a column more
     assert kept(results, on_gpu) == [
-        {**row, "peak": row.get("peak", "")} for row in (other, elsewhere, measured("1.4"), on_gpu)
+        {**row, "peak": row.get("peak", "")} for row in (other, elsewhere, measured("1.4"), larger, on_gpu)
     ]
 
 

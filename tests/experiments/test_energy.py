@@ -1,5 +1,8 @@
 """The energy meter, on made-up counters in the kernel's form."""
 
+from types import SimpleNamespace
+
+import pynvml
 import pytest
 import torch
 
@@ -50,3 +53,21 @@ def test_counters_that_may_not_be_read_give_none(counters):
     (counters / "intel-rapl:1" / "energy_uj").unlink()
     (counters / "intel-rapl:1" / "energy_uj").mkdir()  # as unreadable as one of root's, for root as well
     assert EnergyMeter(CPU, counters).read() is None
+
+
+def test_a_gpu_that_tells_no_more_gives_none_and_does_not_end_the_run(monkeypatch):
+    joules = iter([5_000, 7_000, 9_000, pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)])
+
+    def told(handle):
+        value = next(joules)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", told)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1-2"))
+    meter = EnergyMeter(torch.device("cuda"))
+    assert meter.read() == 2.0
+    assert meter.read() is None

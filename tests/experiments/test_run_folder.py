@@ -1,18 +1,21 @@
 """A run's folder: what is written is whole, what is half-written is not read."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from cskd.errors import UserError
+from cskd.files import NoRoom
 from cskd.predictions import Predictions, save_predictions
 from cskd.sealed import write_sealed
-from experiments import claim
+from experiments import claim, run_folder
 from experiments.checked_json import read_checked, write_checked
 from experiments.claim import ClaimLost
 from experiments.run_folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
@@ -122,6 +125,24 @@ def test_no_two_processes_have_the_same_run_and_a_dead_one_has_none(folder):
         assert mine
 
 
+def test_what_a_dead_process_has_forked_does_not_keep_its_run(folder):
+    """As a DataLoader's workers, which outlive it by some seconds."""
+    code = (
+        "import time; from multiprocessing import get_context; from pathlib import Path\n"
+        "from experiments.run_folder import RunFolder\n"
+        f"with RunFolder(Path({str(folder.path)!r})).claimed() as mine:\n"
+        "    get_context('fork').Process(target=time.sleep, args=(10,)).start(); print(bool(mine), flush=True)\n"
+        "    time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "True\n"
+    assert folder.is_claimed()
+    other.kill()
+    other.wait()
+    with folder.claimed(patience=2.0) as mine:
+        assert mine
+
+
 def test_who_has_lost_the_run_writes_nothing_more(folder):
     def write_checkpoint():
         write_sealed(folder.checkpoint, lambda file: torch.save({}, file), confirm=folder.confirm)
@@ -145,6 +166,20 @@ def test_who_has_lost_the_run_writes_nothing_more(folder):
             with pytest.raises(ClaimLost):
                 write()
         assert {path: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
+
+
+def test_who_has_lost_the_run_leaves_its_state_alone_on_a_full_disk_too(folder, monkeypatch):
+    def no_room(*arguments, **options):
+        raise NoRoom("full")
+
+    with folder.claimed() as mine:
+        folder.write_state(RUNNING)
+        before = folder.state()
+        mine.holder.rename(folder.path / "holder.2")
+        monkeypatch.setattr(run_folder, "write_checked", no_room)
+        with pytest.raises(ClaimLost):
+            folder.write_state(FAILED, reason="r")
+    assert folder.state() == before
 
 
 def test_a_run_that_was_let_go_is_free_at_once_and_a_silent_one_after_a_while(folder, monkeypatch):
@@ -178,6 +213,37 @@ def test_who_saw_a_holder_dead_long_ago_does_not_take_over_from_a_later_one(fold
         latest = iter([seen])
         assert claim._take(folder.path, lock) is None
         assert [path.name for path in folder.path.glob("holder*")] == ["holder.3"]
+
+
+def test_who_fell_asleep_before_it_removed_the_earlier_holders_leaves_the_later_ones(folder, monkeypatch):
+    def asleep_once_it_has_looked(path, real=claim._latest):
+        found = real(path)
+        if found is not None:
+            (path / "holder.2").write_text("another machine 17")
+        return found
+
+    monkeypatch.setattr(claim, "_latest", asleep_once_it_has_looked)
+    with (folder.path / "claim").open("w") as lock:
+        claim._take(folder.path, lock)
+    assert (folder.path / "holder.2").read_text() == "another machine 17"
+
+
+def test_who_may_only_read_is_told_who_trains(folder, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def reading_only(path, mode="r", *arguments, real=Path.open, **options):
+        return real(path, mode, *arguments, **options) if mode in ("r", "rb") else refused()
+
+    (folder.path / "claim").touch()
+    (folder.path / "holder.1").write_text("another machine 17")
+    write_checked(folder.path / "state.json", {"state": RUNNING, "heartbeat": 1.0, "epoch": 3})
+    for last_sign, state in ((time.time(), RUNNING), (1, INTERRUPTED)):
+        os.utime(folder.path / "holder.1", (last_sign, last_sign))
+        with monkeypatch.context() as reader:
+            reader.setattr(Path, "open", reading_only)
+            reader.setattr(claim.os, "utime", refused)
+            assert folder.state()["state"] == state
 
 
 def test_the_holder_of_an_earlier_version_counts(folder):

@@ -145,6 +145,26 @@ def test_a_stop_leaves_the_trial_for_the_next_launch_with_its_epochs(tmp_path):
     assert again.states() == [COMPLETE]
 
 
+def test_a_trial_whose_process_was_killed_stays_for_the_next_launch_and_the_others_go_on(tmp_path):
+    bench = Bench(tmp_path, count=2, seeds=(1000, 1001))
+    with bench.study:
+        killed, other, *following = (bench.next() for _ in range(4))
+        bench.train(killed, 50.0, epochs=7, state=INTERRUPTED, epoch=7, epochs_in_all=40)
+        bench.tuner.ended(killed, INTERRUPTED)
+        assert bench.next() is None  # its other seed is not to be lost
+        bench.end(other, 20.0)
+        for run in following:
+            bench.end(run, 30.0)
+        assert bench.next() == "end"
+    assert bench.states() == ["running", COMPLETE]
+    assert bench.tuner.interrupted == 1
+    again = Bench(tmp_path, count=2, seeds=(1000, 1001))
+    with again.study:
+        again.end(again.next(), 20.0)
+        assert again.next() == "end"
+    assert again.states() == [COMPLETE, COMPLETE]
+
+
 def test_no_trial_begins_after_the_deadline_and_those_begun_are_finished(tmp_path):
     bench = Bench(tmp_path, count=5, seeds=(1000, 1001), deadline=time.monotonic() + 0.3)
     with bench.study:

@@ -149,3 +149,20 @@ def test_a_grid_that_is_killed_again_and_again_ends_as_if_nothing_had_been(tally
                 assert survived
     assert not lost, "\n\n".join(lost)
     assert sum(place.kills for place in places) >= tally.cases(25, 2)
+
+
+@pytest.mark.fault(FAULT)
+@pytest.mark.slow_fault
+def test_a_study_whose_runs_are_killed_ends_and_the_same_command_goes_on(tally, tmp_path):
+    place = Disturbed(tmp_path, "experiments.tune", "--dataset", "digits", "--trials", "2", *GRID[4:])
+    process = place.launch("cskd.training:Trainer._evaluated:3:before:SIGKILL:worker")
+    output, errors = process.communicate(timeout=WAIT_SECONDS)
+    with tally:
+        assert (process.returncode, errors) == (1, "")
+        assert place.hits() == 2
+        assert "2 of them interrupted: the same command goes on with them" in output
+    process = place.launch()
+    output, errors = process.communicate(timeout=WAIT_SECONDS)
+    with tally:
+        assert (process.returncode, errors) == (0, "")
+        assert "2 trials begun of 2: 2 complete." in output
