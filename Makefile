@@ -103,6 +103,8 @@ help: ## show every target and variable
 setup: $(READY) ## build .venv from requirements.lock; does nothing when up to date
 
 $(READY): requirements.lock
+	@[ ! -L $(VENV) ] || { echo "error: $(VENV) is a symbolic link, and setting up would empty the folder that it leads to:" \
+	  "remove the link, then $(VENV) is built here" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	  || { echo "error: $(PYTHON) is not Python 3.11 to 3.13: give another, make setup PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up $(VENV): about 6 GB, a few minutes"
@@ -110,9 +112,10 @@ $(READY): requirements.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
 
-# The tables come also when a run has failed (1): they say what is missing. The exit status stays the grid's.
+# The tables come also when a run has failed (1): they say what is missing. The exit status stays the grid's, unless
+# that is 0 and the tables fail.
 TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
-	$(RUN) -m analysis.tables --latest $(SHOW);) exit $$status
+	$(RUN) -m analysis.tables --latest $(SHOW) || exit $$((status ? status : $$?));) exit $$status
 
 demo: $(READY) ## the main job in minutes: both methods on the embedded digits, five seeds, then the tables
 	@$(RUN) -m experiments.grid demo $(LAUNCH); $(TABLES)
