@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -79,6 +80,16 @@ def absolute(path: str | Path, name: str) -> Path:
     except OSError as error:  # a folder of somebody else's, a name that is too long
         raise UserError(f"{name}={path} cannot be used ({error.strerror}): give another folder") from error
     return folder
+
+
+def refuse_unwritable(**folders: Path) -> None:
+    """Raises UserError for a folder, named by its variable, in which no file can be made. It need not exist yet."""
+    for name, folder in folders.items():
+        there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            raise UserError(f"{name}={folder} cannot be written ({error.strerror}): give another folder") from error
 
 
 def data_dir() -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Column, Table
 
-from cskd.cli import STOPPED, data_dir, known, runs_dir, tracking_uri
+from cskd.cli import STOPPED, data_dir, known, refuse_unwritable, runs_dir, tracking_uri
 from cskd.data.store import Dataset
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
@@ -42,6 +42,8 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     if not 1 <= wish.workers <= MOST_WORKERS:
         raise UserError(f"WORKERS must be from 1 to {MOST_WORKERS}, not {wish.workers}")
     known("launcher", wish.launcher, LAUNCHERS)
+    if not wish.dry_run:
+        refuse_unwritable(RUNS_DIR=runs_dir())
     console = Console()
     profile, settings = settings_of(grid, wish.profile, wish.overrides)
     refuse_replaced(wish.architectures, profile, settings)

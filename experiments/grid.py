@@ -21,6 +21,8 @@ def main() -> int:
         methods=arguments.methods,
         seeds=arguments.seeds,
     )
+    if not arguments.dry_run:
+        cli.refuse_unwritable(RESULTS_DIR=cli.results_dir())  # where the tables go, once all is trained
     return execute(arguments.grid, grid, wish(arguments))
 
 

@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     cells = _cells(options.datasets or ["cifar100"], options.profile, options.architectures, overrides)
     made_up = [(*cell[:2], cell[2].model_copy(update={"subset": None}), cell[3]) for cell in cells]
     real = cells if options.parts and options.datasets else _cells([EMBEDDED], None, None, overrides)
+    cli.refuse_unwritable(RESULTS_DIR=cli.results_dir())
     if set(parts) & set(PREPARED):
         for name, _, settings, _ in real:
             prepared(name, settings)

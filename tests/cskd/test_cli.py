@@ -42,3 +42,11 @@ def test_others_are_absolute_and_need_not_exist(tmp_path, monkeypatch, value, ex
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RUNS_DIR", value)
     assert cli.runs_dir() == (Path(value) if expected is None else tmp_path / expected)
+
+
+def test_a_folder_is_written_to_only_to_find_out_whether_it_can_be(tmp_path):
+    cli.refuse_unwritable(RUNS_DIR=tmp_path / "not" / "there", RESULTS_DIR=tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=f"RUNS_DIR={tmp_path}/dangling/runs cannot be written"):
+        cli.refuse_unwritable(RUNS_DIR=tmp_path / "dangling" / "runs")

@@ -284,6 +284,28 @@ def test_a_place_that_cannot_be_written_is_named(call, tmp_path, monkeypatch, pl
     assert errors.count("\n") == 1
 
 
+LAUNCHING = [
+    ("RUNS_DIR", "experiments.run", ["--dataset", "digits", "--method", "cs-kd"]),
+    ("RUNS_DIR", "experiments.tune", ["--dataset", "digits"]),
+    ("RESULTS_DIR", "experiments.grid", ["demo"]),
+    ("RESULTS_DIR", "experiments.tune", ["--dataset", "digits"]),
+    ("RESULTS_DIR", "experiments.ablate", ["--dataset", "digits"]),
+    ("RESULTS_DIR", "experiments.bench", []),
+]
+
+
+@pytest.mark.parametrize(("variable", "module", "arguments"), LAUNCHING)
+@pytest.mark.parametrize("blocked", ["/proc/no", "/dev/null/no"])
+def test_a_folder_that_cannot_be_written_is_named_before_hours_of_training(
+    call, tmp_path, monkeypatch, variable, module, arguments, blocked
+):
+    monkeypatch.setenv(variable, blocked)
+    status, output, errors = call(module, *arguments)
+    assert (status, output) == (2, "")
+    assert re.fullmatch(rf"error: {variable}={blocked} cannot be written \([\w ]+\): give another folder\n", errors)
+    assert not list(tmp_path.iterdir())
+
+
 COMMANDS = "bench grid run data status sync ui worker tune ablate tuned dashboard compare_samplers"
 
 
