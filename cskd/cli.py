@@ -34,6 +34,7 @@ def run(main: Callable[[], int | None]) -> None:
     its traceback. SIGTERM is taken for Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _unset_impossible_size()
     try:
         sys.exit(main())
     except UserError as error:
@@ -45,6 +46,14 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
         sys.stdout = None
         sys.exit(0)
+
+
+def _unset_impossible_size() -> None:
+    """Unset COLUMNS and LINES where they are no size: rich prints nothing at all in 0 columns."""
+    for name in ("COLUMNS", "LINES"):
+        value = os.environ.get(name, "")
+        if not (value.isdecimal() and len(value) < 6 and int(value)):
+            os.environ.pop(name, None)
 
 
 class Parser(argparse.ArgumentParser):

@@ -13,6 +13,7 @@ from experiments.tuning.study import Study
 @pytest.mark.parametrize("storage", ["", "sqlite:///{}/studies.db"])
 def test_a_dry_run_leaves_nothing_behind_and_counts_what_there_is(call, tmp_path, monkeypatch, storage):
     monkeypatch.setenv("OPTUNA_STORAGE", storage.format(tmp_path))
+    monkeypatch.setenv("COLUMNS", "0")  # no reason to print nothing
     command = ("experiments.tune", "--dataset", "digits", "--trials", "6")
 
     def files() -> dict[Path, bytes | None]:
