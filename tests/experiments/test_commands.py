@@ -29,7 +29,8 @@ def launched(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("with space é"))
     status, output, errors = place.run("experiments.grid", "demo", "--seeds", "0", "--dry-run", *TWO_EPOCHS)
     assert (status, errors) == (0, "")
-    assert "digits/...: no data yet" in output or "no data yet: make data DATASET=digits" in output
+    assert output.endswith("\nnot counted: digits (no data here: make data DATASET=digits)\n")
+    assert "runs to do" not in output
     assert not place.folder.joinpath("runs").exists()
     assert place.run("experiments.data", "digits")[0] == 0
     arguments = ("demo", "--seeds", "0", "1", "--workers", "2", *TWO_EPOCHS)

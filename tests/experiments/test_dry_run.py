@@ -41,3 +41,16 @@ def test_a_dry_run_leaves_nothing_behind_and_counts_what_there_is(call, tmp_path
     assert status == 2
     assert "was begun with another settings: give STUDY=<a new name>" in errors
     assert files() == before
+
+
+def test_a_plan_says_which_datasets_its_total_leaves_out(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    status, output, errors = call("experiments.grid", "table1", "--datasets", "cub200", "dogs", "--dry-run")
+    assert (status, errors) == (0, "")
+    told = (f"{name} (no data here: make data DATASET={name})" for name in ("cub200", "dogs"))
+    assert output.splitlines()[-1] == f"not counted: {', '.join(told)}"
+    assert "0 of 0" not in output
+    assert call("experiments.data", "digits")[0] == 0
+    output = call("experiments.grid", "demo", "--dry-run")[1]
+    assert "10 of 10 runs to do" in output
+    assert "\nnot counted" not in output
