@@ -43,6 +43,24 @@ def test_a_dry_run_leaves_nothing_behind_and_counts_what_there_is(call, tmp_path
     assert files() == before
 
 
+def test_a_sum_has_one_name_in_whatever_order_its_parts_are_given(call):
+    assert call("experiments.data", "digits")[0] == 0
+    for module, *arguments in (
+        ("experiments.run", "--dataset", "digits", "--method", "cs-kd+mixup", "--dry-run"),
+        ("experiments.grid", "demo", "--methods", "cross-entropy", "cs-kd+mixup", "--dry-run"),
+        ("experiments.tune", "--dataset", "digits", "--method", "cs-kd+mixup", "--dry-run"),
+    ):
+        status, output, errors = call(module, *arguments)
+        assert (status, errors) == (0, "")
+        assert "mixup+cs-kd" in output
+        assert "cs-kd+mixup" not in output
+    status, _, errors = call("experiments.grid", "demo", "--methods", "cs-kd+mixup", "mixup+cs-kd", "--dry-run")
+    assert (status, errors) == (2, "error: methods must be given, each once: mixup+cs-kd mixup+cs-kd\n")
+    status, _, errors = call("experiments.tuned", "--method", "cs-kd+mixup")
+    assert status == 2
+    assert errors.startswith("error: nothing has been tuned for mixup+cs-kd")
+
+
 def test_a_plan_says_which_datasets_its_total_leaves_out(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     status, output, errors = call("experiments.grid", "table1", "--datasets", "cub200", "dogs", "--dry-run")
