@@ -206,6 +206,41 @@ def test_a_missing_variable_is_said():
         assert "say which: make" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["reproduce-table1", "DATASET=digits", "METHOD=cs-kd", "SEED=5"],
+            "reproduce-table1 takes DATASETS, METHODS, ARCHITECTURES, SEEDS, not DATASET, METHOD, SEED.",
+        ),
+        (["train", "DATASET=digits", "METHOD=cs-kd", "SEEDS=5 6"], "ARCHITECTURE, SEED, not SEEDS."),
+        (["demo", "METHODS=cs-kd"], "demo does not take METHODS."),
+        (["tune", "DATASET=digits", "SEEDS=3"], "ARCHITECTURE, TUNE_SEEDS, not SEEDS."),
+        (["bench", "METHOD=cs-kd"], "bench takes DATASETS, METHODS, ARCHITECTURES, not METHOD."),
+        (["status", "EXPERIMENT=demo"], "status takes GRID, not EXPERIMENT."),
+    ],
+)
+def test_a_variable_that_a_target_would_drop_is_refused_before_anything_runs(monkeypatch, arguments, told):
+    target, *given = arguments
+    assert_refused(make("--dry-run", *arguments), told)
+    for name, _, value in (each.partition("=") for each in given):
+        monkeypatch.setenv(name, value)
+    assert_refused(make("--dry-run", target), told)
+
+
+def assert_refused(done: subprocess.CompletedProcess, told: str) -> None:
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_variable_that_is_empty_or_that_chooses_no_runs_is_refused_by_no_target(monkeypatch):
+    monkeypatch.setenv("SEEDS", "")
+    monkeypatch.setenv("METHOD", "cs-kd")
+    for arguments in (["train", "DATASET=digits"], ["lint"], ["test"]):
+        assert make("--dry-run", "--assume-old=.venv/.ready", *arguments).returncode == 0
+
+
 def test_the_table_of_faults_in_the_docs_is_the_measured_one():
     """Where this fails: a whole ``make test-faults`` writes results/faults.csv, which belongs in results/measured/."""
     with (ROOT / "results" / "measured" / "faults.csv").open(newline="") as file:
