@@ -55,6 +55,30 @@ ifneq ($(TUNED_DIR),)
 export TUNED_DIR
 endif
 
+# What chooses runs. A target refuses those that it does not take: without them it would begin another, larger job.
+CHOICES := DATASET METHOD ARCHITECTURE SEED DATASETS METHODS ARCHITECTURES SEEDS TUNE_SEEDS GRID EXPERIMENT EXPERIMENTS
+TAKES_demo :=
+TAKES_data := DATASET
+TAKES_reproduce := DATASETS METHODS ARCHITECTURES SEEDS
+TAKES_train := DATASET METHOD ARCHITECTURE SEED
+TAKES_tune := DATASET METHOD ARCHITECTURE TUNE_SEEDS
+TAKES_ablate := $(TAKES_tune)
+TAKES_tuned := DATASET METHOD
+TAKES_bench := DATASETS METHODS ARCHITECTURES
+TAKES_status := GRID
+TAKES_tables := EXPERIMENT
+TAKES_report := EXPERIMENT
+TAKES_measured := EXPERIMENT
+TAKES_paired := EXPERIMENTS
+
+COMMA := ,
+LISTED = $(subst $() $(),$(COMMA) ,$(strip $1))
+GIVEN := $(foreach name,$(CHOICES),$(if $($(name)),$(if $(filter environment command,$(origin $(name))),$(name))))
+# $1: a target; $2: the variable with what it takes, undefined for a target that is not checked
+CHECK = $(if $(filter-out undefined,$(origin $2)),$(if $(filter-out $($2),$(GIVEN)),$(error error: $1 \
+	$(if $($2),takes $(call LISTED,$($2))$(COMMA) not,does not take) $(call LISTED,$(filter-out $($2),$(GIVEN))))))
+$(foreach goal,$(MAKECMDGOALS),$(call CHECK,$(goal),TAKES_$(patsubst reproduce-%,reproduce,$(goal))))
+
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -79,6 +103,8 @@ help: ## show every target and variable
 setup: $(READY) ## build .venv from requirements.lock; does nothing when up to date
 
 $(READY): requirements.lock
+	@[ ! -L $(VENV) ] || { echo "error: $(VENV) is a symbolic link, and setting up would empty the folder that it leads to:" \
+	  "remove the link, then $(VENV) is built here" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	  || { echo "error: $(PYTHON) is not Python 3.11 to 3.13: give another, make setup PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up $(VENV): about 6 GB, a few minutes"
@@ -86,9 +112,10 @@ $(READY): requirements.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
 
-# The tables come also when a run has failed (1): they say what is missing. The exit status stays the grid's.
+# The tables come also when a run has failed (1): they say what is missing. The exit status stays the grid's, unless
+# that is 0 and the tables fail.
 TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
-	$(RUN) -m analysis.tables --latest $(SHOW);) exit $$status
+	$(RUN) -m analysis.tables --latest $(SHOW) || exit $$((status ? status : $$?));) exit $$status
 
 demo: $(READY) ## the main job in minutes: both methods on the embedded digits, five seeds, then the tables
 	@$(RUN) -m experiments.grid demo $(LAUNCH); $(TABLES)
@@ -153,7 +180,7 @@ bench: $(READY) ## what training costs here: steps, pipelines, memory, start, pr
 	@$(RUN) -m experiments.bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
 	  $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE)) \
-	  $(foreach s,$(SET),--set '$(s)') $(if $(KEEP),--keep)
+	  $(foreach s,$(SET),--set '$(s)') $(if $(filter-out 0,$(KEEP)),--keep)
 
 status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
 	@$(RUN) -m experiments.status $(GRID)

@@ -1,24 +1,31 @@
 """The commands that train given runs."""
 
+import re
 from collections.abc import Iterator
 
 import pandas as pd
 
 TRAIN, DEMO = "train", "demo"
+THREADS = re.compile(r"cpu, (\d+) threads?")  # a device with its threads, which change a run's numbers
 
 
 def make_commands(runs: pd.DataFrame, pool: str) -> list[str]:
     """The ``make`` lines that train these runs and no others, in the order of the grids.
 
-    runs: with dataset, architecture, method, seed, profile and grids (names, a space between them) as the files of
-    measured results have them; of several grids of a run the first is told. Empty where no line can tell it: of a pool
-    with changed settings, whose name does not say which, and of runs whose grid is not known.
+    runs: with dataset, architecture, method, seed, profile, device and grids (names, a space between them) as the files
+    of measured results have them; of several grids of a run the first is told. Empty where no line can tell it: of a
+    pool with changed settings, whose name does not say which, and of runs whose grid is not known.
     """
     if "-custom" in pool or (runs.grids == "").any():
         return []
     runs = runs.assign(grid=[min(grids.split()) for grids in runs.grids], seed=runs.seed.astype(int))
     tuned = " TUNED=1" if pool.endswith("-tuned") else ""
-    return [f"make {line}{tuned}" for line in _lines(runs)]
+    runs["threads"] = [found[1] if (found := THREADS.fullmatch(device)) else "" for device in runs.device]
+    return [
+        f"make {line}{tuned}" + (f" OMP_NUM_THREADS={threads}" if threads else "")
+        for threads, own in runs.groupby("threads")
+        for line in _lines(own)
+    ]
 
 
 def _lines(runs: pd.DataFrame) -> Iterator[str]:

@@ -17,7 +17,7 @@ from analysis.arithmetic import one_thread
 from analysis.kept import keep, load_kept
 from analysis.store import Store, UnusableRun
 from cskd.calibration import cross_fitted_logits, evaluate_calibration, fit_temperature, outcomes, summed_up
-from cskd.metrics import ReliabilityBins, reliability_bins
+from cskd.metrics import ReliabilityBins, binned
 from cskd.predictions import Predictions
 from cskd.resampling import bootstrap, resampling_weights
 from cskd.separation import feature_spread, variance_within_classes
@@ -55,19 +55,17 @@ class Evaluation:
     separation: dict[str, float]
 
 
-def evaluate(
-    run_key: str, predictions: Predictions, training: tuple[np.ndarray, np.ndarray] | None, weights: np.ndarray
-) -> Evaluation:
+def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Evaluation:
     """Everything from one run's predictions.
 
-    training: (logits, labels) of training images, None where a run kept none. weights: (R, N), see
-    ``cskd.resampling.resampling_weights``. Raises ValueError for undefined input, as the metrics do.
+    weights: (R, N), see ``cskd.resampling.resampling_weights``. Raises ValueError for undefined input, as the metrics
+    do.
     """
     logits, labels = predictions.logits, predictions.labels
     found = outcomes(logits, labels)
     metrics, temperatures = {RAW: summed_up(found)}, {}
-    if training is not None:
-        temperatures[TRAINING_SPLIT] = fit_temperature(*training)
+    if predictions.training is not None:
+        temperatures[TRAINING_SPLIT] = fit_temperature(*predictions.training)
         metrics[TRAINING_SPLIT] = evaluate_calibration(logits / temperatures[TRAINING_SPLIT], labels)
     scaled, halves = cross_fitted_logits(logits, labels)
     temperatures[CROSS_FITTED] = float(np.mean(halves))
@@ -78,7 +76,7 @@ def evaluate(
         metrics,
         temperatures,
         bootstrap(found, weights),
-        reliability_bins(logits, labels, BINS),
+        binned(found.confidence, ~found.wrong, BINS),
         predicted,
         true,
         {
@@ -123,8 +121,8 @@ def evaluations(
             source = _digest(store.predictions_file(run, cache))
             kept = _load(path, run.run_key, source)
             if kept is None:
-                predictions, training = store.load_predictions(run, cache), store.load_training_predictions(run, cache)
-                kept = evaluate(run.run_key, predictions, training, weights.of(predictions.labels))
+                predictions = store.load_predictions(run, cache)
+                kept = evaluate(run.run_key, predictions, weights.of(predictions.labels))
                 _save(path, source, kept)
             return kept
         except UnusableRun as error:

@@ -41,7 +41,10 @@ VERDICT_COLUMNS = (
     *("n_method", "n_against", "how", "outcome", "reason", "left_out", "setting"),
 )
 MEASURED = Path("results/measured")  # beside the code, wherever RESULTS_DIR is
-BENCH_KEY = ("dataset", "profile", "architecture", "method", "machine", "device", "precision", "compiled", "threads")
+BENCH_KEY = (
+    *("dataset", "profile", "architecture", "method", "batch_size"),
+    *("machine", "device", "precision", "compiled", "threads"),
+)
 BENCH_ROWS = {"profile": ("phase",), "operators": ("operator",)}  # of which a step has several rows
 RUN_KEY = ("run_key",)
 VERDICT_KEY = ("id", "dataset", "architecture")

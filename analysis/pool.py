@@ -6,10 +6,11 @@ of a table. A pool has every cell once, with all its seeds.
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
-from analysis.runs import DONE, Experiment, counted
+from analysis.runs import DONE, NAME, Experiment, counted
 
 PAPER = "paper"
 
@@ -38,8 +39,11 @@ class Pool:
 
     def runs_of(self, dataset: str, architecture: str, method: str) -> pd.DataFrame:
         """The finished runs of one cell, by seed; empty where there is none."""
-        done = self.done
-        return done[(done.dataset == dataset) & (done.architecture == architecture) & (done.method == method)]
+        return self._done_by_name.get((dataset, architecture, method), self.runs[:0])
+
+    @cached_property
+    def _done_by_name(self) -> dict[tuple[str, str, str], pd.DataFrame]:
+        return dict(list(self.done.groupby(NAME, sort=False)))
 
     def part(self, cells: pd.DataFrame) -> "Pool":
         """The pool of these rows of ``cells`` alone, with their runs."""

@@ -19,7 +19,7 @@ from analysis.runs import DONE, Experiment, experiment_of, tracked_value
 from cskd.cli import known
 from cskd.errors import UserError, first_line, without_password
 from cskd.files import locked
-from cskd.predictions import Predictions, load_predictions, load_training_predictions
+from cskd.predictions import Predictions, load_predictions
 
 FIRST_RUNS = "'make demo' or 'make reproduce-table1 PROFILE=mini' makes some"
 PREDICTIONS = "predictions.npz"
@@ -108,7 +108,7 @@ class Store:
         return path
 
     def load_predictions(self, run: pd.Series, cache: Path) -> Predictions:
-        """The test predictions of a row of ``Experiment.runs``. cache: see ``predictions_file``.
+        """The predictions of a row of ``Experiment.runs``. cache: see ``predictions_file``.
 
         Raises UnusableRun where they are missing or broken.
         """
@@ -118,15 +118,6 @@ class Store:
         if not np.isfinite(predictions.logits).all():
             raise UnusableRun(f"{run.run} has predictions with NaN or infinite values")
         return predictions
-
-    def load_training_predictions(self, run: pd.Series, cache: Path) -> tuple[np.ndarray, np.ndarray] | None:
-        """(logits, labels) of some training images of a run; None for one of an earlier version, which kept none.
-
-        Raises UnusableRun as ``load_predictions``.
-        """
-        path = self.predictions_file(run, cache)
-        with _usable(run):
-            return load_training_predictions(path)
 
     def load_history(self, run: pd.Series, names: Sequence[str], cache: Path) -> pd.DataFrame:
         """Tracked metrics of a row of ``Experiment.runs``: a row an epoch (from 0, the index), a column a name.

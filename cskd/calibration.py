@@ -4,11 +4,11 @@ Logits are (N, C), labels (N,) class indices; torch tensors or NumPy arrays. Eve
 Undefined input raises ValueError as in ``cskd.metrics``, whose bins and whose predicted class these are.
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
 
 from cskd.metrics import checked, equal_width_bin
 from cskd.randomness import generator
@@ -43,15 +43,16 @@ def outcomes(logits, labels) -> Outcomes:
     logits, labels = checked(logits, labels)
     probabilities = logits.softmax(1)
     confidence = probabilities.amax(1)
-    one_hot = torch.nn.functional.one_hot(labels, logits.shape[1])
-    class_deviation = one_hot - probabilities
+    highest, predicted = logits.max(1)
+    class_deviation = -probabilities
+    class_deviation[torch.arange(len(labels)), labels] += 1
     # -log of the true class's probability, which may itself be too small for a float: the distance of its logit
     # to the highest one is not.
-    below = logits.amax(1) - logits.gather(1, labels[:, None])[:, 0]
+    below = highest - logits.gather(1, labels[:, None])[:, 0]
     values = (
         probabilities,
         confidence,
-        logits.argmax(1) != labels,
+        predicted != labels,
         below - confidence.log(),
         class_deviation.square().sum(1),
         class_deviation,
@@ -78,10 +79,27 @@ def _mean_gap(index: np.ndarray, deviation: np.ndarray) -> float:
     return float(np.abs(sums).sum() / deviation.size)
 
 
+def above_lowest_bin(found: Outcomes, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(image, row, class deviation) of each probability above the lowest of its class's bins: row bins * class + bin.
+
+    Of many classes these are few: what is in a lowest bin is the whole class without them.
+    Raises ValueError for bins < 1.
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}")
+    place = np.flatnonzero(found.probabilities > 1 / bins)
+    image, label = np.divmod(place, found.probabilities.shape[1])
+    row = bins * label + equal_width_bin(found.probabilities.ravel()[place], bins)
+    return image, row, found.class_deviation.ravel()[place]
+
+
 def _classwise_error(found: Outcomes, bins: int) -> float:
     # the mean over classes and images of the gap in the class's own bins
-    index = equal_width_bin(found.probabilities, bins)
-    return _mean_gap(index + bins * np.arange(index.shape[1]), found.class_deviation)
+    classes = found.class_deviation.shape[1]
+    _, row, deviation = above_lowest_bin(found, bins)
+    above = np.bincount(row, weights=deviation, minlength=bins * classes).reshape(classes, bins)
+    lowest = found.class_deviation.sum(axis=0) - above.sum(axis=1)
+    return float((np.abs(above).sum() + np.abs(lowest).sum()) / found.class_deviation.size)
 
 
 def adaptive_calibration_error(logits, labels, bins: int = BINS) -> float:
@@ -129,28 +147,45 @@ def fit_temperature(logits, labels) -> float:
     One that lies outside is the end of the range: 0.01 for predictions that are all right, which more confidence
     always improves; 100 where no confidence at all is better still (the true class's logit is, on average, not above
     the mean of all). Where every temperature is the same (each image's logits are all equal): 1.
-    The NLL is convex in 1/T and the root of its slope is bracketed, so that the search cannot fail; relative error
-    of T below 1e-8. Raises ValueError for undefined input. Source: Guo et al., ICML 2017.
+    The NLL is convex in 1/T: Newton's method finds the root of its slope, within a bracket that shrinks, so that the
+    search cannot fail; relative error of T below 1e-8. Raises ValueError for undefined input.
+    Source: Guo et al., ICML 2017.
     """
     logits, labels = (each.cpu().numpy() for each in checked(logits, labels))
     below = logits - logits.max(axis=1, keepdims=True)
+    target = below[np.arange(len(labels)), labels].mean()
     if not below.any():
         return 1.0
-    target = below[np.arange(len(labels)), labels].mean()
-    scratch = np.empty_like(below)
-
-    def slope(log_temperature: float) -> float:
-        """d NLL / d(1/T), rising with 1/T: the mean of the logits under the prediction, minus the true class's."""
-        np.multiply(below, np.exp(-log_temperature), out=scratch)
-        np.exp(scratch, out=scratch)
-        return float((np.einsum("nc,nc->n", scratch, below) / scratch.sum(axis=1)).mean() - target)
-
-    lowest, highest = np.log(TEMPERATURE_RANGE)
-    if slope(lowest) <= 0:
+    if target == 0:
         return TEMPERATURE_RANGE[0]
-    if slope(highest) >= 0:
-        return TEMPERATURE_RANGE[1]
-    return float(np.exp(brentq(slope, lowest, highest, xtol=1e-9)))
+    least, most = 1 / TEMPERATURE_RANGE[1], 1 / TEMPERATURE_RANGE[0]
+    low, high = 0.0, np.inf  # of 1/T, between which the root lies
+    inverse, before = 1.0, np.inf
+    scratch = np.empty_like(below)
+    while True:
+        slope, curvature = _derivatives(below, target, inverse, scratch)
+        low, high = (inverse, high) if slope < 0 else (low, inverse)
+        if low >= most or high <= least:
+            return 1 / inverse
+        step = inverse - slope / max(curvature, sys.float_info.min)
+        if not low < step < high or abs(slope) > before / 2:
+            step = np.sqrt(low * high)  # one of the ends, as long as the root may lie beyond it
+        step = float(np.clip(step, least, most))
+        if abs(step - inverse) <= 1e-9 * inverse:
+            return 1 / step
+        inverse, before = step, abs(slope)
+
+
+def _derivatives(below: np.ndarray, target: float, inverse: float, scratch: np.ndarray) -> tuple[float, float]:
+    """The NLL's first and second by 1/T: mean and variance of an image's logits under its prediction, averaged over
+    the images; of the mean, the true class's logit is subtracted.
+    """
+    weights = np.exp(np.multiply(below, inverse, out=scratch), out=scratch)
+    total = weights.sum(axis=1)
+    weights *= below
+    mean = weights.sum(axis=1) / total
+    square = np.einsum("nc,nc->n", weights, below) / total
+    return float(mean.mean() - target), float((square - mean * mean).mean())
 
 
 def stratified_halves(labels, seed: int = 0) -> np.ndarray:

@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ def run(main: Callable[[], int | None]) -> None:
     its traceback. SIGTERM is taken for Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _unset_impossible_size()
     try:
         sys.exit(main())
     except UserError as error:
@@ -44,6 +46,14 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
         sys.stdout = None
         sys.exit(0)
+
+
+def _unset_impossible_size() -> None:
+    """Unset COLUMNS and LINES where they are no size: rich prints nothing at all in 0 columns."""
+    for name in ("COLUMNS", "LINES"):
+        value = os.environ.get(name, "")
+        if not (value.isdecimal() and len(value) < 6 and int(value)):
+            os.environ.pop(name, None)
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,6 +89,16 @@ def absolute(path: str | Path, name: str) -> Path:
     except OSError as error:  # a folder of somebody else's, a name that is too long
         raise UserError(f"{name}={path} cannot be used ({error.strerror}): give another folder") from error
     return folder
+
+
+def refuse_unwritable(**folders: Path) -> None:
+    """Raises UserError for a folder, named by its variable, in which no file can be made. It need not exist yet."""
+    for name, folder in folders.items():
+        there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            raise UserError(f"{name}={folder} cannot be written ({error.strerror}): give another folder") from error
 
 
 def data_dir() -> Path:

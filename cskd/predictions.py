@@ -18,8 +18,8 @@ _PARSING = threading.Lock()
 class Predictions:
     """Of N images in the order of their split: logits (N, C), pooled features (N, D), labels (N,).
 
-    indices: (N,) where each image stands in its prepared split. classes: the C names.
-    Runs of earlier versions kept neither: None, and no names.
+    indices: (N,) where each image stands in its prepared split. classes: the C names. training: logits and labels of
+    training images. Runs of earlier versions kept none of these: None, no names, and None.
     """
 
     logits: np.ndarray
@@ -27,6 +27,7 @@ class Predictions:
     labels: np.ndarray
     indices: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    training: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def save_predictions(
@@ -51,33 +52,25 @@ def save_predictions(
 
 def load_predictions(path: Path) -> Predictions:
     """What ``save_predictions`` wrote. Raises as ``load_arrays``."""
-    arrays = load_arrays(path, "logits", "features", "labels", "indices", "classes")
+    arrays = load_arrays(path)
     return Predictions(
         arrays["logits"],
         arrays["features"],
         arrays["labels"],
         arrays.get("indices"),
         tuple(arrays["classes"].tolist()) if "classes" in arrays else (),
+        (arrays["training_logits"], arrays["training_labels"]) if "training_logits" in arrays else None,
     )
 
 
-def load_training_predictions(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """(logits, labels) of the training images that are kept with a run; None in runs of earlier versions.
-
-    Raises as ``load_arrays``.
-    """
-    arrays = load_arrays(path, "training_logits", "training_labels")
-    return (arrays["training_logits"], arrays["training_labels"]) if "training_logits" in arrays else None
-
-
-def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name: those that are asked for and there, or all.
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name.
 
     Raises OSError, ValueError (cskd.sealed.Damaged) or KeyError for other files.
     """
     content = read_sealed(path)
     with _PARSING, np.load(content, allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in arrays.files if not names or name in names}
+        found = dict(arrays)
     for name, array in found.items():
         if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is none
             raise ValueError(f"{name} is not an array")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from cskd.calibration import BINS, Outcomes, equal_mass_bin, outcomes
+from cskd.calibration import BINS, Outcomes, above_lowest_bin, equal_mass_bin, outcomes
 from cskd.metrics import equal_width_bin
 from cskd.randomness import generator
 
@@ -62,7 +62,8 @@ def bootstrap(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
     if weights.min() < 0 or drawn.min() < 1:
         raise ValueError("weights must not be negative, and every resample needs an image")
     means = np.stack([100 * found.wrong, found.nll, found.brier])
-    lowest, others = _class_deviations(found)
+    image, row, deviation = above_lowest_bin(found, BINS)
+    above = csr_array((deviation, (row, image)), shape=(classes * BINS, samples))
     gaps = (
         _in_bins(equal_width_bin(found.confidence, BINS), found.deviation),
         _in_bins(equal_mass_bin(found.confidence, BINS), found.deviation),
@@ -72,7 +73,9 @@ def bootstrap(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
         rows = slice(start, start + BLOCK)
         block = weights[rows].T.astype(np.float64, order="C")
         ece, adaptive_ece = (100 * np.abs(gap @ block).sum(axis=0) for gap in gaps)
-        classwise_ece = 100 * (np.abs(lowest @ block).sum(axis=0) + np.abs(others @ block).sum(axis=0)) / classes
+        of_class = (above @ block).reshape(classes, BINS, -1)
+        of_class[:, 0] = found.class_deviation.T @ block - of_class.sum(axis=1)
+        classwise_ece = 100 * np.abs(of_class, out=of_class).sum(axis=(0, 1)) / classes
         top1_error, nll, brier = means @ block
         blocks.append(np.stack([top1_error, ece, adaptive_ece, classwise_ece, nll, brier]) / drawn[rows])
     names = ("top1_error", "ece", "adaptive_ece", "classwise_ece", "nll", "brier")
@@ -82,16 +85,3 @@ def bootstrap(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
 def _in_bins(index: np.ndarray, deviation: np.ndarray) -> csr_array:
     """(BINS, N): each image's deviation in the row of its bin, so that a product with weights sums over each bin."""
     return csr_array((deviation, (index, np.arange(len(index)))), shape=(BINS, len(index)))
-
-
-def _class_deviations(found: Outcomes) -> tuple[np.ndarray, csr_array]:
-    """The deviations of every class, a row each bin of each class: the lowest bins (C, N), dense; the others sparse.
-
-    Nearly all of an image's probabilities are in the lowest bin.
-    """
-    index = equal_width_bin(found.probabilities, BINS)
-    lowest = np.where(index == 0, found.class_deviation, 0).T
-    image, label = np.nonzero(index)
-    row = label * BINS + index[image, label]
-    shape = (index.shape[1] * BINS, len(index))
-    return lowest, csr_array((found.class_deviation[image, label], (row, image)), shape=shape)

@@ -44,7 +44,7 @@ def read_sealed(path: Path) -> io.BytesIO:
     Archives without a seal, as earlier versions wrote them, are held against their own checksums.
     """
     content = path.read_bytes()
-    body, seal = content[:-LENGTH], content[-LENGTH:]
+    body, seal = memoryview(content)[:-LENGTH], content[-LENGTH:]
     if seal.startswith(MARK):
         whole = hashlib.sha256(body).hexdigest().encode() == seal.removeprefix(MARK)
     else:

@@ -30,7 +30,8 @@ def feature_spread(features, labels) -> float:
         members = np.flatnonzero(own == number)
         values = features[members].astype(np.float64)
         means[number] = values.sum(axis=0) / len(members)
-        within[members] = np.linalg.norm(values - means[number], axis=1)
+        values -= means[number]
+        within[members] = np.sqrt(np.einsum("nd,nd->n", values, values))
     between = pdist(means).mean()
     if between <= 1e-12 * max(abs(float(features.max())), abs(float(features.min()))):
         raise ValueError("all class means are equal: the spread is undefined")

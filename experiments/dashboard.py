@@ -4,12 +4,13 @@ from optuna_dashboard import run_server
 
 from cskd import cli
 from cskd.errors import UserError
+from experiments.serving import HOST, port, refuse_taken
 from experiments.tuning.storage import is_there, open_storage, storage_address
 
 
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments.dashboard", description=__doc__)
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=port, default=8080)
     arguments = parser.parse_args()
     address = storage_address()
     if not is_there(address):
@@ -17,9 +18,10 @@ def main() -> int:
             f"nothing has been tuned yet, {address} does not exist: make tune DATASET=digits is a first one"
         )
     storage = open_storage(address)
-    print(f"optuna-dashboard is at http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
+    refuse_taken(arguments.port)
+    print(f"optuna-dashboard is at http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
     # In this process: an address may have a password, and command lines are for all to read.
-    run_server(storage, host="127.0.0.1", port=arguments.port)
+    run_server(storage, host=HOST, port=arguments.port)
     return 0
 
 

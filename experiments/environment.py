@@ -35,6 +35,17 @@ def use_repeatable_kernels(precision: str) -> None:
     torch.backends.cudnn.conv.fp32_precision = beside
 
 
+def usable_cores() -> int:
+    """Those that this process may use: a scheduler, a container or taskset may leave it some, OMP_NUM_THREADS fewer.
+
+    More threads than that wait for each other, and are many times slower than one.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    # Not all systems tell; a mistaken OMP_NUM_THREADS means nothing to OpenMP either.
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(asked), own) if asked.isdecimal() and int(asked) > 0 else own
+
+
 def commit(folder: Path = ROOT) -> tuple[str, bool]:
     """(hash of the commit that a folder is at, whether there are changes beside it)."""
     return _git(folder, "rev-parse", "HEAD") or "unknown", bool(_git(folder, "status", "--porcelain"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Column, Table
 
-from cskd.cli import STOPPED, data_dir, known, runs_dir, tracking_uri
+from cskd.cli import STOPPED, data_dir, known, refuse_unwritable, runs_dir, tracking_uri
 from cskd.data.store import Dataset
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
@@ -42,6 +42,8 @@ def execute(grid_name: str, grid: Grid, wish: Wish) -> int:
     if not 1 <= wish.workers <= MOST_WORKERS:
         raise UserError(f"WORKERS must be from 1 to {MOST_WORKERS}, not {wish.workers}")
     known("launcher", wish.launcher, LAUNCHERS)
+    if not wish.dry_run:
+        refuse_unwritable(RUNS_DIR=runs_dir())
     console = Console()
     profile, settings = settings_of(grid, wish.profile, wish.overrides)
     refuse_replaced(wish.architectures, profile, settings)
@@ -146,16 +148,20 @@ def _show_plan(
         seeds = " ".join(str(run.spec.seed) for run in own)
         table.add_row(cell.name, seeds, str(done), str(len(left)), cost)
     for name in absent:
-        table.add_row(f"{name}/...", "-", "-", "-", f"no data yet: make data DATASET={name}")
+        table.add_row(f"{name}/...", "-", "-", "-", "no data yet")
     console.print(table)
     minutes = sum(seconds.values()) / 60 / wish.workers
     needed, free = sum(disk_bytes(run) for run in due), free_bytes(runs_dir())
-    console.print(
-        f"{len(due)} of {len(runs)} runs to do, about {duration(minutes)} with {wish.workers} at once "
-        f"(from a step measured here, input not counted), about {needed / 1e9:.1f} GB of disk "
-        f"({free / 1e9:.1f} GB free).",
-        highlight=False,
-    )
+    if runs:
+        console.print(
+            f"{len(due)} of {len(runs)} runs to do, about {duration(minutes)} with {wish.workers} at once "
+            f"(from a step measured here, input not counted), about {needed / 1e9:.1f} GB of disk "
+            f"({free / 1e9:.1f} GB free).",
+            highlight=False,
+        )
+    if absent:
+        told = ", ".join(f"{name} (no data here: make data DATASET={name})" for name in absent)
+        console.print(f"not counted: {told}", soft_wrap=True, highlight=False)
     if needed > free and not wish.dry_run:
         raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
     return seconds

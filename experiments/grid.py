@@ -2,7 +2,7 @@
 
 from cskd import cli
 from experiments.execute import execute
-from experiments.options import add_wish, wish
+from experiments.options import add_wish, method_or_all, wish
 from experiments.plan import grid_names, load_grid
 
 
@@ -10,7 +10,7 @@ def main() -> int:
     parser = cli.Parser(prog="python -m experiments.grid", description=__doc__)
     parser.add_argument("grid", help=f"one of {', '.join(grid_names())}")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="in place of the grid's")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="in place of the grid's")
+    parser.add_argument("--methods", type=method_or_all, nargs="+", metavar="NAME", help="in place of the grid's")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of the grid's")
     add_wish(parser)
     arguments = parser.parse_args()
@@ -21,6 +21,8 @@ def main() -> int:
         methods=arguments.methods,
         seeds=arguments.seeds,
     )
+    if not arguments.dry_run:
+        cli.refuse_unwritable(RESULTS_DIR=cli.results_dir())  # where the tables go, once all is trained
     return execute(arguments.grid, grid, wish(arguments))
 
 

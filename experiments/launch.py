@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from cskd.errors import UserError, first_line
-from experiments.environment import ROOT
+from experiments.environment import ROOT, usable_cores
 from experiments.plan import PlannedRun
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.waiting import Waiting
@@ -95,7 +95,7 @@ def launch_local(runs: Iterable[PlannedRun | None], workers: int, watcher: Watch
     them means that there is none just now, and that there may be one later.
     """
     waiting, more, active = iter(runs), True, []
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, usable_cores() // workers)
     with Stop() as stop:
         while active or (more and not stop.asked):
             while more and len(active) < workers and not stop.asked:

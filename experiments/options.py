@@ -2,8 +2,15 @@
 
 import argparse
 
+from cskd.methods import canonical_name
 from experiments.execute import Wish
 from experiments.launch import LAUNCHERS
+from experiments.plan import ALL
+
+
+def method_or_all(name: str) -> str:
+    """An argument's type: a method, a sum's parts in any order, or what stands for all of them."""
+    return name if name == ALL else canonical_name(name)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

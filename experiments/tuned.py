@@ -5,7 +5,7 @@ from rich.table import Table
 
 from cskd import cli
 from cskd.errors import UserError
-from cskd.methods import build_method
+from cskd.methods import build_method, canonical_name
 from experiments.recipe import recipe_names
 from experiments.tuning import tuned
 from experiments.tuning.tuned import Found
@@ -14,7 +14,7 @@ from experiments.tuning.tuned import Found
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments.tuned", description=__doc__)
     parser.add_argument("--dataset", help="default: all")
-    parser.add_argument("--method", help="default: all")
+    parser.add_argument("--method", type=canonical_name, help="default: all")
     options = parser.parse_args()
     datasets = [cli.known("dataset", options.dataset, recipe_names())] if options.dataset else recipe_names()
     if options.method:

@@ -26,7 +26,7 @@ from cskd.sealed import write_sealed
 from cskd.training import Diverged, Interrupted, Progress, Trainer
 from experiments.assemble import build_trainer
 from experiments.claim import ClaimLost
-from experiments.environment import SystemMetrics, choose_device, describe, use_repeatable_kernels
+from experiments.environment import SystemMetrics, choose_device, describe, usable_cores, use_repeatable_kernels
 from experiments.recipe import Settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
@@ -39,7 +39,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_CLAIMED = 0, 1, 3, 4
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments.worker", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a run folder that holds a spec.json")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of this run")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="CPU threads of this run")
     parser.add_argument("--launcher", type=int, metavar="PID", help="stop when this is no longer the parent process")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

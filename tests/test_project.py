@@ -166,6 +166,7 @@ def test_every_table_has_its_target():
             "-m experiments.bench --parts pipelines reference --reference '../theirs' --profile mini "
             "--set 'precision=fp32'",
         ),
+        (["bench", "PARTS=steps", "KEEP=1"], "-m experiments.bench --parts steps --keep"),
         (["tuned", "DATASET=mit67"], "-m experiments.tuned --dataset mit67"),
         (["dashboard", "PORT=9"], "-m experiments.dashboard --port 9"),
         (["reproduce-table1", "TUNED=1"], "-m experiments.grid table1 --workers 1 --tuned"),
@@ -179,11 +180,65 @@ def test_a_target_is_one_line_that_a_user_could_type(arguments, expected):
     assert expected in told
 
 
+@pytest.mark.parametrize(
+    ("target", "switches"),
+    [
+        ("reproduce-table1", "DRY_RUN RETRY TUNED"),
+        ("tune", "PRUNE RETRY DRY_RUN"),
+        ("data", "PARTIAL"),
+        ("bench", "KEEP"),
+    ],
+)
+def test_a_switch_that_is_0_is_off(target, switches):
+    def told(value: str) -> str:
+        given = (f"{name}={value}" for name in switches.split())
+        return make("--dry-run", "--assume-old=.venv/.ready", target, "DATASET=digits", *given).stdout
+
+    options = [f"--{name.lower().replace('_', '-')}" for name in switches.split()]
+    assert all(option in told("1") for option in options)
+    assert not any(option in told("0") for option in options)
+
+
 def test_a_missing_variable_is_said():
     for arguments in (["train", "DATASET=digits"], ["train", "METHOD=cs-kd"], ["data"], ["tune"], ["ablate"]):
         done = make("--dry-run", "--assume-old=.venv/.ready", *arguments)
         assert done.returncode != 0
         assert "say which: make" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["reproduce-table1", "DATASET=digits", "METHOD=cs-kd", "SEED=5"],
+            "reproduce-table1 takes DATASETS, METHODS, ARCHITECTURES, SEEDS, not DATASET, METHOD, SEED.",
+        ),
+        (["train", "DATASET=digits", "METHOD=cs-kd", "SEEDS=5 6"], "ARCHITECTURE, SEED, not SEEDS."),
+        (["demo", "METHODS=cs-kd"], "demo does not take METHODS."),
+        (["tune", "DATASET=digits", "SEEDS=3"], "ARCHITECTURE, TUNE_SEEDS, not SEEDS."),
+        (["bench", "METHOD=cs-kd"], "bench takes DATASETS, METHODS, ARCHITECTURES, not METHOD."),
+        (["status", "EXPERIMENT=demo"], "status takes GRID, not EXPERIMENT."),
+    ],
+)
+def test_a_variable_that_a_target_would_drop_is_refused_before_anything_runs(monkeypatch, arguments, told):
+    target, *given = arguments
+    assert_refused(make("--dry-run", *arguments), told)
+    for name, _, value in (each.partition("=") for each in given):
+        monkeypatch.setenv(name, value)
+    assert_refused(make("--dry-run", target), told)
+
+
+def assert_refused(done: subprocess.CompletedProcess, told: str) -> None:
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_variable_that_is_empty_or_that_chooses_no_runs_is_refused_by_no_target(monkeypatch):
+    monkeypatch.setenv("SEEDS", "")
+    monkeypatch.setenv("METHOD", "cs-kd")
+    for arguments in (["train", "DATASET=digits"], ["lint"], ["test"]):
+        assert make("--dry-run", "--assume-old=.venv/.ready", *arguments).returncode == 0
 
 
 def test_the_table_of_faults_in_the_docs_is_the_measured_one():

@@ -136,7 +136,7 @@ def _gather(source: DatasetSource, data_dir: Path, report: Report) -> list[Path]
             except UserError as error:
                 others = [other for other in source.archives if other not in at_hand and other != archive]
                 also = [other.by_hand(data_dir / "downloads") for other in others]
-                raise UserError("; also ".join([str(error), *also])) from error
+                raise UserError(f"{'; also '.join([str(error), *also])}; {source.unpacked(data_dir)}") from error
     return [at_hand[archive] for archive in source.archives]
 
 

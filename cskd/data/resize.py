@@ -15,7 +15,9 @@ from torch import Tensor
 
 WORKSPACE = 256 * 2**20  # bytes that ``resize`` takes beside its input and output; more only for one image beyond it
 BITS = 22  # Pillow's weights are integers of 2^-22 ...
-HALF = 11  # ... taken apart here into a coarse part of 11 bits and a fine one, each with sums below 2^24
+# ... taken apart here into a coarse part of 11 bits and a fine one, each with sums below 2^24. TF32, in which a GPU may
+# multiply, holds just 11.
+HALF = 11
 LARGEST_FLOAT_RATIO = 32  # up to this reduction at most 64 pixels have a weight, and 64 * 255 * 2^10 < 2^24
 
 

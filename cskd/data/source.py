@@ -13,7 +13,7 @@ from cskd.data.listing import Listing
 class DatasetSource:
     """One dataset: its official archives, its layout, its official numbers.
 
-    reader: lists the images of an unpacked tree.
+    reader: lists the images of an unpacked tree; its first line tells what one has.
     folders: the names under which an unpacked tree is looked for in DATA_DIR; an absolute path stays one.
     landmarks: entries of the tree; a folder with none of them is something else.
     archive_root: the folder of the archives in which the tree lies.
@@ -44,6 +44,12 @@ class DatasetSource:
             if any((folder / landmark).exists() for landmark in self.landmarks):
                 return folder
         return None
+
+    def unpacked(self, data_dir: Path) -> str:
+        """Where an unpacked tree is looked for, and what it has, as its reader says."""
+        layout = (self.reader.__doc__ or "").partition("\n")[0].replace("``", "").rstrip(".")
+        folders = " or ".join(f"{data_dir / name}/" for name in self.folders)
+        return f"an unpacked tree is taken as well, as {folders}: {layout}"
 
     def read(self, folder: Path) -> Listing:
         """The images of the tree in ``folder``. Raises UserError, naming the file, for a faulty tree."""

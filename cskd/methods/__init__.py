@@ -1,4 +1,4 @@
-"""The methods by name. A new one is a file beside these and a line in ``METHODS``; ``a+b`` is the sum of two."""
+"""The methods by name. A new one is a file beside these, imported here, and a line in ``METHODS``; ``a+b`` is a sum."""
 
 import dataclasses
 
@@ -46,6 +46,11 @@ def method_parts(name: str) -> list[str]:
     return ordered
 
 
+def canonical_name(name: str) -> str:
+    """The one name of a method, in whatever order a sum's parts are. Raises UserError for one unknown or given twice."""
+    return PLUS.join(_ordered(name))
+
+
 def _ordered(name: str) -> list[str]:
     """The parts of a name, each given once, in the order of ``METHODS``."""
     parts = [known("method", part, METHODS) for part in name.split(PLUS)]
@@ -90,4 +95,4 @@ def _build_one(name: str, parameters: dict[str, float]) -> Method:
     return method(**parameters)
 
 
-__all__ = ["METHODS", "SUMS_OF_THE_PAPER", "Method", "Passes", "Term", "build_method", "method_parts"]
+__all__ = ["METHODS", "SUMS_OF_THE_PAPER", "Method", "Passes", "Term", "build_method", "canonical_name", "method_parts"]

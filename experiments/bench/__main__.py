@@ -32,7 +32,7 @@ from experiments.bench.images import prepared
 from experiments.bench.tables import BASELINE, Cell
 from experiments.environment import choose_device
 from experiments.execute import refuse_replaced
-from experiments.options import add_settings
+from experiments.options import add_settings, method_or_all
 from experiments.plan import ALL
 from experiments.recipe import load_settings, recipe_names
 
@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     cells = _cells(options.datasets or ["cifar100"], options.profile, options.architectures, overrides)
     made_up = [(*cell[:2], cell[2].model_copy(update={"subset": None}), cell[3]) for cell in cells]
     real = cells if options.parts and options.datasets else _cells([EMBEDDED], None, None, overrides)
+    cli.refuse_unwritable(RESULTS_DIR=cli.results_dir())
     if set(parts) & set(PREPARED):
         for name, _, settings, _ in real:
             prepared(name, settings)
@@ -112,7 +113,11 @@ def _parser() -> cli.Parser:
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="default cifar100, and digits")
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="default resnet18")
     parser.add_argument(
-        "--methods", nargs="+", metavar="NAME", help="of steps and memory; default: all, and the paper's sums"
+        "--methods",
+        type=method_or_all,
+        nargs="+",
+        metavar="NAME",
+        help="of steps and memory; default: all, and the paper's sums",
     )
     add_settings(parser)
     parser.add_argument("--turns", type=cli.positive, default=5, help="counted turns of each (default 5)")

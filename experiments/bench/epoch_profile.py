@@ -15,7 +15,7 @@ from experiments.bench.images import prepared
 from experiments.bench.ours import Ours
 from experiments.bench.pairs import METHODS
 from experiments.bench.phases import PHASES, epoch_by_phase
-from experiments.bench.tables import Cell, Measured, about, title
+from experiments.bench.tables import Cell, Measured, about, numbers_table, title
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell of its own start, and of a missing GPU
 
@@ -102,10 +102,8 @@ def _on_gpu(ours: Ours) -> bool:
 
 
 def _table(columns: list[tuple[Measured, dict[str, float]]]) -> Table:
-    table = Table("phase of an epoch", title=title(columns[0][0]), title_justify="left")
-    for measured, _ in columns:
-        table.add_column(f"{measured.method}, s", justify="right")
-        table.add_column("%", justify="right")
+    headings = [heading for measured, _ in columns for heading in (f"{measured.method}, s", "%")]
+    table = numbers_table(columns[0][0], headings, first="phase of an epoch")
     for phase in PHASES:
         cells = [(seconds[phase], seconds[phase] / sum(seconds.values())) for _, seconds in columns]
         table.add_row(phase, *(text for one, share in cells for text in (f"{one:.3f}", f"{100 * share:.1f}")))

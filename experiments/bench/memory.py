@@ -17,7 +17,7 @@ from cskd.errors import UserError
 from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
 from experiments.bench.ours import Ours
-from experiments.bench.tables import BASELINE, Cell, Measured, about, title
+from experiments.bench.tables import BASELINE, Cell, Measured, about, numbers_table
 
 STEPS = 2  # the second has the optimiser's momentum from its start
 
@@ -68,9 +68,7 @@ def peak_bytes(device: torch.device) -> int:
 
 def _table(rows: list[tuple[Measured, int]]) -> Table:
     baseline, least = rows[0]
-    table = Table("method", title=title(baseline), title_justify="left")
-    for heading in ("peak, MB", "x cross-entropy"):
-        table.add_column(heading, justify="right")
+    table = numbers_table(baseline, ("peak, MB", "x cross-entropy"))
     for row, peak in rows:
         table.add_row(row.method, f"{peak / 1e6:.0f}", f"{peak / least:.2f}")
     return table

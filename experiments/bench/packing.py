@@ -27,7 +27,7 @@ from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
 from experiments.bench.ours import Ours
 from experiments.bench.pairs import METHODS
-from experiments.bench.tables import Cell, Measured, about, ratios, title
+from experiments.bench.tables import Cell, Measured, about, numbers_table, ratios
 from experiments.recipe import Settings
 
 SEEDS = 3  # the paper's number
@@ -45,7 +45,11 @@ class Whole(nn.Module):
 
 
 class Packed:
-    """The trainers' steps as one: stacked parameters and batches, the sum of the losses, one optimiser."""
+    """The trainers' steps as one: stacked parameters and batches, the sum of the losses, one optimiser.
+
+    compiled: as the runs are, but on a GPU without CUDA graphs, into which parameters that are no module's would be
+    copied in every step.
+    """
 
     def __init__(self, trainers: list[Trainer], counted: int, compiled: bool):
         self.trainers, self.counted = trainers, counted
@@ -120,9 +124,7 @@ def _group(cell: Cell, method: str, steps: int) -> tuple[list[Ours], Packed]:
 
 
 def _table(rows: list[tuple[Measured, list[float]]]) -> Table:
-    table = Table("method", title=title(rows[0][0]), title_justify="left")
-    for heading in (f"ms of {SEEDS} seeds' steps, apart", "packed", "x apart", "from", "to"):
-        table.add_column(heading, justify="right")
+    table = numbers_table(rows[0][0], (f"ms of {SEEDS} seeds' steps, apart", "packed", "x apart", "from", "to"))
     for apart, packed in rows:
         seconds = (apart.median, median(packed))
         times = ratios(packed, apart.seconds)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from experiments.bench.ours import Ours
-from experiments.bench.tables import Measured, about, ratios, title
+from experiments.bench.tables import Measured, about, numbers_table, ratios
 
 METHODS = ("cross-entropy", "cs-kd")
 
@@ -38,9 +38,7 @@ def take_turns(pairs: list[Pair], turns: int, advance: Callable[[], None]) -> No
 
 
 def table_of(pairs: list[Pair], theirs: str) -> Table:
-    table = Table("method", title=title(pairs[0].measured), title_justify="left")
-    for heading in ("ms a step, ours", theirs, "x ours", "from", "to"):
-        table.add_column(heading, justify="right")
+    table = numbers_table(pairs[0].measured, ("ms a step, ours", theirs, "x ours", "from", "to"))
     for pair in pairs:
         seconds = (pair.measured.median, median(pair.theirs))
         times = ratios(pair.theirs, pair.measured.seconds)

@@ -18,7 +18,7 @@ from rich.table import Table
 from cskd.errors import UserError
 from experiments.bench.files import write_rows
 from experiments.bench.pairs import METHODS
-from experiments.bench.tables import Cell, Measured, about, title
+from experiments.bench.tables import Cell, Measured, about, numbers_table
 from experiments.environment import ROOT
 from experiments.run_folder import RunFolder
 
@@ -97,9 +97,7 @@ def _table(rows: list[tuple[Measured, dict[str, Any]]]) -> Table:
         "run_seconds": "run, s",
         "tracking_share": "tracking",
     }
-    table = Table("method", title=title(rows[0][0]), title_justify="left")
-    for heading in headings.values():
-        table.add_column(heading, justify="right")
+    table = numbers_table(rows[0][0], headings.values())
     for row, values in rows:
         table.add_row(row.method, *(values[name] for name in headings))
     return table

@@ -12,7 +12,7 @@ from experiments.bench.arithmetic import MatrixProduct, flops_of
 from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
 from experiments.bench.ours import Ours
-from experiments.bench.tables import BASELINE, Cell, Measured, about, ratios, title
+from experiments.bench.tables import BASELINE, Cell, Measured, about, numbers_table, ratios
 
 
 @dataclass
@@ -72,14 +72,14 @@ def _rows(cell: Cell, methods: list[str], steps: int) -> list[Row]:
 
 def _table(rows: list[Row]) -> Table:
     baseline = rows[0].measured
-    table = Table("method", title=title(baseline), title_justify="left")
-    for heading in ("ms a step", "images/s", "x cross-entropy", "from", "to", "% of matmul", "% input"):
-        table.add_column(heading, justify="right")
+    headings = ("ms a step", "images/s", "x cross-entropy", "from", "to", "% of matmul", "% input")
+    table = numbers_table(baseline, headings)
     for row in rows:
         measured = row.measured
+        milliseconds = 1000 * measured.median
         table.add_row(
             measured.method,
-            f"{1000 * measured.median:.3g}",
+            f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:.0f}",
             f"{measured.batch_size / measured.median:.0f}",
             *(f"{ratio:.2f}" for ratio in ratios(measured.seconds, baseline.seconds)),
             f"{100 * row.matmul_share()[0]:.1f}",

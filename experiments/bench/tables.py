@@ -1,9 +1,11 @@
 """Turns that were measured, as rows: medians, ratios within a turn, and what they were measured on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from rich.table import Column, Table
 
 from experiments.environment import choose_device, describe
 from experiments.recipe import Settings
@@ -56,3 +58,9 @@ def about(row: Measured) -> dict[str, Any]:
 def title(row: Measured) -> str:
     machine = about(row)["machine"]
     return f"{row.dataset} ({row.profile}), {row.architecture}, batch {row.batch_size}, {row.precision}, {machine}"
+
+
+def numbers_table(row: Measured, headings: Iterable[str], first: str = "method") -> Table:
+    """A table, yet empty, of numbers behind a first column that is never cut, however narrow the terminal."""
+    numbers = (Column(heading, justify="right", overflow="fold") for heading in headings)
+    return Table(Column(first, no_wrap=True), *numbers, title=title(row), title_justify="left")

@@ -8,6 +8,7 @@ from mlflow.entities import Metric
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 
 STATUS = {RUNNING: "RUNNING", INTERRUPTED: "KILLED", FAILED: "FAILED", DONE: "FINISHED"}
+CPU = "cpu"  # the device of a start that had no GPU
 METRICS_A_BATCH = 1000  # that MLflow takes in one request
 
 
@@ -45,8 +46,15 @@ def start_tags(folder: RunFolder) -> dict[str, str]:
         "mlflow.source.git.commit": latest["git_commit"],
         "git_dirty": json.dumps(any(start["git_dirty"] for start in starts)),
         "machine": latest["machine"],
-        "device": latest["device"],
+        "device": _device(latest),
         "precision": latest["precision"] + (" (compiled)" if latest.get("compiled") else ""),
         "python": latest["python"],
         **{f"package.{name}": version for name, version in latest["packages"].items()},
     }
+
+
+def _device(start: dict[str, Any]) -> str:
+    """With the threads where it is a CPU: their number changes the order of additions, and so the results."""
+    if start["device"] != CPU:
+        return start["device"]
+    return f"{CPU}, {start['threads']} thread{'s' if start['threads'] > 1 else ''}"

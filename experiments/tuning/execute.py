@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from cskd.cli import STOPPED, known, results_dir, runs_dir, tracking_uri
+from cskd.cli import STOPPED, known, refuse_unwritable, results_dir, runs_dir, tracking_uri
 from cskd.errors import UserError
 from experiments.background import BackgroundTracking, Tracking
 from experiments.environment import commit
@@ -53,6 +53,8 @@ class Launch:
 def execute(wish: Wish, launch: Launch) -> int:
     """Begin or continue a study. Returns the exit status: 0 when it has all its trials and one of them is complete."""
     console = Console()
+    if not launch.dry_run:
+        refuse_unwritable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
     subject = resolve(wish, console, prepare=not launch.dry_run)
     if launch.prune and len(subject.objectives) > 1:
         raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from cskd.methods import canonical_name
 from experiments.options import add_settings
 from experiments.tuning.execute import Launch
 from experiments.tuning.setup import Wish
@@ -10,7 +11,7 @@ from experiments.tuning.setup import Wish
 
 def add_wish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--method", default="cs-kd", help="default cs-kd")
+    parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--architecture", help="default resnet18, or what the profile trains")
     add_settings(parser)
     parser.add_argument("--seeds", type=int, default=1, help="of each trial, whose mean counts (default 1)")

@@ -14,7 +14,7 @@ from experiments.bench.files import SAME
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "results" / "measured"
-CELL = {"dataset": "cifar100", "profile": "mini", "architecture": "resnet10", "method": "cs-kd"}
+CELL = {"dataset": "cifar100", "profile": "mini", "architecture": "resnet10", "method": "cs-kd", "batch_size": "128"}
 ON = {"machine": "AMD EPYC, 2 cores", "device": "cpu", "precision": "bf16", "compiled": "False", "threads": "2"}
 ON_GPU = ON | {"machine": "Intel, 16 cores", "device": "NVIDIA H200", "compiled": "True"}
 RATIO = {"ratio": "1.306", "ratio_min": "1.1", "ratio_max": "1.5449"}

@@ -25,9 +25,9 @@ def made_up(seed=0, count=120, classes=4, sharpness=3.0):
 
 
 def test_numbers_are_those_of_the_metrics():
-    predictions, training = made_up(), made_up(1)
-    weights = resampling_weights(predictions.labels, 50)
-    one = evaluate("key", predictions, (training.logits, training.labels), weights)
+    training = made_up(1)
+    predictions = dataclasses.replace(made_up(), training=(training.logits, training.labels))
+    one = evaluate("key", predictions, resampling_weights(predictions.labels, 50))
     assert one.metrics[RAW] == evaluate_calibration(predictions.logits, predictions.labels)
     scaled = predictions.logits / one.temperatures[TRAINING_SPLIT]
     assert one.metrics[TRAINING_SPLIT] == evaluate_calibration(scaled, predictions.labels)
@@ -42,7 +42,7 @@ def test_numbers_are_those_of_the_metrics():
 
 def test_log_probabilities_are_those_of_the_misclassified_images():
     predictions = made_up()
-    one = evaluate("key", predictions, None, resampling_weights(predictions.labels, 5))
+    one = evaluate("key", predictions, resampling_weights(predictions.labels, 5))
     expected = []
     for logits, label in zip(predictions.logits.astype(float), predictions.labels, strict=True):
         probabilities = np.exp(logits) / np.exp(logits).sum()
@@ -55,14 +55,14 @@ def test_log_probabilities_are_those_of_the_misclassified_images():
 
 def test_a_run_of_an_earlier_version_lacks_what_was_fitted_on_training_images():
     predictions = made_up()
-    one = evaluate("key", predictions, None, resampling_weights(predictions.labels, 5))
+    one = evaluate("key", predictions, resampling_weights(predictions.labels, 5))
     assert set(one.metrics) == {RAW, CROSS_FITTED}
     assert set(one.temperatures) == {CROSS_FITTED}
 
 
 def test_collapsed_features_have_no_spread_and_all_else():
     predictions = dataclasses.replace(made_up(), features=np.zeros((120, 3), "f4"))
-    one = evaluate("key", predictions, None, resampling_weights(predictions.labels, 5))
+    one = evaluate("key", predictions, resampling_weights(predictions.labels, 5))
     assert np.isnan(one.separation["feature_spread"])
     assert one.metrics[RAW]["ece"] > 0
 

@@ -54,6 +54,7 @@ def test_the_commands_train_exactly_the_checked_in_runs(path):
         chosen = {name.lower(): text.split() for name, text in (each.split("=") for each in variables)}
         [profile] = chosen.pop("profile", ["paper"])
         assert (chosen.pop("tuned", []) == ["1"]) == path.stem.endswith("-tuned")
+        assert set(runs.device) == {f"cpu, {chosen.pop('omp_num_threads')[0]} thread"}
         grid = load_grid(target.removeprefix("reproduce-"), **chosen)
         _, settings = settings_of(grid, profile, ())
         for dataset, network in itertools.product(grid.datasets, grid.architectures):
@@ -243,7 +244,7 @@ def test_the_commands_cross_what_was_crossed():
     names = ("architecture", "dataset", "method", "seed", "profile", "grids")
     rows = [("resnet10", d, m, s, "mini", "table3 table1") for d in ("a", "b") for m in ("cs-kd", "kd") for s in (0, 1)]
     rows += [("resnet10", "a", "mixup", 2, "mini", "table3"), ("resnet10", "a", "kd", 7, "mini", "train")]
-    runs = pd.DataFrame(rows, columns=names)
+    runs = pd.DataFrame(rows, columns=names).assign(device="cpu")
     crossed = 'make reproduce-table1 PROFILE=mini DATASETS="a b" ARCHITECTURES=resnet10 METHODS="cs-kd kd" SEEDS="0 1"'
     assert make_commands(runs, "mini") == [
         "make train DATASET=a METHOD=kd ARCHITECTURE=resnet10 SEED=7 PROFILE=mini",
@@ -251,6 +252,9 @@ def test_the_commands_cross_what_was_crossed():
         "make reproduce-table3 PROFILE=mini DATASETS=a ARCHITECTURES=resnet10 METHODS=mixup SEEDS=2",
     ]
     assert f"{crossed} TUNED=1" in make_commands(runs, "mini-tuned")
+    threads = runs.assign(device=["cpu, 1 thread" if seed == 0 else "cpu, 2 threads" for seed in runs.seed])
+    by_threads = [crossed.replace('"0 1"', f"{seed} OMP_NUM_THREADS={seed + 1}") for seed in (0, 1)]
+    assert set(by_threads) < set(make_commands(threads, "mini"))
     assert make_commands(runs, "mini-custom-1a2b3c") == []
     assert make_commands(runs.assign(grids=""), "mini") == []
     assert make_commands(runs.assign(grids="demo", profile="demo"), "demo") == ["make demo"]

@@ -1,5 +1,6 @@
 """Folders named by the environment and by arguments."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,23 @@ def test_others_are_absolute_and_need_not_exist(tmp_path, monkeypatch, value, ex
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RUNS_DIR", value)
     assert cli.runs_dir() == (Path(value) if expected is None else tmp_path / expected)
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES"])
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [("0", None), ("000", None), ("", None), ("-1", None), ("²", None), ("9" * 5000, None), ("80", "80")],
+)
+def test_a_size_of_the_terminal_that_is_none_is_as_good_as_unset(monkeypatch, name, value, left):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        cli.run(lambda: 0)
+    assert os.environ.get(name) == left
+
+
+def test_a_folder_is_written_to_only_to_find_out_whether_it_can_be(tmp_path):
+    cli.refuse_unwritable(RUNS_DIR=tmp_path / "not" / "there", RESULTS_DIR=tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=f"RUNS_DIR={tmp_path}/dangling/runs cannot be written"):
+        cli.refuse_unwritable(RUNS_DIR=tmp_path / "dangling" / "runs")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cskd.predictions import Predictions, load_predictions, load_training_predictions, save_predictions
+from cskd.predictions import Predictions, load_predictions, save_predictions
 
 LOGITS, FEATURES = np.array([[1, 2], [3, -4], [5, 6]], np.float32), np.ones((3, 4), np.float32)
 LABELS = np.array([1, 0, 1])
@@ -17,7 +17,7 @@ def test_everything_comes_back(tmp_path):
     for name in ("logits", "features", "labels", "indices"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(kept, name))
     assert loaded.classes == kept.classes
-    logits, labels = load_training_predictions(tmp_path / "p.npz")
+    logits, labels = loaded.training
     np.testing.assert_array_equal(logits, LOGITS + 1)
     np.testing.assert_array_equal(labels, [1, 0, 1])
 
@@ -25,8 +25,7 @@ def test_everything_comes_back(tmp_path):
 def test_a_file_of_an_earlier_version_lacks_what_it_did_not_keep(tmp_path):
     np.savez(tmp_path / "p.npz", logits=LOGITS, features=FEATURES, labels=LABELS)
     loaded = load_predictions(tmp_path / "p.npz")
-    assert (loaded.indices, loaded.classes) == (None, ())
-    assert load_training_predictions(tmp_path / "p.npz") is None
+    assert (loaded.indices, loaded.classes, loaded.training) == (None, (), None)
 
 
 def test_other_files_are_refused(tmp_path):

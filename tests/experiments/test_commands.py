@@ -29,7 +29,8 @@ def launched(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("with space é"))
     status, output, errors = place.run("experiments.grid", "demo", "--seeds", "0", "--dry-run", *TWO_EPOCHS)
     assert (status, errors) == (0, "")
-    assert "digits/...: no data yet" in output or "no data yet: make data DATASET=digits" in output
+    assert output.endswith("\nnot counted: digits (no data here: make data DATASET=digits)\n")
+    assert "runs to do" not in output
     assert not place.folder.joinpath("runs").exists()
     assert place.run("experiments.data", "digits")[0] == 0
     arguments = ("demo", "--seeds", "0", "1", "--workers", "2", *TWO_EPOCHS)
@@ -282,6 +283,28 @@ def test_a_place_that_cannot_be_written_is_named(call, tmp_path, monkeypatch, pl
     assert status == 2
     assert str(blocked) in errors
     assert errors.count("\n") == 1
+
+
+LAUNCHING = [
+    ("RUNS_DIR", "experiments.run", ["--dataset", "digits", "--method", "cs-kd"]),
+    ("RUNS_DIR", "experiments.tune", ["--dataset", "digits"]),
+    ("RESULTS_DIR", "experiments.grid", ["demo"]),
+    ("RESULTS_DIR", "experiments.tune", ["--dataset", "digits"]),
+    ("RESULTS_DIR", "experiments.ablate", ["--dataset", "digits"]),
+    ("RESULTS_DIR", "experiments.bench", []),
+]
+
+
+@pytest.mark.parametrize(("variable", "module", "arguments"), LAUNCHING)
+@pytest.mark.parametrize("blocked", ["/proc/no", "/dev/null/no"])
+def test_a_folder_that_cannot_be_written_is_named_before_hours_of_training(
+    call, tmp_path, monkeypatch, variable, module, arguments, blocked
+):
+    monkeypatch.setenv(variable, blocked)
+    status, output, errors = call(module, *arguments)
+    assert (status, output) == (2, "")
+    assert re.fullmatch(rf"error: {variable}={blocked} cannot be written \([\w ]+\): give another folder\n", errors)
+    assert not list(tmp_path.iterdir())
 
 
 COMMANDS = "bench grid run data status sync ui worker tune ablate tuned dashboard compare_samplers"

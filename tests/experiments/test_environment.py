@@ -1,9 +1,12 @@
 """What is recorded of the machine."""
 
+import os
+
+import pytest
 import torch
 
 from experiments import environment
-from experiments.environment import SystemMetrics
+from experiments.environment import SystemMetrics, usable_cores
 
 
 def test_epochs_that_are_recorded_together_have_the_share_of_the_processor_of_all_of_them(monkeypatch):
@@ -20,3 +23,16 @@ def test_epochs_that_are_recorded_together_have_the_share_of_the_processor_of_al
     for told in (61.0, 64.0):
         clock[0] += 2.0
         assert [share() for _ in range(3)] == [told] * 3
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "used"),
+    [(8, None, 8), (8, "1", 1), (1, None, 1), (2, "8", 2), (8, "", 8), (8, "0", 8), (8, "many", 8)],
+)
+def test_no_more_threads_than_a_scheduler_leaves_and_the_user_asks_for(monkeypatch, own, asked, used):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(own)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert usable_cores() == used

@@ -23,7 +23,7 @@ from experiments.recipe import load_settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
 from experiments.tracking.grids import GridTracking, Tracker
-from experiments.tracking.run_records import minutes
+from experiments.tracking.run_records import minutes, start_tags
 from experiments.tracking.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,6 +221,16 @@ def test_a_run_that_has_not_begun_is_not_tracked(uri, tmp_path):
     (parent,), children = tracked(uri)
     assert children == {}
     assert parent.info.status == "SCHEDULED"
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "told"),
+    [("cpu", 1, "cpu, 1 thread"), ("cpu", 2, "cpu, 2 threads"), ("NVIDIA H200", 16, "NVIDIA H200")],
+)
+def test_the_threads_of_a_cpu_are_told_since_they_change_the_results(tmp_path, device, threads, told):
+    folder = RunFolder.of(make_run(tmp_path, 0), tmp_path)
+    folder.write_starts([{**START, "device": device, "threads": threads}])
+    assert start_tags(folder)["device"] == told
 
 
 def test_minutes_are_those_of_training_and_testing():

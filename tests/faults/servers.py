@@ -12,6 +12,8 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 
+import psutil
+
 START_SECONDS = 120  # only against hanging
 
 
@@ -19,6 +21,26 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def listening(process: subprocess.Popen, port: int) -> set[str]:
+    """The addresses at which a process or one of its descendants waits for connections, once one is at this port."""
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        assert process.poll() is None, process.communicate()
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        found = [one.laddr for each in family for one in each.net_connections() if one.status == psutil.CONN_LISTEN]
+        if port in {address.port for address in found}:
+            return {address.ip for address in found}
+        time.sleep(0.2)
+    raise AssertionError("nothing listens")
+
+
+def end(process: subprocess.Popen) -> None:
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for one in family:
+        one.kill()
+    process.communicate()
 
 
 class Server:

@@ -2,15 +2,14 @@
 
 import base64
 import importlib.util
-import subprocess
-import time
+import signal
 from pathlib import Path
 from urllib.parse import quote
 
 import psutil
 import pytest
 from faults.backend import assert_told_once, rows
-from faults.servers import Server, free_port
+from faults.servers import Server, end, free_port, listening
 from place import Place
 
 from cskd.errors import first_line
@@ -41,26 +40,6 @@ def test_an_error_that_names_an_address_is_shown_without_its_password(tally, add
             assert not any(PASSWORD[:length] in told for length in range(6, len(PASSWORD)))
 
 
-def listening(process: subprocess.Popen, port: int) -> set[str]:
-    """The addresses at which a process or one of its descendants waits for connections, once one is at this port."""
-    until = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < until:
-        assert process.poll() is None, process.communicate()
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        found = [one.laddr for each in family for one in each.net_connections() if one.status == psutil.CONN_LISTEN]
-        if port in {address.port for address in found}:
-            return {address.ip for address in found}
-        time.sleep(0.2)
-    raise AssertionError("nothing listens")
-
-
-def end(process: subprocess.Popen) -> None:
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for one in family:
-        one.kill()
-    process.communicate()
-
-
 @pytest.mark.fault(SERVED)
 @pytest.mark.slow_fault
 def test_what_is_served_is_served_on_this_machine_only(tally, tmp_path):
@@ -78,8 +57,11 @@ def test_what_is_served_is_served_on_this_machine_only(tally, tmp_path):
                 assert listening(process, port) == {"127.0.0.1"}
                 family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
                 assert not [one.cmdline() for one in family if place.uri in one.cmdline()]
+                process.send_signal(signal.SIGINT)  # to this process alone
+                assert psutil.wait_procs(family, timeout=WAIT_SECONDS)[1] == []
         finally:
-            end(process)
+            if process.poll() is None:
+                end(process)
 
 
 @pytest.fixture

@@ -144,8 +144,29 @@ def test_without_a_network_one_line_names_every_file_that_is_missing(tmp_path, m
     assert "\n" not in message
     for archive in source.archives[1:]:
         assert archive.by_hand(tmp_path / "data" / "downloads") in message
-    assert source.archives[0].filename not in message
+    assert source.archives[0].filename not in message.removesuffix(source.unpacked(tmp_path / "data"))
     assert not (tmp_path / "data" / "prepared").exists()
+
+
+@pytest.mark.parametrize("name", fakes.TREES)
+def test_without_a_network_every_folder_that_is_looked_for_is_named_and_what_it_has(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(archives, "ATTEMPTS", 1)
+    monkeypatch.setenv("no_proxy", "*")
+    source = pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), tmp_path / "packed")
+    with pytest.raises(UserError) as caught:
+        prepare(name, tmp_path / "data", source=source)
+    _, _, told = str(caught.value).partition("; an unpacked tree is taken as well, as ")
+    folders, _, layout = told.partition(": ")
+    assert folders.split(" or ") == [f"{tmp_path / 'data' / folder}/" for folder in source.folders]
+    for folder in source.folders:  # each is taken
+        tree = source.find(tmp_path / "made")
+        shutil.copytree(tree, tmp_path / folder / folder)
+        assert prepare(name, tmp_path / folder, source=source).complete
+    assert all(landmark in layout for landmark in source.landmarks)
+
+
+def test_the_class_folders_of_cifar100_are_named_too(tmp_path):
+    assert "{train,test}/<class>/<images>" in SOURCES["cifar100"].unpacked(tmp_path)
 
 
 def test_a_truncated_image_leaves_nothing_behind(tmp_path):

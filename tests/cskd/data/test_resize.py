@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cskd.data.augment import CenterCrop, ResizedCrop
 from cskd.data.resize import bytes_needed, crop_table, geometry, parts, resize
@@ -129,6 +130,24 @@ def test_autocast_around_it_changes_no_bit():
     images = [noise(30, 41), noise(55, 20)]
     expected = made(images, whole(images, SIZE), SIZE)
     with torch.autocast("cpu", dtype=torch.bfloat16):
+        np.testing.assert_array_equal(made(images, whole(images, SIZE), SIZE), expected)
+
+
+class TensorFloat32(TorchDispatchMode):
+    """Matrix products as a GPU makes them beside bf16: of numbers that are rounded to 11 significant bits."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.bmm.default):
+            args = tuple(((each.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32) for each in args)
+        return func(*args, **(kwargs or {}))
+
+
+def test_tensor_float_32_changes_no_bit():
+    images = [noise(30, 41), noise(350, 200), noise(5, 9)]
+    expected = made(images, whole(images, SIZE), SIZE)
+    assert all((torch.ones(3, 3) * 2049 @ torch.eye(3)).flatten() == 2049)
+    with TensorFloat32():
+        assert all((torch.ones(3, 3) * 2049 @ torch.eye(3)).flatten() != 2049)
         np.testing.assert_array_equal(made(images, whole(images, SIZE), SIZE), expected)
 
 
