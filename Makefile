@@ -69,7 +69,7 @@ TAKES_status := GRID
 TAKES_tables := EXPERIMENT
 TAKES_report := EXPERIMENT
 TAKES_measured := EXPERIMENT
-TAKES_paired := EXPERIMENTS
+TAKES_paired := EXPERIMENTS METHODS
 
 COMMA := ,
 LISTED = $(subst $() $(),$(COMMA) ,$(strip $1))
