@@ -33,6 +33,11 @@ class Pool:
     notes: tuple[str, ...]
 
     @property
+    def overrides(self) -> str:
+        """The settings changed from the recipe: those of every experiment that says them."""
+        return next((experiment.overrides for experiment in self.experiments if experiment.overrides), "")
+
+    @property
     def done(self) -> pd.DataFrame:
         """The runs that have results."""
         return self.runs[self.runs.state == DONE]

@@ -48,7 +48,8 @@ def introduction(experiment: Experiment | Pool) -> tuple[str, ...]:
     if (verdicts == COMPARABLE).any():
         return ()
     profiles = ", ".join(dict.fromkeys(experiment.cells.profile))
-    changed = " with settings changed from the recipe" if "-custom" in experiment.name else ""
+    told = f" ({experiment.overrides})" if experiment.overrides else ""
+    changed = f" with settings changed from the recipe{told}" if "-custom" in experiment.name else ""
     reasons = [reason_of(verdict) for verdict in dict.fromkeys(verdicts)]
     reasons = [reason for reason in reasons if not reason.startswith("profile ")]
     why = f" ({'; '.join(reasons)})" if reasons else ""

@@ -54,13 +54,14 @@ class Experiment:
     runs: a row a seed in the same order, with columns RUN_TAGS (``seed`` an integer), STATE_TAGS, ``run``
         (its name), ``run_id``, ``artifact_uri``, ``started`` and ``ended`` (UTC), ``minutes``, the metrics
         ``test/*`` (last epoch), ``best/*`` and what else is tracked, and the settings as ``params.*``.
-    notes: what was left out, and why.
+    notes: what was left out, and why. overrides: the settings changed from the recipe, "" where they are not tracked.
     """
 
     name: str
     cells: pd.DataFrame
     runs: pd.DataFrame
     notes: tuple[str, ...]
+    overrides: str = ""
 
     @property
     def done(self) -> pd.DataFrame:
@@ -68,7 +69,7 @@ class Experiment:
         return self.runs[self.runs.state == DONE]
 
 
-def experiment_of(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
+def experiment_of(name: str, cells: list[Run], runs: list[Run], overrides: str = "") -> Experiment:
     """Frames of one experiment's cells and runs."""
     notes = [note for run in (*cells, *runs) if (note := _not_readable(run))]
     cells, runs = ([run for run in kind if not _not_readable(run)] for kind in (cells, runs))
@@ -119,7 +120,7 @@ def experiment_of(name: str, cells: list[Run], runs: list[Run]) -> Experiment:
     again = run_frame.duplicated(["cell_key", "seed"])
     notes += [f"{run}: tracked more than once: the first finished one counts." for run in run_frame.run[again]]
     run_frame = run_frame[~again].drop(columns=["order", "unfinished"]).reset_index(drop=True)
-    return Experiment(name, cell_frame, run_frame, tuple(sorted(notes)))
+    return Experiment(name, cell_frame, run_frame, tuple(sorted(notes)), overrides)
 
 
 def _not_readable(run: Run) -> str:

@@ -50,6 +50,7 @@ class Store:
             told = f"MLFLOW_TRACKING_URI={uri} cannot be read ({first_line(error)}): correct it, or start its server"
             raise UserError(without_password(told)) from error
         self._ids = {experiment.name: experiment.experiment_id for experiment in found}
+        self._overrides = {experiment.name: experiment.tags.get("overrides", "") for experiment in found}
         self._launched = {experiment.name: int(experiment.tags.get("launched", 0)) for experiment in found}
         cells = self._runs(list(self._ids.values()), "cell")
         self._cells = {
@@ -76,10 +77,8 @@ class Store:
         runs = self._runs([self._ids[name] for name in names], "run")
         if not runs:
             raise UserError(f"no run has been tracked in {', '.join(names)}: {FIRST_RUNS}")
-        return [
-            experiment_of(name, self._cells[name], [run for run in runs if run.info.experiment_id == self._ids[name]])
-            for name in names
-        ]
+        own = {name: [run for run in runs if run.info.experiment_id == self._ids[name]] for name in names}
+        return [experiment_of(name, self._cells[name], own[name], self._overrides[name]) for name in names]
 
     def runs_of_kind(self, kind: str) -> list[Run]:
         """Every run of the store with this ``kind`` among its tags: cell, run, study, trial."""

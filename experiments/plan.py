@@ -63,6 +63,7 @@ class Plan(Part):
     grid: str
     title: str
     profile: str
+    overrides: tuple[str, ...] = ()  # key=value, in the place of the recipe's
     cells: list[Cell]
 
     def save(self, runs_dir: Path) -> None:
@@ -205,6 +206,7 @@ def make_plan(
         + (", with tuned hyper-parameters" if tuned is not None else "")
         + (f", with {' '.join(overrides)}" if overrides else ""),
         profile=profile,
+        overrides=overrides,
         cells=list(cells.values()),
     )
     return plan, list(runs.values())

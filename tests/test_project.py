@@ -181,18 +181,18 @@ def test_a_target_is_one_line_that_a_user_could_type(arguments, expected):
 
 
 @pytest.mark.parametrize(
-    ("target", "switches"),
+    ("target", "dataset", "switches"),
     [
-        ("reproduce-table1", "DRY_RUN RETRY TUNED"),
-        ("tune", "PRUNE RETRY DRY_RUN"),
-        ("data", "PARTIAL"),
-        ("bench", "KEEP"),
+        ("reproduce-table1", "DATASETS", "DRY_RUN RETRY TUNED"),
+        ("tune", "DATASET", "PRUNE RETRY DRY_RUN"),
+        ("data", "DATASET", "PARTIAL"),
+        ("bench", "DATASETS", "KEEP"),
     ],
 )
-def test_a_switch_that_is_0_is_off(target, switches):
+def test_a_switch_that_is_0_is_off(target, dataset, switches):
     def told(value: str) -> str:
         given = (f"{name}={value}" for name in switches.split())
-        return make("--dry-run", "--assume-old=.venv/.ready", target, "DATASET=digits", *given).stdout
+        return make("--dry-run", "--assume-old=.venv/.ready", target, f"{dataset}=digits", *given).stdout
 
     options = [f"--{name.lower().replace('_', '-')}" for name in switches.split()]
     assert all(option in told("1") for option in options)

@@ -47,7 +47,7 @@ def method_parts(name: str) -> list[str]:
 
 
 def canonical_name(name: str) -> str:
-    """The one name of a method, in whatever order a sum's parts are. Raises UserError for one unknown or given twice."""
+    """The one name of a method, whatever the order of a sum's parts. Raises UserError for one unknown or twice."""
     return PLUS.join(_ordered(name))
 
 

@@ -60,6 +60,8 @@ class Tracker:
         note = f"{self.plan.title}, profile {self.plan.profile}. {NOTE}"
         self.experiment_id = ensure_experiment(self.client, self.uri, self.plan.experiment, note)
         self.client.set_experiment_tag(self.experiment_id, "launched", f"{time.time():.0f}")
+        if self.plan.overrides:
+            self.client.set_experiment_tag(self.experiment_id, "overrides", ", ".join(self.plan.overrides))
         names = {cell.name: cell for cell in self.plan.cells}
         cells, children = defaultdict(list), defaultdict(list)
         for run in find_runs(self.client, self.experiment_id):

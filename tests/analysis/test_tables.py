@@ -15,6 +15,8 @@ from rich.console import Console
 from analysis import tables
 from analysis.comparison import metric_table
 from analysis.metrics import METRICS
+from analysis.pool import pools
+from analysis.provenance import introduction
 from analysis.reliability import cell_reliabilities, coarser, ece, pooled
 from analysis.render import show, to_latex, to_markdown
 from analysis.table import Block, Column, Table
@@ -114,6 +116,10 @@ def test_changed_settings_are_said_to_be_changed(store):
     custom = dataclasses.replace(experiment, name="table1-mini-custom")
     intro = metric_table(custom, ERROR).intro
     assert intro[0] == "Profile mini with settings changed from the recipe: not comparable with the paper."
+    custom = dataclasses.replace(custom, overrides="width=8, schedule.epochs=2")
+    told = "Profile mini with settings changed from the recipe (width=8, schedule.epochs=2): not comparable"
+    assert metric_table(custom, ERROR).intro[0].startswith(told)
+    assert introduction(*pools([custom]))[0].startswith(told)
 
 
 def test_a_method_that_is_not_the_papers_is_said_to_be_none_of_them():

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from plans import plan_of
 
+from analysis.store import Store
 from cskd.errors import UserError
 from cskd.predictions import Predictions, save_predictions
 from cskd.sealed import write_sealed
@@ -101,6 +102,13 @@ def tracked(uri):
     runs = client.search_runs([experiment.experiment_id])
     children = {run.data.tags["seed"]: run for run in runs if run.data.tags["kind"] == "run"}
     return [run for run in runs if run.data.tags["kind"] == "cell"], children
+
+
+def test_what_a_launch_changes_of_the_recipe_is_told_with_its_experiment(uri, tmp_path):
+    plan = plan_of(make_run(tmp_path, 0)).model_copy(update={"overrides": ("width=8", "schedule.milestones=[1, 2]")})
+    track(uri, plan, tmp_path)
+    [experiment] = Store(uri).load(["demo"])
+    assert experiment.overrides == "width=8, schedule.milestones=[1, 2]"
 
 
 def test_a_cell_is_a_parent_with_mean_std_and_n_and_its_seeds_are_children(uri, tmp_path):
