@@ -1,5 +1,6 @@
 """Options of all tests, and commands run within the test's own process."""
 
+import os
 import signal
 import sys
 
@@ -17,6 +18,9 @@ def pytest_configure(config):
     # Ignored where the tests run in the background of a shell, and then by every command that they start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Of the make that runs the tests: one that a test runs would take itself for a part of it, and say more.
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture
