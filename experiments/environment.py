@@ -47,8 +47,9 @@ def usable_cores() -> int:
 
 
 def commit(folder: Path = ROOT) -> tuple[str, bool]:
-    """(hash of the commit that a folder is at, whether there are changes beside it)."""
-    return _git(folder, "rev-parse", "HEAD") or "unknown", bool(_git(folder, "status", "--porcelain"))
+    """(hash of the commit that a folder is at, whether there are changes beside it, measured results aside)."""
+    changes = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)results/measured")
+    return _git(folder, "rev-parse", "HEAD") or "unknown", bool(changes)
 
 
 def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """What is recorded of the machine."""
 
 import os
+import subprocess
 
 import pytest
 import torch
 
 from experiments import environment
-from experiments.environment import SystemMetrics, usable_cores
+from experiments.environment import SystemMetrics, commit, usable_cores
 
 
 def test_epochs_that_are_recorded_together_have_the_share_of_the_processor_of_all_of_them(monkeypatch):
@@ -36,3 +37,20 @@ def test_no_more_threads_than_a_scheduler_leaves_and_the_user_asks_for(monkeypat
     if asked is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert usable_cores() == used
+
+
+def test_measured_results_are_no_change_of_the_code(tmp_path):
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "code.py").write_text("1")
+    git("add", "-A")
+    git("commit", "-m", "one")
+    (tmp_path / "results" / "measured").mkdir(parents=True)
+    (tmp_path / "results" / "measured" / "runs.csv").write_text("1")
+    revision, dirty = commit(tmp_path)
+    assert (len(revision), dirty) == (40, False)
+    (tmp_path / "code.py").write_text("2")
+    assert commit(tmp_path) == (revision, True)
