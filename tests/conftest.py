@@ -9,6 +9,9 @@ from place import Place, command_of
 
 from cskd import cli
 
+# What the tests share asserts as well, and is to say with what values it failed.
+pytest.register_assert_rewrite("faults.backend", "faults.disturbed")
+
 
 def pytest_addoption(parser):
     parser.addoption("--all-faults", action="store_true", help="every case of the faults, and their table")
