@@ -5,6 +5,7 @@ Training processes know nothing of this: a tracking server that is slow or away 
 """
 
 import json
+import math
 import threading
 import time
 import uuid
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from cskd import RECORDS_VERSION
@@ -31,6 +32,7 @@ NOTE = (
     "One row a cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
     "Its children are the seeds. Filter `tags.kind = 'cell'` to compare methods, `tags.kind = 'run'` for seeds."
 )
+CLOCK = "time/train_seconds"  # no two trainings of an epoch take equally long
 
 
 class Tracker:
@@ -78,7 +80,8 @@ class Tracker:
             self.children[child] = run.info.run_id
             epochs = run.data.params.get("schedule.epochs")
             # State and status are the last that is told of a run: it is there whole.
-            if run.data.tags.get("state") == DONE and run.info.status == STATUS[DONE] and epochs:
+            whole = run.data.tags.get("state") == DONE and run.info.status == STATUS[DONE] and epochs
+            if whole and not self._is_overtaken(run):
                 self.sent[child] = (int(epochs), DONE)
         for name, found in cells.items():
             cell, run = names[name], one_of(self.client, found)
@@ -107,6 +110,10 @@ class Tracker:
         if spec.run_key != run_key:
             raise UserError(f"{folder.spec_file} is not of run {run_key}: remove {folder.path} to start the run anew")
         run_id = self._child(cell, spec, folder)
+        if state["state"] == DONE and self._is_of_another_training(run_id, epochs):
+            self.client.delete_run(run_id)
+            self._forget(child)
+            run_id = self._child(cell, spec, folder)
         already = self.sent.get(child, (0, None))[0] or self._epochs_tracked(run_id)
         for metrics in epoch_batches(epochs, already):
             self.client.log_batch(run_id, metrics=metrics)
@@ -238,6 +245,32 @@ class Tracker:
             self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in settings.items()])
             self.described.add(run_id)
 
+    def _is_overtaken(self, run: Run) -> bool:
+        """Whether the run of this folder was trained again since it was told; not so one of another machine's."""
+        folder = RunFolder(self.runs_dir / run.data.tags["run_key"])
+        try:
+            starts = folder.starts()
+        except UserError:
+            return False
+        is_this_one = bool(starts) and run.info.start_time == int(starts[0]["started"] * 1000)
+        return is_this_one and not math.isclose(
+            run.data.metrics.get("minutes", math.nan), minutes(folder.intact_epochs())
+        )
+
+    def _is_of_another_training(self, run_id: str, epochs: list[dict[str, Any]]) -> bool:
+        """Whether MLflow was told of epochs that were trained again since, for a damaged file.
+
+        MLflow takes nothing back: it would show a mixture of the two, whose clock, machine and perhaps device differ.
+        """
+        seconds = {record["epoch"]: record["metrics"][CLOCK] for record in epochs}
+        told = self.client.get_metric_history(run_id, CLOCK)
+        return any(not math.isclose(point.value, seconds.get(point.step, math.nan)) for point in told)
+
+    def _forget(self, child: tuple[str, str]) -> None:
+        """Of a run that MLflow has no more; whoever tells of it next creates it."""
+        self.described.discard(self.children.pop(child))
+        self.sent.pop(child, None)
+
     def _epochs_tracked(self, run_id: str) -> int:
         history = self.client.get_metric_history(run_id, "train/loss")
         return max((metric.step + 1 for metric in history), default=0)
@@ -250,7 +283,7 @@ class Tracker:
         energy = kilojoules(epochs)
         if energy is not None:
             values["energy_kilojoules"] = energy
-        # A run that was trained anew, for a damaged file, has its epochs there already, and what comes of them.
+        # Of a run whose state alone was damaged they are there already.
         if "best/epoch" not in self.client.get_run(run_id).data.metrics:
             now = int(epochs[-1]["timestamp"] * 1000)
             self.client.log_batch(run_id, metrics=[Metric(*item, now, 0) for item in values.items()])

@@ -14,7 +14,7 @@ import torch
 from cskd.errors import UserError
 from cskd.files import NoRoom
 from cskd.predictions import Predictions, save_predictions
-from cskd.sealed import write_sealed
+from cskd.sealed import is_whole, write_sealed
 from experiments import claim, run_folder
 from experiments.checked_json import read_checked, write_checked
 from experiments.claim import ClaimLost
@@ -253,3 +253,24 @@ def test_the_holder_of_an_earlier_version_counts(folder):
     os.utime(folder.path / "holder", (1, 1))
     with folder.claimed(patience=0.0):
         assert [path.name for path in folder.path.glob("holder*")] == ["holder.1"]
+
+
+@pytest.mark.parametrize("at", [-1, -40, -70, -71, -72, -73, -74])
+def test_a_file_whose_seal_alone_is_damaged_is_damaged(at, folder):
+    """Python opens such an archive, and its content is sound; but nothing tells any more that it is."""
+    write_sealed(folder.weights, lambda file: torch.save({"weight": torch.ones(3)}, file))
+    sound = folder.weights.read_bytes()
+    for content in (sound[:at], sound[:at] + bytes([sound[at] ^ 1]) + sound[at:][1:]):
+        folder.weights.write_bytes(content)
+        assert not is_whole(folder.weights)
+    folder.weights.write_bytes(sound)
+    assert is_whole(folder.weights)
+
+
+def test_a_file_that_an_earlier_version_wrote_without_a_seal_is_held_against_its_checksums(folder):
+    torch.save({"weight": torch.ones(10_000)}, folder.weights)
+    assert is_whole(folder.weights)
+    content = bytearray(folder.weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    folder.weights.write_bytes(content)
+    assert not is_whole(folder.weights)

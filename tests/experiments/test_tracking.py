@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from plans import plan_of
 
@@ -175,28 +176,72 @@ def test_a_run_that_goes_on_keeps_its_mlflow_run_and_has_every_epoch_once(uri, t
     assert [point.step for point in history] == [0, 1, 2]
 
 
-def test_a_run_that_is_trained_anew_is_told_no_second_time(uri, tmp_path):
-    """For a damaged file: its epochs are recorded again, at another time."""
+def test_a_run_whose_state_was_damaged_is_told_no_second_time(uri, tmp_path):
     one = make_run(tmp_path, 0)
     plan = plan_of(one)
     folder = RunFolder.of(one, tmp_path)
+    (before,) = track(uri, plan, tmp_path).children.values()
+    folder.write_state(INTERRUPTED, reason="state.json is damaged", epoch=3, epochs=3)
     track(uri, plan, tmp_path)
-    records = folder.epochs()
-    folder.write_state(INTERRUPTED, reason="predictions.npz is damaged", epoch=3, epochs=3)
-    track(uri, plan, tmp_path)
-    folder.keep_epochs(0)
-    time.sleep(0.01)
-    for record in records:
-        folder.add_epoch(record["epoch"], record["metrics"])
-    assert folder.epochs() != records
     folder.write_state(DONE, epoch=3, epochs=3)
     tracker = track(uri, plan, tmp_path)
     (run_id,) = tracker.children.values()
+    assert run_id == before
     run = tracker.client.get_run(run_id)
     assert (run.data.tags["state"], run.info.status) == (DONE, "FINISHED")
     for name in run.data.metrics:
         steps = [point.step for point in tracker.client.get_metric_history(run_id, name)]
         assert len(steps) == len(set(steps)), name
+
+
+def train_again(folder: RunFolder, kept: int) -> None:
+    """After the first ``kept`` epochs, with another clock and another ECE, as on another device."""
+    records = folder.epochs()
+    folder.keep_epochs(kept)
+    for record in records[kept:]:
+        folder.add_epoch(record["epoch"], record["metrics"] | {"time/train_seconds": 50.0, "test/ece": 11.0})
+    folder.write_state(DONE, epoch=3, epochs=3)
+
+
+@pytest.mark.parametrize("told", [INTERRUPTED, DONE])
+def test_a_run_that_was_trained_again_has_an_mlflow_run_of_that_training_alone(told, uri, tmp_path):
+    """What was told of it before: that it is to be trained again; or, MLflow being away since, that it is done."""
+    one = make_run(tmp_path, 0)
+    plan = plan_of(one)
+    folder = RunFolder.of(one, tmp_path)
+    folder.write_state(told, epoch=3, epochs=3)
+    tracker = track(uri, plan, tmp_path)
+    (before,) = tracker.children.values()
+    train_again(folder, kept=1)
+    if told == INTERRUPTED:
+        tracker.sync_all()
+    else:
+        track(uri, plan, tmp_path)
+    tracker = track(uri, plan, tmp_path)  # nothing changes when it is told again
+    (run_id,) = tracker.children.values()
+    deleted = MlflowClient(uri).search_runs([tracker.experiment_id], run_view_type=ViewType.DELETED_ONLY)
+    assert run_id != before
+    assert [run.info.run_id for run in deleted] == [before]
+    run = tracker.client.get_run(run_id)
+    assert (run.data.tags["state"], run.info.status, run.data.params["seed"]) == (DONE, "FINISHED", "0")
+    assert (run.data.metrics["best/ece"], run.data.metrics["minutes"]) == (11.0, (40 + 50 + 50 + 3 * 20) / 60)
+    for name, values in (("time/train_seconds", [40.0, 50.0, 50.0]), ("test/ece", [10.0, 11.0, 11.0])):
+        history = tracker.client.get_metric_history(run_id, name)
+        assert [(point.step, point.value) for point in history] == list(enumerate(values))
+    artifacts = {file.path for file in tracker.client.list_artifacts(run_id)}
+    assert artifacts == {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
+
+
+def test_a_run_that_another_machine_has_trained_too_is_left_as_it_was_told(uri, tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    one = make_run(there, 0)
+    (before,) = track(uri, plan_of(one), there).children.values()
+    folder = RunFolder.of(make_run(here, 0), here)
+    folder.write_starts([START | {"started": 1_800_000_000.0}])
+    train_again(folder, kept=0)
+    tracker = track(uri, plan_of(one), here)
+    assert list(tracker.children.values()) == [before]
+    assert tracker.client.get_run(before).data.metrics["test/ece"] == 10.0
 
 
 def test_a_failed_run_is_failed_with_its_reason(uri, tmp_path):

@@ -18,10 +18,10 @@ from experiments.run_folder import DONE, INTERRUPTED, RunFolder
 FAULT = "a run's files truncated or bit-flipped"
 RUN = ("experiments.run", "--dataset", "digits", "--method", "cs-kd", "--set", "width=4")
 RUN += ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[4]")
-# Of so short epochs few would have a checkpoint of their own.
-OFTEN = "import cskd.checkpoints\ncskd.checkpoints.MOST_SHARE = float('inf')\n"
 # Of epochs as short as these few would have a checkpoint of their own.
 OFTEN = "import cskd.checkpoints\ncskd.checkpoints.MOST_SHARE = float('inf')\n"
+# MLflow is told what was there before the training has looked at it.
+AT_ONCE = "import experiments.background\nexperiments.background.INTERVAL_SECONDS = 0.05\n"
 FINISHED = ("predictions.npz", "weights.pt", "metrics.jsonl", "environment.json", "state.json", "spec.json")
 UNFINISHED = ("checkpoint.pt", "previous.pt", *FINISHED[2:])
 
@@ -30,8 +30,7 @@ UNFINISHED = ("checkpoint.pt", "previous.pt", *FINISHED[2:])
 def place(tmp_path_factory) -> Place:
     """One run, stopped in the middle, and what became of a copy of it that went on undisturbed."""
     one = Place(tmp_path_factory.mktemp("damage"))
-    (one.folder / "sitecustomize.py").write_text(OFTEN)
-    one.environment["PYTHONPATH"] = os.pathsep.join(map(str, (one.folder, ROOT)))
+    customise(one, OFTEN)
     assert one.run("experiments.data", "digits")[0] == 0
     process = one.start(*RUN)
     until = time.monotonic() + 120
@@ -46,6 +45,12 @@ def place(tmp_path_factory) -> Place:
     assert one.run(*RUN)[0] == 0
     assert folder.state()["state"] == DONE
     return one
+
+
+def customise(one: Place, code: str) -> None:
+    """Every process that is started there runs this first."""
+    (one.folder / "sitecustomize.py").write_text(code)
+    one.environment["PYTHONPATH"] = os.pathsep.join(map(str, (one.folder, ROOT)))
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
@@ -102,6 +107,8 @@ def test_a_damaged_run_ends_as_if_nothing_had_been(place, tally, tmp_path):
         other = Place(tmp_path / str(case))
         other.environment["DATA_DIR"] = place.environment["DATA_DIR"]
         shutil.copytree(source, other.runs)
+        if case % 2:
+            customise(other, AT_ONCE)
         (folder,) = other.folders()
         file = folder.path / name
         file.write_bytes(damaged(file.read_bytes(), random.Random(case)))
