@@ -6,26 +6,39 @@ from collections.abc import Iterator
 import pandas as pd
 
 TRAIN, DEMO = "train", "demo"
+TUNED = re.compile(r"-tuned(-custom|$)")
+SETTING = re.compile(r"[\w.]+=[\w.,:\[\]+-]+")  # that a shell leaves as it is
 THREADS = re.compile(r"cpu, (\d+) threads?")  # a device with its threads, which change a run's numbers
 
 
 def make_commands(runs: pd.DataFrame, pool: str) -> list[str]:
     """The ``make`` lines that train these runs and no others, in the order of the grids.
 
-    runs: with dataset, architecture, method, seed, profile, device and grids (names, a space between them) as the files
-    of measured results have them; of several grids of a run the first is told. Empty where no line can tell it: of a
-    pool with changed settings, whose name does not say which, and of runs whose grid is not known.
+    runs: with dataset, architecture, method, seed, profile, device, overrides and grids (names, a space between them)
+    as the files of measured results have them; of several grids of a run the first is told. Empty where no line can
+    tell it: of a pool with changed settings of which it is not known, or not in a form for the command line, what they
+    are; and of runs whose grid is not known.
     """
-    if "-custom" in pool or (runs.grids == "").any():
+    changes = _changes(runs, pool)
+    if changes is None or (runs.grids == "").any():
         return []
     runs = runs.assign(grid=[min(grids.split()) for grids in runs.grids], seed=runs.seed.astype(int))
-    tuned = " TUNED=1" if pool.endswith("-tuned") else ""
+    variables = (" TUNED=1" if TUNED.search(pool) else "") + changes
     runs["threads"] = [found[1] if (found := THREADS.fullmatch(device)) else "" for device in runs.device]
     return [
-        f"make {line}{tuned}" + (f" OMP_NUM_THREADS={threads}" if threads else "")
+        f"make {line}{variables}" + (f" OMP_NUM_THREADS={threads}" if threads else "")
         for threads, own in runs.groupby("threads")
         for line in _lines(own)
     ]
+
+
+def _changes(runs: pd.DataFrame, pool: str) -> str | None:
+    """What sets the pool's runs apart from the recipe, for the command line; None where it cannot be told."""
+    if "-custom" not in pool:
+        return ""
+    told = set(runs.overrides)
+    settings = told.pop().split(", ") if len(told) == 1 else []
+    return f' SET="{" ".join(settings)}"' if settings and all(map(SETTING.fullmatch, settings)) else None
 
 
 def _lines(runs: pd.DataFrame) -> Iterator[str]:

@@ -107,7 +107,8 @@ def write(pool: Pool, store: Store, folder: Path, results: Path, console: Consol
 def measured_frame(pool: Pool, found: dict[str, Evaluation]) -> pd.DataFrame:
     """A row a finished run, with the columns ``RUN_COLUMNS``: ``run_frame``, and what the evaluation adds to it.
 
-    grids: those that launched its cell. trained: what it was trained on, in words. Energy in kJ. Ordered by
+    grids: those that launched its cell. trained: what it was trained on, in words. overrides: the pool's.
+    Energy in kJ. Ordered by
     architecture, dataset, method, seed.
     """
     done = pool.done.reset_index(drop=True)
@@ -120,6 +121,7 @@ def measured_frame(pool: Pool, found: dict[str, Evaluation]) -> pd.DataFrame:
         "hyper_parameters": done.cell_key.map(cells.hyper_parameters),
         "tuned": done.cell_key.map(cells.tuned),
         "trained": [trained_with(run) for run in done.to_dict("records")],
+        "overrides": pool.overrides,
         ENERGY: done.get(ENERGY, float("nan")),
     }
     return _ordered(pd.concat([frame.assign(**named), evaluated], axis=1)[list(RUN_COLUMNS)])

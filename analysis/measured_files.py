@@ -31,7 +31,7 @@ RUN_COLUMNS = (
     "cell_key",
     *IDENTITY[1:],
     *("started", "ended"),
-    *("grids", "hyper_parameters", "tuned", "trained"),
+    *("grids", "hyper_parameters", "tuned", "trained", "overrides"),
     *RUN_NUMBERS,
 )
 VERDICT_NUMBERS = ("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high")

@@ -207,7 +207,7 @@ def _text(mean: float, std: float, decimals: int) -> str:
 
 
 def _setting(runs: pd.DataFrame, pool: str) -> list[str]:
-    """That the runs are not comparable with the paper, and why; and what they were trained on."""
+    """That the runs are not comparable with the paper, and why; what they were trained on; and what was changed."""
     notes = []
     reasons = dict.fromkeys(reason_of(text) for text in runs.comparable_with_paper if text != COMPARABLE)
     if pool != PAPER and reasons:
@@ -221,6 +221,7 @@ def _setting(runs: pd.DataFrame, pool: str) -> list[str]:
     if trained:
         parts = (f"{', '.join(datasets)}: {text}" for text, datasets in trained.items())
         notes.append(f"Trained: {'; '.join(parts)}.")
+    notes += [f"Settings changed from the recipe: {text}." for text in dict.fromkeys(runs.overrides) if text]
     return notes
 
 

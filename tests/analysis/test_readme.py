@@ -23,7 +23,7 @@ from analysis.table import ABSENT
 from analysis.verdict_table import verdict_frame
 from analysis.verdicts import judge
 from cskd.errors import UserError
-from experiments.plan import load_grid, settings_of
+from experiments.plan import experiment_name, load_grid, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "readme"
@@ -51,12 +51,14 @@ def test_the_commands_train_exactly_the_checked_in_runs(path):
     planned = []
     for command in make_commands(runs, path.stem.removeprefix("runs-")):
         _, target, *variables = shlex.split(command)
-        chosen = {name.lower(): text.split() for name, text in (each.split("=") for each in variables)}
+        chosen = {name.lower(): text.split() for name, text in (each.split("=", 1) for each in variables)}
         [profile] = chosen.pop("profile", ["paper"])
         assert (chosen.pop("tuned", []) == ["1"]) == path.stem.endswith("-tuned")
+        changed = tuple(chosen.pop("set", []))
+        assert experiment_name("", profile, changed) == f"-{path.stem.removeprefix('runs-').removesuffix('-tuned')}"
         assert set(runs.device) == {f"cpu, {chosen.pop('omp_num_threads')[0]} thread"}
         grid = load_grid(target.removeprefix("reproduce-"), **chosen)
-        _, settings = settings_of(grid, profile, ())
+        _, settings = settings_of(grid, profile, changed)
         for dataset, network in itertools.product(grid.datasets, grid.architectures):
             trained = settings[dataset].trained(network)
             planned += itertools.product([trained], [dataset], grid.methods, grid.seeds)
@@ -255,7 +257,13 @@ def test_the_commands_cross_what_was_crossed():
     threads = runs.assign(device=["cpu, 1 thread" if seed == 0 else "cpu, 2 threads" for seed in runs.seed])
     by_threads = [crossed.replace('"0 1"', f"{seed} OMP_NUM_THREADS={seed + 1}") for seed in (0, 1)]
     assert set(by_threads) < set(make_commands(threads, "mini"))
-    assert make_commands(runs, "mini-custom-1a2b3c") == []
+    changed = runs.assign(overrides="width=8, schedule.milestones=[1,2]")
+    assert f'{crossed} SET="width=8 schedule.milestones=[1,2]"' in make_commands(changed, "mini-custom-1a2b3c")
+    assert f'{crossed} TUNED=1 SET="width=8 schedule.milestones=[1,2]"' in make_commands(
+        changed, "mini-tuned-custom-1a2b3c"
+    )
+    for unknown in ("", "schedule.milestones=[1, 2]", "data.reader=$(true)", ["width=8"] * 9 + ["width=9"]):
+        assert make_commands(runs.assign(overrides=unknown), "mini-custom-1a2b3c") == []
     assert make_commands(runs.assign(grids=""), "mini") == []
     assert make_commands(runs.assign(grids="demo", profile="demo"), "demo") == ["make demo"]
 
