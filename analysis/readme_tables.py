@@ -28,7 +28,7 @@ from analysis.render import markdown_link, markdown_rows, to_markdown_text
 from analysis.statistics import finite, summary
 from analysis.table import ABSENT, Block, Column
 from analysis.verdict_table import NOTES, effect_text, seeds_text
-from analysis.verdicts import NOT_RUN, OUTCOMES, told
+from analysis.verdicts import NOT_RUN, OUTCOMES, UNDECIDED, told
 
 FOREMOST = (BASELINE, "cs-kd")
 MAIN_CLAIM = "resnet18"  # of table 1, with both methods on each of its datasets: shown whether it was run or not
@@ -52,7 +52,9 @@ MEANING = (
 FEWER = "(n=…): of fewer seeds than the row's; the others have no such value."
 FEW = 20  # verdicts that are shown at once; more are folded
 WRITES = "make measured"  # a pool's files
-VERDICT_HEADERS = tuple(map(Column, ("claim", "dataset", "network", "effect [95 %]", "n", "verdict")))
+VERDICT_HEADERS = tuple(
+    map(Column, ("claim", "dataset", "network", "effect [95 %]", "n", "verdict", "what would decide"))
+)
 
 
 def results(pool: str, folder: Path, base: Path) -> str:
@@ -106,7 +108,8 @@ def _verdict_texts(row, pool: str) -> tuple[str, ...]:
     interval = (row.seeds_and_images_low, row.seeds_and_images_high) if over_images else (row.seeds_low, row.seeds_high)
     effect = ABSENT if pd.isna(row.effect) else effect_text(row.effect, interval, decimals_of(row.metric), over_images)
     seeds = seeds_text(int(row.n_method), int(row.n_against), row.how)
-    return (row.claim, row.dataset, row.architecture, effect, seeds, told(row.outcome, pool))
+    open_question = row.reason.rstrip(".") if row.outcome == UNDECIDED else ""
+    return (row.claim, row.dataset, row.architecture, effect, seeds, told(row.outcome, pool), open_question)
 
 
 def _bullets(notes: list[str]) -> str:
