@@ -7,7 +7,7 @@ import pandas as pd
 
 TRAIN, DEMO = "train", "demo"
 TUNED = re.compile(r"-tuned(-custom|$)")
-SETTING = re.compile(r"[\w.]+=[\w.,:\[\]+-]+")  # that a shell leaves as it is
+SETTING = re.compile(r"[\w.+-]+=[\w.,:/\[\]+-]+")  # that a shell leaves as it is
 THREADS = re.compile(r"cpu, (\d+) threads?")  # a device with its threads, which change a run's numbers
 
 

@@ -4,6 +4,7 @@ Figures are built without pyplot, so nothing global is changed and no window sys
 arrays give the same bytes. Colours are Okabe and Ito's, told apart by colour-blind readers.
 """
 
+import textwrap
 import zlib
 from pathlib import Path
 
@@ -173,8 +174,9 @@ def square_panels(
     side, gap, left, right = 2.6, 0.4, 0.75, 0.3
     legend_rows = 1 if columns > 1 else len(legend)
     bottom = 0.6 + 0.18 * legend_rows
-    top = 0.62
     width = left + columns * (side + gap) - gap + right
+    title_lines = textwrap.wrap(title, int(width / 0.07), break_on_hyphens=False) or [""]  # 0.07 inches a letter
+    top = 0.62 + 0.15 * (len(title_lines) - 1)
     low, space, between = 0.6, 0.15, 0.75
     row_height = low + space + side
     height = bottom + rows * row_height + (rows - 1) * between + top
@@ -194,7 +196,7 @@ def square_panels(
             axes.set_ylabel("accuracy")
             counts.set_ylabel("samples")
         pairs.append((axes, counts))
-    figure.suptitle(title, y=1 - 0.12 / height, fontsize=10 if columns > 1 else 9)
+    figure.suptitle("\n".join(title_lines), y=1 - 0.12 / height, fontsize=10 if columns > 1 else 9)
     columns_of_legend = len(legend) if columns > 1 else 1
     figure.legend(
         list(legend.values()), list(legend), loc="lower center", ncols=columns_of_legend, fontsize=8, frameon=False

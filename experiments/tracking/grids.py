@@ -25,6 +25,7 @@ from experiments.claim import alone
 from experiments.plan import Cell, Plan, load_plan
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.spec import RunSpec
+from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
 from experiments.tracking.run_records import STATUS, epoch_batches, kilojoules, minutes, start_tags
 from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
 
@@ -32,7 +33,6 @@ NOTE = (
     "One row a cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
     "Its children are the seeds. Filter `tags.kind = 'cell'` to compare methods, `tags.kind = 'run'` for seeds."
 )
-CLOCK = "time/train_seconds"  # no two trainings of an epoch take equally long
 
 
 class Tracker:
@@ -42,6 +42,7 @@ class Tracker:
         self.uri, self.plan, self.runs_dir = uri, plan, runs_dir
         self.client = open_store(uri)
         self.maker = uuid.uuid4().hex
+        self.origin = ""
         self.experiment_id: str | None = None
         self.parents: dict[str, str] = {}  # cell key -> MLflow run
         self.children: dict[tuple[str, str], str] = {}  # (cell key, run key) -> MLflow run
@@ -59,6 +60,7 @@ class Tracker:
         return alone(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".tracking"))
 
     def _open(self) -> None:
+        self.origin = origin_of(self.runs_dir)
         note = f"{self.plan.title}, profile {self.plan.profile}. {NOTE}"
         self.experiment_id = ensure_experiment(self.client, self.uri, self.plan.experiment, note)
         self.client.set_experiment_tag(self.experiment_id, "launched", f"{time.time():.0f}")
@@ -68,20 +70,23 @@ class Tracker:
         cells, children = defaultdict(list), defaultdict(list)
         for run in find_runs(self.client, self.experiment_id):
             tags = run.data.tags
-            if tags.get("kind") == "run":
+            if tags.get("kind") == "run" and self._is_own(run):
                 children[tags["cell_key"], tags["run_key"]].append(run)
             elif tags.get("kind") == "cell" and run.info.run_name in names:
                 if names[run.info.run_name].key == tags["cell_key"]:
                     cells[run.info.run_name].append(run)
                 else:
                     self.client.set_tag(run.info.run_id, "superseded", "true")
+        self.children = {}
         for child, found in children.items():
             run = one_of(self.client, found)
             self.children[child] = run.info.run_id
             epochs = run.data.params.get("schedule.epochs")
             # State and status are the last that is told of a run: it is there whole.
             whole = run.data.tags.get("state") == DONE and run.info.status == STATUS[DONE] and epochs
-            if whole and not self._is_overtaken(run):
+            if whole and self._is_overtaken(run):
+                self.sent.pop(child, None)
+            elif whole:
                 self.sent[child] = (int(epochs), DONE)
         for name, found in cells.items():
             cell, run = names[name], one_of(self.client, found)
@@ -110,7 +115,7 @@ class Tracker:
         if spec.run_key != run_key:
             raise UserError(f"{folder.spec_file} is not of run {run_key}: remove {folder.path} to start the run anew")
         run_id = self._child(cell, spec, folder)
-        if state["state"] == DONE and self._is_of_another_training(run_id, epochs):
+        if state["state"] == DONE and tells_of_another_training(self.client, run_id, epochs):
             self.client.delete_run(run_id)
             self._forget(child)
             run_id = self._child(cell, spec, folder)
@@ -213,13 +218,14 @@ class Tracker:
 
     def _found_child(self, cell_key: str, run_key: str) -> str | None:
         query = f"tags.cell_key = '{cell_key}' and tags.run_key = '{run_key}'"
-        runs = find_runs(self.client, self.experiment_id, query)
+        runs = [run for run in find_runs(self.client, self.experiment_id, query) if self._is_own(run)]
         return one_of(self.client, runs).info.run_id if runs else None
 
     def _new_child(self, cell: Cell, spec: RunSpec, folder: RunFolder) -> str:
         tags = {
             "kind": "run",
             "records_version": str(RECORDS_VERSION),
+            ORIGIN: self.origin,
             MAKER: self.maker,
             "mlflow.parentRunId": self.parents[cell.key],
             "mlflow.source.name": "experiments.worker",
@@ -245,26 +251,21 @@ class Tracker:
             self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in settings.items()])
             self.described.add(run_id)
 
-    def _is_overtaken(self, run: Run) -> bool:
-        """Whether the run of this folder was trained again since it was told; not so one of another machine's."""
-        folder = RunFolder(self.runs_dir / run.data.tags["run_key"])
+    def _is_own(self, run: Run) -> bool:
+        """Whether it tells of a run of this RUNS_DIR: of the same settings and seed there may be others'."""
+        if ORIGIN in run.data.tags:
+            return run.data.tags[ORIGIN] == self.origin
+        # told before there was this tag
         try:
-            starts = folder.starts()
+            starts = RunFolder(self.runs_dir / run.data.tags["run_key"]).starts()
         except UserError:
             return False
-        is_this_one = bool(starts) and run.info.start_time == int(starts[0]["started"] * 1000)
-        return is_this_one and not math.isclose(
-            run.data.metrics.get("minutes", math.nan), minutes(folder.intact_epochs())
-        )
+        return bool(starts) and run.info.start_time == int(starts[0]["started"] * 1000)
 
-    def _is_of_another_training(self, run_id: str, epochs: list[dict[str, Any]]) -> bool:
-        """Whether MLflow was told of epochs that were trained again since, for a damaged file.
-
-        MLflow takes nothing back: it would show a mixture of the two, whose clock, machine and perhaps device differ.
-        """
-        seconds = {record["epoch"]: record["metrics"][CLOCK] for record in epochs}
-        told = self.client.get_metric_history(run_id, CLOCK)
-        return any(not math.isclose(point.value, seconds.get(point.step, math.nan)) for point in told)
+    def _is_overtaken(self, run: Run) -> bool:
+        """Whether the run was trained again since it was told."""
+        epochs = RunFolder(self.runs_dir / run.data.tags["run_key"]).intact_epochs()
+        return not math.isclose(run.data.metrics.get("minutes", math.nan), minutes(epochs))
 
     def _forget(self, child: tuple[str, str]) -> None:
         """Of a run that MLflow has no more; whoever tells of it next creates it."""

@@ -16,6 +16,7 @@ from cskd import RECORDS_VERSION
 from experiments.claim import alone
 from experiments.run_folder import RunFolder
 from experiments.spec import RunSpec
+from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
 from experiments.tracking.run_records import epoch_batches, minutes, start_tags
 from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
 from experiments.tuning.objectives import OBJECTIVES
@@ -39,6 +40,7 @@ class StudyTracking:
         self.runs_dir, self.results = runs_dir, results
         self.client = open_store(uri)
         self.maker = uuid.uuid4().hex
+        self.origin = ""
         self.experiment_id: str | None = None
         self.children: dict[int, str] = {}  # trial number -> MLflow run
         self.described: set[int] = set()  # trial numbers whose run has its settings
@@ -63,6 +65,7 @@ class StudyTracking:
         return alone(self.runs_dir / "studies" / "tracking.claim")
 
     def _open(self, objectives: tuple[str, ...]) -> None:
+        self.origin = origin_of(self.runs_dir)
         experiment_id = ensure_experiment(self.client, self.uri, EXPERIMENT, NOTE)
         parents, children = [], defaultdict(list)
         for run in find_runs(self.client, experiment_id, f"tags.study = '{self.name}'"):
@@ -98,6 +101,11 @@ class StudyTracking:
             with self._alone():  # another launch may have begun to track the same trial
                 self.children[trial.number] = self._found(trial) or self._new(trial, spec)
         run_id = self.children[trial.number]
+        if trial.state != RUNNING and self._tells_of_another_training(run_id, trial, histories):
+            self.client.delete_run(run_id)
+            self._forget(trial.number)
+            self._trial(trial, objectives)
+            return
         if trial.number not in self.described:  # apart from the creation: the store may have gone away in between
             settings = {name: value for name, value in spec.flat().items() if name != "seed"}
             fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
@@ -105,18 +113,32 @@ class StudyTracking:
             self.client.log_batch(run_id, params=[Param(*map(str, item)) for item in settings.items()])
             self.described.add(trial.number)
         for seed, history in histories.items():
-            # Of several seeds each has curves of its own, and the trial has its mean below.
-            prefix = f"seed{seed}/" if len(trial.runs) > 1 else ""
+            prefix = _prefix(trial, seed)
             named = [
                 record | {"metrics": {prefix + name: value for name, value in record["metrics"].items()}}
                 for record in history
             ]
-            # After a restart all of them again: MLflow keeps identical points once.
+            # After a restart all of them again: MLflow keeps identical points once. What differs is noticed at the end.
             for metrics in epoch_batches(named, self.sent_epochs.get((trial.number, seed), 0)):
                 self.client.log_batch(run_id, metrics=metrics)
             self.sent_epochs[trial.number, seed] = len(history)
         self._end(trial, run_id, objectives, histories, folders, epochs)
         self.sent[trial.number] = (epochs, trial.state)
+
+    def _tells_of_another_training(self, run_id: str, trial: Trial, histories) -> bool:
+        """Whether a run of the trial was trained again since MLflow was told; never so of another RUNS_DIR's trial."""
+        is_own = self.client.get_run(run_id).data.tags.get(ORIGIN) == self.origin
+        return is_own and any(
+            tells_of_another_training(self.client, run_id, history, _prefix(trial, seed))
+            for seed, history in histories.items()
+        )
+
+    def _forget(self, number: int) -> None:
+        """Of a trial that MLflow has no more; whoever tells of it next creates it."""
+        del self.children[number]
+        self.described.discard(number)
+        self.sent.pop(number, None)
+        self.sent_epochs = {key: count for key, count in self.sent_epochs.items() if key[0] != number}
 
     def _found(self, trial: Trial) -> str | None:
         query = f"tags.study = '{self.name}' and tags.trial = '{trial.number}'"
@@ -126,6 +148,7 @@ class StudyTracking:
     def _new(self, trial: Trial, spec: RunSpec) -> str:
         tags = {
             "kind": "trial",
+            ORIGIN: self.origin,
             "mlflow.parentRunId": self.parent,
             "study": self.name,
             "trial": str(trial.number),
@@ -177,6 +200,11 @@ class StudyTracking:
         if self.results.is_dir():
             self.client.log_artifacts(self.parent, str(self.results))
         self.client.update_run(self.parent, status="RUNNING" if RUNNING in states else "FINISHED")
+
+
+def _prefix(trial: Trial, seed: int) -> str:
+    """Of a seed's metrics: of several seeds each has curves of its own."""
+    return f"seed{seed}/" if len(trial.runs) > 1 else ""
 
 
 def sync_study(uri: str, storage: str, name: str, runs_dir: Path, results: Path) -> None:

@@ -262,6 +262,8 @@ def test_the_commands_cross_what_was_crossed():
     assert f'{crossed} TUNED=1 SET="width=8 schedule.milestones=[1,2]"' in make_commands(
         changed, "mini-tuned-custom-1a2b3c"
     )
+    named = make_commands(runs.assign(overrides="methods.cs-kd.temperature=1"), "mini-custom-1a2b3c")
+    assert f'{crossed} SET="methods.cs-kd.temperature=1"' in named
     for unknown in ("", "schedule.milestones=[1, 2]", "data.reader=$(true)", ["width=8"] * 9 + ["width=9"]):
         assert make_commands(runs.assign(overrides=unknown), "mini-custom-1a2b3c") == []
     assert make_commands(runs.assign(grids=""), "mini") == []

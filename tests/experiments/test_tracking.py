@@ -5,13 +5,15 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from plans import plan_of
 
@@ -24,10 +26,15 @@ from experiments.background import BackgroundTracking
 from experiments.recipe import load_settings
 from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.spec import RunSpec
+from experiments.tracking import studies
 from experiments.tracking.grids import GridTracking, Tracker
+from experiments.tracking.origin import ORIGIN
 from experiments.tracking.run_records import minutes, start_tags
 from experiments.tracking.store import open_store
+from experiments.tuning.trial import COMPLETE, Trial
+from experiments.tuning.trial import RUNNING as TRIAL_RUNNING
 
+DAY = datetime(2026, 1, 1)
 ROOT = Path(__file__).resolve().parents[2]
 START = {
     "git_commit": "c" * 40, "git_dirty": False, "machine": "a machine", "device": "cpu", "precision": "fp32",
@@ -36,7 +43,7 @@ START = {
 
 
 def spec(seed: int, method: str = "cs-kd") -> RunSpec:
-    profile, settings = load_settings("digits")
+    profile, settings = load_settings("digits", None, ("schedule.epochs=3", "schedule.milestones=[2]"))
     return RunSpec(
         dataset="digits", profile=profile, architecture="resnet10", method=method, parameters={}, seed=seed,
         settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
@@ -232,16 +239,89 @@ def test_a_run_that_was_trained_again_has_an_mlflow_run_of_that_training_alone(t
     assert artifacts == {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
 
 
-def test_a_run_that_another_machine_has_trained_too_is_left_as_it_was_told(uri, tmp_path):
-    here, there = tmp_path / "here", tmp_path / "there"
-    one = make_run(there, 0)
-    (before,) = track(uri, plan_of(one), there).children.values()
-    folder = RunFolder.of(make_run(here, 0), here)
-    folder.write_starts([START | {"started": 1_800_000_000.0}])
+def test_a_run_that_was_begun_anew_is_told_anew(uri, tmp_path):
+    """With MLflow away: what it was begun on the first time is no longer known."""
+    one = make_run(tmp_path, 0)
+    folder = RunFolder.of(one, tmp_path)
+    (before,) = track(uri, plan_of(one), tmp_path).children.values()
+    folder.write_starts([START | {"started": 1_800_000_000.0, "device": "a GPU"}])
     train_again(folder, kept=0)
-    tracker = track(uri, plan_of(one), here)
-    assert list(tracker.children.values()) == [before]
-    assert tracker.client.get_run(before).data.metrics["test/ece"] == 10.0
+    (run_id,) = track(uri, plan_of(one), tmp_path).children.values()
+    assert run_id != before
+    assert tracked(uri)[1]["0"].data.tags["device"] == "a GPU"
+
+
+def test_what_a_long_lived_tracker_missed_is_told_when_it_opens_again(uri, tmp_path):
+    one = make_run(tmp_path, 0)
+    tracker = track(uri, plan_of(one), tmp_path)
+    (before,) = tracker.children.values()
+    train_again(RunFolder.of(one, tmp_path), kept=0)
+    tracker.open()
+    tracker.sync_all()
+    (run_id,) = tracker.children.values()
+    assert run_id != before
+
+
+def test_a_run_that_another_runs_dir_has_too_keeps_its_mlflow_run(uri, tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place in (here, there):
+        place.mkdir()
+    one = make_run(there, 0)
+    first = track(uri, plan_of(one), there)
+    make_run(here, 0)
+    RunFolder.of(one, here).write_starts([START | {"started": 1_800_000_000.0}])
+    train_again(RunFolder.of(one, here), kept=0)
+    second = track(uri, plan_of(one), here)
+    for _ in range(2):
+        assert track(uri, plan_of(one), there).children == first.children
+        assert track(uri, plan_of(one), here).children == second.children
+    ((theirs,), (ours,)) = (tuple(tracker.children.values()) for tracker in (first, second))
+    assert ours != theirs
+    assert first.client.get_run(theirs).data.metrics["test/ece"] == 10.0
+    assert first.client.get_run(ours).data.metrics["test/ece"] == 11.0
+    [experiment] = Store(uri).load(["demo"])
+    assert list(experiment.runs.run_id) == [theirs]
+    assert experiment.notes == ("digits/resnet10/cs-kd/seed0: tracked more than once: the first finished one counts.",)
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_a_run_that_was_told_before_runs_dirs_had_names_is_known_by_its_start(is_here, uri, tmp_path):
+    one = make_run(tmp_path, 0)
+    tracker = track(uri, plan_of(one), tmp_path)
+    (before,) = tracker.children.values()
+    tracker.client.delete_tag(before, ORIGIN)
+    if not is_here:
+        RunFolder.of(one, tmp_path).write_starts([START | {"started": 1_800_000_000.0}])
+    (run_id,) = track(uri, plan_of(one), tmp_path).children.values()
+    assert (run_id == before) == is_here
+
+
+@pytest.mark.parametrize("seeds", [(1000,), (1000, 1001)])
+def test_a_trial_whose_run_was_trained_again_is_told_anew(seeds, uri, tmp_path, monkeypatch):
+    runs = {seed: make_run(tmp_path, seed - 1000, INTERRUPTED, epochs=2).run_key for seed in seeds}
+    running = Trial(0, TRIAL_RUNNING, {}, None, {}, runs, "", DAY, None, {})
+
+    def told(trial: Trial) -> list[Run]:
+        monkeypatch.setattr(studies, "load_trials", lambda storage, name: (("top1_error",), [trial]))
+        studies.StudyTracking(uri, "storage", "study", tmp_path, tmp_path / "results").update(whole=False)
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("tuning")
+        return client.search_runs([experiment.experiment_id], filter_string="tags.kind = 'trial'")
+
+    (before,) = told(running)
+    for seed in seeds:
+        make_run(tmp_path, seed - 1000)
+        train_again(RunFolder(tmp_path / runs[seed]), kept=1)
+    metrics = {"top1_error": 20.0, "nll": 1.0, "ece": 11.0}
+    ended = replace(running, state=COMPLETE, values=(20.0,), metrics=metrics, ended=DAY)
+    (run,) = told(ended)
+    assert run.info.run_id != before.info.run_id
+    assert [one.info.run_id for one in told(ended)] == [run.info.run_id]
+    assert run.info.status == "FINISHED"
+    for seed in seeds:
+        prefix = f"seed{seed}/" if len(seeds) > 1 else ""
+        history = MlflowClient(uri).get_metric_history(run.info.run_id, f"{prefix}time/train_seconds")
+        assert [(point.step, point.value) for point in history] == [(0, 40.0), (1, 50.0), (2, 50.0)]
 
 
 def test_a_failed_run_is_failed_with_its_reason(uri, tmp_path):
@@ -323,8 +403,8 @@ def test_settings_that_did_not_arrive_are_sent_again(uri, tmp_path, monkeypatch)
     track(uri, plan, tmp_path)
     (parent,), children = tracked(uri)
     assert len(children) == 1
-    assert children["0"].data.params["schedule.epochs"] == "40"
-    assert parent.data.params["schedule.epochs"] == "40"
+    assert children["0"].data.params["schedule.epochs"] == "3"
+    assert parent.data.params["schedule.epochs"] == "3"
 
 
 def test_two_launches_into_one_experiment_are_tracked_together(uri, tmp_path):

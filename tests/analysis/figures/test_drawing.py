@@ -364,3 +364,15 @@ def test_a_forest_plot_tells_outcomes_by_colour_and_marker():
         forest_plot("a title", "points", EFFECTS, ("holds",))
     with pytest.raises(ValueError, match="no effect"):
         forest_plot("a title", "points", [], ("holds",))
+
+
+@pytest.mark.parametrize("panels", [1, 2, 3])
+def test_long_titles_of_reliability_pairs_stay_on_the_page_and_stand_free(panels):
+    others = dict.fromkeys(list(METHOD_COLORS)[:panels], (bins(), 0.1)) | {"cs-kd": (bins(), 0.1)}
+    title = "tinyimagenet, densenet121 (mini-tuned-custom-6a6759), 10 seeds pooled"
+    figure = reliability_pairs(title, "cs-kd", others)
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert figure._suptitle.get_text().split() == title.split()
+    assert box.x0 > figure.bbox.x0 and box.x1 < figure.bbox.x1 and box.y1 < figure.bbox.y1
+    assert max(axes.title.get_window_extent().y1 for axes in figure.axes) < box.y0
