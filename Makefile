@@ -120,11 +120,14 @@ TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
 demo: $(READY) ## the main job in minutes: both methods on the embedded digits, five seeds, then the tables
 	@$(RUN) -m experiments.grid demo $(LAUNCH); $(TABLES)
 
+# Two processes, each file whole in one of them, which builds what its tests share.
+IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(READY) ## run the tests
-	@$(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest $(IN_TWO)
 
 test-faults: $(READY) ## kill, starve, damage and mislead the real commands, all cases: a line a fault
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/faults --all-faults -n 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/faults --all-faults $(IN_TWO)
 
 data: $(READY) ## download, verify and prepare DATASET (or all)
 	@$(RUN) -m experiments.data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \
