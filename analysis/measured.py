@@ -107,9 +107,8 @@ def write(pool: Pool, store: Store, folder: Path, results: Path, console: Consol
 def measured_frame(pool: Pool, found: dict[str, Evaluation]) -> pd.DataFrame:
     """A row a finished run, with the columns ``RUN_COLUMNS``: ``run_frame``, and what the evaluation adds to it.
 
-    grids: those that launched its cell. trained: what it was trained on, in words. overrides: the pool's.
-    Energy in kJ. Ordered by
-    architecture, dataset, method, seed.
+    grids: those that launched its cell. trained: what it was trained on, in words. overrides: the pool's. Energy in
+    kJ. Ordered by architecture, dataset, method, seed.
     """
     done = pool.done.reset_index(drop=True)
     cells = pool.cells.set_index("cell_key")
