@@ -32,9 +32,8 @@ SAMPLER ?=##                   tune: gp (default), tpe, random; grid: a regular 
 PRUNE ?=##                     1: tune: stop poor trials after the first learning-rate drop
 TIMEOUT ?=##                   tune, ablate: minutes after which no trial begins
 STUDY ?=##                     tune, ablate: another name, to start anew beside an earlier study
-SURFACE ?=##                   compare-samplers: results/studies/<a SAMPLER=grid study>/runs.csv
 TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
-PARTS ?=##                     bench: steps, pipelines, packing, memory, run, profile, reference (default: all; the last with REFERENCE)
+PARTS ?=##                     bench: steps, pipelines, memory, run, profile, reference (default: all; the last with REFERENCE)
 KEEP ?=##                      bench: 1 puts what was measured into results/measured/ as well
 REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), to time its own steps
 DATA_DIR ?= data##             where datasets are kept
@@ -91,7 +90,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 
 
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 bench train tune ablate tuned compare-samplers dashboard status tables report \
+	reproduce-table6 reproduce-figure4 bench train tune ablate tuned  dashboard status tables report \
 	paired measured readme ui sync audit lint lock
 
 help: ## show every target and variable
@@ -115,10 +114,10 @@ $(READY): requirements.lock
 # The tables come also when a run has failed (1): they say what is missing. The exit status stays the grid's, unless
 # that is 0 and the tables fail.
 TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
-	$(RUN) -m analysis.tables --latest $(SHOW) || exit $$((status ? status : $$?));) exit $$status
+	$(RUN) -m analysis tables --latest $(SHOW) || exit $$((status ? status : $$?));) exit $$status
 
 demo: $(READY) ## the main job in minutes: both methods on the embedded digits, five seeds, then the tables
-	@$(RUN) -m experiments.grid demo $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid demo $(LAUNCH); $(TABLES)
 
 # Two processes, each file whole in one of them, which builds what its tests share.
 IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder
@@ -130,30 +129,30 @@ test-faults: $(READY) ## kill, starve, damage and mislead the real commands, all
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/faults --all-faults $(IN_TWO)
 
 data: $(READY) ## download, verify and prepare DATASET (or all)
-	@$(RUN) -m experiments.data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \
+	@$(RUN) -m experiments data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
 
 reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; METHODS=all: all of it
-	@$(RUN) -m experiments.grid table1 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table1 $(CROSS) $(LAUNCH); $(TABLES)
 
 reproduce-table2: $(READY) ## table 2: cs-kd beside the self-distillation methods ddgsd and byot
-	@$(RUN) -m experiments.grid table2 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table2 $(CROSS) $(LAUNCH); $(TABLES)
 
 reproduce-table3: $(READY) ## table 3: does cs-kd add to mixup?
-	@$(RUN) -m experiments.grid table3 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table3 $(CROSS) $(LAUNCH); $(TABLES)
 
 reproduce-table4: $(READY) ## table 4: does cs-kd add to kd? ResNet-10, taught by a DenseNet-121 that is trained first
-	@$(RUN) -m experiments.grid table4 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table4 $(CROSS) $(LAUNCH); $(TABLES)
 
 reproduce-table6: SHOW = --show top5_error ece recall_at_1
 reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's runs and of cs-kd-e
-	@$(RUN) -m experiments.grid table6 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table6 $(CROSS) $(LAUNCH); $(TABLES)
 
 reproduce-figure4: $(READY) ## figure 4: CUB, Dogs, MIT67 merged x cross-entropy, cs-kd x three seeds
-	@$(RUN) -m experiments.grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
-	@$(RUN) -m experiments.run --dataset $(or $(DATASET),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) \
+	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) \
 	  --method $(or $(METHOD),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
 	  $(if $(ARCHITECTURE),--architectures $(ARCHITECTURE)) $(LAUNCH)
 
@@ -163,52 +162,49 @@ TUNING = $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture 
 	$(if $(filter-out 0,$(RETRY)),--retry) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
 tune: $(READY) ## find a method's hyper-parameters on a validation split: DATASET, METHOD (default cs-kd), TRIALS
-	@$(RUN) -m experiments.tune --dataset $(or $(DATASET),$(error say which: make tune DATASET=mit67)) $(TUNING) \
+	@$(RUN) -m experiments tune --dataset $(or $(DATASET),$(error say which: make tune DATASET=mit67)) $(TUNING) \
 	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space $(SPACE)) $(if $(OBJECTIVE),--objective $(OBJECTIVE)) \
 	  $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(filter-out 0,$(PRUNE)),--prune)
 
 ablate: $(READY) ## every point of the paper's grid of T and lambda_cls on a validation split, and a heat map: DATASET, METHOD
-	@$(RUN) -m experiments.ablate --dataset $(or $(DATASET),$(error say which: make ablate DATASET=cifar100)) $(TUNING)
+	@$(RUN) -m experiments ablate --dataset $(or $(DATASET),$(error say which: make ablate DATASET=cifar100)) $(TUNING)
 
 tuned: $(READY) ## what tuning has found, beside the recipes' settings: DATASET, METHOD (default: all)
-	@$(RUN) -m experiments.tuned $(if $(DATASET),--dataset $(DATASET)) $(if $(METHOD),--method $(METHOD))
-
-compare-samplers: $(READY) ## the samplers of tune on a recorded surface of real trials: SURFACE, a study's runs.csv
-	@$(RUN) -m experiments.compare_samplers $(or $(SURFACE),$(error say which: make compare-samplers SURFACE=runs.csv))
+	@$(RUN) -m experiments tuned $(if $(DATASET),--dataset $(DATASET)) $(if $(METHOD),--method $(METHOD))
 
 dashboard: $(READY) ## optuna-dashboard on 127.0.0.1
-	@$(RUN) -m experiments.dashboard $(if $(PORT),--port $(PORT))
+	@$(RUN) -m experiments dashboard $(if $(PORT),--port $(PORT))
 
 bench: $(READY) ## what training costs here: steps, pipelines, memory, start, profile, the released code's steps: PARTS
-	@$(RUN) -m experiments.bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
+	@$(RUN) -m experiments bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
 	  $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE)) \
 	  $(foreach s,$(SET),--set '$(s)') $(if $(filter-out 0,$(KEEP)),--keep)
 
 status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
-	@$(RUN) -m experiments.status $(GRID)
+	@$(RUN) -m experiments status $(GRID)
 
 tables: $(READY) ## error, ECE and reliability tables, rebuilt from what is tracked
-	@$(RUN) -m analysis.tables $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+	@$(RUN) -m analysis tables $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 report: $(READY) ## results/report.html: every table, figure and verdict of what is tracked, in one page
-	@$(RUN) -m analysis.report $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+	@$(RUN) -m analysis report $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 paired: $(READY) ## two EXPERIMENTS, or two METHODS of one, seed by seed: their differences with intervals
-	@$(RUN) -m analysis.paired $(or $(EXPERIMENTS),$(error say which: make paired EXPERIMENTS="table1 table1-custom-...", \
+	@$(RUN) -m analysis paired $(or $(EXPERIMENTS),$(error say which: make paired EXPERIMENTS="table1 table1-custom-...", \
 	  or EXPERIMENTS=demo METHODS="cross-entropy cs-kd")) $(if $(METHODS),--methods $(METHODS))
 
 measured: $(READY) ## results/measured/: what is tracked as data that can be committed, merged with what lies there
-	@$(RUN) -m analysis.measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+	@$(RUN) -m analysis measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 readme: $(READY) ## the result tables in README.md and docs/speed.md, made anew from results/measured/
-	@$(RUN) -m analysis.readme
+	@$(RUN) -m analysis readme
 
 ui: $(READY) ## the MLflow UI on 127.0.0.1
-	@$(RUN) -m experiments.ui $(if $(PORT),--port $(PORT))
+	@$(RUN) -m experiments ui $(if $(PORT),--port $(PORT))
 
 sync: $(READY) ## send to MLflow what it missed while it was away
-	@$(RUN) -m experiments.sync
+	@$(RUN) -m experiments sync
 
 audit: ## look the pinned dependencies up in the database of known vulnerabilities; needs uv and a network
 	@command -v uvx >/dev/null || { echo "error: not audited: there is no uvx: install uv" >&2; exit 2; }

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from cskd.cli import expect_ctrl_c
+from cskd.utils.cli import expect_ctrl_c
 
 # MLflow reads these when it is imported. A server that is away or hangs must be noticed in seconds, not in its
 # default minutes; no telemetry, and no bar for each file that is read.

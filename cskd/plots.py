@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from cskd.files import written_aside
-from cskd.metrics import ReliabilityBins, expected_calibration_error, reliability_bins
+from cskd.evaluate.metrics import ReliabilityBins, expected_calibration_error, reliability_bins
+from cskd.utils.files import written_aside
 
 DIAGRAM_BINS = 10  # the paper's figure 5; its ECE has 20
 MARKERS_A_CURVE = 6
@@ -156,8 +156,8 @@ def curves_figure(title: str, curves: dict[str, np.ndarray], color: str = BLUE) 
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0)
-    told = "mean, ± std (ddof=1) and single seeds" if values.shape[0] > 1 else "one seed"
-    figure.suptitle(f"{title}: {told}", fontsize=10)
+    message = "mean, ± std (ddof=1) and single seeds" if values.shape[0] > 1 else "one seed"
+    figure.suptitle(f"{title}: {message}", fontsize=10)
     return figure
 
 

@@ -1,5 +1,5 @@
 """What is run: recipes, grids, tracking, launching."""
 
-from cskd.cli import expect_ctrl_c
+from cskd.utils.cli import expect_ctrl_c
 
 expect_ctrl_c()

@@ -7,7 +7,7 @@ import sys
 import pytest
 from place import Place, command_of
 
-from cskd import cli
+from cskd.utils import cli
 
 # What the tests share asserts as well, and is to say with what values it failed.
 pytest.register_assert_rewrite("faults.backend", "faults.disturbed")

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from analysis.evaluation import Evaluation
-from analysis.pool import Pool, pools
-from analysis.runs import CELL_MARKS, DONE, NUMBERS, Experiment
-from cskd.metrics import reliability_bins
+from analysis.load.frames import CELL_MARKS, DONE, NUMBERS, Experiment
+from analysis.load.pools import Pool, pools
+from analysis.stats.evaluation import Evaluation
+from cskd.evaluate.metrics import reliability_bins
 
 START = pd.Timestamp("2026-09-21T12:00:00Z")
 COMMIT, MACHINE = "1111111111aaaaaaaaaa", "Example CPU @ 2.00GHz, 2 cores"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,9 +29,9 @@ class Place:
             "COLUMNS": "200",
         }
 
-    def start(self, module: str, *arguments: str) -> subprocess.Popen:
+    def start(self, command: str, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", *command.split(), *arguments],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -39,9 +39,9 @@ class Place:
             text=True,
         )
 
-    def run(self, module: str, *arguments: str) -> tuple[int, str, str]:
-        """(exit status, output, errors)."""
-        process = self.start(module, *arguments)
+    def run(self, command: str, *arguments: str) -> tuple[int, str, str]:
+        """Return (exit status, output, errors) of ``python -m <command>``, such as "experiments grid"."""
+        process = self.start(command, *arguments)
         output, errors = process.communicate(timeout=300)
         return process.returncode, output, errors
 
@@ -49,7 +49,7 @@ class Place:
         return [RunFolder(path.parent) for path in sorted(self.runs.glob("*/spec.json"))]
 
 
-def command_of(module: str) -> ModuleType:
-    """What ``python -m`` runs: of a package, its __main__."""
-    command = importlib.import_module(module)
-    return importlib.import_module(f"{module}.__main__") if hasattr(command, "__path__") else command
+def command_of(command: str) -> ModuleType:
+    """The module of a command such as "experiments grid"."""
+    package, name = command.split()
+    return importlib.import_module(f"{package}.commands.{name}")

@@ -1,7 +1,7 @@
 """Plans of runs that were made by hand."""
 
-from experiments.plan import Cell, Plan
-from experiments.spec import RunSpec
+from experiments.config.spec import RunSpec
+from experiments.runs.plan import Cell, Plan
 
 
 def plan_of(*specs: RunSpec) -> Plan:

@@ -3,7 +3,7 @@
 import torch
 
 from cskd.data.loader import Batch
-from cskd.methods import Method, Passes
+from cskd.methods import ForwardCache, Method
 from cskd.models import Classifier, build_model
 
 CLASSES = 3
@@ -38,9 +38,9 @@ def teacher_for(method: Method) -> Classifier | None:
     return build_model("resnet10", CLASSES, 32, width=4).eval().requires_grad_(False)
 
 
-def passes_of(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> Passes:
+def passes_of(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> ForwardCache:
     transformed = method.transform(batch, torch.Generator().manual_seed(5))
-    return Passes(model, transformed, float_images, teacher or teacher_for(method))
+    return ForwardCache(model, transformed, float_images, teacher or teacher_for(method))
 
 
 def step_loss(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> torch.Tensor:

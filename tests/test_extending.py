@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from cskd.data.loader import Batch
-from cskd.methods import METHODS, Passes, build_method
+from cskd.methods import METHODS, ForwardCache, build_method
 from cskd.models import build_model
-from experiments import recipe
-from experiments.datasets import prepare_data
-from experiments.recipe import load_settings
+from experiments.config import recipe
+from experiments.config.datasets import prepare_data
+from experiments.config.recipe import load_settings
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "extending.md").read_text()
 
@@ -61,7 +61,7 @@ def test_the_method_is_its_formula_alone_and_in_a_sum(logit_penalty):
     model = build_model("resnet10", 3, 32, width=4).eval()
     labels = torch.arange(6) % 3
     batch = Batch({"x": torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8)}, labels, labels, 3)
-    passes = Passes(model, batch, lambda images: images.float() / 255)
+    passes = ForwardCache(model, batch, lambda images: images.float() / 255)
     loss = sum(term.weight * term.loss(passes) for term in method.terms())
     logits = model(batch.views["x"].float() / 255)
     expected = torch.nn.functional.cross_entropy(logits, labels) + 0.5 * (logits**2).mean()

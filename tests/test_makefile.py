@@ -39,26 +39,26 @@ def test_setup_refuses_a_linked_venv_whose_target_it_would_empty(copied, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("grid", "tables", "expected", "told"),
+    ("grid", "tables", "expected", "message"),
     [
-        (0, 0, 0, ["experiments.grid", "analysis.tables"]),
-        (0, 3, 3, ["experiments.grid", "analysis.tables"]),
-        (1, 0, 1, ["experiments.grid", "analysis.tables"]),
-        (1, 3, 1, ["experiments.grid", "analysis.tables"]),
-        (2, 0, 2, ["experiments.grid"]),
-        (130, 0, 130, ["experiments.grid"]),
+        (0, 0, 0, ["experiments grid", "analysis tables"]),
+        (0, 3, 3, ["experiments grid", "analysis tables"]),
+        (1, 0, 1, ["experiments grid", "analysis tables"]),
+        (1, 3, 1, ["experiments grid", "analysis tables"]),
+        (2, 0, 2, ["experiments grid"]),
+        (130, 0, 130, ["experiments grid"]),
     ],
 )
-def test_a_grids_status_is_its_own_and_else_its_tables(copied, grid, tables, expected, told):
+def test_a_grids_status_is_its_own_and_else_its_tables(copied, grid, tables, expected, message):
     python = copied / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(GRID_THEN_TABLES.format(grid=grid, tables=tables))
     python.chmod(0o755)
     done = make(copied, "--assume-old=.venv/.ready", "demo")
-    assert (copied / "told").read_text().split() == told
+    assert (copied / "message").read_text().split() == message
     assert done.returncode == (2 if expected else 0)  # make's own, for every failed line
     assert (f"Error {expected}" in done.stderr) is bool(expected)
 
 
 def test_a_dry_run_has_no_tables(copied):
-    assert "analysis.tables" not in make(copied, "--dry-run", "--assume-old=.venv/.ready", "demo", "DRY_RUN=1").stdout
+    assert "analysis tables" not in make(copied, "--dry-run", "--assume-old=.venv/.ready", "demo", "DRY_RUN=1").stdout

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from cskd.data.catalog import SOURCES
+from cskd.data.prepare import SOURCES
 from cskd.methods import METHODS
 from cskd.models import ARCHITECTURES
-from experiments.plan import grid_names
-from experiments.recipe import recipe_names
+from experiments.config.recipe import recipe_names
+from experiments.runs.plan import grid_names
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -95,10 +95,10 @@ def test_mlflow_and_optuna_are_imported_in_one_place_of_the_experiments_each(pac
 
 def test_a_run_starts_without_what_takes_seconds_to_import():
     """A user waits for both processes of a run, one after the other."""
-    told = (
+    message = (
         "import sys, experiments.run, experiments.worker; print(*{'torchvision', 'mlflow', 'optuna'} & {*sys.modules})"
     )
-    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", message], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
 
 
@@ -115,15 +115,15 @@ def variables() -> set[str]:
 
 
 def test_help_shows_every_target_and_variable():
-    told = make("help").stdout
+    message = make("help").stdout
     for name in targets() | variables():
-        assert re.search(rf"^  {name} ", told, re.MULTILINE), name
+        assert re.search(rf"^  {name} ", message, re.MULTILINE), name
 
 
 def test_the_readme_tells_of_every_target_and_of_no_other():
-    told = set(re.findall(r"(?:^    |`)make ([a-z][a-z0-9-]*)", README, re.MULTILINE))
-    assert targets() - {"help", "lock", "lint"} <= told
-    assert told <= targets()
+    message = set(re.findall(r"(?:^    |`)make ([a-z][a-z0-9-]*)", README, re.MULTILINE))
+    assert targets() - {"help", "lock", "lint"} <= message
+    assert message <= targets()
 
 
 def test_the_readme_names_every_dataset_and_method():
@@ -140,44 +140,44 @@ def test_every_table_has_its_target():
     [
         (
             ["train", "DATASET=cifar100", "METHOD=cs-kd", "SEED=3", "PROFILE=mini"],
-            "-m experiments.run --dataset cifar100 --method cs-kd --seed 3 --profile mini --workers 1",
+            "-m experiments train --dataset cifar100 --method cs-kd --seed 3 --profile mini --workers 1",
         ),
         (
             ["reproduce-table1", "DATASETS=cifar100 cub200", "SEEDS=0 1", "DRY_RUN=1", "SET=width=8 seed=2"],
-            "-m experiments.grid table1 --datasets cifar100 cub200 --seeds 0 1 --set 'width=8' --set 'seed=2' "
+            "-m experiments grid table1 --datasets cifar100 cub200 --seeds 0 1 --set 'width=8' --set 'seed=2' "
             "--workers 1 --dry-run",
         ),
         (
             ["tune", "DATASET=mit67", "TRIALS=5", "WORKERS=2", "OBJECTIVE=error,ece", "TIMEOUT=9", "STUDY=b"],
-            "-m experiments.tune --dataset mit67 --seeds 1 --timeout 9 --study 'b' --workers 2 --trials 5 "
+            "-m experiments tune --dataset mit67 --seeds 1 --timeout 9 --study 'b' --workers 2 --trials 5 "
             "--objective error,ece",
         ),
         (
             ["tune", "DATASET=digits", "METHOD=cs-kd", "SPACE=paper", "PRUNE=1", "TUNE_SEEDS=2", "SET=width=8"],
-            "-m experiments.tune --dataset digits --method cs-kd --set 'width=8' --seeds 2 --workers 1 --space paper "
+            "-m experiments tune --dataset digits --method cs-kd --set 'width=8' --seeds 2 --workers 1 --space paper "
             "--prune",
         ),
         (
             ["ablate", "DATASET=cifar100", "PROFILE=mini", "TUNE_SEEDS=3", "WORKERS=2", "DRY_RUN=1", "RETRY=1"],
-            "-m experiments.ablate --dataset cifar100 --profile mini --seeds 3 --workers 2 --retry --dry-run",
+            "-m experiments ablate --dataset cifar100 --profile mini --seeds 3 --workers 2 --retry --dry-run",
         ),
         (
             ["bench", "PARTS=pipelines reference", "REFERENCE=../theirs", "PROFILE=mini", "SET=precision=fp32"],
-            "-m experiments.bench --parts pipelines reference --reference '../theirs' --profile mini "
+            "-m experiments bench --parts pipelines reference --reference '../theirs' --profile mini "
             "--set 'precision=fp32'",
         ),
-        (["bench", "PARTS=steps", "KEEP=1"], "-m experiments.bench --parts steps --keep"),
-        (["tuned", "DATASET=mit67"], "-m experiments.tuned --dataset mit67"),
-        (["dashboard", "PORT=9"], "-m experiments.dashboard --port 9"),
-        (["reproduce-table1", "TUNED=1"], "-m experiments.grid table1 --workers 1 --tuned"),
-        (["data", "DATASET=tinyimagenet", "PARTIAL=1"], "-m experiments.data tinyimagenet --partial"),
-        (["status", "GRID=table1"], "-m experiments.status table1"),
-        (["tables", "EXPERIMENT=demo"], "-m analysis.tables --experiment demo"),
+        (["bench", "PARTS=steps", "KEEP=1"], "-m experiments bench --parts steps --keep"),
+        (["tuned", "DATASET=mit67"], "-m experiments tuned --dataset mit67"),
+        (["dashboard", "PORT=9"], "-m experiments dashboard --port 9"),
+        (["reproduce-table1", "TUNED=1"], "-m experiments grid table1 --workers 1 --tuned"),
+        (["data", "DATASET=tinyimagenet", "PARTIAL=1"], "-m experiments data tinyimagenet --partial"),
+        (["status", "GRID=table1"], "-m experiments status table1"),
+        (["tables", "EXPERIMENT=demo"], "-m analysis tables --experiment demo"),
     ],
 )
 def test_a_target_is_one_line_that_a_user_could_type(arguments, expected):
-    told = " ".join(make("--dry-run", "--assume-old=.venv/.ready", *arguments).stdout.replace("\\\n", " ").split())
-    assert expected in told
+    message = " ".join(make("--dry-run", "--assume-old=.venv/.ready", *arguments).stdout.replace("\\\n", " ").split())
+    assert expected in message
 
 
 @pytest.mark.parametrize(
@@ -190,13 +190,13 @@ def test_a_target_is_one_line_that_a_user_could_type(arguments, expected):
     ],
 )
 def test_a_switch_that_is_0_is_off(target, dataset, switches):
-    def told(value: str) -> str:
+    def message(value: str) -> str:
         given = (f"{name}={value}" for name in switches.split())
         return make("--dry-run", "--assume-old=.venv/.ready", target, f"{dataset}=digits", *given).stdout
 
     options = [f"--{name.lower().replace('_', '-')}" for name in switches.split()]
-    assert all(option in told("1") for option in options)
-    assert not any(option in told("0") for option in options)
+    assert all(option in message("1") for option in options)
+    assert not any(option in message("0") for option in options)
 
 
 def test_a_missing_variable_is_said():
@@ -207,7 +207,7 @@ def test_a_missing_variable_is_said():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (
             ["reproduce-table1", "DATASET=digits", "METHOD=cs-kd", "SEED=5"],
@@ -220,17 +220,17 @@ def test_a_missing_variable_is_said():
         (["status", "EXPERIMENT=demo"], "status takes GRID, not EXPERIMENT."),
     ],
 )
-def test_a_variable_that_a_target_would_drop_is_refused_before_anything_runs(monkeypatch, arguments, told):
+def test_a_variable_that_a_target_would_drop_is_refused_before_anything_runs(monkeypatch, arguments, message):
     target, *given = arguments
-    assert_refused(make("--dry-run", *arguments), told)
+    assert_refused(make("--dry-run", *arguments), message)
     for name, _, value in (each.partition("=") for each in given):
         monkeypatch.setenv(name, value)
-    assert_refused(make("--dry-run", target), told)
+    assert_refused(make("--dry-run", target), message)
 
 
-def assert_refused(done: subprocess.CompletedProcess, told: str) -> None:
+def assert_refused(done: subprocess.CompletedProcess, message: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from analysis.figures.text import plain
+from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from cskd.plots import FAINT, INK, method_color
 
 # marker, how it is filled, and where it stands in a method's row
@@ -24,7 +24,7 @@ def calibration_figure(
 ) -> Figure:
     """A row a method: the mean ECE of its seeds under each scaling that it has, the seeds as small dots.
 
-    ece: ``{method: {scaling: (seeds,) in percent}}``, scalings of ``analysis.evaluation.SCALINGS``. intervals: 95 %
+    ece: ``{method: {scaling: (seeds,) in percent}}``, scalings of ``analysis.stats.evaluation.SCALINGS``. intervals: 95 %
     intervals ``{method: {scaling: (low, high)}}``, drawn as lines, of whoever has one.
     """
     figure = Figure(figsize=(6.5, 2.1 + 0.5 * len(ece)), layout="constrained")
@@ -51,11 +51,11 @@ def calibration_figure(
         Line2D([], [], color=INK, linestyle="none", marker=marker, markersize=7, fillstyle=fill, markeredgewidth=1.4)
         for marker, fill, _ in (SCALINGS[scaling] for scaling in present)
     ]
-    told = [TOLD[scaling] for scaling in present]
+    message = [TOLD[scaling] for scaling in present]
     if intervals:
         handles.append(Line2D([], [], color=INK, linewidth=1.2))
-        told.append("95 % interval")
-    figure.legend(handles, told, loc="outside lower center", fontsize=8, frameon=False)
+        message.append("95 % interval")
+    figure.legend(handles, message, loc="outside lower center", fontsize=8, frameon=False)
     return figure
 
 

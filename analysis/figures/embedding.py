@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from analysis.figures.text import class_name, plain
-from cskd.data.subset import choose
+from cskd.data.splits import choose
 
 CLASSES = 20
 IMAGES = 1000
@@ -69,8 +69,8 @@ def embedding_figure(
             own = places[labels == label]
             style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
             axes.scatter(own[:, 0], own[:, 1], s=9, linewidths=0, label=class_name(classes[label]), **style)
-        told = f"\nfeature spread {spread[method]:.2f}" if spread and method in spread else ""
-        axes.set_title(plain(method) + told, fontsize=10)
+        message = f"\nfeature spread {spread[method]:.2f}" if spread and method in spread else ""
+        axes.set_title(plain(method) + message, fontsize=10)
         axes.set(xticks=[], yticks=[])
         axes.set_box_aspect(1)
     handles, names = panels[0].get_legend_handles_labels()

@@ -11,8 +11,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from analysis.arithmetic import one_thread
-from analysis.evaluation import RAW, SCALINGS, Evaluation
 from analysis.figures.calibration import calibration_figure
 from analysis.figures.curves import learning_curves
 from analysis.figures.embedding import PERPLEXITY, choose_images, embed, embedding_figure
@@ -20,13 +18,15 @@ from analysis.figures.log_probability import log_probability_figure
 from analysis.figures.reliability_pairs import reliability_pairs
 from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.sources import Group, NotDrawn, class_names, groups, prepared_test_split
-from analysis.intervals import mean_interval
-from analysis.kept import kept
-from analysis.pool import Pool
-from analysis.reliability import coarser, pooled
-from analysis.store import Store, UnusableRun
+from analysis.load.cache import kept
+from analysis.load.pools import Pool
+from analysis.load.store import Store, UnusableRun
+from analysis.stats.evaluation import RAW, SCALINGS, Evaluation
+from analysis.stats.intervals import mean_interval
+from analysis.stats.threads import one_thread
+from analysis.tables.reliability import coarser, pooled
+from cskd.evaluate.predictions import Predictions
 from cskd.plots import DIAGRAM_BINS
-from cskd.predictions import Predictions
 
 BASELINE, OURS = "cross-entropy", "cs-kd"
 EMBEDDED = (BASELINE, "virtual-softmax", "adacos", OURS)  # the paper's figure 3
@@ -209,8 +209,8 @@ def _curves(group: Group, say: Say) -> Figure:
                 curves[label][method] = np.stack([history[name].to_numpy() for history in histories])
     if not curves["test error (%)"]:
         raise NotDrawn("no finished run has a history")
-    [told] = drops if len(drops) == 1 else [None]
-    return learning_curves(group.title, curves, json.loads(told) if isinstance(told, str) else ())
+    [message] = drops if len(drops) == 1 else [None]
+    return learning_curves(group.title, curves, json.loads(message) if isinstance(message, str) else ())
 
 
 def _calibration(group: Group, say: Say) -> Figure:

@@ -44,8 +44,8 @@ def _histograms(axes: Axes, values: dict[str, np.ndarray]) -> None:
         color = method_color(method)
         axes.stairs(density, edges, fill=True, facecolor=color, edgecolor=color, alpha=0.25, linewidth=0, hatch=hatch)
         median = float(np.median(each))
-        told = f"{median:.2f}".replace("-", "\N{MINUS SIGN}")
-        label = f"{plain(method)}: median {told}, n = {len(each):,}"
+        message = f"{median:.2f}".replace("-", "\N{MINUS SIGN}")
+        label = f"{plain(method)}: median {message}, n = {len(each):,}"
         axes.stairs(density, edges, color=color, linewidth=1.5, linestyle=line, label=label)
         axes.vlines(median, 0, 1.05 * peak, color=color, linewidth=1.2, linestyle=line)
     axes.set(xlim=(edges[0], 0), ylim=(0, 1.4 * peak), xlabel="log-probability (nats)")  # room for the legend

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.figures.text import class_name, plain
-from cskd.data.subset import choose
+from cskd.data.splits import choose
 from cskd.plots import INK, method_color
 
 TOP = 5

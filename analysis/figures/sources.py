@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.evaluation import Evaluation
-from analysis.pool import Pool
-from analysis.store import Store
+from analysis.load.pools import Pool
+from analysis.load.store import Store
+from analysis.stats.evaluation import Evaluation
 from cskd.data.store import ImageSplit, open_dataset
-from cskd.errors import UserError
-from cskd.predictions import Predictions
+from cskd.evaluate.predictions import Predictions
+from cskd.utils.errors import UserError
 
 
 class NotDrawn(Exception):

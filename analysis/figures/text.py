@@ -2,7 +2,7 @@
 
 import re
 
-LONGEST = 24  # characters of a class name
+MAX_NAME_LENGTH = 24  # characters of a class name
 DOMAIN = re.compile(r"^[\w-]+/(?=.)")  # before the class names of a merged set
 
 
@@ -17,4 +17,4 @@ def class_name(name: str) -> str:
     Of several names (TinyImageNet's ``goldfish, Carassius auratus``) the first; long ones are cut.
     """
     read = " ".join(DOMAIN.sub("", name).split(", ")[0].replace("_", " ").split()) or name
-    return plain(read if len(read) <= LONGEST else read[: LONGEST - 1] + "…")
+    return plain(read if len(read) <= MAX_NAME_LENGTH else read[: MAX_NAME_LENGTH - 1] + "…")

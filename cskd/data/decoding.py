@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cskd.data.listing import ImageSource
+from cskd.data.sources.listing import ImageSource
 
 # What Pillow may take a file for, whatever its name says: the formats of listing.EXTENSIONS. Others are not tried:
 # one starts a program (PostScript).

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cskd.data.augment import Augmentation, CenterCrop, PadAndCrop, stack_images
-from cskd.data.partners import ClassPartners
+from cskd.data.pairs import ClassPartners
 from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
-from cskd.data.subset import Split, SplitView
-from cskd.errors import UserError
-from cskd.randomness import generator
+from cskd.data.splits import Split, SplitView
+from cskd.data.transforms import Augmentation, CenterCrop, PadAndCrop, stack_images
+from cskd.utils.errors import UserError
+from cskd.utils.seeding import generator
 
 
 @dataclass

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cskd.data.resize import geometry, resize
-from cskd.data.subset import Split
+from cskd.data.splits import Split
 
 RESIZING = ("pillow", "resident", "streamed")
 RESIDENT_SHARE = 0.25  # of the device's free memory, at most: the rest is the network's, and other processes'

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from cskd.data.decoding import Problem, decode, in_order, measure
-from cskd.data.listing import Labelled, Listing, some
+from cskd.data.sources.listing import Labelled, Listing, some
 from cskd.data.workspace import Report, replaced_folder, require_free, silent
-from cskd.errors import UserError
+from cskd.utils.errors import UserError
 
 FORMAT = 1  # of the files below; raise it when they change
 SPLITS = ("train", "test")

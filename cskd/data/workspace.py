@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cskd.errors import UserError
+from cskd.utils.errors import UserError
 
 # report(stage, done, total): bytes while downloading, checking and unpacking, images otherwise.
 # total is None when it is not known.

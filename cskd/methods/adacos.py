@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cskd.errors import UserError
 from cskd.losses import precise
-from cskd.methods.base import Method, Passes, Term
+from cskd.methods.base import ForwardCache, Method, Term
+from cskd.utils.errors import UserError
 
 
 def adaptive_scale(cosines: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ class AdaCos(Method):
 
     name = "adacos"
     source = "Zhang et al., CVPR 2019, the dynamic scale"
-    stands_alone = True
+    incompatible_logits = True
 
     def build_head(self, feature_size: int, num_classes: int) -> nn.Module:
         return CosineHead(feature_size, num_classes)
 
     def classification(self) -> Term:
-        def scaled_cross_entropy(passes: Passes):
+        def scaled_cross_entropy(passes: ForwardCache):
             cosines, head, labels = passes.logits("x"), passes.model.head, passes.batch.labels
             if head.training:
                 head.scale.copy_(adaptive_scale(cosines.detach(), labels, head.scale))

@@ -10,13 +10,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cskd.data.loader import Batch
-from cskd.errors import UserError
 from cskd.losses import cross_entropy
+from cskd.utils.errors import UserError
 
-HOTTEST = 1_000_000  # temperature: all predictions are uniform long before
+MAX_TEMPERATURE = 1_000_000  # temperature: all predictions are uniform long before
 
 
-class Passes:
+class ForwardCache:
     """One training step's forward passes, each made once, when a loss term first asks for it.
 
     ``prepare`` turns a view's images into the network's input. ``teacher``: another network, trained before,
@@ -92,7 +92,7 @@ class Term:
     """One summand of the loss: ``weight * loss(passes)``. ``views``: what the loader must make for it."""
 
     name: str
-    loss: Callable[[Passes], Tensor]
+    loss: Callable[[ForwardCache], Tensor]
     weight: float = 1.0
     views: frozenset[str] = frozenset({"x"})
 
@@ -112,9 +112,9 @@ class Method(ABC):
     source: ClassVar[str]
     needs_teacher: ClassVar[bool] = False  # a network trained before, frozen and in evaluation mode
     mixes_labels: ClassVar[bool] = False  # its batches have more than one class an image
-    needs_one_class: ClassVar[bool] = False  # its loss has no meaning for mixed labels
-    learns_labels_itself: ClassVar[bool] = False  # its regularisers have cross-entropies of their own
-    stands_alone: ClassVar[bool] = False  # its logits are not those that other methods' terms expect
+    requires_hard_labels: ClassVar[bool] = False  # its loss has no meaning for mixed labels
+    has_own_cross_entropy: ClassVar[bool] = False  # its regularisers have cross-entropies of their own
+    incompatible_logits: ClassVar[bool] = False  # its logits are not those that other methods' terms expect
 
     def classification(self) -> Term:
         """The term that learns the labels."""
@@ -162,4 +162,4 @@ class Method(ABC):
     def require_temperature(self, parameter: str = "temperature") -> None:
         """Refuse a temperature that no prediction can be divided by, or whose square is no number."""
         self.require(parameter, getattr(self, parameter) > 0, "positive")
-        self.require(parameter, getattr(self, parameter) <= HOTTEST, f"at most {HOTTEST:,}")
+        self.require(parameter, getattr(self, parameter) <= MAX_TEMPERATURE, f"at most {MAX_TEMPERATURE:,}")

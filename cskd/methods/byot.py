@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cskd.losses import cross_entropy, distillation_kl, precise
-from cskd.methods.base import Method, Passes, Term
+from cskd.methods.base import ForwardCache, Method, Term
 
 
 def hint(features: Tensor, target_features: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class BeYourOwnTeacher(Method):
         "norm are ours, its weight 0.03 is theirs for another norm"
     )
 
-    learns_labels_itself = True
+    has_own_cross_entropy = True
 
     temperature: float = 3.0
     alpha: float = 0.3
@@ -86,17 +86,17 @@ class BeYourOwnTeacher(Method):
         return ShallowClassifiers(stage_channels, feature_size, num_classes)
 
     def regularisers(self) -> tuple[Term, ...]:
-        def over_shallow(loss: Callable[[Passes, Tensor, Tensor], Tensor]) -> Callable[[Passes], Tensor]:
+        def over_shallow(loss: Callable[[ForwardCache, Tensor, Tensor], Tensor]) -> Callable[[ForwardCache], Tensor]:
             """The sum over the shallow classifiers of a loss of (passes, features, logits)."""
             return lambda passes: torch.stack([loss(passes, *each) for each in passes.auxiliary("x")]).sum()
 
-        def learns(passes: Passes, features: Tensor, logits: Tensor) -> Tensor:
+        def learns(passes: ForwardCache, features: Tensor, logits: Tensor) -> Tensor:
             return cross_entropy(logits, passes.batch.targets)
 
-        def taught(passes: Passes, features: Tensor, logits: Tensor) -> Tensor:
+        def taught(passes: ForwardCache, features: Tensor, logits: Tensor) -> Tensor:
             return distillation_kl(logits, passes.logits("x"), self.temperature) / self.temperature**2
 
-        def hinted(passes: Passes, features: Tensor, logits: Tensor) -> Tensor:
+        def hinted(passes: ForwardCache, features: Tensor, logits: Tensor) -> Tensor:
             return hint(features, passes.features("x"))
 
         return (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cskd.losses import class_wise_kl
-from cskd.methods.base import Method, Passes, Term
+from cskd.methods.base import ForwardCache, Method, Term
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ClassWiseSelfKnowledgeDistillation(Method):
         self.require_weight("lambda_cls")
 
     def regularisers(self) -> tuple[Term, ...]:
-        def class_wise(passes: Passes):
+        def class_wise(passes: ForwardCache):
             return class_wise_kl(passes.logits("x"), passes.target_logits("partner"), self.temperature)
 
         return (Term("class_wise_kl", class_wise, self.lambda_cls, frozenset({"x", "partner"})),)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cskd.losses import distillation_kl
-from cskd.methods.base import Passes, Term
+from cskd.methods.base import ForwardCache, Term
 from cskd.methods.cs_kd import ClassWiseSelfKnowledgeDistillation
 
 
@@ -24,7 +24,7 @@ class ClassWiseAndSampleWise(ClassWiseSelfKnowledgeDistillation):
         self.require_weight("lambda_e")
 
     def regularisers(self) -> tuple[Term, ...]:
-        def sample_wise(passes: Passes):
+        def sample_wise(passes: ForwardCache):
             return distillation_kl(passes.logits("x"), passes.target_logits("clean"), self.temperature)
 
         own = Term("sample_wise_kl", sample_wise, self.lambda_e, frozenset({"x", "clean"}))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cskd.losses import distillation_kl
-from cskd.methods.base import Method, Passes, Term
+from cskd.methods.base import ForwardCache, Method, Term
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class KnowledgeDistillation(Method):
         self.require_weight("lambda_kd")
 
     def regularisers(self) -> tuple[Term, ...]:
-        def taught(passes: Passes):
+        def taught(passes: ForwardCache):
             return distillation_kl(passes.logits("x"), passes.teacher_logits("x"), self.temperature)
 
         return (Term("teacher_kl", taught, self.lambda_kd),)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cskd.losses import precise
-from cskd.methods.base import Method, Passes, Term
+from cskd.methods.base import ForwardCache, Method, Term
 
 
 def virtual_softmax_cross_entropy(logits: Tensor, features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
@@ -27,13 +27,13 @@ class VirtualSoftmax(Method):
 
     name = "virtual-softmax"
     source = "Chen, Deng, Hu, NeurIPS 2018"
-    needs_one_class = True
+    requires_hard_labels = True
 
     def build_head(self, feature_size: int, num_classes: int) -> nn.Module:
         return nn.Linear(feature_size, num_classes, bias=False)
 
     def classification(self) -> Term:
-        def over_one_more(passes: Passes):
+        def over_one_more(passes: ForwardCache):
             return virtual_softmax_cross_entropy(
                 passes.logits("x"), passes.features("x"), passes.model.head.weight, passes.batch.labels
             )

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from cskd.errors import UserError
 from cskd.models.classifier import AuxiliaryBuilder, Classifier, HeadBuilder
 from cskd.models.densenet import DenseNet
 from cskd.models.preact_resnet import PreActResNet
+from cskd.utils.errors import UserError
 
 # Up to this size images get the small-image network: a 3x3 stem and no max-pool. The paper has 32 and 224.
 SMALL_IMAGE = 64

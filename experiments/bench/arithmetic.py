@@ -3,9 +3,9 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cskd.randomness import generator
-from cskd.training import Trainer
-from experiments.bench.clock import now
+from cskd.train.trainer import Trainer
+from cskd.utils.seeding import generator
+from experiments.bench.timing import now
 
 
 def flops_of(trainer: Trainer) -> int:

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity
 
 from experiments.bench.files import write_rows, write_text
 from experiments.bench.images import prepared
-from experiments.bench.ours import Ours
+from experiments.bench.ours import TimedTrainer
 from experiments.bench.pairs import METHODS
 from experiments.bench.phases import PHASES, epoch_by_phase
 from experiments.bench.tables import Cell, Measured, about, numbers_table, title
@@ -30,7 +30,7 @@ def measure(cells: list[Cell], console: Console, progress: Progress) -> None:
         dataset = prepared(name, settings)
         columns = []
         for method in METHODS:
-            ours = Ours(dataset, profile, settings, architecture, method, uncounted=1, counted=STEPS)
+            ours = TimedTrainer(dataset, profile, settings, architecture, method, uncounted=1, counted=STEPS)
             seconds = _epoch(ours)
             columns.append((ours.measured, seconds))
             whole = sum(seconds.values())
@@ -52,7 +52,7 @@ def measure(cells: list[Cell], console: Console, progress: Progress) -> None:
     write_rows("operators", operators, console)
 
 
-def _epoch(ours: Ours) -> dict[str, float]:
+def _epoch(ours: TimedTrainer) -> dict[str, float]:
     """Seconds by phase of the second epoch: some steps and an evaluation come before it, for allocations and caches."""
     ours.turn(0)
     ours.trainer.predict()
@@ -63,7 +63,7 @@ def _epoch(ours: Ours) -> dict[str, float]:
     return seconds
 
 
-def _recorded(ours: Ours) -> EventList:
+def _recorded(ours: TimedTrainer) -> EventList:
     """The operators of some steps, the time of each without what it calls."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if _on_gpu(ours) else [])]
     with torch.profiler.profile(activities=activities) as recorded:
@@ -71,13 +71,13 @@ def _recorded(ours: Ours) -> EventList:
     return recorded.key_averages()
 
 
-def _listed(ours: Ours, recorded: EventList) -> str:
+def _listed(ours: TimedTrainer, recorded: EventList) -> str:
     """The profiler's own table of the operators that take longest."""
     listed = recorded.table(sort_by=_time(ours), row_limit=OPERATORS, max_name_column_width=60)
     return f"{title(ours.measured)}\n{ours.measured.method}, {_steps(ours)} steps\n{listed}"
 
 
-def _operators(ours: Ours, recorded: EventList) -> list[tuple[str, float, float]]:
+def _operators(ours: TimedTrainer, recorded: EventList) -> list[tuple[str, float, float]]:
     """(operator, seconds in a step, share of all that was recorded) of those that take longest; on a GPU its kernels.
 
     There an operator of the CPU would count the time of the kernels that it starts once more.
@@ -89,15 +89,15 @@ def _operators(ours: Ours, recorded: EventList) -> list[tuple[str, float, float]
     return [(event.key, time(event) / 1e6 / _steps(ours), time(event) / whole) for event in longest]
 
 
-def _time(ours: Ours) -> str:
+def _time(ours: TimedTrainer) -> str:
     return "self_device_time_total" if _on_gpu(ours) else "self_cpu_time_total"
 
 
-def _steps(ours: Ours) -> int:
+def _steps(ours: TimedTrainer) -> int:
     return min(1 + STEPS, len(ours.loader))
 
 
-def _on_gpu(ours: Ours) -> bool:
+def _on_gpu(ours: TimedTrainer) -> bool:
     return ours.device.type == "cuda"
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from cskd import cli
-from cskd.errors import UserError, first_line
-from cskd.files import writing, written_aside
+from cskd.utils import cli
+from cskd.utils.errors import UserError, first_line
+from cskd.utils.files import writing, written_aside
 
 MEASURED = Path("results/measured")  # beside the code, wherever RESULTS_DIR is; docs/speed.md is made of it
 # rows that are alike in these are of the same step on the same machine

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from cskd.cli import data_dir
-from cskd.data.digits import SOURCE as DIGITS
+from cskd.data.sources.digits import SOURCE as DIGITS
 from cskd.data.store import Dataset, ImageSplit
-from experiments.datasets import open_data, prepare_data
-from experiments.memory import refuse_more_than_free
-from experiments.recipe import Settings
+from cskd.utils.cli import data_dir
+from experiments.config.datasets import open_data, prepare_data
+from experiments.config.recipe import Settings
+from experiments.launch.memory import check_free_memory
 
 PHOTO = (375, 500)  # height and width of a made-up photograph, as CUB's and Dogs' are
 STORED = {"tinyimagenet": (64, 64)}  # of readers of other images that are resized
@@ -28,7 +28,7 @@ def made_up(name: str, settings: Settings, batches: int) -> Dataset:
     copies = 2  # these, and the loader's own
     what = f"{name}: {batches} batches of made-up images"
     remedy = f"lower 'batch_size' ({settings.batch_size}) or --steps"
-    refuse_more_than_free(what, copies * 3 * count * height * width, torch.device("cpu"), remedy)
+    check_free_memory(what, copies * 3 * count * height * width, torch.device("cpu"), remedy)
 
     def split(count: int) -> ImageSplit:
         pixels = random.integers(0, 256, size=3 * count * height * width, dtype=np.uint8)

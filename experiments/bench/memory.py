@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cskd.errors import UserError
+from cskd.utils.errors import UserError
 from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
-from experiments.bench.ours import Ours
+from experiments.bench.ours import TimedTrainer
 from experiments.bench.tables import BASELINE, Cell, Measured, about, numbers_table
 
 STEPS = 2  # the second has the optimiser's momentum from its start
@@ -41,15 +41,15 @@ def _alone(cell: Cell, method: str) -> tuple[Measured, int]:
         try:
             return process.submit(steps_of, cell, method).result()
         except BrokenProcessPool as error:
-            told = f"the process that measures the memory of {method} was killed, perhaps since memory ran out"
-            raise UserError(f"{told}: give a smaller batch, SET=batch_size=...") from error
+            message = f"the process that measures the memory of {method} was killed, perhaps since memory ran out"
+            raise UserError(f"{message}: give a smaller batch, SET=batch_size=...") from error
 
 
 def steps_of(cell: Cell, method: str) -> tuple[Measured, int]:
     """(what was measured, the peak of this process in bytes)."""
     name, profile, settings, architecture = cell
     dataset = made_up(name, settings, STEPS)
-    ours = Ours(dataset, profile, settings, architecture, method, uncounted=0, counted=STEPS)
+    ours = TimedTrainer(dataset, profile, settings, architecture, method, uncounted=0, counted=STEPS)
     ours.measured.seconds.append(ours.turn(0))
     return ours.measured, peak_bytes(ours.device)
 

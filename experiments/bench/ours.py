@@ -7,20 +7,20 @@ import torch
 
 from cskd.data.loader import Batch, TrainLoader
 from cskd.data.store import Dataset
-from cskd.precision import resolve
-from experiments.assemble import assemble, initialised_model
-from experiments.bench.clock import now
+from cskd.train.precision import resolve
 from experiments.bench.tables import Measured
-from experiments.environment import choose_device, use_repeatable_kernels
-from experiments.memory import refuse_too_large
-from experiments.recipe import Settings
-from experiments.spec import make_spec, make_splits
-from experiments.worker import compile_step, wants_compiling
+from experiments.bench.timing import now
+from experiments.config.recipe import Settings
+from experiments.config.spec import make_spec, make_splits
+from experiments.launch.build import build_on, initialised_model
+from experiments.launch.memory import check_memory
+from experiments.launch.worker import compile_step, wants_compiling
+from experiments.runs.environment import choose_device, use_repeatable_kernels
 
 TRAINERS = 1000  # that a process may compile: torch ends at 8, as if it were one whose shapes kept changing
 
 
-class Ours:
+class TimedTrainer:
     """A trainer, its teacher untrained, whose turns take ``uncounted`` steps and then ``counted`` ones."""
 
     def __init__(
@@ -40,9 +40,9 @@ class Ours:
         use_repeatable_kernels(self.precision)
         spec = make_spec(dataset.name, dataset, profile, settings, architecture, method, seed)
         classes, _, _ = make_splits(spec, dataset)
-        refuse_too_large(spec, len(classes), settings.batch_size, self.device)
+        check_memory(spec, len(classes), settings.batch_size, self.device)
         teacher = initialised_model(spec.teacher, len(classes)) if spec.teacher else None
-        self.trainer = assemble(spec, dataset, self.device, self.precision, teacher=teacher)
+        self.trainer = build_on(spec, dataset, self.device, self.precision, teacher=teacher)
         self.loader = self.trainer.loader
         compiled = False
         if wants_compiling(settings, self.device):
@@ -70,7 +70,7 @@ class Ours:
     def same_batch(self, number: int) -> float:
         """Seconds of a step on one batch, again and again."""
         batch = next(self.loader.epoch(number))
-        watch = Stopwatch(Again(batch), self.watch.uncounted, self.watch.counted, self.device)
+        watch = Stopwatch(RepeatBatch(batch), self.watch.uncounted, self.watch.counted, self.device)
         self.trainer.loader = watch
         try:
             self.trainer.train_epoch(number)
@@ -86,7 +86,7 @@ class Ours:
         return (now(self.device) - started) / len(self.loader)
 
 
-class Again:
+class RepeatBatch:
     """A loader of one batch, without end."""
 
     def __init__(self, batch: Batch):
@@ -102,7 +102,7 @@ class Stopwatch:
     The clock runs from asking for the first counted batch to the end of the last one's step.
     """
 
-    def __init__(self, loader: TrainLoader | Again, uncounted: int, counted: int, device: torch.device):
+    def __init__(self, loader: TrainLoader | RepeatBatch, uncounted: int, counted: int, device: torch.device):
         self.loader, self.uncounted, self.counted, self.device = loader, uncounted, counted, device
         self.seconds = 0.0  # of a step
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from experiments.bench.ours import Ours
+from experiments.bench.ours import TimedTrainer
 from experiments.bench.tables import Measured, about, numbers_table, ratios
 
 METHODS = ("cross-entropy", "cs-kd")
@@ -15,10 +15,10 @@ METHODS = ("cross-entropy", "cs-kd")
 
 @dataclass
 class Pair:
-    """Our step and the other's of one method. their_turn: as Ours.turn."""
+    """Our step and the other's of one method. time_reference: as Ours.turn."""
 
-    ours: Ours
-    their_turn: Callable[[int], float]
+    ours: TimedTrainer
+    time_reference: Callable[[int], float]
     theirs: list[float] = field(default_factory=list)
 
     @property
@@ -30,7 +30,7 @@ def take_turns(pairs: list[Pair], turns: int, advance: Callable[[], None]) -> No
     """An uncounted turn of each for allocations and caches, then the counted ones. Never two at once."""
     for turn in range(1 + turns):
         for pair in pairs:
-            seconds = pair.ours.turn(turn), pair.their_turn(turn)
+            seconds = pair.ours.turn(turn), pair.time_reference(turn)
             if turn:
                 pair.measured.seconds.append(seconds[0])
                 pair.theirs.append(seconds[1])

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from cskd.data.loader import Batch, TrainLoader
-from cskd.metrics import evaluate_predictions
-from cskd.step import Step
-from cskd.training import Trainer
-from experiments.bench.clock import now
+from cskd.evaluate.metrics import evaluate_predictions
+from cskd.train.step import Step
+from cskd.train.trainer import Trainer
+from experiments.bench.timing import now
 
 PHASES = ("input", "forward", "partner pass", "backward", "optimiser", "other", "evaluation")
 

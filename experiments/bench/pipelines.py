@@ -6,7 +6,7 @@ from rich.progress import Progress
 
 from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
-from experiments.bench.ours import Ours
+from experiments.bench.ours import TimedTrainer
 from experiments.bench.pairs import METHODS, Pair, row_of, table_of, take_turns
 from experiments.bench.tables import Cell
 
@@ -31,6 +31,6 @@ def _pair(cell: Cell, method: str, steps: int) -> Pair:
     ahead = PER_WORKER * torch.get_num_threads()
     dataset = made_up(name, settings, ahead + steps + ahead)
     conventional = settings.model_copy(update=CONVENTIONAL)
-    ours = Ours(dataset, profile, settings, architecture, method, uncounted=1, counted=steps)
-    theirs = Ours(dataset, profile, conventional, architecture, method, uncounted=ahead, counted=steps)
+    ours = TimedTrainer(dataset, profile, settings, architecture, method, uncounted=1, counted=steps)
+    theirs = TimedTrainer(dataset, profile, conventional, architecture, method, uncounted=ahead, counted=steps)
     return Pair(ours, theirs.turn)

@@ -13,15 +13,15 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from cskd.cli import absolute
-from cskd.errors import UserError
 from cskd.methods import build_method
+from cskd.utils.cli import absolute
+from cskd.utils.errors import UserError
 from experiments.bench.files import write_rows
 from experiments.bench.images import CLASSES, made_up
-from experiments.bench.ours import Ours
+from experiments.bench.ours import TimedTrainer
 from experiments.bench.pairs import METHODS, Pair, row_of, table_of, take_turns
-from experiments.environment import commit
-from experiments.recipe import Settings, load_settings
+from experiments.config.recipe import Settings, load_settings
+from experiments.runs.environment import commit
 
 SCRIPT = Path(__file__).with_name("released.py")
 DATASET, ARCHITECTURE, WIDTH = "cifar100", "resnet18", 64
@@ -69,7 +69,7 @@ def measure(
     with ExitStack() as stack:
         pairs = []
         for method in METHODS:
-            ours = Ours(dataset, profile, settings, ARCHITECTURE, method, uncounted=1, counted=steps)
+            ours = TimedTrainer(dataset, profile, settings, ARCHITECTURE, method, uncounted=1, counted=steps)
             released = stack.enter_context(released_code(clone, settings, method, steps))
             pairs.append(Pair(ours, released.turn))
         take_turns(pairs, turns, lambda: progress.advance(task))
@@ -121,8 +121,8 @@ class Released:
         if not line:
             status = self.process.wait()
             self.errors.seek(0)
-            told = self.errors.read().decode(errors="replace").split("\n")
-            last = next((one.strip() for one in reversed(told) if one.strip()), "it said nothing")
+            message = self.errors.read().decode(errors="replace").split("\n")
+            last = next((one.strip() for one in reversed(message) if one.strip()), "it said nothing")
             raise UserError(
                 f"the released code in {self.clone.folder} ended with status {status} ({last}): "
                 "give REFERENCE=<an unchanged clone>, or leave the part reference out"

@@ -11,7 +11,7 @@ from rich.table import Table
 from experiments.bench.arithmetic import MatrixProduct, flops_of
 from experiments.bench.files import write_rows
 from experiments.bench.images import made_up
-from experiments.bench.ours import Ours
+from experiments.bench.ours import TimedTrainer
 from experiments.bench.tables import BASELINE, Cell, Measured, about, numbers_table, ratios
 
 
@@ -19,7 +19,7 @@ from experiments.bench.tables import BASELINE, Cell, Measured, about, numbers_ta
 class Row:
     """A method's step, and what was measured beside it in each of its counted turns."""
 
-    ours: Ours
+    ours: TimedTrainer
     flops: int  # of a step
     rates: list[float] = field(default_factory=list)  # of the device's matrix product, in operations a second
     inputs: list[float] = field(default_factory=list)  # seconds that input takes of a step
@@ -65,7 +65,7 @@ def _rows(cell: Cell, methods: list[str], steps: int) -> list[Row]:
     dataset = made_up(name, settings, 1 + steps + 1)
     rows = []
     for method in [BASELINE, *methods]:
-        ours = Ours(dataset, profile, settings, architecture, method, uncounted=1, counted=steps)
+        ours = TimedTrainer(dataset, profile, settings, architecture, method, uncounted=1, counted=steps)
         rows.append(Row(ours, flops_of(ours.trainer)))
     return rows
 

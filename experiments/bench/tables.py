@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from rich.table import Column, Table
 
-from experiments.environment import choose_device, describe
-from experiments.recipe import Settings
+from experiments.config.recipe import Settings
+from experiments.runs.environment import choose_device, describe
 
 BASELINE = "cross-entropy"
 Cell = tuple[str, str, Settings, str]  # dataset, profile, settings, architecture
@@ -50,9 +50,9 @@ def ratios(row: list[float], baseline: list[float]) -> list[float]:
 
 def about(row: Measured) -> dict[str, Any]:
     """What a row was measured on, the last of its columns."""
-    told = describe(choose_device(), row.precision, row.compiled)
+    message = describe(choose_device(), row.precision, row.compiled)
     columns = ("machine", "device", "precision", "compiled", "threads", "git_commit", "git_dirty")
-    return {"torch": told["packages"]["torch"]} | {name: told[name] for name in columns}
+    return {"torch": message["packages"]["torch"]} | {name: message[name] for name in columns}
 
 
 def title(row: Measured) -> str:

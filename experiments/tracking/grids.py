@@ -19,14 +19,14 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from cskd import RECORDS_VERSION
-from cskd.errors import UserError
 from cskd.plots import curves_figure, method_color, reliability_figure
-from experiments.claim import alone
-from experiments.plan import Cell, Plan, load_plan
-from experiments.run_folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.spec import RunSpec
+from cskd.utils.errors import UserError
+from experiments.config.spec import RunSpec
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
+from experiments.runs.lease import alone
+from experiments.runs.plan import Cell, Plan, load_plan
 from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
-from experiments.tracking.run_records import STATUS, epoch_batches, kilojoules, minutes, start_tags
+from experiments.tracking.records import STATUS, epoch_batches, kilojoules, minutes, start_tags
 from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
 
 NOTE = (
@@ -192,7 +192,7 @@ class Tracker:
             "grid_order": str(cell.order),
             "comparable_with_paper": cell.comparable_with_paper,
             "tuned": cell.tuned,
-            "hyper_parameters": cell.hyper_parameters,
+            "hyperparameter_source": cell.hyperparameter_source,
             "superseded": "false",
         }
         if cell.key not in self.parents:
@@ -228,7 +228,7 @@ class Tracker:
             ORIGIN: self.origin,
             MAKER: self.maker,
             "mlflow.parentRunId": self.parents[cell.key],
-            "mlflow.source.name": "experiments.worker",
+            "mlflow.source.name": "experiments.launch.worker",
             "run_key": spec.run_key,
             "cell_key": cell.key,
             "dataset": spec.dataset,
@@ -302,7 +302,7 @@ class Tracker:
 
 
 class GridTracking:
-    """A tracker that is called again and again while a grid goes on (see experiments.background.Tracking).
+    """A tracker that is called again and again while a grid goes on (see experiments.tracking.uploader.Tracking).
 
     The plan must have been saved before the first update.
     """

@@ -7,8 +7,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from cskd.files import written_aside
-from experiments.claim import alone
+from cskd.utils.files import written_aside
+from experiments.runs.lease import alone
 
 ORIGIN = "runs_dir_id"  # the tag
 CLOCK = "time/train_seconds"  # a metric: no two trainings of an epoch take equally long
@@ -34,5 +34,5 @@ def tells_of_another_training(
     prefix: of the metrics' names there.
     """
     seconds = {record["epoch"]: record["metrics"][CLOCK] for record in epochs}
-    told = client.get_metric_history(run_id, prefix + CLOCK)
-    return any(not math.isclose(point.value, seconds.get(point.step, math.nan)) for point in told)
+    message = client.get_metric_history(run_id, prefix + CLOCK)
+    return any(not math.isclose(point.value, seconds.get(point.step, math.nan)) for point in message)

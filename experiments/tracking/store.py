@@ -20,8 +20,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from cskd.errors import UserError, first_line, without_password
-from cskd.files import locked
+from cskd.utils.errors import UserError, first_line, without_password
+from cskd.utils.files import locked
 
 # "Creating initial tables", and so on; and what goes wrong, which is raised as well, and told in one line then.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -53,8 +53,8 @@ def open_store(uri: str) -> MlflowClient:
                 connection.close()
     except Exception as error:
         # SQLAlchemy, SQLite, Alembic and MLflow each have their own; all mean that the store cannot be used
-        told = f"MLFLOW_TRACKING_URI={uri} cannot be used ({first_line(error)}): correct it"
-        raise UserError(without_password(told)) from error
+        message = f"MLFLOW_TRACKING_URI={uri} cannot be used ({first_line(error)}): correct it"
+        raise UserError(without_password(message)) from error
     return client
 
 

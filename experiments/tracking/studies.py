@@ -13,11 +13,11 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from cskd import RECORDS_VERSION
-from experiments.claim import alone
-from experiments.run_folder import RunFolder
-from experiments.spec import RunSpec
+from experiments.config.spec import RunSpec
+from experiments.runs.folder import RunFolder
+from experiments.runs.lease import alone
 from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
-from experiments.tracking.run_records import epoch_batches, minutes, start_tags
+from experiments.tracking.records import epoch_batches, minutes, start_tags
 from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
 from experiments.tuning.objectives import OBJECTIVES
 from experiments.tuning.storage import load_trials
@@ -32,7 +32,7 @@ NOTE = (
 
 
 class StudyTracking:
-    """Keeps one study's runs in step (see experiments.background.Tracking)."""
+    """Keeps one study's runs in step (see experiments.tracking.uploader.Tracking)."""
 
     def __init__(self, uri: str, storage: str, name: str, runs_dir: Path, results: Path):
         """results: the folder of the study's tables and figures, which become artifacts."""

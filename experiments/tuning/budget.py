@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from cskd.cli import runs_dir
-from cskd.errors import UserError
-from experiments.estimate import Estimator, disk_bytes, free_bytes
-from experiments.execute import duration
-from experiments.plan import PlannedRun
-from experiments.tuning.setup import Subject
+from cskd.utils.cli import runs_dir
+from cskd.utils.errors import UserError
+from experiments.commands.execute import duration
+from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
+from experiments.runs.plan import PlannedRun
+from experiments.tuning.setup import StudyConfig
 
 SMALL = 8  # a last batch of less than this part of the others has been seen to spoil a run
 
@@ -40,7 +40,7 @@ class Budget:
         return self.teacher_seconds + (self.seconds - self.teacher_seconds) / workers
 
 
-def make_budget(subject: Subject, count: int, left: int, teacher: PlannedRun | None, console: Console) -> Budget:
+def make_budget(subject: StudyConfig, count: int, left: int, teacher: PlannedRun | None, console: Console) -> Budget:
     """Measure what a study takes on this machine. teacher: one that is to be trained, if there is."""
     example, seeds = subject.runs(subject.recipe_point())[0], len(subject.seeds)
     estimator = Estimator()
@@ -51,22 +51,22 @@ def make_budget(subject: Subject, count: int, left: int, teacher: PlannedRun | N
     return Budget(count, left, seeds, run_seconds, teacher, teacher_seconds, disk)
 
 
-def refuse_full_disk(budget: Budget) -> None:
+def check_disk(budget: Budget) -> None:
     free = free_bytes(runs_dir())
     if budget.disk > free:
-        told = f"{free / 1e9:.1f} GB free, {budget.disk / 1e9:.1f} GB are needed"
-        raise UserError(f"{runs_dir()} has {told}: set RUNS_DIR")
+        message = f"{free / 1e9:.1f} GB free, {budget.disk / 1e9:.1f} GB are needed"
+        raise UserError(f"{runs_dir()} has {message}: set RUNS_DIR")
 
 
-def say_budget(subject: Subject, budget: Budget, workers: int, console: Console) -> None:
+def say_budget(subject: StudyConfig, budget: Budget, workers: int, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
-    told = ", ".join(f"{name} {_axis(axis)}" for name, axis in subject.space.parameters.items())
+    message = ", ".join(f"{name} {_axis(axis)}" for name, axis in subject.space.parameters.items())
     seeds = f"{budget.seeds} seed{'s' if budget.seeds > 1 else ''}"
     say(
         f"study {subject.name}: {subject.method} on {subject.dataset}, {subject.architecture}, profile "
-        f"{subject.profile}; {told}\n"
+        f"{subject.profile}; {message}\n"
         f"objective: {' and '.join(subject.objectives)} on {subject.validation_images} of "
         f"{subject.train_images + subject.validation_images} training images, after the last epoch; test set closed"
     )

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from experiments.display import Display
+from experiments.launch.progress import Display
 from experiments.tuning.budget import Budget
 from experiments.tuning.study import Study
 from experiments.tuning.trial import Trial, best_of
@@ -19,12 +19,12 @@ class TrialDisplay(Display):
     def heading(self) -> str:
         done = sum(trial.state != "running" for trial in self.trials)
         best = best_of(self.trials)
-        told = f", best {told_point(best.parameters)}: {best.values[0]:.4g}" if best else ""
-        return f"{done}/{self.count} trials{told}"
+        message = f", best {told_point(best.parameters)}: {best.values[0]:.4g}" if best else ""
+        return f"{done}/{self.count} trials{message}"
 
-    def trial_ended(self, trial: Trial, told: str) -> None:
+    def trial_ended(self, trial: Trial, message: str) -> None:
         self.trials = self.study.trials()
-        line = f"trial {trial.number} ({told_point(trial.parameters)}): {told}"
+        line = f"trial {trial.number} ({told_point(trial.parameters)}): {message}"
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

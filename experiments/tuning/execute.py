@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from cskd.cli import STOPPED, known, refuse_unwritable, results_dir, runs_dir, tracking_uri
-from cskd.errors import UserError
-from experiments.background import BackgroundTracking, Tracking
-from experiments.environment import commit
-from experiments.execute import MOST_WORKERS, news, say_tracking
-from experiments.launch import Watcher, launch_local
-from experiments.plan import PlannedRun
+from cskd.utils.cli import STOPPED, check_choice, check_writable, results_dir, runs_dir, tracking_uri
+from cskd.utils.errors import UserError
+from experiments.commands.execute import MAX_WORKERS, news, say_tracking
+from experiments.launch.loop import LaunchCallbacks, launch_local
+from experiments.runs.environment import commit
+from experiments.runs.plan import PlannedRun
+from experiments.tracking.uploader import BackgroundTracking, Tracking
 from experiments.tuning import outcome
-from experiments.tuning.budget import Budget, make_budget, refuse_full_disk, say_budget
+from experiments.tuning.budget import Budget, check_disk, make_budget, say_budget
 from experiments.tuning.display import TrialDisplay
 from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
-from experiments.tuning.setup import Subject, Wish, resolve
+from experiments.tuning.setup import LaunchOptions, StudyConfig, resolve
 from experiments.tuning.storage import storage_address, storage_lost
 from experiments.tuning.study import GRID, Study
 from experiments.tuning.teaching import Teaching
@@ -25,7 +25,7 @@ from experiments.tuning.trial import COMPLETE, FAILED
 from experiments.tuning.tuner import Tuner
 
 TRIALS = 30
-MOST_TRIALS = 100_000
+MAX_TRIALS = 100_000
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Launch:
     dry_run: bool = False
 
     def __post_init__(self):
-        known("sampler", self.sampler, {**SAMPLERS, GRID: None})
-        for name, most in (("workers", MOST_WORKERS), ("trials", MOST_TRIALS)):
+        check_choice("sampler", self.sampler, {**SAMPLERS, GRID: None})
+        for name, most in (("workers", MAX_WORKERS), ("trials", MAX_TRIALS)):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= most:
                 raise UserError(f"{name.upper()} must be from 1 to {most}, not {value}")
@@ -50,11 +50,11 @@ class Launch:
             raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
 
 
-def execute(wish: Wish, launch: Launch) -> int:
+def execute(wish: LaunchOptions, launch: Launch) -> int:
     """Begin or continue a study. Returns the exit status: 0 when it has all its trials and one of them is complete."""
     console = Console()
     if not launch.dry_run:
-        refuse_unwritable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
+        check_writable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
     subject = resolve(wish, console, prepare=not launch.dry_run)
     if launch.prune and len(subject.objectives) > 1:
         raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
@@ -75,21 +75,21 @@ def execute(wish: Wish, launch: Launch) -> int:
 
 
 def _plan(
-    study: Study, subject: Subject, count: int, launch: Launch, console: Console
+    study: Study, subject: StudyConfig, count: int, launch: Launch, console: Console
 ) -> tuple[Budget, Teaching, float | None]:
     """(what is to do, its teacher, deadline as time.monotonic()), said and checked against the disk."""
     left = study.left(count, retry=launch.retry)
     deadline = None if launch.timeout is None else time.monotonic() + 60 * launch.timeout
     teacher, taught = subject.teacher() if left else None, subject.runs(subject.recipe_point())[0]
     teaching = Teaching(teacher, taught, retry=launch.retry, deadline=deadline)
-    teaching.refuse_failed()
+    teaching.check_not_failed()
     budget = make_budget(subject, count, left, teaching.teacher, console)
     say_budget(subject, budget, launch.workers, console)
-    refuse_full_disk(budget)
+    check_disk(budget)
     return budget, teaching, deadline
 
 
-def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Console) -> int:
+def _run(study: Study, subject: StudyConfig, count: int, launch: Launch, console: Console) -> int:
     budget, teaching, deadline = _plan(study, subject, count, launch, console)
     # An address that cannot be used fails here; a server that is away does not.
     tracking = BackgroundTracking(lambda: _open_tracking(subject.name), news(console))
@@ -119,13 +119,13 @@ def _run(study: Study, subject: Subject, count: int, launch: Launch, console: Co
             else:
                 tuner.ended(run, state)
 
-        watcher = Watcher(display.started, moved, ended=ended, unwanted=unwanted)
+        watcher = LaunchCallbacks(display.started, moved, ended=ended, unwanted=unwanted)
         finished = launch_local(teaching.before(tuner.runs()), launch.workers, watcher)
         if not finished:
             tracking.stopped()
         outcome.write(subject, study.trials(), commit(), results_dir() / "studies" / subject.name)
     if finished:
-        teaching.refuse_absent()
+        teaching.check_trained()
     return _summary(subject, tuner, study, count, finished, tracking, console)
 
 
@@ -135,7 +135,7 @@ def _open_tracking(name: str) -> Tracking:
     return StudyTracking(tracking_uri(), storage_address(), name, runs_dir(), results_dir() / "studies" / name)
 
 
-def _summary(subject: Subject, tuner: Tuner, study: Study, count: int, finished: bool, tracking, console) -> int:
+def _summary(subject: StudyConfig, tuner: Tuner, study: Study, count: int, finished: bool, tracking, console) -> int:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
@@ -143,7 +143,7 @@ def _summary(subject: Subject, tuner: Tuner, study: Study, count: int, finished:
     states = [trial.state for trial in trials]
     parts = [f"{states.count(state)} {state}" for state in dict.fromkeys([COMPLETE, *states])]
     say(f"{len(trials)} trials begun of {count}: {', '.join(parts)}.")
-    for line in outcome.told(subject, trials):
+    for line in outcome.message(subject, trials):
         say(line)
     say(f"tables and figures: {results_dir() / 'studies' / subject.name}")
     say_tracking(tracking, console)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from cskd.plots import FAINT, INK, VERMILION
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 from experiments.tuning.objectives import OBJECTIVES, TITLES
 from experiments.tuning.space import Point, Space
 from experiments.tuning.trial import COMPLETE, RUNNING, Trial
@@ -119,8 +119,8 @@ def _panel(axes: Axes, name: str, rows: list[float], columns: list[float], point
     for place, one in places.items():
         if one.mean:
             color = readable_on(COLORS(scale(one.mean[name])))
-            told = f"{one.mean[name]:.1f}" + (f"\n± {one.std[name]:.1f}" if one.std else "")
-            axes.text(*place[::-1], told, ha="center", va="center", fontsize=9, color=color)
+            message = f"{one.mean[name]:.1f}" + (f"\n± {one.std[name]:.1f}" if one.std else "")
+            axes.text(*place[::-1], message, ha="center", va="center", fontsize=9, color=color)
         else:
             _leave_out(axes, place, one.state)
         if place == lowest:

@@ -4,12 +4,12 @@ import argparse
 from typing import Any
 
 from cskd.methods import canonical_name
-from experiments.options import add_settings
+from experiments.commands.options import add_settings
 from experiments.tuning.execute import Launch
-from experiments.tuning.setup import Wish
+from experiments.tuning.setup import LaunchOptions
 
 
-def add_wish(parser: argparse.ArgumentParser) -> None:
+def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--architecture", help="default resnet18, or what the profile trains")
@@ -22,7 +22,7 @@ def add_wish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the budget and train nothing")
 
 
-def wish(options: argparse.Namespace, **own: Any) -> Wish:
+def wish(options: argparse.Namespace, **own: Any) -> LaunchOptions:
     """What is wanted. own: what only one of the commands asks for."""
     shared = {
         "dataset": options.dataset,
@@ -33,7 +33,7 @@ def wish(options: argparse.Namespace, **own: Any) -> Wish:
         "overrides": tuple(options.overrides),
         "name": options.study,
     }
-    return Wish(**shared | own)
+    return LaunchOptions(**shared | own)
 
 
 def launch(options: argparse.Namespace, **own: Any) -> Launch:

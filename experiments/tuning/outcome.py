@@ -5,19 +5,19 @@ import datetime
 import io
 from pathlib import Path
 
-from cskd.files import writing, written_aside
 from cskd.plots import save_figure
-from experiments.run_folder import RunFolder
-from experiments.tuning import tuned
+from cskd.utils.files import writing, written_aside
+from experiments.config import tuned
+from experiments.runs.folder import RunFolder
 from experiments.tuning.figures import study_figures
 from experiments.tuning.heatmap import grid_points, heat_map, is_plane
-from experiments.tuning.setup import Subject
+from experiments.tuning.setup import StudyConfig
 from experiments.tuning.space import Point
 from experiments.tuning.storage import storage_address
 from experiments.tuning.trial import COMPLETE, Trial, best_of, pareto_front
 
 
-def write(subject: Subject, trials: list[Trial], commit: tuple[str, bool], folder: Path) -> None:
+def write(subject: StudyConfig, trials: list[Trial], commit: tuple[str, bool], folder: Path) -> None:
     """Everything a study leaves, from its trials. ``commit``: (hash, dirty) of what tells the best one."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write(subject: Subject, trials: list[Trial], commit: tuple[str, bool], folde
         tuned.save(subject.dataset, subject.method, subject.profile, subject.architecture, found)
 
 
-def why_not_written(subject: Subject) -> str | None:
+def why_not_written(subject: StudyConfig) -> str | None:
     """Why the best trial does not become the tuned values; None where it does."""
     if subject.ablation:
         return f"an ablation measures; make tune DATASET={subject.dataset} METHOD={subject.method} chooses"
@@ -47,19 +47,19 @@ def why_not_written(subject: Subject) -> str | None:
     return None
 
 
-def _heading(subject: Subject) -> str:
+def _heading(subject: StudyConfig) -> str:
     count = len(subject.seeds)
     seeds = "one seed" if count == 1 else f"mean ± std (ddof=1) of {count} seeds"
     return f"{subject.name}: {seeds}, {subject.validation_images:,} validation images"
 
 
-def make_found(subject: Subject, trials: list[Trial], commit: tuple[str, bool]) -> tuned.Found | None:
+def make_found(subject: StudyConfig, trials: list[Trial], commit: tuple[str, bool]) -> tuned.TunedParameters | None:
     """The best trial with its provenance; None before there is one, and of two objectives: they have no best."""
     best = best_of(trials)
     if best is None:
         return None
     recipe, teacher = at(trials, subject.recipe_point()), subject.teacher()
-    return tuned.Found(
+    return tuned.TunedParameters(
         parameters=best.parameters,
         objective=subject.objectives[0],
         value=best.values[0],
@@ -83,7 +83,7 @@ def at(trials: list[Trial], point: Point) -> Trial | None:
     return next((one for one in trials if one.state == COMPLETE and one.parameters == point), None)
 
 
-def told(subject: Subject, trials: list[Trial]) -> list[str]:
+def message(subject: StudyConfig, trials: list[Trial]) -> list[str]:
     """What a user reads at the end, a line each."""
 
     def line(trial: Trial) -> str:
@@ -107,7 +107,7 @@ def told(subject: Subject, trials: list[Trial]) -> list[str]:
     return [*lines, f"written to {path}: grids use it with TUNED=1"]
 
 
-def trial_rows(subject: Subject, trials: list[Trial]) -> list[dict]:
+def trial_rows(subject: StudyConfig, trials: list[Trial]) -> list[dict]:
     """A row a trial: what it was, how it ended, what was measured on the validation split."""
     return [
         {

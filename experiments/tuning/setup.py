@@ -5,28 +5,28 @@ from typing import Any
 
 from rich.console import Console
 
-from cskd.cli import data_dir, known, runs_dir
 from cskd.data.store import Dataset
-from cskd.errors import UserError
 from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
-from experiments.data import Reporter
-from experiments.datasets import is_prepared, open_data, prepare_data
-from experiments.execute import refuse_replaced
-from experiments.plan import PlannedRun
-from experiments.recipe import NAME, Settings, load_settings, recipe_names
-from experiments.run_folder import RunFolder
-from experiments.spec import RunSpec, Validation, make_spec, make_validation
+from cskd.utils.cli import check_choice, data_dir, runs_dir
+from cskd.utils.errors import UserError
+from experiments.commands.data import Reporter
+from experiments.commands.execute import check_not_replaced
+from experiments.config.datasets import is_prepared, open_data, prepare_data
+from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
+from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
+from experiments.runs.folder import RunFolder
+from experiments.runs.plan import PlannedRun
 from experiments.tuning.objectives import parse_objectives
 from experiments.tuning.space import DEFAULT, Point, Space, load_space
 
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 FIRST_SEED = 1000  # of the seeds that are tuned on: no grid of a paper's table has them
 ARCHITECTURE = "resnet18"
 
 
 @dataclass(frozen=True)
-class Wish:
+class LaunchOptions:
     """What is to be tuned, or measured in an ablation."""
 
     dataset: str
@@ -42,7 +42,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Subject:
+class StudyConfig:
     """Everything that is the same for all trials of a study."""
 
     dataset: str
@@ -121,23 +121,23 @@ class Subject:
         }
 
 
-def resolve(wish: Wish, console: Console, *, prepare: bool = True) -> Subject:
+def resolve(wish: LaunchOptions, console: Console, *, prepare: bool = True) -> StudyConfig:
     """Check every name before any data is touched, then open the training set.
 
     prepare: whether it may be prepared if need be; else that it is not is a UserError.
     """
-    known("dataset", wish.dataset, recipe_names())
+    check_choice("dataset", wish.dataset, recipe_names())
     build_method(wish.method)
     if wish.architecture:
-        known("architecture", wish.architecture, ARCHITECTURES)
+        check_choice("architecture", wish.architecture, ARCHITECTURES)
     space = load_space(wish.method, wish.space)
     objectives = parse_objectives(wish.objective)
-    if not 1 <= wish.seeds <= MOST_SEEDS:
-        raise UserError(f"TUNE_SEEDS must be from 1 to {MOST_SEEDS}, not {wish.seeds}")
+    if not 1 <= wish.seeds <= MAX_SEEDS:
+        raise UserError(f"TUNE_SEEDS must be from 1 to {MAX_SEEDS}, not {wish.seeds}")
     if wish.name is not None and not NAME.fullmatch(wish.name):
         raise UserError(f"STUDY={wish.name}: a name has letters, digits and - _ . only")
     profile, settings = load_settings(wish.dataset, wish.profile, wish.overrides)
-    refuse_replaced((wish.architecture,) if wish.architecture else (), profile, {wish.dataset: settings})
+    check_not_replaced((wish.architecture,) if wish.architecture else (), profile, {wish.dataset: settings})
     if not is_prepared(wish.dataset, settings.data, data_dir()):
         if not prepare:
             raise UserError(f"no data yet, and so no budget: make data DATASET={wish.dataset} prepares it")
@@ -145,7 +145,7 @@ def resolve(wish: Wish, console: Console, *, prepare: bool = True) -> Subject:
             prepare_data(wish.dataset, settings.data, data_dir(), report=report)
     data = open_data(wish.dataset, settings.data, data_dir(), test=False)
     validation, train_images, validation_images = make_validation(wish.dataset, data, settings)
-    return Subject(
+    return StudyConfig(
         dataset=wish.dataset,
         data=data,
         method=wish.method,
@@ -164,7 +164,7 @@ def resolve(wish: Wish, console: Console, *, prepare: bool = True) -> Subject:
     )
 
 
-def _default_name(wish: Wish, profile: str, settings: Settings) -> str:
+def _default_name(wish: LaunchOptions, profile: str, settings: Settings) -> str:
     """digits-cs-kd-demo; what is not the default is named, so that other wishes are other studies."""
     parts = [wish.dataset, wish.method, profile]
     if wish.architecture and settings.trained(wish.architecture) != settings.trained(ARCHITECTURE):

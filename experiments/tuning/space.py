@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import model_validator
 
-from cskd.cli import known
-from cskd.errors import UserError
 from cskd.methods import build_method
-from experiments.recipe import Part, read_yaml, validated
+from cskd.utils.cli import check_choice
+from cskd.utils.errors import UserError
+from experiments.config.recipe import StrictModel, read_yaml, validated
 
 SPACES = Path(__file__).parent.parent / "spaces"
 DEFAULT = "default"
@@ -18,7 +18,7 @@ PAPER = "paper"  # the grid of temperature and lambda_cls that the paper chose f
 Point = dict[str, float]
 
 
-class Axis(Part):
+class Axis(StrictModel):
     """The values that one hyper-parameter may take: a range, or some choices."""
 
     low: float | None = None
@@ -59,7 +59,7 @@ class Axis(Part):
         return (self.low, *inner[1:-1], self.high)
 
 
-class Space(Part):
+class Space(StrictModel):
     """What is searched, and what is tried first."""
 
     parameters: dict[str, Axis]
@@ -107,7 +107,7 @@ def load_space(method: str, name: str = DEFAULT) -> Space:
     if not path.exists():
         raise UserError(f"method {method} has no search space yet: write {path}, beside that of cs-kd")
     raw = read_yaml(path)
-    space = validated(Space, raw[known("search space", name, raw)], f"{path} ({name})")
+    space = validated(Space, raw[check_choice("search space", name, raw)], f"{path} ({name})")
     for parameter in space.parameters:
         if parameter not in has:
             raise UserError(f"{path} ({name}): {method} has no hyper-parameter {parameter!r}: it has {', '.join(has)}")

@@ -11,9 +11,9 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 
-from cskd.cli import runs_dir
-from cskd.errors import UserError, first_line, without_password
-from cskd.files import writing
+from cskd.utils.cli import runs_dir
+from cskd.utils.errors import UserError, first_line, without_password
+from cskd.utils.files import writing
 from experiments.tuning.journal import journal
 from experiments.tuning.trial import STATES, Trial, trial_of
 
@@ -58,8 +58,8 @@ def storage_errors(address: str) -> Iterator[None]:
         raise
     except Exception as error:
         # SQLAlchemy, its drivers, JSON and Optuna each have their own; all mean that the storage cannot be used.
-        told = f"OPTUNA_STORAGE={address} cannot be used ({first_line(error)}): correct it"
-        raise UserError(without_password(told)) from error
+        message = f"OPTUNA_STORAGE={address} cannot be used ({first_line(error)}): correct it"
+        raise UserError(without_password(message)) from error
 
 
 @contextmanager
@@ -68,8 +68,8 @@ def storage_lost(address: str) -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        told = f"OPTUNA_STORAGE={address} is away ({first_line(error)}): the same command goes on when it is back"
-        raise UserError(without_password(told)) from error
+        message = f"OPTUNA_STORAGE={address} is away ({first_line(error)}): the same command goes on when it is back"
+        raise UserError(without_password(message)) from error
 
 
 def load_trials(address: str, name: str) -> tuple[tuple[str, ...], list[Trial]]:

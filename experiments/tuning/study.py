@@ -18,10 +18,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from cskd.cli import known
-from cskd.errors import UserError
-from cskd.files import locked, writing
-from cskd.randomness import derived_seed
+from cskd.utils.cli import check_choice
+from cskd.utils.errors import UserError
+from cskd.utils.files import locked, writing
+from cskd.utils.seeding import derived_seed
 from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
 from experiments.tuning.space import Point, Space
 from experiments.tuning.storage import is_there, open_storage, storage_errors, study_names
@@ -51,7 +51,7 @@ class Study:
         identity: everything that must be the same for trials to be compared, in JSON's types.
         """
         self.space, self.objectives = space, objectives
-        self.sampler = known("sampler", sampler, {**SAMPLERS, GRID: None})
+        self.sampler = check_choice("sampler", sampler, {**SAMPLERS, GRID: None})
         with locked(self.folder.parent / "storage.lock"):  # several processes that make a new database at once fail
             storage = open_storage(self.address)
         with self._alone():
@@ -198,16 +198,16 @@ class Study:
 
     def complete(self, number: int, metrics: dict[str, float], values: list[float]) -> None:
         self._mine[number].set_user_attr("metrics", metrics)
-        self._tell(number, values=values)
+        self._flush_metrics(number, values=values)
 
     def prune(self, number: int) -> None:
-        self._tell(number, state=TrialState.PRUNED)
+        self._flush_metrics(number, state=TrialState.PRUNED)
 
     def fail(self, number: int, reason: str) -> None:
         self._mine[number].set_user_attr("reason", reason)
-        self._tell(number, state=TrialState.FAIL)
+        self._flush_metrics(number, state=TrialState.FAIL)
 
-    def _tell(self, number: int, **outcome: Any) -> None:
+    def _flush_metrics(self, number: int, **outcome: Any) -> None:
         self.study.tell(self._mine[number], **outcome)
         del self._mine[number]
 

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator
 
-from cskd.errors import UserError
-from experiments.execute import is_due
-from experiments.plan import PlannedRun
-from experiments.run_folder import DONE, FAILED, RUNNING
-from experiments.waiting import Waiting
+from cskd.utils.errors import UserError
+from experiments.commands.execute import is_due
+from experiments.launch.queue import RunQueue
+from experiments.runs.folder import DONE, FAILED, RUNNING
+from experiments.runs.plan import PlannedRun
 
 
 class Teaching:
@@ -27,15 +27,15 @@ class Teaching:
         self._retry = retry
         self._is_here = False  # this process trains it
 
-    def refuse_failed(self) -> None:
+    def check_not_failed(self) -> None:
         """Raises UserError for a teacher that has failed and is not to be tried again."""
         if self.teacher is not None and not is_due(self.teacher, self._retry):
-            self.refuse_absent()
+            self.check_trained()
 
     def before(self, trials: Iterator[PlannedRun | None]) -> Iterator[PlannedRun | None]:
         """The teacher, None while it is being trained, and then the trials' runs; without a teacher these alone."""
         if self.teacher is not None:
-            self._waiting = Waiting([self.teacher, self._taught])
+            self._waiting = RunQueue([self.teacher, self._taught])
             for run in self._waiting.ready():
                 if run is self._taught or (run is None and (self._is_too_late() or self._has_taught())):
                     break
@@ -52,19 +52,19 @@ class Teaching:
         return run is self.teacher
 
     def ended(self, state: str = "") -> None:
-        """state: as that of Waiting.ended."""
+        """state: as that of RunQueue.ended."""
         self._is_here = False
         self._waiting.ended(self.teacher, state)
 
-    def refuse_absent(self) -> None:
+    def check_trained(self) -> None:
         """Raises UserError for a teacher that is not done and that nobody trains any more."""
         state = self.teacher.folder.state() if self.teacher is not None else {"state": DONE}
         if state["state"] in (DONE, RUNNING):
             return
-        told = f"is {state['state']}: the same command goes on with it"
+        message = f"is {state['state']}: the same command goes on with it"
         if state["state"] == FAILED:
-            told = f"has failed ({state.get('reason')}; log: {self.teacher.folder.log}): RETRY=1 tries it again"
-        raise UserError(f"the teacher {self.teacher.spec.name} {told}")
+            message = f"has failed ({state.get('reason')}; log: {self.teacher.folder.log}): RETRY=1 tries it again"
+        raise UserError(f"the teacher {self.teacher.spec.name} {message}")
 
     def _has_taught(self) -> bool:
         return self.teacher.folder.state()["state"] == DONE

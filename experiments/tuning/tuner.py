@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.plan import PlannedRun
-from experiments.run_folder import DONE, FAILED, INTERRUPTED
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED
+from experiments.runs.plan import PlannedRun
 from experiments.tuning.objectives import OBJECTIVES
 from experiments.tuning.space import Point
 from experiments.tuning.study import Study
@@ -41,7 +41,7 @@ class Tuner:
         *,
         deadline: float | None = None,
         prune_after: int | None = None,
-        ended: Callable[[Trial, str], None] = lambda trial, told: None,
+        ended: Callable[[Trial, str], None] = lambda trial, message: None,
     ):
         """count: of trials in the whole study. make_runs: parameters -> the trial's runs, one a seed.
 
@@ -142,21 +142,23 @@ class Tuner:
 
     def _finish(self, current: Current) -> None:
         number = current.trial.number
-        told = ""
+        message = ""
         if current.reason:
             self.study.fail(number, current.reason)
             self.failures += 1
-            told = f"failed: {current.reason}"
+            message = f"failed: {current.reason}"
         elif current.pruned and current.done < len(current.runs):
             self.study.prune(number)
-            told = f"pruned after {current.reported} epochs"
+            message = f"pruned after {current.reported} epochs"
         else:
             values = self._values(current, -1)
             self.study.complete(number, self._metrics(current, -1), values)
-            told = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.study.objectives, values, strict=True))
+            message = ", ".join(
+                f"{name} {value:.4g}" for name, value in zip(self.study.objectives, values, strict=True)
+            )
             self.failures = 0
         del self.current[number]
-        self.ended_trial(current.trial, told)
+        self.ended_trial(current.trial, message)
         if self.failures >= FAILURES and not any(trial.metrics for trial in self.study.trials()):
             self.gave_up = f"the first {self.failures} trials have failed: it is not their parameters"
 

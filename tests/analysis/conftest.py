@@ -11,10 +11,10 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from analysis.store import Store
+from analysis.load.store import Store
 
 START = 1_790_000_000_000  # milliseconds: 2026-09-21
-COMMIT, LATER = "1111111111aaaaaaaaaa", "2222222222bbbbbbbbbb"
+COMMIT, DEFAULTS_OMITTED_FROM_KEY = "1111111111aaaaaaaaaa", "2222222222bbbbbbbbbb"
 MACHINE = "Example CPU @ 2.00GHz, 2 cores"
 PAPER_SETTINGS = {"width": 64, "inputs.image_size": 32, "schedule.epochs": 200, "subset": "None"}
 MINI_SETTINGS = {
@@ -142,13 +142,13 @@ def store_uri(tmp_path_factory):
     # paper profile, everything that can happen to a cell
     grid = MadeUp(client, folder, "table1", "paper", PAPER_SETTINGS)
     cross_entropy = grid.cell("cifar100", "cross-entropy")
-    cs_kd = grid.cell("cifar100", "cs-kd", hyper_parameters="paper")
+    cs_kd = grid.cell("cifar100", "cs-kd", hyperparameter_source="paper")
     for seed in range(3):
         grid.run(cross_entropy, seed, 24.5 + 0.25 * seed, 15 + 0.5 * seed)
         grid.run(cs_kd, seed, 22 + 0.25 * seed, 5 + 0.5 * seed)
     incomplete, failed = grid.cell("cub200", "cross-entropy"), grid.cell("cub200", "cs-kd")
-    grid.run(incomplete, 0, 46.5, 18, git_commit=f"{COMMIT} {LATER}", git_dirty="true")
-    grid.run(incomplete, 1, 45.5, 19, git_commit=LATER)
+    grid.run(incomplete, 0, 46.5, 18, git_commit=f"{COMMIT} {DEFAULTS_OMITTED_FROM_KEY}", git_dirty="true")
+    grid.run(incomplete, 1, 45.5, 19, git_commit=DEFAULTS_OMITTED_FROM_KEY)
     grid.run(incomplete, 2, state="running")
     grid.run(failed, 0, state="failed", reason="the loss is NaN & 100% lost at epoch_3")
     small = "no: the dataset is incomplete"
@@ -156,7 +156,7 @@ def store_uri(tmp_path_factory):
     grid.run(one_seed, 0, 40, 12)
     grid.cell("mit67", "cs-kd", comparable_with_paper=small)
     grid.cell("dogs", "cross-entropy")
-    grid.run(grid.cell("dogs", "cs-kd", seeds="0 1", hyper_parameters="ours"), 0, state="interrupted")
+    grid.run(grid.cell("dogs", "cs-kd", seeds="0 1", hyperparameter_source="ours"), 0, state="interrupted")
     old = grid.cell("cifar100", "cs-kd", version="-old", superseded="true")
     grid.run(old, 0, 99, 99)
     grid.run(grid.cell("cifar100", "cs-kd", architecture="resnet10"), 0, 26, 6)

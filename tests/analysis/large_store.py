@@ -1,7 +1,7 @@
 """A tracking store of many made-up runs of CIFAR-100's size, to time the analysis on; not a test.
 
     PYTHONPATH=. .venv/bin/python tests/analysis/large_store.py FOLDER --runs 300
-    MLFLOW_TRACKING_URI=sqlite:///FOLDER/mlflow.db .venv/bin/python -m analysis.report --results-dir FOLDER/results
+    MLFLOW_TRACKING_URI=sqlite:///FOLDER/mlflow.db .venv/bin/python -m analysis report --results-dir FOLDER/results
 
 ``--without-predictions`` is for the tables alone. The predictions of ten runs are shared by all: 260 MB of disk.
 """
@@ -15,7 +15,7 @@ from conftest import MadeUp
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from cskd.predictions import Predictions, save_predictions
+from cskd.evaluate.predictions import Predictions, save_predictions
 
 DATASETS = ("cifar100", "tinyimagenet", "cub200", "dogs", "mit67")
 METHODS = (

@@ -6,7 +6,7 @@ import math
 import pytest
 from made_up_pool import made_up_pool
 
-from analysis.against_paper import against_paper
+from analysis.paper.against_paper import against_paper
 
 CS_KD = "cifar100/resnet18/cs-kd"  # the paper: 21.99 ± 0.13
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.bench_tables import TABLES, bench
-from analysis.measured_files import BENCH_KEY
-from analysis.table import ABSENT
-from cskd.errors import UserError
+from analysis.measured.bench_tables import TABLES, bench
+from analysis.measured.csv_files import BENCH_KEY
+from analysis.tables.model import ABSENT
+from cskd.utils.errors import UserError
 from experiments.bench.files import SAME
 
 ROOT = Path(__file__).resolve().parents[2]

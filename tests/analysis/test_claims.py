@@ -3,11 +3,11 @@
 import pytest
 import yaml
 
-from analysis.claims import CLAIMS, DOMAIN_METRICS, FEATURE_SPREAD, LOWER, load_claims
-from analysis.published import published, published_numbers
-from cskd.errors import UserError
+from analysis.claims.claims import CLAIMS, DOMAIN_METRICS, FEATURE_SPREAD, LOWER, load_claims
+from analysis.paper.published import published, published_numbers
 from cskd.methods import METHODS
 from cskd.methods.label_smoothing import LabelSmoothing
+from cskd.utils.errors import UserError
 
 NOT_PUBLISHED = (*DOMAIN_METRICS, FEATURE_SPREAD)  # figure 4 and a measure of ours of figure 3
 

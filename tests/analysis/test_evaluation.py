@@ -9,12 +9,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from analysis import evaluation
-from analysis.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, evaluate, evaluations
-from analysis.store import Store
-from cskd.calibration import evaluate_calibration
-from cskd.predictions import Predictions, save_predictions
-from cskd.resampling import resampling_weights
+from analysis.load.store import Store
+from analysis.stats import evaluation
+from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, evaluate, evaluations
+from cskd.evaluate.bootstrap import resampling_weights
+from cskd.evaluate.calibration import evaluate_calibration
+from cskd.evaluate.predictions import Predictions, save_predictions
 
 
 def made_up(seed=0, count=120, classes=4, sharpness=3.0):

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.special import ndtr
 
-from analysis.intervals import mean_interval, paired_effect, seeds_needed, welch_effect, with_test_images
+from analysis.stats.intervals import mean_interval, paired_effect, seeds_needed, welch_effect, with_test_images
 
 METHOD, BASELINE = np.array([22.1, 21.8, 22.6, 21.9]), np.array([24.0, 24.9, 24.3, 24.4])
 

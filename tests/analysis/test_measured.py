@@ -7,15 +7,23 @@ import pytest
 from made_up_pool import made_up_pool
 from rich.console import Console
 
-from analysis import measured
-from analysis.calibration import scaling_table
-from analysis.evaluation import CROSS_FITTED, evaluations
-from analysis.measured import evaluated_numbers, measured_frame, write
-from analysis.measured_files import EVALUATED, RUN_COLUMNS, RUN_KEY, VERDICT_COLUMNS, merge, read_runs, read_verdicts
-from analysis.pool import pools
-from analysis.render import to_csv
-from analysis.run_tables import ENERGY
-from cskd.errors import UserError
+from analysis.commands import measured
+from analysis.commands.measured import evaluated_numbers, measured_frame, write
+from analysis.load.pools import pools
+from analysis.measured.csv_files import (
+    EVALUATED,
+    RUN_COLUMNS,
+    RUN_KEY,
+    VERDICT_COLUMNS,
+    merge,
+    read_runs,
+    read_verdicts,
+)
+from analysis.stats.evaluation import CROSS_FITTED, evaluations
+from analysis.tables.calibration import scaling_table
+from analysis.tables.format import to_csv
+from analysis.tables.runs import ENERGY
+from cskd.utils.errors import UserError
 
 COMMIT = "1111111111aaaaaaaaaa"  # of the made-up runs
 
@@ -247,8 +255,8 @@ def test_merging_counts_what_it_did():
     new = pd.DataFrame({"run_key": ["b", "c", "d"], "value": ["2", "4", "5"]})
     merged = merge(new, file, RUN_KEY, lambda row, before: True)
     assert dict(zip(merged.rows.run_key, merged.rows.value, strict=True)) == {"a": "1", "b": "2", "c": "4", "d": "5"}
-    assert merged.told == "1 added, 1 replaced, 2 kept"
-    assert merge(new, file, RUN_KEY, lambda row, before: False).told == "1 added, 0 replaced, 3 kept"
+    assert merged.message == "1 added, 1 replaced, 2 kept"
+    assert merge(new, file, RUN_KEY, lambda row, before: False).message == "1 added, 0 replaced, 3 kept"
 
 
 def test_names_with_commas_quotes_and_bars_survive(tmp_path):

@@ -5,8 +5,8 @@ import io
 import pandas as pd
 from PIL import Image
 
-from analysis.page import Chapter, Link, Page, Part, Picture, StudyShown, to_html
-from analysis.table import Best, Block, Column, Table
+from analysis.report.html import Chapter, Link, Page, Part, Picture, StudyShown, to_html
+from analysis.tables.model import Best, Block, Column, Table
 
 EVIL = "<img src=x onerror=alert(1)> & 'co'"
 

@@ -10,8 +10,8 @@ from made_up_pool import made_up_experiment
 from place import ROOT
 from scipy import stats
 
-from analysis.paired import of_experiments, of_methods, paired_table, pairs_of
-from cskd.errors import UserError
+from analysis.commands.paired import of_experiments, of_methods, paired_table, pairs_of
+from cskd.utils.errors import UserError
 
 CE, CS = (f"cifar100/resnet18/{method}" for method in ("cross-entropy", "cs-kd"))
 ERRORS = {0: 20.0, 1: 22.0, 2: 21.5}
@@ -53,8 +53,8 @@ def test_each_cell_has_its_rows_and_what_differs_is_said():
         )
     )
     assert sorted(block.heading for block in table.blocks) == [CE, CS]
-    told = "First: one. Second: two. They differ in: compile False / by default, precision fp32 / bf16."
-    assert table.intro == (told,)
+    message = "First: one. Second: two. They differ in: compile False / by default, precision fp32 / bf16."
+    assert table.intro == (message,)
 
 
 def test_only_settings_of_pairs_are_told_and_hyper_parameters_are_among_them():
@@ -62,10 +62,10 @@ def test_only_settings_of_pairs_are_told_and_hyper_parameters_are_among_them():
     settings = {CS: {"batch_size": "128", "parameters.temperature": "4.0"}, birds: {"batch_size": "32"}}
     warmer = {CS: {"batch_size": "128", "parameters.temperature": "1.0"}, birds: {"batch_size": "16"}}
     one = made_up("one", {birds: ERRORS, CS: ERRORS}, settings)
-    (told,) = paired_table(of_experiments(one, made_up("two", {CS: ERRORS}, warmer))).intro
-    assert told == "First: one. Second: two. They differ in: parameters.temperature 4.0 / 1.0."
-    (told,) = paired_table(of_experiments(one, made_up("two", {CS: ERRORS, birds: ERRORS}, warmer))).intro
-    assert told.endswith("They differ in: batch_size 32 / 16, parameters.temperature 4.0 / 1.0.")
+    (message,) = paired_table(of_experiments(one, made_up("two", {CS: ERRORS}, warmer))).intro
+    assert message == "First: one. Second: two. They differ in: parameters.temperature 4.0 / 1.0."
+    (message,) = paired_table(of_experiments(one, made_up("two", {CS: ERRORS, birds: ERRORS}, warmer))).intro
+    assert message.endswith("They differ in: batch_size 32 / 16, parameters.temperature 4.0 / 1.0.")
 
 
 def test_one_seed_has_no_interval():
@@ -76,8 +76,8 @@ def test_one_seed_has_no_interval():
 
 def test_experiments_without_a_common_seed_are_refused():
     sides = experiment("one", {CS: {0: 1.0}}), experiment("two", {CS: {1: 1.0}, CE: {0: 1.0}})
-    told = "one and two have no finished runs of the same dataset, architecture, method and seed"
-    with pytest.raises(UserError, match=told):
+    message = "one and two have no finished runs of the same dataset, architecture, method and seed"
+    with pytest.raises(UserError, match=message):
         pairs_of(of_experiments(*sides))
 
 
@@ -117,26 +117,26 @@ def test_two_methods_are_paired_by_seed_within_each_dataset_and_architecture():
 
 def test_settings_of_the_method_itself_are_no_difference_of_methods_but_others_are():
     settings = {CE: {"width": "64"}, CS: {"width": "16", "parameters.temperature": "4", "teacher": "1a"}}
-    (told,) = paired_table(
+    (message,) = paired_table(
         of_methods(made_up("one", {CE: ERRORS, CS: OTHERS}, settings), "cross-entropy", "cs-kd")
     ).intro
     lead = "First: cross-entropy. Second: cs-kd. Beside what makes the method, they differ in: "
-    assert told == f"{lead}width 64 / 16."
+    assert message == f"{lead}width 64 / 16."
     settings[CE]["width"] = "16"
-    (told,) = paired_table(
+    (message,) = paired_table(
         of_methods(made_up("one", {CE: ERRORS, CS: OTHERS}, settings), "cross-entropy", "cs-kd")
     ).intro
-    assert told == f"{lead}no setting that is tracked."
+    assert message == f"{lead}no setting that is tracked."
 
 
 def test_methods_that_cannot_be_compared_are_one_line():
     mini = experiment("mini", {CE: {0: 1.0}, CS: {1: 1.0}, "cifar100/resnet18/kd": {0: "failed"}})
-    for names, told in (
+    for names, message in (
         (("cross-entropy", "cskd"), "unknown method of mini 'cskd': choose from cross-entropy, cs-kd, kd"),
         (("kd", "cs-kd"), "kd has no finished run in mini: 'make status' says why"),
         (("cross-entropy", "cs-kd"), "cross-entropy and cs-kd have no finished runs of the same dataset, architecture"),
     ):
-        with pytest.raises(UserError, match=f"^{told}[^\n]*$"):
+        with pytest.raises(UserError, match=f"^{message}[^\n]*$"):
             paired_table(of_methods(mini, *names))
 
 
@@ -148,7 +148,7 @@ def tracked(call, store_uri, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (("table1", "table1"), "table1 against itself: give two experiments"),
         (("table1", "dema"), "unknown experiment 'dema': choose from demo, table1, table1-mini"),
@@ -158,23 +158,23 @@ def tracked(call, store_uri, monkeypatch):
         (("table1", "--methods", "cs-kd", "cs-kd"), "cs-kd against itself: give two methods"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line(tracked, names, told):
-    status, _, errors = tracked("analysis.paired", *names)
+def test_what_cannot_be_compared_is_one_line(tracked, names, message):
+    status, _, errors = tracked("analysis paired", *names)
     assert status == 2
-    assert told in errors
+    assert message in errors
     assert errors.count("\n") == 1
 
 
 def test_make_passes_methods_on():
     """Nothing is run: --just-print."""
     command = ["make", "--just-print", "--assume-old=.venv/.ready", "paired", "EXPERIMENTS=demo", "METHODS=a b"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert told.stdout.endswith("-m analysis.paired demo --methods a b\n"), told.stderr
+    message = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert message.stdout.endswith("-m analysis paired demo --methods a b\n"), message.stderr
 
 
 def test_each_pair_of_methods_has_files_of_its_own(tracked, tmp_path):
     for methods in (("cross-entropy", "cs-kd"), ("cs-kd", "cross-entropy")):
-        status, output, _ = tracked("analysis.paired", "table1", "--methods", *methods)
+        status, output, _ = tracked("analysis paired", "table1", "--methods", *methods)
         assert status == 0
         assert f"Written to {tmp_path / 'results' / 'paired'}" in output
     names = {path.name for path in (tmp_path / "results" / "paired").iterdir()}

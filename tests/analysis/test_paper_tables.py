@@ -17,15 +17,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from rich.console import Console
 
-from analysis import tables
-from analysis.domains import domain_table
-from analysis.paper_tables import paper_table, paper_tables
-from analysis.pool import PAPER, Pool, pools
-from analysis.published import PUBLISHED
-from analysis.render import show, to_csv, to_latex, to_markdown
-from analysis.store import Store
-from analysis.table import Best, Block, Column, Table
-from cskd.errors import UserError
+from analysis.commands import tables
+from analysis.load.pools import PAPER, Pool, pools
+from analysis.load.store import Store
+from analysis.paper.domains import domain_table
+from analysis.paper.paper_tables import paper_table, paper_tables
+from analysis.paper.published import PUBLISHED
+from analysis.tables.format import show, to_csv, to_latex, to_markdown
+from analysis.tables.model import Best, Block, Column, Table
+from cskd.utils.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden" / "paper"
 SETTINGS = {"width": 64, "inputs.image_size": 32, "schedule.epochs": 200}
@@ -51,25 +51,25 @@ def store_uri(tmp_path_factory, made_up):
 
     table1 = grid("table1", "paper", SETTINGS)
     seeds(table1, table1.cell("cifar100", "cross-entropy"), [24.5, 24.75, 25])
-    seeds(table1, table1.cell("cifar100", "cs-kd", hyper_parameters="paper"), [22, 22.25, 22.5])
+    seeds(table1, table1.cell("cifar100", "cs-kd", hyperparameter_source="paper"), [22, 22.25, 22.5])
     # one seed, and as good as cs-kd to the second decimal
-    seeds(table1, table1.cell("cifar100", "label-smoothing", seeds="0", hyper_parameters="ours"), [22.254])
+    seeds(table1, table1.cell("cifar100", "label-smoothing", seeds="0", hyperparameter_source="ours"), [22.254])
     incomplete, failed = table1.cell("cub200", "cross-entropy"), table1.cell("cub200", "cs-kd")
     seeds(table1, incomplete, [46.5, 45.5], git_dirty="true")
     table1.run(incomplete, 2, state="running")
     table1.run(failed, 0, state="failed", reason="the loss is NaN & 100% lost at epoch_3")
     small = "no: the dataset is incomplete"
     seeds(table1, table1.cell("mit67", "cross-entropy", seeds="0", comparable_with_paper=small), [40])
-    table1.run(table1.cell("dogs", "cs-kd", hyper_parameters="ours"), 0, state="interrupted")
+    table1.run(table1.cell("dogs", "cs-kd", hyperparameter_source="ours"), 0, state="interrupted")
     seeds(table1, table1.cell("cifar100", "cross-entropy", architecture="densenet121"), [22, 23, 24])
 
     table6 = grid("table6", "paper", SETTINGS)
     seeds(table6, table6.cell("cifar100", "cross-entropy", seeds="0"), [24.5])  # table1's own run
-    seeds(table6, table6.cell("cifar100", "cs-kd-e", hyper_parameters="ours"), [23, 23, 23])
+    seeds(table6, table6.cell("cifar100", "cs-kd-e", hyperparameter_source="ours"), [23, 23, 23])
 
     table4 = grid("table4", "paper", SETTINGS)
     seeds(table4, table4.cell("cifar100", "cross-entropy", architecture="resnet10"), [26, 27, 28])
-    kd = table4.cell("cifar100", "kd", architecture="resnet10", hyper_parameters="ours")
+    kd = table4.cell("cifar100", "kd", architecture="resnet10", hyperparameter_source="ours")
     seeds(table4, kd, [25, 26])
     table4.run(kd, 2, 99, 9, predictions=False, metrics={"test/top1_error": math.nan})
     broken = table4.cell("cifar100", "kd+cs-kd", architecture="resnet10", seeds="0")
@@ -100,7 +100,7 @@ def other_pools(grid, seeds):
     table1 = grid("table1-mini", "mini", MINI, mini)
     for dataset in ("cub200", "cifar100"):
         seeds(table1, table1.cell(dataset, "cross-entropy", architecture="resnet10"), [50, 51, 52])
-    seeds(table1, table1.cell("cifar100", "cs-kd", architecture="resnet10", hyper_parameters="ours"), [45, 46, 47])
+    seeds(table1, table1.cell("cifar100", "cs-kd", architecture="resnet10", hyperparameter_source="ours"), [45, 46, 47])
     seeds(table1, table1.cell("cifar100", "cross-entropy", architecture="densenet41"), [48])
     table4 = grid("table4-mini", "mini", MINI, mini)
     seeds(table4, table4.cell("cifar100", "cross-entropy", architecture="resnet10"), [50, 51, 52])
@@ -192,10 +192,10 @@ def test_every_number_of_the_paper_is_in_its_cell_when_nothing_was_run(nothing_r
         numbers = list(csv.DictReader(file))
     shown = 0
     for number in numbers:
-        told = texts(made[int(number["table"])], f"{titles[number['metric']]}, {number['architecture']}")
+        message = texts(made[int(number["table"])], f"{titles[number['metric']]}, {number['architecture']}")
         text = f"{number['mean']}±{number['std']}".rstrip("±")
-        assert told[number["method"], "paper", number["dataset"]] == text
-        assert told[number["method"], "our last epoch", number["dataset"]] == "not run"
+        assert message[number["method"], "paper", number["dataset"]] == text
+        assert message[number["method"], "our last epoch", number["dataset"]] == "not run"
         shown += 1
     cells = [cell for table in made.values() for block in table.blocks for group in block.groups for cell in group[1]]
     assert len([cell for cell in cells if cell[0].isdigit()]) == shown == 231
@@ -243,19 +243,19 @@ def test_rows_and_columns_stand_in_the_papers_order(nothing_run):
 
 
 def test_a_cell_says_what_ours_came_to_beside_the_paper(paper):
-    told = texts(paper["table1"], "Top-1 error (%), resnet18")
-    assert [told["cs-kd", line, "cifar100"] for line in LINES] == [
+    message = texts(paper["table1"], "Top-1 error (%), resnet18")
+    assert [message["cs-kd", line, "cifar100"] for line in LINES] == [
         *("21.99±0.13", "22.25±0.25", "22.12±0.25", "+0.26", "\N{MINUS SIGN}10.1 %", "3")
     ]
-    assert [told["cross-entropy", line, "cub200"] for line in LINES if line != "vs cross-entropy"] == [
+    assert [message["cross-entropy", line, "cub200"] for line in LINES if line != "vs cross-entropy"] == [
         *("46.00±1.43", "46.00±0.71", "45.88±0.71", "+0.00", "2/3 seeds")
     ]
-    assert told["cs-kd", "our last epoch", "cub200"] == "failed"
-    assert told["cs-kd", "our last epoch", "dogs"] == "interrupted"
-    assert told["adacos", "our last epoch", "cifar100"] == "not run"
+    assert message["cs-kd", "our last epoch", "cub200"] == "failed"
+    assert message["cs-kd", "our last epoch", "dogs"] == "interrupted"
+    assert message["adacos", "our last epoch", "cifar100"] == "not run"
     # only what has something to say: no method but these two has a number
-    assert {line for method, line, _ in told if method == "adacos"} == {"", "paper", "our last epoch"}
-    assert ("cross-entropy", "vs cross-entropy", "cifar100") not in told
+    assert {line for method, line, _ in message if method == "adacos"} == {"", "paper", "our last epoch"}
+    assert ("cross-entropy", "vs cross-entropy", "cifar100") not in message
 
 
 def test_the_frame_has_both_differences_and_both_relative_changes(paper, by_name):
@@ -270,18 +270,18 @@ def test_the_frame_has_both_differences_and_both_relative_changes(paper, by_name
 
 
 def test_the_paper_stands_beside_what_can_be_compared_and_what_was_not_launched(paper):
-    told = texts(paper["table1"], "Top-1 error (%), resnet18")
-    assert told["cross-entropy", "paper", "mit67"] == "\N{EN DASH}"
-    assert told["cross-entropy", "our last epoch", "mit67"] == "40.00±nan"
-    assert told["cross-entropy", "difference", "mit67"] == ""
-    assert told["cs-kd", "paper", "mit67"] == "40.45±0.45"
+    message = texts(paper["table1"], "Top-1 error (%), resnet18")
+    assert message["cross-entropy", "paper", "mit67"] == "\N{EN DASH}"
+    assert message["cross-entropy", "our last epoch", "mit67"] == "40.00±nan"
+    assert message["cross-entropy", "difference", "mit67"] == ""
+    assert message["cs-kd", "paper", "mit67"] == "40.45±0.45"
     assert "Not comparable with the paper: mit67 (the dataset is incomplete)." in paper["table1"].notes
 
 
 def test_a_cell_counts_once_whatever_grids_have_launched_it(paper):
-    told = texts(paper["table6"], "Top-5 error (%), resnet18")
-    assert told["cross-entropy", "n", "cifar100"] == "3"
-    assert told["cs-kd-e", "vs cross-entropy", "cifar100"] == "\N{MINUS SIGN}7.1 %"
+    message = texts(paper["table6"], "Top-5 error (%), resnet18")
+    assert message["cross-entropy", "n", "cifar100"] == "3"
+    assert message["cs-kd-e", "vs cross-entropy", "cifar100"] == "\N{MINUS SIGN}7.1 %"
 
 
 def bold(table: Table, heading: str, line: str, column: str) -> list[str]:
@@ -331,8 +331,8 @@ def test_bold_is_bold_in_every_form():
 
 
 def test_hyper_parameters_that_are_ours_and_tuned_ones_are_marked(paper, by_name):
-    told = texts(paper["table1"], "Top-1 error (%), resnet18")
-    assert (told["cs-kd", "", "cifar100"], told["cs-kd", "", "dogs"]) == ("", "\N{DAGGER}")
+    message = texts(paper["table1"], "Top-1 error (%), resnet18")
+    assert (message["cs-kd", "", "cifar100"], message["cs-kd", "", "dogs"]) == ("", "\N{DAGGER}")
     assert any(note.startswith("\N{DAGGER} hyper-parameters ours") for note in paper["table1"].notes)
     table = paper_table(1, by_name["paper-tuned"])
     assert texts(table, "Top-1 error (%), resnet18")["cs-kd", "", "cifar100"] == "(tuned)"
@@ -340,10 +340,10 @@ def test_hyper_parameters_that_are_ours_and_tuned_ones_are_marked(paper, by_name
 
 
 def test_what_has_no_value_is_left_out_and_named(paper):
-    told = texts(paper["table4"], "Top-1 error (%), resnet10")
-    assert told["kd", "our last epoch", "cifar100"] == "25.50±0.71"
-    assert told["kd", "n", "cifar100"] == "2/3 seeds"
-    assert told["kd+cs-kd", "our last epoch", "cifar100"] == "no value"
+    message = texts(paper["table4"], "Top-1 error (%), resnet10")
+    assert message["kd", "our last epoch", "cifar100"] == "25.50±0.71"
+    assert message["kd", "n", "cifar100"] == "2/3 seeds"
+    assert message["kd+cs-kd", "our last epoch", "cifar100"] == "no value"
     name = "cifar100/resnet10/kd/seed2: test/top1_error is missing or NaN: left out of the mean."
     assert name in paper["table4"].notes
     assert not any("resnet10" in note for note in paper["table1"].notes)

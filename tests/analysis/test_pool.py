@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 from made_up_pool import made_up_experiment
 
-from analysis.pool import pools
+from analysis.load.pools import pools
 
 CE, CS, MIX = (f"cifar100/resnet18/{method}" for method in ("cross-entropy", "cs-kd", "mixup"))
 

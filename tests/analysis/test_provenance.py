@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from made_up_pool import made_up_pool
 
-from analysis.doubts import doubts
-from analysis.page import Link
-from analysis.run_tables import run_table, settings_table
+from analysis.load.data_quality import doubts
+from analysis.report.html import Link
+from analysis.tables.runs import run_table, settings_table
 from cskd import NUMERICS_VERSION
 
 CE, CS = "cifar100/resnet18/cross-entropy", "cifar100/resnet18/cs-kd"
@@ -38,7 +38,7 @@ def test_only_the_unfinished_run_is_doubted_where_all_else_is_well():
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "message"),
     [
         ("git_commit", "", "was tracked without its commit: used."),
         ("params.numerics_version", "0", f"has numerics version 0, this is {NUMERICS_VERSION}: used."),
@@ -47,18 +47,20 @@ def test_only_the_unfinished_run_is_doubted_where_all_else_is_well():
         ("test/nll", np.inf, "has no finite test/nll: left out of what needs it."),
     ],
 )
-def test_what_may_be_doubted_is_said_with_the_run(column, value, told):
+def test_what_may_be_doubted_is_said_with_the_run(column, value, message):
     pool = pool_of()
     pool.runs.loc[pool.runs.run == f"{CE}/seed0", column] = value
-    assert f"{CE}/seed0 {told}" in doubts(pool)
+    assert f"{CE}/seed0 {message}" in doubts(pool)
     assert len(doubts(pool)) == 2
 
 
 def test_uncommitted_changes_are_one_line_a_cell():
     pool = pool_of()
     pool.runs["git_dirty"] = "true"
-    told = [f"{cell}, {seeds}: from uncommitted changes, used." for cell, seeds in ((CE, "seeds 0, 1"), (CS, "seed 0"))]
-    assert doubts(pool) == [*told, f"{CS}/seed1 is failed: not used."]
+    message = [
+        f"{cell}, {seeds}: from uncommitted changes, used." for cell, seeds in ((CE, "seeds 0, 1"), (CS, "seed 0"))
+    ]
+    assert doubts(pool) == [*message, f"{CS}/seed1 is failed: not used."]
 
 
 def test_a_run_is_a_row_with_a_link():

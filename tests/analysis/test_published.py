@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from analysis.published import figure4_numbers, published, published_numbers
+from analysis.paper.published import figure4_numbers, published, published_numbers
 
 
 @pytest.mark.parametrize(

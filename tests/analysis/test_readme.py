@@ -12,18 +12,18 @@ import pytest
 from golden import compare
 from made_up_pool import made_up_evaluations, made_up_pool
 
-from analysis import readme
-from analysis.claims import load_claims
-from analysis.commands import make_commands
-from analysis.measured import measured_frame
-from analysis.measured_files import EVALUATED, runs_path, verdicts_path
-from analysis.readme_tables import in_order, results, verdicts
-from analysis.render import to_csv
-from analysis.table import ABSENT
-from analysis.verdict_table import verdict_frame
-from analysis.verdicts import judge
-from cskd.errors import UserError
-from experiments.plan import experiment_name, load_grid, settings_of
+from analysis.claims.claims import load_claims
+from analysis.claims.verdicts import judge
+from analysis.commands import readme
+from analysis.commands.common import make_commands
+from analysis.commands.measured import measured_frame
+from analysis.measured.csv_files import EVALUATED, runs_path, verdicts_path
+from analysis.measured.results_tables import in_order, results, verdicts
+from analysis.tables.format import to_csv
+from analysis.tables.model import ABSENT
+from analysis.tables.verdicts import verdict_frame
+from cskd.utils.errors import UserError
+from experiments.runs.plan import experiment_name, load_grid, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "readme"
@@ -284,8 +284,8 @@ def test_the_check_writes_nothing_and_tells_by_its_exit_status(mini, tmp_path, c
     path = document(tmp_path, MARKED.format("results mini", ""))
     before = path.read_bytes()
     assert run(path, mini, "--check") == 1
-    told = capsys.readouterr().err
-    assert told == f"{path} is not what {mini} gives (results mini): run 'make readme'\n"
+    message = capsys.readouterr().err
+    assert message == f"{path} is not what {mini} gives (results mini): run 'make readme'\n"
     assert path.read_bytes() == before
     assert run(path, mini) == 0
     assert run(path, mini, "--check") == 0

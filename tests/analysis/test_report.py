@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from analysis import report
-from analysis.store import Store
-from cskd.errors import UserError
-from cskd.predictions import Predictions, save_predictions
+from analysis.load.store import Store
+from analysis.report import report
+from cskd.evaluate.predictions import Predictions, save_predictions
+from cskd.utils.errors import UserError
 
 EVIL = "<img src=x onerror=document.title='owned'>"
 
@@ -129,8 +129,8 @@ def test_only_the_experiments_asked_for(store_uri, tmp_path):
 
 def test_a_footnote_stands_once_below_the_tables_of_a_chapter(page):
     tables = page.read_text().split('<h3 id="paper-tables">')[1].split("<h3")[0]
-    (told,) = re.findall("<li>(Bold: .*?)</li>", tables)
-    assert told == "Bold: the best mean of a column, as printed, among several: the lowest, unless higher is better."
+    (message,) = re.findall("<li>(Bold: .*?)</li>", tables)
+    assert message == "Bold: the best mean of a column, as printed, among several: the lowest, unless higher is better."
     assert tables.count("<li>R@1 (%): higher is better.</li>") == 1
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.store import Store, UnusableRun
-from cskd.errors import UserError
+from analysis.load.store import Store, UnusableRun
+from cskd.utils.errors import UserError
 
 
 def experiment(store, name):

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from analysis.statistics import relative_change, summary
+from analysis.stats.summary import relative_change, summary
 
 
 def test_the_std_is_that_of_a_sample():

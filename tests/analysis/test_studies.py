@@ -4,8 +4,8 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
-from analysis.store import Store
-from analysis.studies import load_studies
+from analysis.load.store import Store
+from analysis.load.studies import load_studies
 
 
 @pytest.fixture

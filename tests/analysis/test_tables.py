@@ -12,16 +12,16 @@ from golden import compare
 from made_up_pool import made_up_experiment
 from rich.console import Console
 
-from analysis import tables
-from analysis.comparison import metric_table
+from analysis.commands import tables
+from analysis.load.pools import pools
 from analysis.metrics import METRICS
-from analysis.pool import pools
-from analysis.provenance import introduction
-from analysis.reliability import cell_reliabilities, coarser, ece, pooled
-from analysis.render import show, to_latex, to_markdown
-from analysis.table import Block, Column, Table
-from cskd.errors import UserError
-from cskd.metrics import expected_calibration_error, reliability_bins
+from analysis.tables.format import show, to_latex, to_markdown
+from analysis.tables.metrics import metric_table
+from analysis.tables.model import Block, Column, Table
+from analysis.tables.provenance import introduction
+from analysis.tables.reliability import cell_reliabilities, coarser, ece, pooled
+from cskd.evaluate.metrics import expected_calibration_error, reliability_bins
+from cskd.utils.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
 COMPARED = (
@@ -117,16 +117,16 @@ def test_changed_settings_are_said_to_be_changed(store):
     intro = metric_table(custom, ERROR).intro
     assert intro[0] == "Profile mini with settings changed from the recipe: not comparable with the paper."
     custom = dataclasses.replace(custom, overrides="width=8, schedule.epochs=2")
-    told = "Profile mini with settings changed from the recipe (width=8, schedule.epochs=2): not comparable"
-    assert metric_table(custom, ERROR).intro[0].startswith(told)
-    assert introduction(*pools([custom]))[0].startswith(told)
+    message = "Profile mini with settings changed from the recipe (width=8, schedule.epochs=2): not comparable"
+    assert metric_table(custom, ERROR).intro[0].startswith(message)
+    assert introduction(*pools([custom]))[0].startswith(message)
 
 
 def test_a_method_that_is_not_the_papers_is_said_to_be_none_of_them():
     methods = ("cross-entropy", "mine", "label-smoothing+cs-kd")
     cells = {f"cifar100/resnet18/{method}": {0: 20.0} for method in methods}
     experiment = made_up_experiment(cells, "mini", {}, "table1-mini")
-    experiment.cells["hyper_parameters"] = ["", "ours", "ours"]
+    experiment.cells["hyperparameter_source"] = ["", "ours", "ours"]
     table = metric_table(experiment, ERROR)
     [rows] = table.blocks[0].groups
     assert [row[1] for row in rows] == [

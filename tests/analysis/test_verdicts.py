@@ -13,10 +13,10 @@ from made_up_pool import made_up_evaluations, made_up_pool
 from rich.console import Console
 from scipy import stats
 
-from analysis.claims import load_claims
-from analysis.render import show, to_csv, to_latex, to_markdown
-from analysis.verdict_table import summary_frame, summary_table, verdict_frame, verdict_table
-from analysis.verdicts import judge
+from analysis.claims.claims import load_claims
+from analysis.claims.verdicts import judge
+from analysis.tables.format import show, to_csv, to_latex, to_markdown
+from analysis.tables.verdicts import summary_frame, summary_table, verdict_frame, verdict_table
 
 GOLDEN = Path(__file__).parent / "golden" / "verdicts"
 CLAIMS = {claim.id: claim for claim in load_claims()}
@@ -209,8 +209,8 @@ def test_another_profile_is_judged_on_what_it_has_and_says_that_it_is_not_the_pa
     assert len(set(comparisons)) == len(comparisons)  # not once more for tables 4 and 5
     assert "tinyimagenet" not in {each.dataset for each in found if each.claim.id == "error-ddgsd"}
     assert {each.claim.where for each in found if each.dataset == "merged"} == {"figure 4"}
-    assert found[0].told == "holds (mini)"
-    assert all(each.told == f"{each.outcome} (mini)" for each in found)
+    assert found[0].message == "holds (mini)"
+    assert all(each.message == f"{each.outcome} (mini)" for each in found)
     assert verdict_table(pool, found).intro[0] == "mini is not the paper's setting: no verdict on the paper itself."
     assert set(verdict_frame(found).setting) == {"mini: not the paper's"}
 
@@ -218,7 +218,7 @@ def test_another_profile_is_judged_on_what_it_has_and_says_that_it_is_not_the_pa
 def test_changed_or_tuned_runs_of_the_papers_profile_are_not_the_papers_setting():
     pool = made_up_pool({CROSS_ENTROPY: HIGH, CS_KD: LOWER}, experiment="table1-tuned")
     [found] = judge(pool, (ERROR,), {})
-    assert found.told == "holds (paper-tuned)"
+    assert found.message == "holds (paper-tuned)"
 
 
 def test_a_dataset_that_the_paper_does_not_know_stands_in_for_the_papers():
@@ -226,7 +226,7 @@ def test_a_dataset_that_the_paper_does_not_know_stands_in_for_the_papers():
     found = judge(made_up_pool(cells, profile="demo", experiment="demo"), load_claims(), {})
     assert {each.dataset for each in found} == {"digits"}
     assert "figure 4" not in {each.claim.where for each in found}
-    assert found[0].told == "holds (demo)"
+    assert found[0].message == "holds (demo)"
 
 
 @pytest.fixture(scope="module")

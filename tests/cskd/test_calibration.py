@@ -10,14 +10,14 @@ from arrays import random_predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cskd.calibration import (
+from cskd.evaluate.calibration import (
     adaptive_calibration_error,
     classwise_calibration_error,
     cross_fitted_logits,
     evaluate_calibration,
     fit_temperature,
 )
-from cskd.metrics import (
+from cskd.evaluate.metrics import (
     brier_score,
     evaluate_predictions,
     expected_calibration_error,
@@ -199,7 +199,7 @@ def test_what_is_tracked_under_the_same_name_has_the_same_value():
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels", "told"),
+    ("logits", "labels", "message"),
     [
         (np.zeros((0, 3)), np.zeros(0), "no samples"),
         (np.array([[np.nan, 0.0]]), np.array([0]), "NaN"),
@@ -209,7 +209,7 @@ def test_what_is_tracked_under_the_same_name_has_the_same_value():
         (np.zeros((2, 3)), np.array([0]), r"\(2, 3\)"),
     ],
 )
-def test_undefined_input_is_refused(logits, labels, told):
+def test_undefined_input_is_refused(logits, labels, message):
     for metric in (
         adaptive_calibration_error,
         classwise_calibration_error,
@@ -217,7 +217,7 @@ def test_undefined_input_is_refused(logits, labels, told):
         fit_temperature,
         cross_fitted_logits,
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             metric(logits, labels)
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cskd import checkpoints
-from cskd.checkpoints import Checkpoints
+from cskd.train import checkpoint as checkpoints
+from cskd.train.checkpoint import Checkpoints
 
 
 @pytest.fixture

@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from cskd import cli
-from cskd.errors import UserError
+from cskd.utils import cli
+from cskd.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ("~nobody-has-this-name/x", "RUNS_DIR=~nobody-has-this-name/x: there is no such home folder"),
         ("x" * 300, r"RUNS_DIR=x+ cannot be used \(File name too long\): give another folder"),
         ("x/" * 3000, "cannot be used"),
     ],
 )
-def test_a_folder_in_which_nothing_can_be_looked_up_is_named(monkeypatch, value, told):
+def test_a_folder_in_which_nothing_can_be_looked_up_is_named(monkeypatch, value, message):
     monkeypatch.setenv("RUNS_DIR", value)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         cli.runs_dir()
 
 
@@ -58,8 +58,8 @@ def test_a_size_of_the_terminal_that_is_none_is_as_good_as_unset(monkeypatch, na
 
 
 def test_a_folder_is_written_to_only_to_find_out_whether_it_can_be(tmp_path):
-    cli.refuse_unwritable(RUNS_DIR=tmp_path / "not" / "there", RESULTS_DIR=tmp_path)
+    cli.check_writable(RUNS_DIR=tmp_path / "not" / "there", RESULTS_DIR=tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UserError, match=f"RUNS_DIR={tmp_path}/dangling/runs cannot be written"):
-        cli.refuse_unwritable(RUNS_DIR=tmp_path / "dangling" / "runs")
+        cli.check_writable(RUNS_DIR=tmp_path / "dangling" / "runs")

@@ -7,11 +7,11 @@ import torch
 from arrays import random_split
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
+from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
 from cskd.models import build_model
-from cskd.training import Schedule, Trainer
+from cskd.train.trainer import Schedule, Trainer
 
 META = torch.device("meta")
 STEPS = 4
@@ -63,7 +63,7 @@ def trainer(method: str, *, size: tuple[int, int] | None, resizing: str | None) 
 @pytest.mark.parametrize(
     ("method", "size", "resizing"),
     [
-        *((method, (8, 8), None) for method in [*METHODS, *SUMS_OF_THE_PAPER]),
+        *((method, (8, 8), None) for method in [*METHODS, *PAPER_COMPOSITES]),
         ("cs-kd-e", None, "resident"),
         ("cs-kd-e", None, "streamed"),
     ],

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from cskd.metrics import (
+from cskd.evaluate.metrics import (
     brier_score,
     domain_metrics,
     evaluate_predictions,
@@ -165,7 +165,7 @@ def test_recall_at_1_does_not_count_the_sample_itself():
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels", "told"),
+    ("logits", "labels", "message"),
     [
         (torch.zeros(0, 3), torch.zeros(0), "no samples"),
         (torch.tensor([[float("nan"), 0.0]]), torch.tensor([0]), "NaN"),
@@ -174,9 +174,9 @@ def test_recall_at_1_does_not_count_the_sample_itself():
         (torch.zeros(2, 3), torch.tensor([0]), r"\(2, 3\)"),
     ],
 )
-def test_undefined_input_is_refused(logits, labels, told):
+def test_undefined_input_is_refused(logits, labels, message):
     for metric in (top_k_error, negative_log_likelihood, brier_score, expected_calibration_error):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             metric(logits, labels)
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cskd.errors import UserError
 from cskd.models import ARCHITECTURES, build_model
+from cskd.utils.errors import UserError
 
 # Logits of the paper's released networks (its CIFAR_ResNet18, CIFAR_ResNet10, CIFAR_DenseNet121, resnet18, resnet10
 # and densenet121) in float64, for five classes, the first two of four images; weights and images as `fill` and
@@ -146,7 +146,7 @@ def test_saved_weights_keep_their_names():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "width", "told"),
+    ("arguments", "width", "message"),
     [
         (("resnet19", 10, 32), 64, "resnet18"),
         (("resnet18", 0, 32), 64, "num_classes"),
@@ -155,8 +155,8 @@ def test_saved_weights_keep_their_names():
         (("densenet41", 10, 65), 32, "width of 64 only"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(arguments, width, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_what_cannot_be_built_is_said_in_one_line(arguments, width, message):
+    with pytest.raises(UserError, match=message) as caught:
         build_model(*arguments, width=width)
     assert "\n" not in str(caught.value)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cskd.precision import resolve
+from cskd.train.precision import resolve
 
 
 @pytest.mark.parametrize(("generation", "chosen"), [(7, "fp32"), (8, "bf16")])

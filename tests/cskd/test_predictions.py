@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cskd.predictions import Predictions, load_predictions, save_predictions
+from cskd.evaluate.predictions import Predictions, load_predictions, save_predictions
 
 LOGITS, FEATURES = np.array([[1, 2], [3, -4], [5, 6]], np.float32), np.ones((3, 4), np.float32)
 LABELS = np.array([1, 0, 1])

@@ -7,8 +7,8 @@ from arrays import random_predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cskd.calibration import evaluate_calibration
-from cskd.resampling import BLOCK, bootstrap_metrics, resampling_weights
+from cskd.evaluate.bootstrap import BLOCK, bootstrap_metrics, resampling_weights
+from cskd.evaluate.calibration import evaluate_calibration
 
 
 @given(seed=st.integers(0, 1000), counts=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any))
@@ -114,7 +114,7 @@ def test_the_spread_of_a_stratified_sample_is_lower_than_that_of_a_plain_one_whe
 
 
 @pytest.mark.parametrize(
-    ("weights", "told"),
+    ("weights", "message"),
     [
         (np.ones((2, 3), dtype=int), r"integer weights \(R, 4\) needed, not int64 \(2, 3\)"),
         (np.ones(4, dtype=int), r"integer weights"),
@@ -124,8 +124,8 @@ def test_the_spread_of_a_stratified_sample_is_lower_than_that_of_a_plain_one_whe
         (np.array([[2, -1, 1, 2]]), "must not be negative"),
     ],
 )
-def test_weights_that_are_no_resamples_are_refused(weights, told):
-    with pytest.raises(ValueError, match=told):
+def test_weights_that_are_no_resamples_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
         bootstrap_metrics(np.eye(4), np.arange(4), weights)
 
 

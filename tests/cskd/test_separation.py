@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from cskd.separation import feature_spread, prediction_variance
+from cskd.evaluate.separation import feature_spread, prediction_variance
 
 
 def clusters(seed: int, samples: int = 60, classes: int = 5, width: int = 4):
@@ -74,7 +74,7 @@ def test_tighter_classes_have_a_lower_spread_and_points_have_none():
 
 
 @pytest.mark.parametrize(
-    ("features", "labels", "told"),
+    ("features", "labels", "message"),
     [
         (np.eye(3), [1, 1, 1], "at least two classes, not of 1"),
         (np.zeros((0, 3)), [], "at least two classes, not of 0"),
@@ -87,8 +87,8 @@ def test_tighter_classes_have_a_lower_spread_and_points_have_none():
         (np.zeros(3), [0, 1, 2], r"\(3,\)"),
     ],
 )
-def test_an_undefined_feature_spread_is_refused(features, labels, told):
-    with pytest.raises(ValueError, match=told):
+def test_an_undefined_feature_spread_is_refused(features, labels, message):
+    with pytest.raises(ValueError, match=message):
         feature_spread(features, labels)
 
 
@@ -101,13 +101,13 @@ def test_prediction_variance_at_its_limits():
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels", "told"),
+    ("logits", "labels", "message"),
     [
         (np.zeros((0, 3)), [], "no samples"),
         (np.array([[np.nan, 0.0]]), [0], "NaN"),
         (np.zeros((1, 3)), [3], "0..2"),
     ],
 )
-def test_an_undefined_prediction_variance_is_refused(logits, labels, told):
-    with pytest.raises(ValueError, match=told):
+def test_an_undefined_prediction_variance_is_refused(logits, labels, message):
+    with pytest.raises(ValueError, match=message):
         prediction_variance(logits, labels)

@@ -8,8 +8,8 @@ import torch
 from stepping import CLASSES, batch_of, float_images, model_for, step_loss, teacher_for
 
 from cskd.data.loader import Batch
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
-from cskd.step import Step
+from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
+from cskd.train.step import Step
 
 CPU = torch.device("cpu")
 
@@ -57,7 +57,7 @@ def test_a_step_gives_the_loss_its_terms_and_the_wrong_answers():
     assert wrong == pytest.approx((logits.argmax(1) != batch.labels).double().mean().item())
 
 
-@pytest.mark.parametrize("name", [*METHODS, *SUMS_OF_THE_PAPER])
+@pytest.mark.parametrize("name", [*METHODS, *PAPER_COMPOSITES])
 def test_every_method_can_be_compiled_whole_and_gives_the_same(name, traced):
     method = build_method(name)
     batch = transformed(method)

@@ -7,18 +7,19 @@ import pytest
 import torch
 from arrays import random_split
 
-from cskd import checkpoints, files
-from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
-from cskd.errors import UserError
-from cskd.files import NoRoom
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
+from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
 from cskd.models import build_model
-from cskd.randomness import derived_seed
-from cskd.training import Diverged, Interrupted, Schedule, Trainer
+from cskd.train import checkpoint as checkpoints
+from cskd.train.trainer import Diverged, Interrupted, Schedule, Trainer
+from cskd.utils import files
+from cskd.utils.errors import UserError
+from cskd.utils.files import NoRoom
+from cskd.utils.seeding import derived_seed
 
 CPU = torch.device("cpu")
-EVERY = [*METHODS, *SUMS_OF_THE_PAPER]
+EVERY = [*METHODS, *PAPER_COMPOSITES]
 SCHEDULE = Schedule(epochs=4, lr=0.1, milestones=(2, 3))
 
 

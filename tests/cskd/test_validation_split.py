@@ -6,8 +6,8 @@ from arrays import random_split
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cskd.data.subset import SplitView, hold_out, indices_digest, restrict
-from cskd.errors import UserError
+from cskd.data.splits import SplitView, hold_out, indices_digest, restrict
+from cskd.utils.errors import UserError
 
 
 @given(

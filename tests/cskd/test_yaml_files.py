@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from cskd.errors import UserError
-from cskd.yaml_files import parse_yaml
+from cskd.utils.errors import UserError
+from cskd.utils.yaml import parse_yaml
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: 1\na: 2", "here, line 2 is not YAML: key 'a' is given twice"),
         ("a: &x 1\nb: *x", r"here, line 2 is not YAML: aliases \(\*name\) are not taken"),
@@ -26,8 +26,8 @@ from cskd.yaml_files import parse_yaml
         ("\x07", "special characters are not allowed"),
     ],
 )
-def test_what_no_file_needs_is_refused(text, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_what_no_file_needs_is_refused(text, message):
+    with pytest.raises(UserError, match=message) as caught:
         parse_yaml(text, "here")
     assert "\n" not in str(caught.value)
 

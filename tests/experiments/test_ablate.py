@@ -8,9 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from cskd import cli
-from experiments.run_folder import DONE
-from experiments.tuning.setup import Wish, resolve
+from cskd.utils import cli
+from experiments.runs.folder import DONE
+from experiments.tuning.setup import LaunchOptions, resolve
 from experiments.tuning.storage import load_trials, storage_address, study_names
 from experiments.tuning.trial import COMPLETE
 
@@ -23,7 +23,7 @@ def error_of(point: dict[str, float], seed: int) -> float:
 
 def train_by_hand(seeds: int) -> None:
     """The runs of all eight points, done."""
-    wish = Wish("digits", "cs-kd", space="paper", seeds=seeds, ablation=True)
+    wish = LaunchOptions("digits", "cs-kd", space="paper", seeds=seeds, ablation=True)
     subject = resolve(wish, Console(file=io.StringIO()))
     for point in subject.space.grid():
         for run in subject.runs(point):
@@ -38,7 +38,7 @@ def train_by_hand(seeds: int) -> None:
 
 def test_all_eight_points_are_measured_drawn_and_tracked_and_none_becomes_the_tuned_values(call, tmp_path):
     train_by_hand(seeds=2)
-    command = ("experiments.ablate", "--dataset", "digits", "--seeds", "2")
+    command = ("experiments ablate", "--dataset", "digits", "--seeds", "2")
     status, output, errors = call(*command, "--timeout", "0.0000001")
     assert (status, errors) == (1, "")
     assert "the time is over: the same command goes on" in output
@@ -72,18 +72,18 @@ def test_all_eight_points_are_measured_drawn_and_tracked_and_none_becomes_the_tu
     assert {"heatmap.png", "heatmap.csv"} <= {one.path for one in client.list_artifacts(parent.info.run_id)}
 
     # A study of tuning is another, even by the same name and with the same points.
-    status, _, errors = call("experiments.tune", "--dataset", "digits", "--space", "paper", "--seeds", "2",
+    status, _, errors = call("experiments tune", "--dataset", "digits", "--space", "paper", "--seeds", "2",
                              "--study", f"{NAME}-2-seeds")  # fmt: skip
     assert status == 2
     assert "was begun with another purpose: give STUDY=<a new name>" in errors
-    status, output, _ = call("experiments.tune", "--dataset", "digits", "--space", "paper", "--seeds", "2")
+    status, output, _ = call("experiments tune", "--dataset", "digits", "--space", "paper", "--seeds", "2")
     assert status == 0
     assert study_names(storage_address()) == [f"{NAME}-2-seeds", "digits-cs-kd-demo-paper-space-2-seeds"]
     assert (tmp_path / "tuned" / "digits-cs-kd.yaml").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--dataset", "digit"], "unknown dataset 'digit': choose from cifar100, "),
         (["--dataset", "digits", "--method", "cskd"], "unknown method 'cskd'"),
@@ -96,17 +96,17 @@ def test_all_eight_points_are_measured_drawn_and_tracked_and_none_becomes_the_tu
         (["--dataset", "digits", "--space", "default"], "unrecognized arguments: --space default: see"),
     ],
 )
-def test_bad_input_is_one_line(arguments, told, call):
-    status, _, errors = call("experiments.ablate", *arguments)
+def test_bad_input_is_one_line(arguments, message, call):
+    status, _, errors = call("experiments ablate", *arguments)
     assert status == 2
-    assert told in errors
+    assert message in errors
     assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("method", ["cs-kd-e", "mixup+cs-kd"])
 def test_other_methods_with_a_class_wise_loss_are_ablated_over_the_same_eight_points(method, call):
-    assert call("experiments.data", "digits")[0] == 0
-    status, output, errors = call("experiments.ablate", "--dataset", "digits", "--method", method, "--dry-run")
+    assert call("experiments data", "digits")[0] == 0
+    status, output, errors = call("experiments ablate", "--dataset", "digits", "--method", method, "--dry-run")
     assert (status, errors) == (0, "")
     assert "temperature in {1, 4}" in output
     assert "lambda_cls in {1, 2, 3, 4}" in output

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cskd.errors import UserError
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER
+from cskd.methods import METHODS, PAPER_COMPOSITES
+from cskd.utils.errors import UserError
 from experiments.bench import reference, released
 from experiments.bench.arithmetic import MatrixProduct, flops_of
 from experiments.bench.images import made_up
-from experiments.bench.ours import Ours, Stopwatch
-from experiments.recipe import load_settings
+from experiments.bench.ours import Stopwatch, TimedTrainer
+from experiments.config.recipe import load_settings
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def test_made_up_images_are_of_the_recipes_kind_and_fill_the_batches(name, size)
 
 
 def test_every_method_is_measured_against_cross_entropy(call, tmp_path):
-    status, output, errors = call("experiments.bench", "--parts", "steps", "--datasets", "digits", *QUICK)
+    status, output, errors = call("experiments bench", "--parts", "steps", "--datasets", "digits", *QUICK)
     assert (status, errors) == (0, "")
     rows = rows_of(tmp_path, "steps")
-    assert list(rows) == ["cross-entropy", *(n for n in [*METHODS, *SUMS_OF_THE_PAPER] if n != "cross-entropy")]
+    assert list(rows) == ["cross-entropy", *(n for n in [*METHODS, *PAPER_COMPOSITES] if n != "cross-entropy")]
     assert float(rows["cross-entropy"]["ratio"]) == 1
     for row in rows.values():
         seconds = float(row["seconds_per_step"])
@@ -65,9 +65,9 @@ def test_every_method_is_measured_against_cross_entropy(call, tmp_path):
         assert row["method"] in output
 
 
-def trainer_of(method: str, *overrides: str) -> Ours:
+def trainer_of(method: str, *overrides: str) -> TimedTrainer:
     profile, settings = load_settings("cifar100", None, ("batch_size=4", *overrides))
-    return Ours(made_up("cifar100", settings, 2), profile, settings, "resnet18", method, uncounted=0, counted=1)
+    return TimedTrainer(made_up("cifar100", settings, 2), profile, settings, "resnet18", method, uncounted=0, counted=1)
 
 
 def test_the_arithmetic_of_a_step_is_that_of_the_network():
@@ -94,7 +94,7 @@ def test_as_many_trainers_are_compiled_as_are_measured(compiling, monkeypatch):
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_the_devices_own_rate_is_of_the_steps_precision(precision, dtype, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("experiments.bench.clock.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("experiments.bench.timing.time.perf_counter", lambda: clock[0])
     product = MatrixProduct(torch.device("cpu"), precision)
     assert product.out.dtype == dtype
 
@@ -108,7 +108,7 @@ def test_the_devices_own_rate_is_of_the_steps_precision(precision, dtype, monkey
 def test_our_pipeline_is_measured_against_the_conventional_one(call, tmp_path):
     parts = ("--parts", "steps", "pipelines")
     arguments = ("--methods", "cs-kd", "--datasets", "digits", "--turns", "3", "--steps", "1", *parts)
-    status, output, errors = call("experiments.bench", *arguments)
+    status, output, errors = call("experiments bench", *arguments)
     assert (status, errors) == (0, "")
     assert list(rows_of(tmp_path, "steps")) == ["cross-entropy", "cs-kd"]
     rows = rows_of(tmp_path, "pipelines")
@@ -165,7 +165,7 @@ class FakeLoader:
 
 def test_the_clock_runs_over_the_counted_steps_alone(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("experiments.bench.clock.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("experiments.bench.timing.time.perf_counter", lambda: clock[0])
     watch = Stopwatch(FakeLoader(clock), uncounted=2, counted=3, device=torch.device("cpu"))
     seen = []
     for batch in watch.epoch(0):
@@ -254,7 +254,7 @@ REFERENCE = ("--parts", "reference", "--set", "batch_size=4", *QUICK, "--referen
 
 
 def test_ours_is_measured_against_the_released_code(call, clone, tmp_path):
-    status, output, errors = call("experiments.bench", *REFERENCE, str(clone))
+    status, output, errors = call("experiments bench", *REFERENCE, str(clone))
     assert (status, errors) == (0, "")
     rows = rows_of(tmp_path, "reference")
     assert list(rows) == ["cross-entropy", "cs-kd"]
@@ -269,7 +269,7 @@ def test_ours_is_measured_against_the_released_code(call, clone, tmp_path):
 
 def test_released_code_that_fails_is_one_line(call, clone):
     (clone / "models.py").write_text("raise ValueError('no such network')")
-    status, _, errors = call("experiments.bench", *REFERENCE, str(clone))
+    status, _, errors = call("experiments bench", *REFERENCE, str(clone))
     assert status == 2
     assert f"the released code in {clone} ended with status 1 (ValueError: no such network)" in errors
     assert errors.count("\n") == 1
@@ -288,7 +288,7 @@ def test_released_code_that_is_killed_between_turns_is_one_line(clone):
 
 
 def test_a_wrong_folder_is_said_before_anything_is_measured(call, tmp_path):
-    status, output, errors = call("experiments.bench", "--datasets", "digits", "--reference", str(tmp_path))
+    status, output, errors = call("experiments bench", "--datasets", "digits", "--reference", str(tmp_path))
     assert (status, output) == (2, "")
     assert f"{tmp_path} is no clone of the released code (it has no train)" in errors
     assert errors.count("\n") == 1
@@ -296,7 +296,7 @@ def test_a_wrong_folder_is_said_before_anything_is_measured(call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--datasets", "digit"], "unknown dataset 'digit'"),
         (["--methods", "adacos+mixup"], "adacos cannot be combined"),
@@ -307,15 +307,15 @@ def test_a_wrong_folder_is_said_before_anything_is_measured(call, tmp_path):
         (["--datasets", "digits", "--architectures", "resnet18"], "profile demo trains resnet10, not resnet18"),
     ],
 )
-def test_bad_input_is_one_line(call, arguments, told):
-    status, _, errors = call("experiments.bench", *arguments)
+def test_bad_input_is_one_line(call, arguments, message):
+    status, _, errors = call("experiments bench", *arguments)
     assert status == 2
-    assert told in errors
+    assert message in errors
     assert errors.count("\n") == 1
 
 
 def test_the_released_network_is_not_compared_with_another(call, clone):
-    status, _, errors = call("experiments.bench", *REFERENCE, str(clone), "--set", "width=8")
+    status, _, errors = call("experiments bench", *REFERENCE, str(clone), "--set", "width=8")
     assert status == 2
     assert "the released code has a resnet18 of width 64" in errors
     assert errors.count("\n") == 1

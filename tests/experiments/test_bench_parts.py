@@ -12,13 +12,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from cskd.cli import data_dir
-from cskd.errors import UserError
-from experiments.bench import files, memory, phases, run
+from cskd.utils.cli import data_dir
+from cskd.utils.errors import UserError
+from experiments.bench import files, memory, phases
+from experiments.bench import whole_run as run
 from experiments.bench.images import made_up, prepared
-from experiments.bench.ours import Ours
+from experiments.bench.ours import TimedTrainer
 from experiments.bench.phases import PHASES, epoch_by_phase
-from experiments.recipe import load_settings
+from experiments.config.recipe import load_settings
 
 
 def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
@@ -29,7 +30,7 @@ def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
 def test_the_peak_memory_of_a_step_is_that_of_a_process_of_its_own(call, tmp_path):
     mine = np.ones(100_000_000)  # 800 MB that no child may count
     status, output, errors = call(
-        "experiments.bench", "--parts", "memory", "--datasets", "digits", "--methods", "cs-kd"
+        "experiments bench", "--parts", "memory", "--datasets", "digits", "--methods", "cs-kd"
     )
     assert (status, errors) == (0, "")
     rows = rows_of(tmp_path, "memory")
@@ -54,7 +55,7 @@ def test_a_process_that_is_killed_for_its_memory_is_one_line(monkeypatch):
 def test_a_whole_run_is_measured_from_its_start_to_its_tracking(call, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "METHODS", ("cs-kd",))
     short = ("--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]")
-    status, output, errors = call("experiments.bench", "--parts", "run", *short)
+    status, output, errors = call("experiments bench", "--parts", "run", *short)
     assert (status, errors) == (0, "")
     (row,) = rows_of(tmp_path, "run")
     assert (row["dataset"], row["profile"], row["method"], row["epochs"]) == ("digits", "demo", "cs-kd", "2")
@@ -74,13 +75,13 @@ def test_a_run_that_fails_is_one_line(call, monkeypatch):
         return subprocess.CompletedProcess(command, 2, "", "error: no room\n")
 
     monkeypatch.setattr(subprocess, "run", failed)
-    status, _, errors = call("experiments.bench", "--parts", "run")
+    status, _, errors = call("experiments bench", "--parts", "run")
     assert (status, errors) == (2, "error: the run that was to be measured has failed: error: no room\n")
 
 
 @pytest.mark.parametrize("part", ["run", "profile"])
 def test_a_dataset_that_is_not_prepared_is_said_before_anything_is_measured(call, part):
-    status, output, errors = call("experiments.bench", "--datasets", "cifar100", "--parts", "steps", part)
+    status, output, errors = call("experiments bench", "--datasets", "cifar100", "--parts", "steps", part)
     assert (status, output) == (2, "")
     assert "cifar100 is not prepared" in errors
     assert "make data DATASET=cifar100" in errors
@@ -93,7 +94,9 @@ def test_an_epoch_is_taken_apart_by_phase(method, forward, partner, monkeypatch)
     monkeypatch.setattr(phases, "now", lambda device: next(clock))  # a second goes by whenever it is looked at
     profile, settings = load_settings("digits", None, ("width=4",))
     steps = 3
-    ours = Ours(made_up("digits", settings, steps), profile, settings, "resnet10", method, uncounted=0, counted=steps)
+    ours = TimedTrainer(
+        made_up("digits", settings, steps), profile, settings, "resnet10", method, uncounted=0, counted=steps
+    )
     trainer = ours.trainer
     for _ in range(2):  # the second time nothing of the first is left
         seconds = epoch_by_phase(trainer, 0, compiled=False)
@@ -107,7 +110,7 @@ def test_an_epoch_is_taken_apart_by_phase(method, forward, partner, monkeypatch)
 
 
 def test_an_epoch_is_profiled_by_phase_and_by_operator(call, tmp_path):
-    status, output, errors = call("experiments.bench", "--parts", "profile", "--set", "width=4")
+    status, output, errors = call("experiments bench", "--parts", "profile", "--set", "width=4")
     assert (status, errors) == (0, "")
     rows = rows_of(tmp_path, "profile")
     for method in ("cross-entropy", "cs-kd"):
@@ -180,11 +183,11 @@ def test_a_file_that_is_no_such_table_is_named_and_stays(results):
 
 
 def test_what_is_measured_is_kept_where_that_is_asked(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.bench.__main__.MEASURED", tmp_path / "kept")
+    monkeypatch.setattr("experiments.commands.bench.MEASURED", tmp_path / "kept")
     asked = ("--parts", "steps", "--datasets", "digits", "--methods", "cs-kd", "--turns", "1", "--steps", "1")
-    assert call("experiments.bench", *asked)[0] == 0
+    assert call("experiments bench", *asked)[0] == 0
     assert not (tmp_path / "kept").exists()
-    assert call("experiments.bench", *asked, "--keep")[0] == 0
+    assert call("experiments bench", *asked, "--keep")[0] == 0
     assert (tmp_path / "kept" / "bench-steps.csv").read_text() == (
         tmp_path / "results" / "bench" / "steps.csv"
     ).read_text()

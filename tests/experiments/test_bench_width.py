@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from experiments.bench import run, steps
+from experiments.bench import steps
+from experiments.bench import whole_run as run
 from experiments.bench.tables import Measured
 
 METHODS = ["cross-entropy", "label-smoothing+cs-kd"]

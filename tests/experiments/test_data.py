@@ -6,9 +6,10 @@ import sys
 import fakes
 import pytest
 
-from cskd import cli
-from cskd.data import archives, catalog
-from experiments import data
+from cskd.data import archive as archives
+from cskd.data import prepare as catalog
+from cskd.utils import cli
+from experiments.commands import data
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pynvml
 import pytest
 import torch
 
-from experiments.energy import EnergyMeter
+from experiments.runs.energy import EnergyMeter
 
 CPU = torch.device("cpu")
 
@@ -58,7 +58,7 @@ def test_counters_that_may_not_be_read_give_none(counters):
 def test_a_gpu_that_tells_no_more_gives_none_and_does_not_end_the_run(monkeypatch):
     joules = iter([5_000, 7_000, 9_000, pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)])
 
-    def told(handle):
+    def message(handle):
         value = next(joules)
         if isinstance(value, Exception):
             raise value
@@ -66,7 +66,7 @@ def test_a_gpu_that_tells_no_more_gives_none_and_does_not_end_the_run(monkeypatc
 
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", told)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", message)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1-2"))
     meter = EnergyMeter(torch.device("cuda"))
     assert meter.read() == 2.0

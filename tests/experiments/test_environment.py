@@ -6,8 +6,8 @@ import subprocess
 import pytest
 import torch
 
-from experiments import environment
-from experiments.environment import SystemMetrics, commit, usable_cores
+from experiments.runs import environment
+from experiments.runs.environment import SystemMetrics, commit, usable_cores
 
 
 def test_epochs_that_are_recorded_together_have_the_share_of_the_processor_of_all_of_them(monkeypatch):
@@ -21,9 +21,9 @@ def test_epochs_that_are_recorded_together_have_the_share_of_the_processor_of_al
         return system.read().get("system/cpu_utilization_percentage")
 
     assert share() is None  # nothing has passed since the start
-    for told in (61.0, 64.0):
+    for message in (61.0, 64.0):
         clock[0] += 2.0
-        assert [share() for _ in range(3)] == [told] * 3
+        assert [share() for _ in range(3)] == [message] * 3
 
 
 @pytest.mark.parametrize(

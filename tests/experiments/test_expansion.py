@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cskd.data.store import Dataset
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
+from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
 from cskd.models import ARCHITECTURES
-from experiments.plan import Grid, Plan, PlannedRun, checked, make_plan, settings_of
+from experiments.runs.plan import Grid, Plan, PlannedRun, checked, make_plan, settings_of
 
 SPLIT = random_split(100, 10)
 RUNS = Path("/nowhere")
@@ -25,7 +25,7 @@ GRIDS = st.builds(
     title=st.just("t"),
     datasets=st.just(["digits"]),
     architectures=some(ARCHITECTURES),
-    methods=some([*METHODS, *SUMS_OF_THE_PAPER]),
+    methods=some([*METHODS, *PAPER_COMPOSITES]),
     seeds=st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True),
 ).map(checked)
 # As the recipe has it, where a small network stands for each large one, and with every network itself.

@@ -4,10 +4,10 @@ import pytest
 from arrays import random_split
 
 from cskd.data.store import Dataset
-from cskd.errors import UserError
-from experiments.plan import load_grid, make_plan, settings_of
-from experiments.recipe import load_settings
-from experiments.spec import make_validation
+from cskd.utils.errors import UserError
+from experiments.config.recipe import load_settings
+from experiments.config.spec import make_validation
+from experiments.runs.plan import load_grid, make_plan, settings_of
 
 
 def digits(count: int = 40, size: tuple[int, int] | None = (8, 8)) -> Dataset:
@@ -37,9 +37,9 @@ UNFIT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "overrides", "told"), UNFIT)
-def test_what_does_not_fit_is_refused_by_name_and_nothing_is_written(tmp_path, data, overrides, told):
-    with pytest.raises(UserError, match=told) as caught:
+@pytest.mark.parametrize(("data", "overrides", "message"), UNFIT)
+def test_what_does_not_fit_is_refused_by_name_and_nothing_is_written(tmp_path, data, overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
         plan(data, tmp_path, *overrides)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -59,16 +59,16 @@ def test_what_fits_is_planned(tmp_path, data, overrides):
 
 
 @pytest.mark.parametrize(
-    ("count", "overrides", "told"),
+    ("count", "overrides", "message"),
     [
         (42, ("batch_size=21",), "'batch_size': 21 leaves a last batch of one of the 22 training images of digits"),
         (10, (), "'validation_fraction': digits: class 0 has one training image"),
         (40, ("subset={classes: 11, images_per_class: 1}",), "'subset': digits: 11 classes"),
     ],
 )
-def test_so_is_what_leaves_too_little_beside_a_validation_split(count, overrides, told):
+def test_so_is_what_leaves_too_little_beside_a_validation_split(count, overrides, message):
     _, settings = load_settings("digits", None, overrides)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         make_validation("digits", digits(count), settings)
 
 

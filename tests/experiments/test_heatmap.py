@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from cskd.plots import INK, VERMILION, save_figure
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 from experiments.tuning.heatmap import (
     COLORS,
     NOT_ENDED,
@@ -80,7 +80,7 @@ def test_of_run_folders_on_another_machine_the_mean_is_known_and_the_std_is_not(
     assert points[1, 2].std == {}
 
 
-def told(axes) -> dict[tuple[float, float], str]:
+def message(axes) -> dict[tuple[float, float], str]:
     """The texts of the cells by (temperature, lambda_cls)."""
     temperatures, weights = ([float(label.get_text()) for label in labels] for labels in _labels(axes))
     return {
@@ -100,11 +100,11 @@ def marked(axes, color: str) -> list[tuple[float, float]]:
 
 def test_cells_show_mean_and_std_and_the_lowest_and_the_recipes_setting_are_marked(trials, tmp_path):
     error, ece, *_ = heat_map("t", SPACE, grid_points(SPACE, trials, tmp_path, RECIPE)).axes
-    assert told(error) == {
+    assert message(error) == {
         (1, 1): "not run", (1, 2): "11.0\n± 2.8", (1, 3): "11.0\n± 1.4", (1, 4): "not ended",
         (4, 1): "21.5\n± 2.1", (4, 2): "not run", (4, 3): "30.5\n± 0.7", (4, 4): "failed",
     }  # fmt: skip
-    assert told(ece)[4, 1] == "2.1\n± 0.2"
+    assert message(ece)[4, 1] == "2.1\n± 0.2"
     assert (error.get_ylabel(), error.get_xlabel()) == ("temperature", "lambda_cls")
     assert (error.get_title(), ece.get_title()) == ("validation error (%)", "validation ECE (%)")
     for axes in (error, ece):
@@ -121,7 +121,7 @@ def test_cells_show_mean_and_std_and_the_lowest_and_the_recipes_setting_are_mark
 def test_one_seed_has_no_std_and_equal_values_are_drawn(tmp_path):
     points = grid_points(SPACE, [complete(0, 4.0, 1.0, [20.0], tmp_path)], tmp_path, RECIPE)
     error, *_ = heat_map("t", SPACE, points).axes
-    assert told(error)[4, 1] == "20.0"
+    assert message(error)[4, 1] == "20.0"
 
 
 def test_the_same_study_gives_the_same_bytes(trials, tmp_path):

@@ -7,18 +7,18 @@ from arrays import random_split
 
 from cskd.data.loader import Batch
 from cskd.data.store import Dataset
-from cskd.errors import UserError
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
-from cskd.methods.base import Passes
-from experiments import estimate, memory
-from experiments.assemble import initialised_model
+from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
+from cskd.methods.base import ForwardCache
+from cskd.utils.errors import UserError
 from experiments.bench.images import made_up
-from experiments.estimate import Estimator
-from experiments.memory import refuse_too_large, step_bytes
-from experiments.plan import PlannedRun
-from experiments.recipe import load_settings
-from experiments.run_folder import RunFolder
-from experiments.spec import RunSpec, make_spec
+from experiments.config.recipe import load_settings
+from experiments.config.spec import RunSpec, make_spec
+from experiments.launch import estimate, memory
+from experiments.launch.build import initialised_model
+from experiments.launch.estimate import Estimator
+from experiments.launch.memory import check_memory, step_bytes
+from experiments.runs.folder import RunFolder
+from experiments.runs.plan import PlannedRun
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def spec(*overrides: str, method: str = "cross-entropy", architecture: str = "re
     return make_spec("digits", data, profile, settings, architecture, method, 0)
 
 
-@pytest.mark.parametrize("method", [*METHODS, *SUMS_OF_THE_PAPER])
+@pytest.mark.parametrize("method", [*METHODS, *PAPER_COMPOSITES])
 @pytest.mark.parametrize("architecture", ["resnet10", "densenet41"])
 def test_it_is_what_a_real_step_keeps(architecture, method):
     one = spec(architecture=architecture, method=method)
@@ -44,7 +44,7 @@ def test_it_is_what_a_real_step_keeps(architecture, method):
 
     labels = torch.arange(40) % 10
     batch = Batch({view: torch.rand(40, 3, 8, 8) for view in built.views}, labels, labels, 10)
-    passes = Passes(model, batch, lambda images: images, teacher)
+    passes = ForwardCache(model, batch, lambda images: images, teacher)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = sum(term.weight * term.loss(passes) for term in built.terms())
     loss.backward()
@@ -83,7 +83,7 @@ def test_the_bench_makes_up_no_more_images_than_there_is_room_for(monkeypatch):
     with pytest.raises(UserError, match=r"0\.4 GB of memory, 0\.0 GB are free here: lower 'batch_size' \(1000000\)"):
         made_up("digits", settings, 1)
     with pytest.raises(UserError, match="a step of 1,000,000 images takes"):
-        refuse_too_large(spec(), 10, 1_000_000, CPU)
+        check_memory(spec(), 10, 1_000_000, CPU)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from analysis.published import published_numbers
+from analysis.paper.published import published_numbers
 from cskd.data.store import Dataset
-from cskd.errors import UserError
-from experiments.plan import Grid, experiment_name, grid_names, load_grid, load_plans, make_plan, settings_of
-from experiments.recipe import load_settings
-from experiments.spec import make_spec, make_splits
-from experiments.tuning.tuned import Found
+from cskd.utils.errors import UserError
+from experiments.config.recipe import load_settings
+from experiments.config.spec import make_spec, make_splits
+from experiments.config.tuned import TunedParameters
+from experiments.runs.plan import Grid, experiment_name, grid_names, load_grid, load_plans, make_plan, settings_of
 
 
 class Labelled:
@@ -168,11 +168,11 @@ def test_hyper_parameters_that_are_changed_are_no_longer_the_papers(tmp_path):
         grid = load_grid("table1", datasets=["cifar100"], methods=["cs-kd"])
         profile, settings = settings_of(grid, None, overrides)
         plan, _ = make_plan("table1", grid, profile, settings, {"cifar100": dataset()}, tmp_path, overrides=overrides)
-        assert [cell.hyper_parameters for cell in plan.cells] == [whose]
+        assert [cell.hyperparameter_source for cell in plan.cells] == [whose]
 
 
 def test_a_tuned_row_that_is_also_an_untuned_teacher_is_refused(tmp_path):
-    found = Found(
+    found = TunedParameters(
         parameters={"temperature": 2.0}, objective="error", value=1.0, recipe_parameters={}, recipe_value=None,
         study="s", trial=0, trials=1, seeds=[1000], split_digest="", data_digest="", git_commit="", git_dirty=False,
         date="2026-01-01",
@@ -268,7 +268,7 @@ def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "told"),
+    ("chosen", "message"),
     [
         ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': choose from cifar100"),
         ({"methods": ["cskd"]}, "unknown method 'cskd': choose from adacos"),
@@ -278,8 +278,8 @@ def test_a_cell_whose_settings_changed_replaces_the_earlier_one(tmp_path):
         ({"seeds": [0, -1]}, "seeds are from 0 to 1,000,000, not -1"),
     ],
 )
-def test_unknown_names_fail_before_any_data_is_touched(chosen, told):
-    with pytest.raises(UserError, match=told):
+def test_unknown_names_fail_before_any_data_is_touched(chosen, message):
+    with pytest.raises(UserError, match=message):
         load_grid("table1", **chosen)
 
 

@@ -3,12 +3,12 @@
 import pytest
 import yaml
 
-from cskd.errors import UserError
 from cskd.methods import build_method
-from experiments import recipe
-from experiments.datasets import parts_of, source_of
-from experiments.plan import grid_names, load_grid
-from experiments.recipe import RECIPES, load_settings, read_yaml, recipe_names
+from cskd.utils.errors import UserError
+from experiments.config import recipe
+from experiments.config.datasets import parts_of, source_of
+from experiments.config.recipe import RECIPES, load_settings, read_yaml, recipe_names
+from experiments.runs.plan import grid_names, load_grid
 from experiments.tuning.budget import SMALL
 
 PROFILES = [
@@ -71,7 +71,7 @@ def test_a_sum_has_the_hyper_parameters_of_its_parts_and_its_own_over_them():
     ],
 )
 def test_a_recipe_tells_whose_its_hyper_parameters_are(method, architecture, whose):
-    assert load_settings("cifar100")[1].hyper_parameters(method, architecture) == whose
+    assert load_settings("cifar100")[1].hyperparameter_source(method, architecture) == whose
 
 
 def test_overrides_are_laid_over_the_profile():
@@ -103,7 +103,7 @@ SOUND = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("data: {reader: cifar100\n", r"own\.yaml, line \d+ is not YAML"),
         ("- a list", r"own\.yaml must hold keys and values"),
@@ -140,15 +140,15 @@ SOUND = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
         (SOUND + "methods: {cs-kd: {temperature: -1}}", "temperature must be positive, not -1"),
     ],
 )
-def test_what_is_not_understood_is_named_in_one_line(own_recipe, text, told):
+def test_what_is_not_understood_is_named_in_one_line(own_recipe, text, message):
     own_recipe(text)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_settings("own")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("cifar10",), "unknown dataset 'cifar10': choose from cifar100"),
         (("cifar100", "tiny"), "no profile 'tiny': choose from paper, mini"),
@@ -158,8 +158,8 @@ def test_what_is_not_understood_is_named_in_one_line(own_recipe, text, told):
         (("cifar100", None, ("schedule.epochs=[",)), "not YAML"),
     ],
 )
-def test_unknown_names_list_the_known_ones(arguments, told):
-    with pytest.raises(UserError, match=told):
+def test_unknown_names_list_the_known_ones(arguments, message):
+    with pytest.raises(UserError, match=message):
         load_settings(*arguments)
 
 

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from cskd.errors import UserError
-from cskd.files import NoRoom
-from cskd.predictions import Predictions, save_predictions
-from cskd.sealed import is_whole, write_sealed
-from experiments import claim, run_folder
-from experiments.checked_json import read_checked, write_checked
-from experiments.claim import ClaimLost
-from experiments.run_folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
+from cskd.evaluate.predictions import Predictions, save_predictions
+from cskd.utils.errors import UserError
+from cskd.utils.files import NoRoom
+from cskd.utils.integrity import is_whole, write_sealed
+from experiments.runs import folder as run_folder
+from experiments.runs import lease as claim
+from experiments.runs.folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
+from experiments.runs.json_files import read_checked, write_checked
+from experiments.runs.lease import ClaimLost
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_what_a_dead_process_has_forked_does_not_keep_its_run(folder):
 
 def test_who_has_lost_the_run_writes_nothing_more(folder):
     def write_checkpoint():
-        write_sealed(folder.checkpoint, lambda file: torch.save({}, file), confirm=folder.confirm)
+        write_sealed(folder.checkpoint, lambda file: torch.save({}, file), before_replace=folder.before_replace)
 
     folder.add_epoch(0, {"a": 1.0})
     folder.write_starts([])

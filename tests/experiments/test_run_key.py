@@ -13,9 +13,9 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from cskd.data.store import Dataset
-from experiments import execute
-from experiments.recipe import Settings, load_settings
-from experiments.spec import RunSpec, make_spec
+from experiments.commands import execute
+from experiments.config.recipe import Settings, load_settings
+from experiments.config.spec import RunSpec, make_spec
 
 # Another value of every setting that changes what a run computes ...
 CHANGES = {
@@ -140,7 +140,7 @@ def test_neither_are_paths_workers_threads_the_launcher_and_the_machine(call, tm
     """Of the real command: the runs that it would have trained, by the names of their folders."""
 
     def planned(*arguments: str) -> set[str]:
-        status, output, errors = call("experiments.grid", "demo", "--seeds", "0", *arguments, "--launcher", "print")
+        status, output, errors = call("experiments grid", "demo", "--seeds", "0", *arguments, "--launcher", "print")
         assert (status, errors) == (0, "")
         return set(re.findall(r"/([0-9a-f]{16})'?$", output, re.MULTILINE))
 
@@ -148,7 +148,7 @@ def test_neither_are_paths_workers_threads_the_launcher_and_the_machine(call, tm
         raise ModuleNotFoundError(name="mlflow")
 
     monkeypatch.setattr(execute, "_open_tracking", no_tracking)  # it goes without, and this test need not wait for it
-    assert call("experiments.data", "digits")[0] == 0
+    assert call("experiments data", "digits")[0] == 0
     here = planned()
     assert len(here) == 2
     (tmp_path / "data").rename(tmp_path / "other data")

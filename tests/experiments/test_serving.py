@@ -8,7 +8,7 @@ import pytest
 from faults.servers import end, free_port, listening
 from place import Place
 
-MODULES = ("experiments.ui", "experiments.dashboard")
+MODULES = ("experiments ui", "experiments dashboard")
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -17,8 +17,8 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_said_to_be_there(call, tmp
     (tmp_path / "runs" / "studies" / "journal.log").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        told = f"error: port {number} cannot be used (Address already in use): give another one, as PORT=<number>\n"
-        assert call(module, "--port", str(number)) == (2, "", told)
+        message = f"error: port {number} cannot be used (Address already in use): give another one, as PORT=<number>\n"
+        assert call(module, "--port", str(number)) == (2, "", message)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -32,7 +32,7 @@ def test_a_number_that_no_port_has_is_refused(call, module, port):
 
 def test_a_ui_that_is_ended_alone_takes_its_server_with_it(tmp_path):
     port = free_port()
-    process = Place(tmp_path).start("experiments.ui", "--port", str(port))
+    process = Place(tmp_path).start("experiments ui", "--port", str(port))
     try:
         listening(process, port)
         servers = psutil.Process(process.pid).children(recursive=True)

@@ -5,14 +5,14 @@ import math
 import pytest
 import yaml
 
-from cskd.errors import UserError
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER, build_method
-from experiments.plan import grid_names, load_grid
+from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
+from cskd.utils.errors import UserError
+from experiments.runs.plan import grid_names, load_grid
 from experiments.tuning import space as module
 from experiments.tuning.objectives import parse_objectives
 from experiments.tuning.space import SPACES, Space, load_space
 
-EVERY = [*METHODS, *SUMS_OF_THE_PAPER]
+EVERY = [*METHODS, *PAPER_COMPOSITES]
 
 
 def make(text: str) -> Space:
@@ -58,7 +58,7 @@ def test_a_number_that_makes_no_regular_grid_is_refused_with_some_that_do(points
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("parameters: {temperature: {low: 20, high: 1}}", "low 20 must be below high 1"),
         ("parameters: {temperature: {low: 1, high: 1}}", "low 1 must be below high 1"),
@@ -74,13 +74,13 @@ def test_a_number_that_makes_no_regular_grid_is_refused_with_some_that_do(points
         ("{parameters: {temperature: {low: 1, high: 2}}, start: [{lambda_cls: 4}]}", "must give temperature"),
     ],
 )
-def test_what_is_wrong_with_a_space_is_said_in_one_line(text, told, tmp_path, monkeypatch):
+def test_what_is_wrong_with_a_space_is_said_in_one_line(text, message, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SPACES", tmp_path)
     path = tmp_path / "cs-kd.yaml"
     path.write_text(yaml.safe_dump({"mine": yaml.safe_load(text)}))
     with pytest.raises(UserError) as caught:
         load_space("cs-kd", "mine")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -98,12 +98,12 @@ def test_a_method_without_hyper_parameters_or_without_a_space_is_refused(tmp_pat
 def test_objectives_are_one_or_two_of_the_known():
     assert parse_objectives("error") == ("error",)
     assert parse_objectives("error, ece") == ("error", "ece")
-    for text, told in (
+    for text, message in (
         ("accuracy", "choose from ece, error, nll"),
         ("ece,ece", "is not understood"),
         ("error,nll,ece", "or two"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             parse_objectives(text)
 
 

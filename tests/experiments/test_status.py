@@ -2,8 +2,8 @@
 
 import pytest
 
-import experiments.status
-from experiments.plan import Cell, Plan
+import experiments.commands.status
+from experiments.runs.plan import Cell, Plan
 
 DEMO = ["digits/resnet10/cross-entropy", "digits/resnet10/cs-kd"]
 TABLE1 = ["cifar100/resnet18/cross-entropy", "tinyimagenet/resnet18/label-smoothing+cs-kd"]
@@ -29,7 +29,7 @@ def test_cells_can_be_told_apart_on_80_columns(call, tmp_path, monkeypatch, name
     planned(tmp_path / "runs", names, seeds)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(experiments.status, "_told", lambda folder, state: "done 12.34 %")
-    status, output, errors = call("experiments.status")
+    status, output, errors = call("experiments status")
     assert (status, errors) == (0, "")
     lines = output.splitlines()
     assert lines[0].strip() == title
@@ -41,16 +41,16 @@ def test_cells_can_be_told_apart_on_80_columns(call, tmp_path, monkeypatch, name
 def test_a_cell_of_a_name_that_finds_no_room_is_folded(call, tmp_path, monkeypatch):
     planned(tmp_path / "runs", [f"{'x' * 100}/resnet18/cs-kd", "y/resnet10/cs-kd-e"], 1)
     monkeypatch.setenv("COLUMNS", "80")
-    output = call("experiments.status")[1]
+    output = call("experiments status")[1]
     assert output.count("x") == 100
     assert "missing" in output
 
 
 def test_a_grid_that_was_not_launched_is_missing_and_an_unknown_one_an_error(call, tmp_path):
-    told = f"table1 has not been launched into {tmp_path / 'runs'}: all of it is missing\n"
+    message = f"table1 has not been launched into {tmp_path / 'runs'}: all of it is missing\n"
     for _ in range(2):
-        assert call("experiments.status", "table1") == (0, told, "")
-        status, _, errors = call("experiments.status", "table9")
+        assert call("experiments status", "table1") == (0, message, "")
+        status, _, errors = call("experiments status", "table9")
         assert status == 2
         assert errors.startswith("error: unknown grid 'table9'")
         planned(tmp_path / "runs", DEMO, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from cskd.errors import UserError
+from cskd.utils.errors import UserError
 from experiments.tuning import study as module
 from experiments.tuning.space import load_space
 from experiments.tuning.storage import load_trials, study_names

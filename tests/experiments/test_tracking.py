@@ -17,20 +17,20 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from plans import plan_of
 
-from analysis.store import Store
-from cskd.errors import UserError
-from cskd.predictions import Predictions, save_predictions
-from cskd.sealed import write_sealed
-from experiments import background
-from experiments.background import BackgroundTracking
-from experiments.recipe import load_settings
-from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
-from experiments.spec import RunSpec
+from analysis.load.store import Store
+from cskd.evaluate.predictions import Predictions, save_predictions
+from cskd.utils.errors import UserError
+from cskd.utils.integrity import write_sealed
+from experiments.config.recipe import load_settings
+from experiments.config.spec import RunSpec
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.tracking import studies
+from experiments.tracking import uploader as background
 from experiments.tracking.grids import GridTracking, Tracker
 from experiments.tracking.origin import ORIGIN
-from experiments.tracking.run_records import minutes, start_tags
+from experiments.tracking.records import minutes, start_tags
 from experiments.tracking.store import open_store
+from experiments.tracking.uploader import BackgroundTracking
 from experiments.tuning.trial import COMPLETE, Trial
 from experiments.tuning.trial import RUNNING as TRIAL_RUNNING
 
@@ -210,17 +210,17 @@ def train_again(folder: RunFolder, kept: int) -> None:
     folder.write_state(DONE, epoch=3, epochs=3)
 
 
-@pytest.mark.parametrize("told", [INTERRUPTED, DONE])
-def test_a_run_that_was_trained_again_has_an_mlflow_run_of_that_training_alone(told, uri, tmp_path):
+@pytest.mark.parametrize("message", [INTERRUPTED, DONE])
+def test_a_run_that_was_trained_again_has_an_mlflow_run_of_that_training_alone(message, uri, tmp_path):
     """What was told of it before: that it is to be trained again; or, MLflow being away since, that it is done."""
     one = make_run(tmp_path, 0)
     plan = plan_of(one)
     folder = RunFolder.of(one, tmp_path)
-    folder.write_state(told, epoch=3, epochs=3)
+    folder.write_state(message, epoch=3, epochs=3)
     tracker = track(uri, plan, tmp_path)
     (before,) = tracker.children.values()
     train_again(folder, kept=1)
-    if told == INTERRUPTED:
+    if message == INTERRUPTED:
         tracker.sync_all()
     else:
         track(uri, plan, tmp_path)
@@ -301,22 +301,22 @@ def test_a_trial_whose_run_was_trained_again_is_told_anew(seeds, uri, tmp_path, 
     runs = {seed: make_run(tmp_path, seed - 1000, INTERRUPTED, epochs=2).run_key for seed in seeds}
     running = Trial(0, TRIAL_RUNNING, {}, None, {}, runs, "", DAY, None, {})
 
-    def told(trial: Trial) -> list[Run]:
+    def message(trial: Trial) -> list[Run]:
         monkeypatch.setattr(studies, "load_trials", lambda storage, name: (("top1_error",), [trial]))
         studies.StudyTracking(uri, "storage", "study", tmp_path, tmp_path / "results").update(whole=False)
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name("tuning")
         return client.search_runs([experiment.experiment_id], filter_string="tags.kind = 'trial'")
 
-    (before,) = told(running)
+    (before,) = message(running)
     for seed in seeds:
         make_run(tmp_path, seed - 1000)
         train_again(RunFolder(tmp_path / runs[seed]), kept=1)
     metrics = {"top1_error": 20.0, "nll": 1.0, "ece": 11.0}
     ended = replace(running, state=COMPLETE, values=(20.0,), metrics=metrics, ended=DAY)
-    (run,) = told(ended)
+    (run,) = message(ended)
     assert run.info.run_id != before.info.run_id
-    assert [one.info.run_id for one in told(ended)] == [run.info.run_id]
+    assert [one.info.run_id for one in message(ended)] == [run.info.run_id]
     assert run.info.status == "FINISHED"
     for seed in seeds:
         prefix = f"seed{seed}/" if len(seeds) > 1 else ""
@@ -357,13 +357,13 @@ def test_a_run_that_has_not_begun_is_not_tracked(uri, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("device", "threads", "told"),
+    ("device", "threads", "message"),
     [("cpu", 1, "cpu, 1 thread"), ("cpu", 2, "cpu, 2 threads"), ("NVIDIA H200", 16, "NVIDIA H200")],
 )
-def test_the_threads_of_a_cpu_are_told_since_they_change_the_results(tmp_path, device, threads, told):
+def test_the_threads_of_a_cpu_are_told_since_they_change_the_results(tmp_path, device, threads, message):
     folder = RunFolder.of(make_run(tmp_path, 0), tmp_path)
     folder.write_starts([{**START, "device": device, "threads": threads}])
-    assert start_tags(folder)["device"] == told
+    assert start_tags(folder)["device"] == message
 
 
 def test_minutes_are_those_of_training_and_testing():

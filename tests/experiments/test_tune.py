@@ -13,13 +13,13 @@ from mlflow import MlflowClient
 from place import Place
 
 from cskd.data.store import open_dataset
-from experiments import recipe
-from experiments.run_folder import RunFolder
+from experiments.config import recipe
+from experiments.runs.folder import RunFolder
 from experiments.tuning.storage import load_trials, study_names
 from experiments.tuning.trial import COMPLETE, FAILED
 
 SHORT = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]")
-TUNE = ("experiments.tune", "--dataset", "digits", *SHORT)
+TUNE = ("experiments tune", "--dataset", "digits", *SHORT)
 NAME = "digits-cs-kd-demo"
 
 
@@ -29,7 +29,7 @@ def journal(place: Place) -> str:
 
 def prepared(folder) -> Place:
     place = Place(folder)
-    assert place.run("experiments.data", "digits")[0] == 0
+    assert place.run("experiments data", "digits")[0] == 0
     return place
 
 
@@ -40,7 +40,7 @@ def tuned(tmp_path_factory):
     test_set = place.folder / "data" / "prepared" / "digits" / "test"
     aside = shutil.move(test_set, place.folder / "test set")
     status, output, errors = place.run(
-        "experiments.tune", "--dataset", "digits", "--trials", "4", "--workers", "2", "--seeds", "2"
+        "experiments tune", "--dataset", "digits", "--trials", "4", "--workers", "2", "--seeds", "2"
     )
     shutil.move(aside, test_set)
     return place, status, output, errors
@@ -89,7 +89,7 @@ def test_the_best_is_written_with_where_it_comes_from_and_shown_beside_the_recip
     assert content["split_digest"] == place.folders()[0].spec().validation.indices_digest
     assert len(content["git_commit"]) == 40 or content["git_commit"] == "unknown"
     assert f"error {best.values[0]:.4g} (trial {best.number})" in output
-    status, output, _ = place.run("experiments.tuned", "--dataset", "digits")
+    status, output, _ = place.run("experiments tuned", "--dataset", "digits")
     assert status == 0
     assert re.search(rf"tuned +│ {best.parameters['temperature']:.4g} ", output)
     assert re.search(rf"recipe +│ 4 +│ 1 +│ {trials[0].values[0]:.4g} ", output)
@@ -115,7 +115,7 @@ def test_the_study_is_tracked_as_a_parent_with_its_trials_and_again_by_sync(tune
     place, *_ = tuned
     other = f"sqlite:///{place.folder / 'other' / 'mlflow.db'}"
     place.environment["MLFLOW_TRACKING_URI"] = other
-    status, output, _ = place.run("experiments.sync")
+    status, output, _ = place.run("experiments sync")
     place.environment["MLFLOW_TRACKING_URI"] = place.uri
     assert status == 0
     assert f"study {NAME}-2-seeds is tracked in" in output
@@ -142,7 +142,7 @@ def test_the_study_is_tracked_as_a_parent_with_its_trials_and_again_by_sync(tune
 def test_the_same_command_again_trains_nothing_and_a_larger_number_goes_on(tuned):
     place, *_ = tuned
     before = {folder.path: folder.weights.stat().st_mtime for folder in place.folders()}
-    command = ("experiments.tune", "--dataset", "digits", "--workers", "2", "--seeds", "2")
+    command = ("experiments tune", "--dataset", "digits", "--workers", "2", "--seeds", "2")
     status, output, _ = place.run(*command, "--trials", "4")
     assert status == 0
     assert "0 of 4 trials to do" in output
@@ -154,14 +154,14 @@ def test_the_same_command_again_trains_nothing_and_a_larger_number_goes_on(tuned
 
 def test_a_grid_uses_tuned_values_on_request_with_other_seeds_and_its_tables_say_so(tuned):
     place, *_ = tuned
-    status, _, errors = place.run("experiments.grid", "demo", "--tuned", "--seeds", "0", "1000", "--dry-run")
+    status, _, errors = place.run("experiments grid", "demo", "--tuned", "--seeds", "0", "1000", "--dry-run")
     assert (status, errors) == (2, "error: digits cs-kd was tuned on seed 1000: give other SEEDS\n")
-    status, output, errors = place.run("experiments.grid", "demo", "--tuned", "--seeds", "0", "--workers", "2")
+    status, output, errors = place.run("experiments grid", "demo", "--tuned", "--seeds", "0", "--workers", "2")
     assert (status, errors) == (0, "")
     found = yaml.safe_load((place.folder / "tuned" / "digits-cs-kd.yaml").read_text())["demo/resnet10"]
     specs = {folder.spec().method: folder.spec() for folder in place.folders() if folder.spec().validation is None}
     assert specs["cs-kd"].parameters == found["parameters"]
-    status, output, errors = place.run("analysis.tables", "--experiment", "demo-tuned")
+    status, output, errors = place.run("analysis tables", "--experiment", "demo-tuned")
     assert (status, errors) == (0, "")
     assert "cs-kd (tuned)" in output
     assert "cross-entropy (tuned)" not in output
@@ -271,7 +271,7 @@ def test_ctrl_c_stops_it_and_the_same_command_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--dataset", "digit"], "unknown dataset 'digit'"),
         (["--dataset", "digits", "--method", "cskd"], "unknown method 'cskd'"),
@@ -289,20 +289,20 @@ def test_ctrl_c_stops_it_and_the_same_command_goes_on(tmp_path):
         (["--dataset", "digits", "--set", "validation_fraction=1.5"], "validation_fraction"),
     ],
 )
-def test_bad_input_is_one_line(arguments, told, call):
-    assert call("experiments.data", "digits")[0] == 0
-    status, _, errors = call("experiments.tune", *arguments)
+def test_bad_input_is_one_line(arguments, message, call):
+    assert call("experiments data", "digits")[0] == 0
+    status, _, errors = call("experiments tune", *arguments)
     assert status == 2
-    assert told in errors
+    assert message in errors
     assert errors.count("\n") == 1
 
 
 def test_nothing_tuned_is_said_with_the_command_that_tunes(call):
-    for module, arguments in (("experiments.tuned", ["--dataset", "mit67"]), ("experiments.dashboard", [])):
+    for module, arguments in (("experiments tuned", ["--dataset", "mit67"]), ("experiments dashboard", [])):
         status, _, errors = call(module, *arguments)
         assert status == 2
         assert "make tune DATASET=" in errors
-    status, _, errors = call("experiments.grid", "demo", "--tuned", "--dry-run")
+    status, _, errors = call("experiments grid", "demo", "--tuned", "--dry-run")
     assert status == 2
     assert "nothing tuned for digits, cs-kd, profile demo, resnet10: " in errors
     assert "make tune DATASET=digits METHOD=cs-kd PROFILE=demo ARCHITECTURE=resnet10" in errors
@@ -314,6 +314,6 @@ def test_the_tuned_values_of_a_sum_are_shown(call, tmp_path):
     (tmp_path / "tuned").mkdir()
     (tmp_path / "tuned" / "digits-mixup+cs-kd.yaml").write_text(entry.replace("lambda_cls:", "cs-kd.lambda_cls:"))
     for arguments in ([], ["--method", "mixup+cs-kd"]):
-        status, output, errors = call("experiments.tuned", *arguments)
+        status, output, errors = call("experiments tuned", *arguments)
         assert (status, errors) == (0, "")
         assert "digits, mixup+cs-kd, mini/resnet10" in output

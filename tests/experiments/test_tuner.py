@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from experiments.plan import PlannedRun
-from experiments.recipe import load_settings
-from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
-from experiments.spec import RunSpec, Validation
+from experiments.config.recipe import load_settings
+from experiments.config.spec import RunSpec, Validation
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.runs.plan import PlannedRun
 from experiments.tuning import tuner as module
 from experiments.tuning.space import load_space
 from experiments.tuning.study import Study
@@ -27,7 +27,7 @@ class Bench:
         self.study.open({"objective": list(objectives)}, load_space("cs-kd"), objectives, "random")
         self.said = []
         self.tuner = Tuner(
-            self.study, count, self.make_runs, ended=lambda trial, told: self.said.append(told), **options
+            self.study, count, self.make_runs, ended=lambda trial, message: self.said.append(message), **options
         )
         self.drawn = self.tuner.runs()
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.plan import PlannedRun
-from experiments.run_folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
-from experiments.waiting import Waiting
+from experiments.launch.queue import RunQueue
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.runs.plan import PlannedRun
 
 
 @dataclass
@@ -32,7 +32,7 @@ def names(runs) -> list[str | None]:
 
 
 def test_students_come_after_their_teacher_and_hold_nobody_up(plan):
-    waiting = Waiting(plan)
+    waiting = RunQueue(plan)
     ready = waiting.ready()
     assert names([next(ready), next(ready), next(ready)]) == ["teacher", "plain", None]
     plan[0].folder.write_state(DONE)
@@ -41,7 +41,7 @@ def test_students_come_after_their_teacher_and_hold_nobody_up(plan):
 
 
 def test_a_failed_teacher_leaves_its_students_out(plan):
-    waiting = Waiting(plan)
+    waiting = RunQueue(plan)
     ready = waiting.ready()
     next(ready)
     plan[0].folder.write_state(FAILED, reason="x")
@@ -52,12 +52,12 @@ def test_a_failed_teacher_leaves_its_students_out(plan):
 @pytest.mark.parametrize(("state", "given"), [(DONE, ["one", "plain", "two"]), (FAILED, ["plain"])])
 def test_a_teacher_of_an_earlier_launch_counts(plan, state, given):
     plan[0].folder.write_state(state, reason="")
-    assert names(Waiting(plan[1:]).ready()) == given
+    assert names(RunQueue(plan[1:]).ready()) == given
 
 
 def test_a_teacher_that_another_launch_trains_is_waited_for(plan):
     plan[0].folder.write_state(RUNNING)
-    ready = Waiting(plan[1:2]).ready()
+    ready = RunQueue(plan[1:2]).ready()
     assert names([next(ready), next(ready)]) == [None, None]
     plan[0].folder.write_state(DONE)
     assert names(ready) == ["one"]
@@ -65,23 +65,23 @@ def test_a_teacher_that_another_launch_trains_is_waited_for(plan):
 
 def test_a_teacher_that_is_started_but_still_has_an_old_state_is_waited_for(plan):
     plan[0].folder.write_state(INTERRUPTED)
-    ready = Waiting(plan[:2]).ready()
+    ready = RunQueue(plan[:2]).ready()
     assert names([next(ready), next(ready)]) == ["teacher", None]
 
 
 def test_a_run_that_another_process_holds_is_put_aside_until_it_is_free_or_done(plan):
-    told = []
+    message = []
     runs = [run for run in plan if run.spec.teacher is None]
-    ready = Waiting(runs, elsewhere=lambda run, state: told.append((run.spec.run_key, state))).ready()
+    ready = RunQueue(runs, elsewhere=lambda run, state: message.append((run.spec.run_key, state))).ready()
     with runs[0].folder.claimed(), runs[1].folder.claimed():
         assert names([next(ready), next(ready)]) == [None, None]
         runs[1].folder.write_state(DONE)
     assert names(ready) == ["teacher"]
-    assert told == [("teacher", RUNNING), ("plain", RUNNING), ("plain", DONE)]
+    assert message == [("teacher", RUNNING), ("plain", RUNNING), ("plain", DONE)]
 
 
 def test_a_run_that_another_process_was_faster_to_hold_comes_again(plan):
-    waiting = Waiting(plan[2:3])
+    waiting = RunQueue(plan[2:3])
     ready = waiting.ready()
     next(ready)
     waiting.ended(plan[2], RUNNING)
@@ -90,6 +90,6 @@ def test_a_run_that_another_process_was_faster_to_hold_comes_again(plan):
 
 def test_a_failure_is_tried_again_unless_another_launch_has_just_met_it(plan):
     plan[0].folder.write_state(FAILED, reason="of an earlier launch")
-    waiting = Waiting([plan[0], plan[2]])
+    waiting = RunQueue([plan[0], plan[2]])
     plan[2].folder.write_state(FAILED, reason="of another launch")
     assert names(waiting.ready()) == ["teacher"]

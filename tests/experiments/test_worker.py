@@ -12,19 +12,20 @@ import pytest
 import torch
 import yaml
 
-from cskd.data.catalog import prepared_folder
-from cskd.data.listing import Listing
+from cskd.data.prepare import prepared_folder
+from cskd.data.sources.listing import Listing
 from cskd.data.store import write_dataset
-from cskd.errors import UserError
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER
+from cskd.methods import METHODS, PAPER_COMPOSITES
 from cskd.models.build import SMALL_IMAGE
-from cskd.training import Interrupted
-from experiments import recipe, worker
-from experiments.assemble import build_trainer, initialised_model
-from experiments.datasets import open_data, parts_of
-from experiments.recipe import ScheduleSettings, load_settings, recipe_names
-from experiments.run_folder import DONE, RunFolder
-from experiments.spec import RunSpec, make_spec, make_splits
+from cskd.train.trainer import Interrupted
+from cskd.utils.errors import UserError
+from experiments.config import recipe
+from experiments.config.datasets import open_data, parts_of
+from experiments.config.recipe import ScheduleSettings, load_settings, recipe_names
+from experiments.config.spec import RunSpec, make_spec, make_splits
+from experiments.launch import worker
+from experiments.launch.build import build_trainer, initialised_model
+from experiments.runs.folder import DONE, RunFolder
 
 PROFILES = [
     (name, profile)
@@ -86,7 +87,7 @@ def shared(tmp_path_factory):
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
-@pytest.mark.parametrize("method", [*METHODS, *SUMS_OF_THE_PAPER])
+@pytest.mark.parametrize("method", [*METHODS, *PAPER_COMPOSITES])
 @pytest.mark.parametrize(("name", "profile"), PROFILES)
 def test_every_recipe_takes_a_step_with_every_method_and_architecture(
     name, profile, method, architecture, shared, monkeypatch
@@ -211,15 +212,15 @@ def test_a_compiler_that_is_missing_fails_the_run_that_asked_for_it_alone(tmp_pa
     monkeypatch.setattr(worker.Trainer, "compile", missing)
     asked = with_settings(*made_up("digits", None, "cs-kd", tmp_path), compile=True, **ONE_EPOCH)
     assert run_worker(asked, monkeypatch) == worker.EXIT_FAILED
-    told = "torch.compile does not work here (g++ not found)"
-    assert asked.state()["reason"] == f"{told}: run with SET=compile=auto, or mend it"
+    message = "torch.compile does not work here (g++ not found)"
+    assert asked.state()["reason"] == f"{message}: run with SET=compile=auto, or mend it"
     # one that was compiled where it began, and is taken up here
     begun = with_settings(*made_up("digits", None, "cs-kd", tmp_path), **ONE_EPOCH)
     start = asked.starts()[0]
     begun.write_starts([start | {"compiled": True}])
     capsys.readouterr()
     assert run_worker(begun, monkeypatch) == worker.EXIT_DONE
-    assert capsys.readouterr().err == f"{told}: the run goes on without it\n"
+    assert capsys.readouterr().err == f"{message}: the run goes on without it\n"
     assert [start["compiled"] for start in begun.starts()] == [True, False]
 
 

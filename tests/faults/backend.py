@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.run_folder import RunFolder
+from experiments.runs.folder import RunFolder
 
 RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
 
@@ -51,8 +51,8 @@ def assert_told_once(database: Path, folders: list[RunFolder], artifacts: Path |
         if artifacts is not None:
             assert {path.name for path in artifacts.glob(f"*/{run}/artifacts/*")} == RESULTS
         (parent,) = tagged(database, kind="cell", cell_key=folder.spec().cell_key)
-        told = rows(database, "SELECT value FROM tags WHERE run_uuid = ? AND key = 'mlflow.parentRunId'", run)
-        assert told == [(parent[0],)]
+        message = rows(database, "SELECT value FROM tags WHERE run_uuid = ? AND key = 'mlflow.parentRunId'", run)
+        assert message == [(parent[0],)]
         assert parent[1] == "FINISHED"
         summary = rows(database, "SELECT key, step FROM metrics WHERE run_uuid = ?", parent[0])
         assert len(set(summary)) == len(summary)

@@ -15,7 +15,7 @@ import pytest
 
 TALLIES = pytest.StashKey[dict]()
 # Of two processes none is to be left alone with one of these at the end. In their order of minutes.
-LONGEST = (
+MAX_NAME_LENGTH = (
     "test_server.py",
     "test_surroundings.py",
     "test_twice.py",
@@ -69,7 +69,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--all-faults"):
-        order = {name: position for position, name in enumerate(LONGEST)}
+        order = {name: position for position, name in enumerate(MAX_NAME_LENGTH)}
         items.sort(key=lambda item: order.get(item.path.name, len(order)))
         return
     for item in items:
@@ -95,8 +95,8 @@ def pytest_sessionfinish(session):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    for told in node.workeroutput.get("tallies", []) if not error else ():
-        one = Tally(**told)
+    for message in node.workeroutput.get("tallies", []) if not error else ():
+        one = Tally(**message)
         node.config.stash[TALLIES].setdefault(one.fault, Tally(one.fault, one.every)).add(one)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from faults.backend import assert_told_once, rows
 from place import Place
 
-from experiments.run_folder import DONE, RunFolder
+from experiments.runs.folder import DONE, RunFolder
 
 WAIT_SECONDS = 240  # only against hanging
 STRIKES = Path(__file__).resolve().parent / "strikes"
@@ -70,9 +70,9 @@ def workers_of(process: subprocess.Popen) -> dict[int, RunFolder]:
     except (FileNotFoundError, ProcessLookupError):  # one ended just now
         return {}
     return {
-        child: RunFolder(Path(line[line.index("experiments.worker") + 1]))
+        child: RunFolder(Path(line[line.index("experiments worker") + 1]))
         for child, line in lines.items()
-        if "experiments.worker" in line
+        if "experiments worker" in line
     }
 
 
@@ -106,9 +106,9 @@ def assert_undisturbed(place: Disturbed, reference: Place) -> None:
         assert_same_results(folder, other)
         assert _files(folder) == _files(other)
     assert_told_once(place.folder / "mlflow.db", place.folders())
-    told = place.told_runs()
-    assert sorted(key for key, _ in told) == names  # one run a key
-    for key, run in told:
+    message = place.told_runs()
+    assert sorted(key for key, _ in message) == names  # one run a key
+    for key, run in message:
         (artifacts,) = place.folder.glob(f"mlartifacts/*/{run}/artifacts")
         for name in ("predictions.npz", "weights.pt", "environment.json", "spec.json"):
             assert (artifacts / name).read_bytes() == (place.runs / key / name).read_bytes()

@@ -13,12 +13,14 @@ import torch
 from faults.odd import ARGUMENTS, Case
 from place import Place, command_of
 
-from cskd import cli
-from cskd.cli import data_dir
-from experiments import execute, plan, recipe
-from experiments.assemble import assemble, initialised_model
-from experiments.datasets import open_data
-from experiments.plan import PlannedRun
+from cskd.utils import cli
+from cskd.utils.cli import data_dir
+from experiments.commands import execute
+from experiments.config import recipe
+from experiments.config.datasets import open_data
+from experiments.launch.build import build_on, initialised_model
+from experiments.runs import plan
+from experiments.runs.plan import PlannedRun
 
 CPU = torch.device("cpu")
 COMMANDS = {module: command_of(module) for module in ARGUMENTS}
@@ -44,7 +46,7 @@ class Fuzzing:
             if status == 2:
                 lines = errors.removesuffix("\n").split("\n")
                 assert all(line.startswith("error: ") for line in lines), errors
-                assert len(lines) == 1 or case.module == "experiments.data", errors
+                assert len(lines) == 1 or case.module == "experiments data", errors
                 assert not case.names or any(name in errors for name in _shown(case.names)), f"names nothing: {errors}"
                 assert not written, f"refused, but wrote {written}"
             else:
@@ -108,7 +110,7 @@ def start(run: PlannedRun) -> None:
     spec = run.spec
     dataset = open_data(spec.dataset, spec.settings.data, data_dir())
     teacher = initialised_model(spec.teacher, run.num_classes) if spec.teacher else None
-    trainer = assemble(spec, dataset, CPU, "fp32", teacher=teacher)
+    trainer = build_on(spec, dataset, CPU, "fp32", teacher=teacher)
     *_, last = trainer.loader.epoch(0)
     loss, _ = trainer.step(trainer.method.transform(last, torch.Generator()))
     loss.backward()

@@ -15,9 +15,9 @@ from place import ROOT, Place
 HEARTBEAT_LIMIT = 4.0
 OWN = """
 import fcntl, hashlib, os, socket, sys
-import experiments.claim
+import experiments.runs.lease as lease
 
-experiments.claim.HEARTBEAT_LIMIT, experiments.claim.BEAT_SECONDS = {limit}, 0.5
+lease.HEARTBEAT_LIMIT, lease.BEAT_SECONDS = {limit}, 0.5
 socket.gethostname = lambda: {name!r}
 flock = fcntl.flock
 
@@ -31,7 +31,7 @@ def flock_of_this_machine(file, operation):
 
 fcntl.flock = flock_of_this_machine
 
-if "experiments.worker" in sys.orig_argv:
+if "experiments worker" in sys.orig_argv:
     import importlib, json, signal, time
     folder = next(argument for argument in sys.orig_argv if argument.startswith({shared!r}))
     seed = json.load(open(folder + "/spec.json"))["seed"]
@@ -65,9 +65,9 @@ class Machine(Place):
         super().__init__(place.folder)
         self.own = place.folder / "machines" / name
         (self.own / "locks").mkdir(parents=True)
-        told = {"limit": HEARTBEAT_LIMIT, "name": name, "shared": str(self.runs), "own": str(self.own)}
-        told |= {"locks": str(self.own / "locks"), "sleeps": sleeps or {}, "hangs": hangs}
-        (self.own / "sitecustomize.py").write_text(OWN.format(**told))
+        message = {"limit": HEARTBEAT_LIMIT, "name": name, "shared": str(self.runs), "own": str(self.own)}
+        message |= {"locks": str(self.own / "locks"), "sleeps": sleeps or {}, "hangs": hangs}
+        (self.own / "sitecustomize.py").write_text(OWN.format(**message))
         self.environment = place.environment | {"PYTHONPATH": os.pathsep.join([str(self.own), str(ROOT)])}
 
     def has_slept(self, seed: int) -> bool:

@@ -5,11 +5,11 @@ import torch
 from place import Place
 from plans import plan_of
 
-from cskd.predictions import Predictions, save_predictions
-from cskd.sealed import write_sealed
-from experiments.recipe import load_settings
-from experiments.run_folder import DONE, RunFolder
-from experiments.spec import RunSpec
+from cskd.evaluate.predictions import Predictions, save_predictions
+from cskd.utils.integrity import write_sealed
+from experiments.config.recipe import load_settings
+from experiments.config.spec import RunSpec
+from experiments.runs.folder import DONE, RunFolder
 
 START = {
     "git_commit": "c" * 40, "git_dirty": False, "machine": "a machine", "device": "cpu", "precision": "fp32",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from cskd.methods import METHODS, build_method
-from experiments.recipe import Settings
+from experiments.config.recipe import Settings
 
 
 @dataclass(frozen=True)
@@ -96,37 +96,37 @@ STUDIED = (
     option("--study", "again", "a/b", "..", "é" * 300, "n\n", ""),
 )  # fmt: skip
 ARGUMENTS = {
-    "experiments.grid": (
+    "experiments grid": (
         *LAUNCHED, option("--datasets", *DATASETS), option("--methods", *METHOD_NAMES), option("--seeds", *NUMBERS),
     ),
-    "experiments.run": (
+    "experiments train": (
         *LAUNCHED, option("--dataset", *DATASETS), option("--method", *METHOD_NAMES), option("--seed", *NUMBERS),
     ),
-    "experiments.tune": (
+    "experiments tune": (
         *STUDIED, option("--trials", *NUMBERS), option("--space", "default", "paper", "x", ""), alone("--prune"),
         option("--objective", "error", "ece,nll", "error,error", ",", ""), option("--sampler", "grid", "tpe", "x", ""),
     ),
-    "experiments.ablate": STUDIED,
-    "experiments.bench": (
+    "experiments ablate": STUDIED,
+    "experiments bench": (
         *SHARED, option("--turns", *NUMBERS), option("--steps", *NUMBERS), option("--methods", *METHOD_NAMES),
         option("--architectures", *NETWORKS), option("--parts", "steps", "reference", "x"),
         option("--reference", "/", "", "~nobody-here"),
     ),
-    "experiments.data": (
+    "experiments data": (
         STRAY, alone("--partial", *DATASETS), option("--data-dir", "~nobody-here/x", "/dev/null", "", "x" * 5000),
     ),
-    "experiments.status": (STRAY, alone("demo", "table1", "x", "", "é")),
-    "analysis.tables": (
+    "experiments status": (STRAY, alone("demo", "table1", "x", "", "é")),
+    "analysis tables": (
         STRAY, alone("--latest"), option("--experiment", "demo", "x", ""), option("--show", "error", "table1", "x"),
         option("--results-dir", "~nobody-here/x", "x" * 5000),
     ),
 }  # fmt: skip
 DRY = {
-    "experiments.grid": ("demo", "--seeds", "0", "--dry-run", "--methods"),
-    "experiments.run": ("--dataset", "digits", "--dry-run", "--method"),
-    "experiments.tune": ("--dataset", "digits", "--dry-run", "--method"),
-    "experiments.ablate": ("--dataset", "digits", "--dry-run", "--method"),
-    "experiments.bench": ("--datasets", "digits", "--parts", "steps", "--turns", "1", "--steps", "1", "--methods"),
+    "experiments grid": ("demo", "--seeds", "0", "--dry-run", "--methods"),
+    "experiments train": ("--dataset", "digits", "--dry-run", "--method"),
+    "experiments tune": ("--dataset", "digits", "--dry-run", "--method"),
+    "experiments ablate": ("--dataset", "digits", "--dry-run", "--method"),
+    "experiments bench": ("--datasets", "digits", "--parts", "steps", "--turns", "1", "--steps", "1", "--methods"),
 }
 
 
@@ -141,14 +141,14 @@ def overridden(draw, modules=tuple(DRY), instead: tuple[str, ...] = ("--dry-run"
         part = key.split(".")[1] if key.startswith("methods.") else "kd" if key.startswith("teacher") else ""
         method = part if part in METHODS else method
     module = draw(st.sampled_from(modules))
-    method = "cs-kd" if module == "experiments.ablate" else method  # few have the space of an ablation
+    method = "cs-kd" if module == "experiments ablate" else method  # few have the space of an ablation
     base = [text for one in DRY[module] for text in (instead if one == "--dry-run" else (one,))]
     return Case(module, (*base, method, *arguments), frozenset(names))
 
 
 def launched() -> st.SearchStrategy[Case]:
     """The same, launched: with a launcher that trains nothing."""
-    return overridden(("experiments.grid", "experiments.run"), ("--launcher", "print"))
+    return overridden(("experiments grid", "experiments train"), ("--launcher", "print"))
 
 
 @st.composite
@@ -178,8 +178,8 @@ def elsewhere(draw) -> Case:
     """A sound command, where an environment variable is odd."""
     name = draw(st.sampled_from(list(VARIABLES)))
     value = draw(st.one_of(*2 * [st.sampled_from(VARIABLES[name])], texts))
-    others = {"experiments.status": (), "analysis.tables": (), "experiments.data": ("digits",)}
+    others = {"experiments status": (), "analysis tables": (), "experiments data": ("digits",)}
     module = draw(st.sampled_from([*DRY, *others]))
     arguments = (*DRY[module], "cs-kd") if module in DRY else others[module]
-    tuned = ("--tuned",) if name == "TUNED_DIR" and module == "experiments.grid" else ()
+    tuned = ("--tuned",) if name == "TUNED_DIR" and module == "experiments grid" else ()
     return Case(module, (*arguments, *tuned), environment={name: value})

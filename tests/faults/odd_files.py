@@ -6,8 +6,8 @@ import yaml
 from faults.odd import DRY, Case, keys, names_in, texts, values
 from hypothesis import strategies as st
 
-from experiments.plan import GRIDS
-from experiments.recipe import RECIPES
+from experiments.config.recipe import RECIPES
+from experiments.runs.plan import GRIDS
 
 CHANGES = ("remove", "misspell", "value", "inner value", "inner value", "add", "twice", "line")
 
@@ -50,11 +50,11 @@ def edited(draw, content: dict[str, Any]) -> tuple[str, set[str]]:
 @st.composite
 def recipes(draw) -> Case:
     text, names = draw(edited(yaml.safe_load((RECIPES / "digits.yaml").read_text())))
-    command = (*DRY["experiments.grid"], draw(st.sampled_from(["cs-kd", "kd", "mixup"])))
-    return Case("experiments.grid", command, frozenset({"digits.yaml", *names}), recipe=text)
+    command = (*DRY["experiments grid"], draw(st.sampled_from(["cs-kd", "kd", "mixup"])))
+    return Case("experiments grid", command, frozenset({"digits.yaml", *names}), recipe=text)
 
 
 @st.composite
 def grids(draw) -> Case:
     text, names = draw(edited(yaml.safe_load((GRIDS / "demo.yaml").read_text())))
-    return Case("experiments.grid", ("demo", "--dry-run"), frozenset({"demo.yaml", *names}), grid=text)
+    return Case("experiments grid", ("demo", "--dry-run"), frozenset({"demo.yaml", *names}), grid=text)

@@ -18,9 +18,9 @@ class OwnTree(Place):
             shutil.copytree(ROOT / name, self.sources / name, ignore=shutil.ignore_patterns("__pycache__"))
         self.recipes = self.sources / "experiments" / "recipes"
 
-    def start(self, module: str, *arguments: str) -> subprocess.Popen:
+    def start(self, command: str, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", *command.split(), *arguments],
             cwd=self.sources,
             env=self.environment,
             stdout=subprocess.PIPE,

@@ -96,7 +96,7 @@ class Server:
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes requests on to a server, or does with them what ``mode`` says.
+    """ForwardCache requests on to a server, or does with them what ``mode`` says.
 
     pass; error: answer 500; slow: wait ten seconds first; hang: wait for the mode to change; cut: have the server do
     the work, then close the connection without a word, the first time that a kind of request is made, and the first

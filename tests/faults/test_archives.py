@@ -18,9 +18,9 @@ import fakes
 import pytest
 from place import Place
 
-from cskd.data import catalog
-from cskd.data.archives import unpack
-from cskd.errors import UserError
+from cskd.data import prepare as catalog
+from cskd.data.archive import unpack
+from cskd.utils.errors import UserError
 
 FAULT = "archives: damaged, hostile, bombs"
 MIB = 1 << 20
@@ -268,7 +268,7 @@ def test_the_command_prepares_nothing_from_a_hostile_archive(call, tmp_path, unc
         before = tree(tmp_path)
         try:
             with tally:
-                status, _, errors = call("experiments.data", "cifar100")
+                status, _, errors = call("experiments data", "cifar100")
                 assert (status, errors.count("\n")) == (2, 1)
                 assert tree(tmp_path) - before <= {data / "prepared"}
         except AssertionError as error:
@@ -296,7 +296,7 @@ def test_the_command_refuses_an_archive_of_another_checksum(tmp_path, tally):
         found = hashlib.new(archive.algorithm, path.read_bytes()).hexdigest()
         before = tree(place.folder)
         with tally:
-            status, _, errors = place.run("experiments.data", name)
+            status, _, errors = place.run("experiments data", name)
             assert (status, errors.count("\n")) == (2, 1)
             assert "it is damaged or another file" in errors
             assert found in errors

@@ -12,16 +12,16 @@ from faults.backend import assert_told_once
 from faults.disturbed import assert_same_results
 from place import ROOT, Place
 
-from cskd.errors import UserError
-from experiments.run_folder import DONE, INTERRUPTED, RunFolder
+from cskd.utils.errors import UserError
+from experiments.runs.folder import DONE, INTERRUPTED, RunFolder
 
 FAULT = "a run's files truncated or bit-flipped"
-RUN = ("experiments.run", "--dataset", "digits", "--method", "cs-kd", "--set", "width=4")
+RUN = ("experiments train", "--dataset", "digits", "--method", "cs-kd", "--set", "width=4")
 RUN += ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[4]")
 # Of epochs as short as these few would have a checkpoint of their own.
 OFTEN = "import cskd.checkpoints\ncskd.checkpoints.MOST_SHARE = float('inf')\n"
 # MLflow is told what was there before the training has looked at it.
-AT_ONCE = "import experiments.background\nexperiments.background.INTERVAL_SECONDS = 0.05\n"
+AT_ONCE = "import experiments.tracking.uploader as uploader\nuploader.INTERVAL_SECONDS = 0.05\n"
 FINISHED = ("predictions.npz", "weights.pt", "metrics.jsonl", "environment.json", "state.json", "spec.json")
 UNFINISHED = ("checkpoint.pt", "previous.pt", *FINISHED[2:])
 
@@ -31,7 +31,7 @@ def place(tmp_path_factory) -> Place:
     """One run, stopped in the middle, and what became of a copy of it that went on undisturbed."""
     one = Place(tmp_path_factory.mktemp("damage"))
     customise(one, OFTEN)
-    assert one.run("experiments.data", "digits")[0] == 0
+    assert one.run("experiments data", "digits")[0] == 0
     process = one.start(*RUN)
     until = time.monotonic() + 120
     while not any((folder.path / "previous.pt").exists() for folder in one.folders()):

@@ -16,13 +16,13 @@ from faults.made_up import made_up_runs
 from place import Place
 
 from cskd.data.store import open_dataset
-from cskd.files import NoRoom
-from cskd.sealed import is_whole, write_sealed
-from experiments.run_folder import DONE, INTERRUPTED, RUNNING, RunFolder
+from cskd.utils.files import NoRoom
+from cskd.utils.integrity import is_whole, write_sealed
+from experiments.runs.folder import DONE, INTERRUPTED, RUNNING, RunFolder
 
 FAULT = "disk full"
 SETTING = ("--set", "schedule.epochs=40", "--set", "schedule.milestones=[20]", "--set", "width=4")
-GRID = ("experiments.grid", "demo", "--methods", "cs-kd", "--seeds", "0", "1", "--workers", "2", *SETTING)
+GRID = ("experiments grid", "demo", "--methods", "cs-kd", "--seeds", "0", "1", "--workers", "2", *SETTING)
 WAIT_SECONDS = 240  # only against hanging
 
 
@@ -48,7 +48,7 @@ def test_data_are_prepared_whole_or_not_at_all(call, disk, tally, monkeypatch):
     for leave in range(0, 480, tally.cases(12, 80)):
         disk.fill(leave)
         with tally:
-            status, output, errors = call("experiments.data", "digits")
+            status, output, errors = call("experiments data", "digits")
             outcomes.add(status)
             if status:
                 assert_one_line(status, errors, str(disk.folder))
@@ -64,19 +64,19 @@ def test_data_are_prepared_whole_or_not_at_all(call, disk, tally, monkeypatch):
 @pytest.mark.fault(FAULT)
 def test_earlier_prepared_data_stay_when_they_cannot_be_prepared_anew(call, disk, tally, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(disk.folder))
-    assert call("experiments.data", "digits")[0] == 0
+    assert call("experiments data", "digits")[0] == 0
     about = disk.folder / "prepared" / "digits" / "dataset.json"
     about.write_text(about.read_text().replace('"complete": true', '"complete": false'))  # as after PARTIAL=1
     before = disk.files()
     for leave in (0, 300, 356):
         disk.fill(leave)
         with tally:
-            status, _, errors = call("experiments.data", "digits")
+            status, _, errors = call("experiments data", "digits")
             assert_one_line(status, errors, str(disk.folder))
             assert disk.files() == before
     disk.grow()
     with tally:
-        assert call("experiments.data", "digits")[0] == 0
+        assert call("experiments data", "digits")[0] == 0
         assert open_dataset(about.parent).complete
 
 
@@ -85,9 +85,9 @@ def test_earlier_prepared_data_stay_when_they_cannot_be_prepared_anew(call, disk
 def test_tables_and_report_stay_as_they_were_and_come_when_there_is_room(call, disk, tally, tmp_path, monkeypatch):
     place = Place(tmp_path)
     made_up_runs(place, "cs-kd", seeds=2, epochs=5)
-    assert call("experiments.sync")[0] == 0
+    assert call("experiments sync")[0] == 0
     monkeypatch.setenv("RESULTS_DIR", str(disk.folder))
-    for module in ("analysis.tables", "analysis.report"):
+    for module in ("analysis tables", "analysis report"):
         disk.clear()
         assert call(module)[0] == 0
         whole = disk.files()
@@ -146,7 +146,7 @@ def test_what_a_run_has_written_stays_and_how_it_ended_is_written_nevertheless(d
 def reference(tmp_path_factory) -> Place:
     """Data, and runs that nothing disturbed."""
     place = Place(tmp_path_factory.mktemp("reference"))
-    assert place.run("experiments.data", "digits")[0] == 0
+    assert place.run("experiments data", "digits")[0] == 0
     assert place.run(*GRID)[0] == 0
     return place
 
@@ -230,12 +230,12 @@ def test_training_goes_on_where_the_tracking_has_no_room(request, disk, tally, t
         assert output.count("not all is tracked in MLflow (") == 1
         assert_as_undisturbed(place, reference)
     with tally:  # while there is no room, yet
-        status, _, errors = place.run("experiments.sync")
+        status, _, errors = place.run("experiments sync")
         assert (status, errors.count("\n")) == (2, 1)
         assert str(disk.folder) in errors
     disk.grow()
     with tally:
-        status, _, errors = place.run("experiments.sync")
+        status, _, errors = place.run("experiments sync")
         assert (status, errors) == (0, "")
         assert_told_once(database, place.folders())
         assert rows(database, "PRAGMA integrity_check") == [("ok",)]

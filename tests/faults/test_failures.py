@@ -8,9 +8,9 @@ import pytest
 from faults.backend import assert_told_once, rows, tagged
 from place import Place
 
-from experiments import launch
-from experiments.plan import PlannedRun
-from experiments.run_folder import DONE, FAILED, RunFolder
+from experiments.launch import loop as launch
+from experiments.runs.folder import DONE, FAILED, RunFolder
+from experiments.runs.plan import PlannedRun
 
 NUMBERS, MEMORY, CRASH = "NaN or inf loss", "out of memory", "a worker that crashes"
 SETTING = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]", "--set", "width=4")
@@ -18,10 +18,10 @@ SETTING = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]", "--
 # Does in the seventh step, which is step 3 of epoch 2, of the run with that seed what is said of it.
 AT_STEP_3_OF_EPOCH_2 = """
 import sys
-if "experiments.worker" in sys.orig_argv:
+if "experiments worker" in sys.orig_argv:
     import ctypes, json, os, resource
     import torch
-    from cskd.step import Step
+    from cskd.train.step import Step
 
     def limited():
         now = 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
@@ -72,7 +72,7 @@ SEEDS = [0, *EXPECTED]
 
 def grid(place: Place, *more: str) -> tuple[int, str, str]:
     arguments = ("demo", "--methods", "cross-entropy", "--seeds", *map(str, SEEDS), "--workers", "2", *more)
-    return place.run("experiments.grid", *arguments, *SETTING)
+    return place.run("experiments grid", *arguments, *SETTING)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def harmed(tmp_path_factory):
     (place.folder / "sitecustomize.py").write_text(AT_STEP_3_OF_EPOCH_2)
     place.environment["PYTHONPATH"] = str(place.folder)
     launched = grid(place)
-    return place, launched, place.run("experiments.status")
+    return place, launched, place.run("experiments status")
 
 
 def check(harmed, fault: str, tally) -> None:
@@ -100,9 +100,9 @@ def check(harmed, fault: str, tally) -> None:
             assert state["state"] == FAILED
             assert re.fullmatch(reason, state["reason"])
             assert state["epoch"] == 1
-            told = f"digits/resnet10/cross-entropy/seed{seed}"
-            assert output.count(f"{told}: failed: {state['reason']}") == 2  # when it ended, and in the summary
-            assert f"failed {told}: {state['reason']} (log: {folder.log})" in shown
+            message = f"digits/resnet10/cross-entropy/seed{seed}"
+            assert output.count(f"{message}: failed: {state['reason']}") == 2  # when it ended, and in the summary
+            assert f"failed {message}: {state['reason']} (log: {folder.log})" in shown
             ((run, told_status, _),) = tagged(place.folder / "mlflow.db", kind="run", run_key=folder.path.name)
             assert told_status == "FAILED"
             query = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'reason'"
@@ -165,7 +165,7 @@ def test_a_process_that_ends_without_a_word_has_failed(tally, tmp_path, monkeypa
     runs = [PlannedRun(None, RunFolder(tmp_path / str(number)), 1, 1, 1) for number in range(len(CRASHES))]
     for run in runs:
         run.folder.path.mkdir()
-    watcher = launch.Watcher(ended=lambda run, state: ended.append((run, state)))
+    watcher = launch.LaunchCallbacks(ended=lambda run, state: ended.append((run, state)))
     assert launch.launch_local(iter(runs), 1, watcher)
     for (run, state), reason in zip(ended, CRASHES.values(), strict=True):
         with tally:

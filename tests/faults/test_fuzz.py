@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from place import Place
 
-from cskd.data import catalog
-from cskd.data.catalog import prepare
-from cskd.errors import UserError
-from experiments import estimate, memory
+from cskd.data import prepare as catalog
+from cskd.data.prepare import prepare
+from cskd.utils.errors import UserError
+from experiments.launch import estimate, memory
 
 FAULT = "recipe, grid and command-line fuzzing"
 CASES = st.one_of(*3 * [overridden()], launched(), *2 * [mistyped()], *2 * [recipes()], grids(), elsewhere())
@@ -58,12 +58,12 @@ def test_odd_input_is_refused_in_one_line_or_is_a_plan_that_can_start(tally, fuz
     assert not lost, "\n".join(lost)
 
 
-SET = ("experiments.grid", "demo", "--seeds", "0", "--set")
+SET = ("experiments grid", "demo", "--seeds", "0", "--set")
 LAUNCHED = [
     ((*SET, "subset={classes: 11, images_per_class: 5}"), {}, "'subset': digits: 11 classes are asked for"),
     ((*SET, "inputs.image_size=16"), {}, "'inputs.image_size': pad-crop needs images of 16 x 16 px throughout"),
     ((*SET, "batch_size=199"), {}, "'batch_size': 199 leaves a last batch of one of the 200 training images"),
-    (("experiments.status",), {"RUNS_DIR": "~nobody-here/runs"}, "RUNS_DIR=~nobody-here/runs: there is no such home"),
+    (("experiments status",), {"RUNS_DIR": "~nobody-here/runs"}, "RUNS_DIR=~nobody-here/runs: there is no such home"),
     ((*SET[:-1], "--dry-run"), {"recipe": "width: !!int ''"}, "digits.yaml, line 1 is not YAML: tags"),
 ]
 
@@ -76,7 +76,7 @@ def test_the_commands_themselves_refuse_what_cannot_be_done_before_anything_is_t
     sound = (place.recipes / "digits.yaml").read_text()
     whole = dict(place.environment)
     lost = []
-    for command, surroundings, told in LAUNCHED:
+    for command, surroundings, message in LAUNCHED:
         (place.recipes / "digits.yaml").write_text(surroundings.pop("recipe", sound))
         place.environment = whole | surroundings
         try:
@@ -85,7 +85,7 @@ def test_the_commands_themselves_refuse_what_cannot_be_done_before_anything_is_t
                 assert (status, output) == (2, "")
                 assert errors.startswith("error: ")
                 assert errors.count("\n") == 1
-                assert told in errors
+                assert message in errors
                 assert not list(tmp_path.glob("runs/*"))
                 assert not (tmp_path / "mlflow.db").exists()
         except AssertionError as error:

@@ -62,8 +62,8 @@ def test_names_are_texts_in_all_that_is_written(tally, tmp_path):
     place = OwnTree(tmp_path)
     draw_images(tmp_path / "data" / "flowers")
     (place.recipes / "flowers.yaml").write_text(RECIPE)
-    grid = ("experiments.grid", "table1", "--datasets", "flowers", "--seeds", "0", "1")
-    for module, *arguments in (("experiments.data", "flowers"), grid, ("analysis.tables",), ("analysis.report",)):
+    grid = ("experiments grid", "table1", "--datasets", "flowers", "--seeds", "0", "1")
+    for module, *arguments in (("experiments data", "flowers"), grid, ("analysis tables",), ("analysis report",)):
         with tally:
             status, _, errors = place.run(module, *arguments)
             assert (status, errors) == (0, "")

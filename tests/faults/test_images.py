@@ -13,9 +13,9 @@ from faults.own_tree import OwnTree
 from PIL import Image
 from torchvision.datasets.folder import default_loader
 
-from cskd.data.catalog import open_prepared, prepare
-from cskd.data.image_folder import image_folder_source
-from cskd.errors import UserError
+from cskd.data.prepare import open_prepared, prepare
+from cskd.data.sources.image_folder import image_folder_source
+from cskd.utils.errors import UserError
 
 FAULT = "images: damaged, unusual, bombs"
 RECIPE = "data: {reader: image-folder, folder: flowers}\ninputs: {image_size: 32, train: resized-crop}\n"
@@ -250,13 +250,13 @@ def test_the_command_tells_every_faulty_image_and_goes_on_once_they_are_gone(flo
     faulty = make_faulty(flowers)
     for name, make in SOUND.items():
         make(flowers / "train" / "rose" / name)
-    status, output, errors = place.run("experiments.data", "flowers")
+    status, output, errors = place.run("experiments data", "flowers")
     assert (status, errors.count("\n"), "Traceback" in output) == (2, 1, False)
     check_told(tally, faulty, errors.rstrip("\n"), flowers.parent)
     for path in faulty.values():
         path.unlink()
     with tally:
-        status, _, errors = place.run("experiments.data", "flowers")
+        status, _, errors = place.run("experiments data", "flowers")
         assert (status, errors) == (0, "")
         assert len(open_prepared("flowers", flowers.parent).train) == len(SOUND) + 1
 

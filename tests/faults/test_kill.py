@@ -13,7 +13,7 @@ from faults.disturbed import WAIT_SECONDS, Disturbed, assert_undisturbed, kill, 
 
 FAULT = "kill -9 at a random moment"
 EPOCHS = 12
-GRID = ("experiments.grid", "demo", "--seeds", "0", "--workers", "2", "--set", "width=4")
+GRID = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", "--set", "width=4")
 GRID += ("--set", f"schedule.epochs={EPOCHS}", "--set", f"schedule.milestones=[{EPOCHS // 2}]")
 ONE_BY_ONE = tuple("1" if word == "2" else word for word in GRID)
 
@@ -59,7 +59,7 @@ class Killed(Disturbed):
         super().__init__(folder, *command)
         self.draw = random.Random(seed)
         self.kills = 0
-        self.told: set[tuple[str, str]] = set()
+        self.message: set[tuple[str, str]] = set()
 
     def strike(self, *strikes: str) -> None:
         """The launch goes on to its end, or to the strike that hits itself."""
@@ -99,9 +99,9 @@ class Killed(Disturbed):
     def ends(self, process: subprocess.Popen) -> str:
         output, errors = process.communicate(timeout=WAIT_SECONDS)
         assert "Traceback" not in output + errors
-        told = self.told_runs()
-        assert self.told <= told  # a run of MLflow's stays the run's
-        self.told = told
+        message = self.told_runs()
+        assert self.message <= message  # a run of MLflow's stays the run's
+        self.message = message
         return output
 
     def finish(self) -> None:
@@ -154,7 +154,7 @@ def test_a_grid_that_is_killed_again_and_again_ends_as_if_nothing_had_been(tally
 @pytest.mark.fault(FAULT)
 @pytest.mark.slow_fault
 def test_a_study_whose_runs_are_killed_ends_and_the_same_command_goes_on(tally, tmp_path):
-    place = Disturbed(tmp_path, "experiments.tune", "--dataset", "digits", "--trials", "2", *GRID[4:])
+    place = Disturbed(tmp_path, "experiments tune", "--dataset", "digits", "--trials", "2", *GRID[4:])
     process = place.launch("cskd.training:Trainer._evaluated:3:before:SIGKILL:worker")
     output, errors = process.communicate(timeout=WAIT_SECONDS)
     with tally:

@@ -21,17 +21,17 @@ import pytest
 import torch
 from place import ROOT, Place
 
-from analysis.kept import load_kept
-from cskd.data import cifar100
+from analysis.load.cache import load_kept
+from cskd.data.sources import cifar100
 from cskd.data.store import open_dataset
-from cskd.errors import UserError
-from cskd.predictions import load_predictions
-from cskd.yaml_files import read_yaml
-from experiments.assemble import build_trainer
-from experiments.datasets import prepare_data
-from experiments.recipe import load_settings
-from experiments.run_folder import DONE, RunFolder
-from experiments.spec import make_spec
+from cskd.evaluate.predictions import load_predictions
+from cskd.utils.errors import UserError
+from cskd.utils.yaml import read_yaml
+from experiments.config.datasets import prepare_data
+from experiments.config.recipe import load_settings
+from experiments.config.spec import make_spec
+from experiments.launch.build import build_trainer
+from experiments.runs.folder import DONE, RunFolder
 
 FAULT = "pickles that carry code"
 MUTATED = 300  # damaged pickles
@@ -305,7 +305,7 @@ def test_the_command_that_prepares(tmp_path, mark, tally):
     folder = fakes.cifar100_pickles(tmp_path / "data")
     (folder / "train").write_bytes(attack)
     with tally:
-        status, _, errors = place.run("experiments.data", "cifar100")
+        status, _, errors = place.run("experiments data", "cifar100")
         assert (status, errors.count("\n"), mark.exists()) == (2, 1, False)
         assert "it asks for posix.system" in errors
 
@@ -316,11 +316,11 @@ def test_the_commands_that_train(tmp_path, mark, tally):
     """Prepared arrays and a checkpoint."""
     place = Place(tmp_path)
     attack = pickle.dumps(attacks(mark)["os.system"], protocol=2)
-    assert place.run("experiments.data", "digits")[0] == 0
+    assert place.run("experiments data", "digits")[0] == 0
     labels = tmp_path / "data" / "prepared" / "digits" / "train" / "labels.npy"
     sound = labels.read_bytes()
     labels.write_bytes(attack)
-    one = ("experiments.run", "--dataset", "digits", "--method", "cross-entropy", "--set", "width=4")
+    one = ("experiments train", "--dataset", "digits", "--method", "cross-entropy", "--set", "width=4")
     one += ("--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]")
     with tally:
         status, _, errors = place.run(*one)
@@ -332,7 +332,7 @@ def test_the_commands_that_train(tmp_path, mark, tally):
     torch.save(attacks(mark)["os.system"], file)
     run.checkpoint.write_bytes(file.getvalue())
     with tally:
-        place.run("experiments.worker", str(run.path))
+        place.run("experiments worker", str(run.path))
         assert not mark.exists()
 
 

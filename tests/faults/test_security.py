@@ -12,7 +12,7 @@ from faults.backend import assert_told_once, rows
 from faults.servers import Server, end, free_port, listening
 from place import Place
 
-from cskd.errors import first_line
+from cskd.utils.errors import first_line
 
 SERVED = "the UI and the dashboard bind to 127.0.0.1"
 PASSWORD_KEPT = "a tracking server with user and password: works, and the password is nowhere"
@@ -36,8 +36,8 @@ class CSRFProtect:
 def test_an_error_that_names_an_address_is_shown_without_its_password(tally, address):
     with tally:
         for padding in (0, 170, 190):  # the line is cut to 200 characters: in the middle of the password, too
-            told = first_line(ValueError("." * padding + f" cannot reach {address.format(PASSWORD)} now"))
-            assert not any(PASSWORD[:length] in told for length in range(6, len(PASSWORD)))
+            message = first_line(ValueError("." * padding + f" cannot reach {address.format(PASSWORD)} now"))
+            assert not any(PASSWORD[:length] in message for length in range(6, len(PASSWORD)))
 
 
 @pytest.mark.fault(SERVED)
@@ -45,11 +45,11 @@ def test_an_error_that_names_an_address_is_shown_without_its_password(tally, add
 def test_what_is_served_is_served_on_this_machine_only(tally, tmp_path):
     place = Place(tmp_path)
     status, _, errors = place.run(
-        "experiments.tune", "--dataset", "digits", "--trials", "1",
+        "experiments tune", "--dataset", "digits", "--trials", "1",
         "--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]",
     )  # fmt: skip
     assert (status, errors) == (0, "")
-    for module in ("experiments.ui", "experiments.dashboard"):
+    for module in ("experiments ui", "experiments dashboard"):
         port = free_port()
         process = place.start(module, "--port", str(port))
         try:
@@ -114,20 +114,20 @@ def test_a_server_with_a_password_works_and_the_password_is_nowhere(tally, tmp_p
         try:
             with tally:
                 status, output, errors = place.run(
-                    "experiments.grid", "demo", "--methods", "cs-kd", "--seeds", "0", "--set", "schedule.epochs=2",
+                    "experiments grid", "demo", "--methods", "cs-kd", "--seeds", "0", "--set", "schedule.epochs=2",
                     "--set", "schedule.milestones=[1]", "--set", f"schedule.lr=0.1{number}",
                 )  # fmt: skip
                 assert (status, errors) == (0, "")
                 assert ("All is tracked in MLflow" in output) is works
-                told = [output]
-                further = ("experiments.ui", "analysis.tables", "analysis.report") if way == "address" else ()
-                for module in ("experiments.sync", *further):
+                message = [output]
+                further = ("experiments ui", "analysis tables", "analysis report") if way == "address" else ()
+                for module in ("experiments sync", *further):
                     status, output, errors = place.run(module)
-                    told += [output, errors]
-                    assert (status == 0) is works, told
+                    message += [output, errors]
+                    assert (status == 0) is works, message
                 if works:
                     assert_told_once(guarded.database, place.folders(), guarded.folder / "artifacts")
-                assert not any(text.decode() in line for text in SPELLINGS for line in told), told
+                assert not any(text.decode() in line for text in SPELLINGS for line in message), message
                 assert found_in(place.folder) == []
         except AssertionError as error:
             lost.append(f"{way}: {error}")

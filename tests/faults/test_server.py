@@ -10,9 +10,9 @@ from faults.made_up import made_up_runs
 from faults.servers import Proxy, Server
 from place import Place
 
-from cskd.errors import UserError
-from experiments.plan import load_plans
-from experiments.run_folder import DONE
+from cskd.utils.errors import UserError
+from experiments.runs.folder import DONE
+from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
 
 FAULT = "MLflow server away, killed, back later, answering 500, slow by 10 s, cutting connections"
@@ -30,7 +30,7 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("data"))
-    assert place.run("experiments.data", "digits")[0] == 0
+    assert place.run("experiments data", "digits")[0] == 0
     return place.environment["DATA_DIR"]
 
 
@@ -45,7 +45,7 @@ class Launch:
         self.arguments += ["--set", "schedule.milestones=[1]", "--set", f"schedule.lr=0.1{case}"]
 
     def start(self):
-        self.process = self.place.start("experiments.grid", *self.arguments)
+        self.process = self.place.start("experiments grid", *self.arguments)
         return self
 
     def end(self) -> str:
@@ -66,7 +66,7 @@ class Launch:
         return len(folders) == len(self.seeds) and all(folder.state()["state"] == DONE for folder in folders)
 
     def sync(self) -> None:
-        status, output, errors = self.place.run("experiments.sync")
+        status, output, errors = self.place.run("experiments sync")
         assert (status, errors) == (0, "")
         assert f"{len(self.seeds)} runs are tracked" in output
 

@@ -12,8 +12,8 @@ from faults.backend import tagged
 from faults.disturbed import WAIT_SECONDS, Disturbed, assert_undisturbed, wait_for
 from faults.made_up import made_up_runs
 
-from experiments.plan import load_plans
-from experiments.run_folder import INTERRUPTED
+from experiments.runs.folder import INTERRUPTED
+from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tuning.storage import load_trials
 from experiments.tuning.trial import COMPLETE, RUNNING, Trial
@@ -21,8 +21,8 @@ from experiments.tuning.trial import COMPLETE, RUNNING, Trial
 FAULT = "SIGTERM, SIGINT, twice"
 EPOCHS = 24
 SETTING = ("--set", "width=4", "--set", f"schedule.epochs={EPOCHS}", "--set", f"schedule.milestones=[{EPOCHS // 2}]")
-GRID = ("experiments.grid", "demo", "--seeds", "0", "--workers", "2", *SETTING)
-TUNE = ("experiments.tune", "--dataset", "digits", "--trials", "2", "--workers", "2", *SETTING)
+GRID = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", *SETTING)
+TUNE = ("experiments tune", "--dataset", "digits", "--trials", "2", "--workers", "2", *SETTING)
 GOES_ON = "stopped: the same command goes on where this one ended\n"
 GENEROUS_SECONDS = 30  # the longest is printed; a machine that does other work besides is not to fail
 
@@ -161,7 +161,7 @@ def test_a_grid_stops_soon_and_the_same_command_goes_on(tally, tmp_path):
 @pytest.mark.fault(FAULT)
 @pytest.mark.slow_fault
 def test_tables_that_were_stopped_are_made_by_the_next_command(tally, tmp_path):
-    place = Stopped(tmp_path, "analysis.tables")
+    place = Stopped(tmp_path, "analysis tables")
     made_up_runs(place, "cs-kd", seeds=2, epochs=3)
     sync_plan(place.uri, load_plans(place.runs)[0], place.runs)
     with tally:

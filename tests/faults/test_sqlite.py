@@ -19,7 +19,7 @@ def test_four_writers_at_once_lose_no_point_and_meet_no_lock(tally, tmp_path):
         made_up_runs(place, method, seeds, epochs)
         place.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'mlflow.db'}"
         places.append(place)
-    processes = [place.start("experiments.sync") for place in places]
+    processes = [place.start("experiments sync") for place in places]
     ended = [process.communicate(timeout=300) for process in processes]
     lost = []
     for place, process, (output, errors) in zip(places, processes, ended, strict=True):
@@ -37,11 +37,11 @@ def test_four_writers_at_once_lose_no_point_and_meet_no_lock(tally, tmp_path):
 @pytest.mark.slow_fault
 def test_two_grids_of_two_workers_each_are_tracked_whole(tally, tmp_path):
     place = Place(tmp_path)
-    assert place.run("experiments.data", "digits")[0] == 0
+    assert place.run("experiments data", "digits")[0] == 0
     setting = ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[3]")
     seeds = [("0", "1"), ("2", "3")]
     processes = [
-        place.start("experiments.grid", "demo", "--methods", "cs-kd", "--seeds", *two, "--workers", "2", *setting)
+        place.start("experiments grid", "demo", "--methods", "cs-kd", "--seeds", *two, "--workers", "2", *setting)
         for two in seeds
     ]
     ended = [process.communicate(timeout=300) for process in processes]

@@ -10,7 +10,7 @@ import pytest
 from faults.backend import assert_told_once
 from place import ROOT, Place
 
-from experiments.run_folder import DONE
+from experiments.runs.folder import DONE
 
 FAULT = "clock set back, time zone, read-only source tree, odd folder names, umask 077"
 SETTING = ("--set", "schedule.epochs=4", "--set", "schedule.milestones=[2]")
@@ -28,7 +28,7 @@ time.time = set_back
 
 def grid(place: Place, *more: str, seeds=("0", "1")) -> None:
     """A grid of two runs is trained and tracked whole, and its tables are made."""
-    status, output, errors = place.run("experiments.grid", "demo", "--methods", "cs-kd", "--seeds", *seeds, *SETTING)
+    status, output, errors = place.run("experiments grid", "demo", "--methods", "cs-kd", "--seeds", *seeds, *SETTING)
     assert (status, errors) == (0, "")
     assert "All is tracked in MLflow" in output
     assert_told_once(place.folder / "mlflow.db", place.folders())
@@ -42,7 +42,7 @@ def the_clock_is_set_back(place):
     place.environment["PYTHONPATH"] = str(place.folder)
     grid(place)
     failing = ("--methods", "cs-kd", "--seeds", "0", "--set", "schedule.lr=1e18", *SETTING)
-    status, output, _ = place.run("experiments.grid", "demo", *failing)
+    status, output, _ = place.run("experiments grid", "demo", *failing)
     assert status == 1
     assert "failed: the loss" in output  # its reason, not only that its process ended
 
@@ -51,13 +51,13 @@ def the_time_zone_changes(place):
     place.environment["TZ"] = "Pacific/Kiritimati"
     grid(place, seeds=("0",))
     place.environment["TZ"] = "America/Los_Angeles"
-    grid(place, "experiments.sync", "analysis.tables")
+    grid(place, "experiments sync", "analysis tables")
     assert_told_once(place.folder / "mlflow.db", place.folders())
 
 
 def odd_folder_names(place):
     odd = Place(place.folder / "two  spaces, é 数 % # and 'quotes'")
-    grid(odd, "experiments.sync", "analysis.report")
+    grid(odd, "experiments sync", "analysis report")
     assert (odd.folder / "results" / "report.html").is_file()
 
 
@@ -78,7 +78,7 @@ def a_read_only_source_tree(place):
     able = subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False).returncode == 0
     if not able:
         pytest.skip("this system lets nothing be mounted")
-    run = f"{sys.executable} -m experiments.grid demo --methods cs-kd --seeds 0 {' '.join(SETTING)}"
+    run = f"{sys.executable} -m experiments grid demo --methods cs-kd --seeds 0 {' '.join(SETTING)}"
     refused = f"! touch {ROOT}/touched 2>/dev/null"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", f"{mount} && {refused} && cd {ROOT} && {run.replace('[', chr(92) + '[')}"],

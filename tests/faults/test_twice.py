@@ -14,7 +14,7 @@ from faults.disturbed import numbers
 from faults.machines import HEARTBEAT_LIMIT, Machine, holder_of
 from place import ROOT, Place
 
-from experiments.run_folder import DONE, RunFolder
+from experiments.runs.folder import DONE, RunFolder
 
 FAULT = "the same grid launched twice at once"
 SETTING = ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[4]", "--set", "width=4")
@@ -24,7 +24,7 @@ WAIT_SECONDS = 240  # only against hanging
 RACER = """
 import sys, time
 from pathlib import Path
-from experiments import claim
+from experiments.runs import lease as claim
 claim._machine = lambda: sys.argv[1]
 claim._locks = lambda lock, kind=0: True  # as between machines: no lock of the others is seen
 for number in range(int(sys.argv[3])):
@@ -43,7 +43,7 @@ for number in range(int(sys.argv[3])):
 def reference(tmp_path_factory) -> Place:
     """Data, and runs that nothing disturbed."""
     place = Place(tmp_path_factory.mktemp("reference"))
-    assert place.run("experiments.data", "digits")[0] == 0
+    assert place.run("experiments data", "digits")[0] == 0
     assert launched(place, SLEEPS).wait(timeout=WAIT_SECONDS) == 0
     return place
 
@@ -57,7 +57,7 @@ def shared(folder: Path, reference: Place) -> Place:
 def launched(place: Place, seeds) -> subprocess.Popen:
     """As many workers as runs: each has one thread then."""
     arguments = ("demo", "--methods", "cs-kd", "--seeds", *map(str, seeds), "--workers", str(max(2, len(seeds))))
-    return place.start("experiments.grid", *arguments, *SETTING)
+    return place.start("experiments grid", *arguments, *SETTING)
 
 
 def ended(process: subprocess.Popen, runs: int) -> str:
@@ -142,7 +142,7 @@ def on_two_machines(reference, folder):
 def a_machine_that_dies(reference, folder):
     """All its processes are killed; the other machine has waited for their runs as long as they were alive."""
     place = shared(folder, reference)
-    at = ("cskd.training", "Trainer", "train_epoch", 4)
+    at = ("cskd.train.trainer", "Trainer", "train_epoch", 4)
     a, b = Machine(place, "a", sleeps={0: at, 1: at}, hangs=True), Machine(place, "b")
     first = launched(a, range(2))
     wait_for(lambda: a.has_slept(0) and a.has_slept(1), first)
@@ -164,10 +164,10 @@ def a_machine_that_dies(reference, folder):
 
 
 SLEEPS = {
-    0: ("cskd.training", "Trainer", "train_epoch", 4),
-    1: ("cskd.training", "Trainer", "_save", 2),
-    2: ("cskd.checkpoints", "Checkpoints", "_keep_previous", 2),
-    3: ("cskd.predictions", "", "save_predictions", 1),
+    0: ("cskd.train.trainer", "Trainer", "train_epoch", 4),
+    1: ("cskd.train.trainer", "Trainer", "_save", 2),
+    2: ("cskd.train.checkpoint", "Checkpoints", "_keep_previous", 2),
+    3: ("cskd.evaluate.predictions", "", "save_predictions", 1),
 }
 UNTIL_DONE = (2, 3)  # the others wake up as soon as the other machine has taken over
 

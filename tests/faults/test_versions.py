@@ -8,15 +8,15 @@ from faults.made_up import made_up_runs
 from mlflow import MlflowClient
 from place import Place
 
-from analysis import runs as reading
-from analysis.doubts import doubts
-from analysis.pool import pools
-from analysis.provenance import footer
-from analysis.store import Store
+from analysis.load import frames as reading
+from analysis.load.data_quality import doubts
+from analysis.load.pools import pools
+from analysis.load.store import Store
+from analysis.tables.provenance import footer
 from cskd import NUMERICS_VERSION, RECORDS_VERSION
-from cskd.errors import UserError
-from experiments import assemble
-from experiments.plan import load_plans
+from cskd.utils.errors import UserError
+from experiments.launch import build as assemble
+from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
 
 FAULT = "a run tracked by another version of the suite or by another commit"
@@ -47,7 +47,7 @@ def changed(tracked, folder, table, key, value, of=RUN):
     return Store(f"sqlite:///{path}").load(["demo"])[0]
 
 
-def told(experiment) -> str:
+def message(experiment) -> str:
     return "\n".join([*footer(experiment), *doubts(pools([experiment])[0])])
 
 
@@ -71,7 +71,7 @@ def test_what_is_tracked_by_another_version_or_commit_is_named(tracked, tally, t
     with tally:
         experiment = changed(tracked, tmp_path, table, key, value)
         assert len(experiment.done) == kept
-        assert said in told(experiment)
+        assert said in message(experiment)
 
 
 @pytest.mark.fault(FAULT)
@@ -116,7 +116,7 @@ def test_a_run_of_another_numerics_version_keeps_its_key_and_is_not_trained_on(t
     made_up_runs(place, "cs-kd", seeds=1, epochs=2)
     (folder,) = place.folders()
     with tally:
-        monkeypatch.setattr("experiments.spec.NUMERICS_VERSION", NUMERICS_VERSION + 1)
+        monkeypatch.setattr("experiments.config.spec.NUMERICS_VERSION", NUMERICS_VERSION + 1)
         monkeypatch.setattr(assemble, "NUMERICS_VERSION", NUMERICS_VERSION + 1)
         assert folder.spec().run_key == folder.path.name
         with pytest.raises(UserError, match="planned by another version of the suite"):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from analysis.figures.calibration import calibration_figure
 from analysis.figures.curves import learning_curves
 from analysis.figures.effects import Effect, forest_plot
@@ -17,7 +16,8 @@ from analysis.figures.log_probability import log_probability_figure
 from analysis.figures.reliability_pairs import reliability_pairs
 from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.text import class_name, plain
-from cskd.metrics import ReliabilityBins, reliability_bins
+from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
+from cskd.evaluate.metrics import ReliabilityBins, reliability_bins
 from cskd.plots import METHOD_COLORS, METHOD_MARKERS, method_color, method_marker, save_figure
 
 HOSTILE = ("$\\frac{1}$", "<img onerror=alert(1)>", "_hidden", "a$b", "e\\$f_g", "n02-x")
@@ -196,8 +196,8 @@ def test_histograms_have_area_one_and_every_value_and_the_medians():
                 inside = np.mean((each >= low) & ((each < high) | ((each == 0) & (high == 0))))
                 assert drawn * (high - low) == pytest.approx(inside)
             assert median.get_segments()[0][0, 0] == pytest.approx(np.median(each))
-        told = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert told == [
+        message = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert message == [
             f"{method}: median \N{MINUS SIGN}{-np.median(each):.2f}, n = {len(each)}" for method, each in values.items()
         ]
 

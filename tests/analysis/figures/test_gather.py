@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis.evaluation import RAW, Evaluation
 from analysis.figures import gather
 from analysis.figures.gather import pool_figures
 from analysis.figures.sources import prepared_test_split
-from analysis.pool import pools
-from analysis.store import Store, UnusableRun
-from cskd.data.listing import Listing
+from analysis.load.pools import pools
+from analysis.load.store import Store, UnusableRun
+from analysis.stats.evaluation import RAW, Evaluation
+from cskd.data.sources.listing import Listing
 from cskd.data.store import open_dataset, write_dataset
-from cskd.metrics import expected_calibration_error, reliability_bins
-from cskd.predictions import Predictions
+from cskd.evaluate.metrics import expected_calibration_error, reliability_bins
+from cskd.evaluate.predictions import Predictions
 
 CLASSES = ("a $x$", "b_c", "<img onerror=alert(1)>")
 INDICES = np.array([3, 5, 0, 2])
@@ -136,8 +136,8 @@ def test_without_a_wrong_answer_nothing_is_shown_of_them(pool, tmp_path, data_di
 def test_seeds_are_pooled_and_averaged(pool, tmp_path, data_dir):
     of = predictions()
     figures, _ = drawn(pool, of, tmp_path, data_dir)
-    told = [text.get_text() for text in figures["figure2-cifar100-resnet18"].axes[0].get_legend().get_texts()]
-    assert told == [f"{method}: median \N{MINUS SIGN}0.50, n = 9" for method in ("cross-entropy", "cs-kd")]
+    message = [text.get_text() for text in figures["figure2-cifar100-resnet18"].axes[0].get_legend().get_texts()]
+    assert message == [f"{method}: median \N{MINUS SIGN}0.50, n = 9" for method in ("cross-entropy", "cs-kd")]
     ece = 100 * expected_calibration_error(of.logits, of.labels)
     pair = figures["figure5-cifar100-resnet18"].axes[0]
     assert [text.get_text() for text in pair.get_legend().get_texts()] == [

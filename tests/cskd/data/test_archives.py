@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cskd.data import archives
-from cskd.data.archives import Archive, download, unpack, verify
-from cskd.errors import UserError
+from cskd.data import archive as archives
+from cskd.data.archive import Archive, download, unpack, verify
+from cskd.utils.errors import UserError
 
 CONTENT = os.urandom(3 << 20)
 MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()
@@ -79,13 +79,13 @@ def names(folder):
 
 
 def test_a_download_is_verified_and_its_progress_told(server, tmp_path):
-    told = []
-    path = download(server.archive(), tmp_path / "downloads", lambda *step: told.append(step))
+    message = []
+    path = download(server.archive(), tmp_path / "downloads", lambda *step: message.append(step))
     assert path == tmp_path / "downloads" / "file.tar"
     assert path.read_bytes() == CONTENT
-    assert told[0] == ("download file.tar", 0, len(CONTENT))
-    assert ("download file.tar", len(CONTENT), len(CONTENT)) in told
-    assert told[-1] == ("check file.tar", len(CONTENT), len(CONTENT))
+    assert message[0] == ("download file.tar", 0, len(CONTENT))
+    assert ("download file.tar", len(CONTENT), len(CONTENT)) in message
+    assert message[-1] == ("check file.tar", len(CONTENT), len(CONTENT))
     assert names(tmp_path / "downloads") == ["file.tar"]
 
 
@@ -102,10 +102,10 @@ def test_an_interrupted_download_goes_on_where_it_ended(server, tmp_path):
         download(server.archive(), tmp_path, interrupt)
     done = (tmp_path / "file.tar.part").stat().st_size
     assert 0 < done < len(CONTENT)
-    told = []
-    assert download(server.archive(), tmp_path, lambda *step: told.append(step)).read_bytes() == CONTENT
+    message = []
+    assert download(server.archive(), tmp_path, lambda *step: message.append(step)).read_bytes() == CONTENT
     assert server.ranges == [None, f"bytes={done}-"]
-    assert told[0] == ("download file.tar", done, len(CONTENT))
+    assert message[0] == ("download file.tar", done, len(CONTENT))
     assert names(tmp_path) == ["file.tar"]
 
 
@@ -224,12 +224,12 @@ def make_zip(path, members):
 def test_tar_files_are_unpacked(tmp_path, mode):
     folder = ("set", tarfile.DIRTYPE)
     path = make_tar(tmp_path / "a.tar", [(".", tarfile.DIRTYPE), folder, ("set/x.txt", "x"), ("y", "y")], mode)
-    told = []
-    unpack(path, tmp_path / "into", lambda *step: told.append(step))
+    message = []
+    unpack(path, tmp_path / "into", lambda *step: message.append(step))
     assert names(tmp_path / "into") == ["set", "set/x.txt", "y"]
     assert (tmp_path / "into" / "set" / "x.txt").read_text() == "x"
-    assert {step[0] for step in told} == {"unpack a.tar"}
-    assert all(done <= total for _, done, total in told)
+    assert {step[0] for step in message} == {"unpack a.tar"}
+    assert all(done <= total for _, done, total in message)
 
 
 def test_zip_files_are_unpacked_and_several_archives_share_a_folder(tmp_path):

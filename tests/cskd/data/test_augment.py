@@ -9,8 +9,8 @@ from arrays import random_split
 from PIL import Image
 from torchvision import transforms
 
-from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
-from cskd.randomness import generator
+from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.utils.seeding import generator
 
 
 def test_pad_and_crop_gives_the_padded_images_window():

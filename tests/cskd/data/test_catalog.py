@@ -11,9 +11,10 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cskd.data import archives, catalog
-from cskd.data.catalog import SOURCES, open_prepared, prepare, prepared_folder
-from cskd.errors import UserError
+from cskd.data import archive as archives
+from cskd.data import prepare as catalog
+from cskd.data.prepare import SOURCES, open_prepared, prepare, prepared_folder
+from cskd.utils.errors import UserError
 
 
 def names(folder: Path) -> list[str]:
@@ -155,8 +156,8 @@ def test_without_a_network_every_folder_that_is_looked_for_is_named_and_what_it_
     source = pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), tmp_path / "packed")
     with pytest.raises(UserError) as caught:
         prepare(name, tmp_path / "data", source=source)
-    _, _, told = str(caught.value).partition("; an unpacked tree is taken as well, as ")
-    folders, _, layout = told.partition(": ")
+    _, _, message = str(caught.value).partition("; an unpacked tree is taken as well, as ")
+    folders, _, layout = message.partition(": ")
     assert folders.split(" or ") == [f"{tmp_path / 'data' / folder}/" for folder in source.folders]
     for folder in source.folders:  # each is taken
         tree = source.find(tmp_path / "made")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from arrays import ArraySplit, random_split
 
-from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
-from cskd.data.conventional import ConventionalLoader
 from cskd.data.loader import TrainLoader
+from cskd.data.torchvision_loader import ConventionalLoader
+from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 
 VIEWS = ("clean", "partner", "second", "x")
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from arrays import ArraySplit, random_split
 
-from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import Normalise, TestSet, TrainLoader
-from cskd.data.partners import ClassPartners
+from cskd.data.pairs import ClassPartners
 from cskd.data.pixels import RESIZING
-from cskd.data.subset import SplitView
-from cskd.errors import UserError
-from cskd.randomness import generator
+from cskd.data.splits import SplitView
+from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.utils.errors import UserError
+from cskd.utils.seeding import generator
 
 CPU = torch.device("cpu")
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from arrays import random_split
 
-from cskd.data.catalog import SOURCES, open_prepared, prepare
-from cskd.data.merged import merge
+from cskd.data.prepare import SOURCES, open_prepared, prepare
+from cskd.data.sources.merged import merge
+from cskd.data.splits import restrict
 from cskd.data.store import JoinedSplit
-from cskd.data.subset import restrict
-from cskd.errors import UserError
-from experiments.datasets import is_prepared, open_data
-from experiments.recipe import Data, load_settings
+from cskd.utils.errors import UserError
+from experiments.config.datasets import is_prepared, open_data
+from experiments.config.recipe import Data, load_settings
 
 PARTS = ("cub200", "dogs", "mit67")
 

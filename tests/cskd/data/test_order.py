@@ -8,10 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from cskd.data.augment import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.data.loader import TrainLoader
-from cskd.data.partners import ClassPartners
-from cskd.randomness import generator
+from cskd.data.pairs import ClassPartners
+from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
+from cskd.utils.seeding import generator
 
 CPU = torch.device("cpu")
 every = settings(max_examples=40, deadline=None, derandomize=True)
@@ -50,9 +50,9 @@ def test_an_epoch_has_every_image_once_and_no_partner_of_another_class(labels, b
     assert 1 < len(batches[-1].labels) <= batch_size
     x, partner = (whole(batches, view)[:, 0, 0, 0].long().numpy() for view in ("x", "partner"))
     assert sorted(x) == list(range(len(labels)))
-    told = torch.cat([batch.labels for batch in batches]).numpy()
-    assert np.array_equal(told, labels[x])
-    assert np.array_equal(told, labels[partner])
+    message = torch.cat([batch.labels for batch in batches]).numpy()
+    assert np.array_equal(message, labels[x])
+    assert np.array_equal(message, labels[partner])
 
 
 @every

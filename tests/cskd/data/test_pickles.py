@@ -7,8 +7,8 @@ import fakes
 import numpy as np
 import pytest
 
-from cskd.data.cifar100 import safe_pickle_load
-from cskd.errors import UserError
+from cskd.data.sources.cifar100 import safe_pickle_load
+from cskd.utils.errors import UserError
 
 
 class Malicious:

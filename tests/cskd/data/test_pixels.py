@@ -8,11 +8,11 @@ import torch
 from arrays import ArraySplit, random_split
 
 from cskd.data import pixels
-from cskd.data.augment import CenterCrop, ResizedCrop
 from cskd.data.pixels import Request, ResidentPixels, StreamedPixels, choose_resizing, open_pixels, resize_all
+from cskd.data.splits import SplitView
 from cskd.data.store import ImageSplit, JoinedSplit
-from cskd.data.subset import SplitView
-from cskd.randomness import generator
+from cskd.data.transforms import CenterCrop, ResizedCrop
+from cskd.utils.seeding import generator
 
 CPU = torch.device("cpu")
 

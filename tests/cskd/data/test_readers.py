@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cskd.data.catalog import SOURCES, get_source, prepare
-from cskd.data.image_folder import image_folder_source
-from cskd.data.listing import Listing
-from cskd.errors import UserError
+from cskd.data.prepare import SOURCES, get_source, prepare
+from cskd.data.sources.image_folder import image_folder_source
+from cskd.data.sources.listing import Listing
+from cskd.utils.errors import UserError
 
 
 def read(name: str, root: Path) -> Listing:

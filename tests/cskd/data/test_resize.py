@@ -12,8 +12,8 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cskd.data.augment import CenterCrop, ResizedCrop
 from cskd.data.resize import bytes_needed, crop_table, geometry, parts, resize
+from cskd.data.transforms import CenterCrop, ResizedCrop
 
 SIZE = 12
 

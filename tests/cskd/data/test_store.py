@@ -15,9 +15,9 @@ from torchvision.datasets.folder import default_loader
 
 from cskd.data import store, workspace
 from cskd.data.decoding import decode
-from cskd.data.listing import Listing
+from cskd.data.sources.listing import Listing
 from cskd.data.store import open_dataset, write_dataset
-from cskd.errors import UserError
+from cskd.utils.errors import UserError
 
 
 def listing(*, sizes=((4, 6), (5, 3), (2, 2)), change: int = 0) -> Listing:
@@ -277,11 +277,11 @@ def test_missing_and_damaged_files_are_told_with_the_remedy(tmp_path, damage):
 
 
 def test_progress_is_told_image_by_image(tmp_path):
-    told = []
-    write(tmp_path / "set", listing(), report=lambda *step: told.append(step))
-    assert told[0] == ("measure images", 0, 4)
-    assert told[-1] == ("decode test images", 1, 1)
-    assert ("decode train images", 3, 3) in told
+    message = []
+    write(tmp_path / "set", listing(), report=lambda *step: message.append(step))
+    assert message[0] == ("measure images", 0, 4)
+    assert message[-1] == ("decode test images", 1, 1)
+    assert ("decode train images", 3, 3) in message
 
 
 def test_many_large_images_keep_their_order(tmp_path, monkeypatch):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from stepping import batch_of, float_images, model_for, passes_of, step_loss
 
-from cskd.errors import UserError
 from cskd.losses import class_wise_kl
-from cskd.methods import METHODS, SUMS_OF_THE_PAPER, Passes, build_method, method_parts
+from cskd.methods import METHODS, PAPER_COMPOSITES, ForwardCache, build_method, method_parts
+from cskd.utils.errors import UserError
 
-EVERY = [*METHODS, *SUMS_OF_THE_PAPER]
+EVERY = [*METHODS, *PAPER_COMPOSITES]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -55,7 +55,7 @@ def test_the_partners_pass_makes_no_graph_and_both_passes_update_the_batch_stati
     method = build_method("cs-kd")
     model = model_for(method).train()
     batch = batch_of(method)
-    passes = Passes(model, batch, float_images)
+    passes = ForwardCache(model, batch, float_images)
     logits, target = passes.logits("x"), passes.target_logits("partner")
     assert logits.requires_grad
     assert not target.requires_grad
@@ -88,13 +88,13 @@ def test_the_gradient_is_that_of_a_constant_target():
 def test_each_view_is_passed_through_the_network_once():
     method = build_method("cs-kd")
     model = model_for(method)
-    passes = Passes(model, batch_of(method), float_images)
+    passes = ForwardCache(model, batch_of(method), float_images)
     assert passes.logits("x") is passes.logits("x")
     assert passes.target_logits("partner") is passes.target_logits("partner")
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "told"),
+    ("name", "parameters", "message"),
     [
         ("cs-kd", {"temperature": -1.0}, "temperature must be positive"),
         ("cs-kd", {"temperature": 0.0}, "temperature must be positive"),
@@ -135,8 +135,8 @@ def test_each_view_is_passed_through_the_network_once():
         ("cross-entropy+cs-kd", {}, "cross-entropy adds nothing"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(name, parameters, told):
-    with pytest.raises(UserError, match=told) as caught:
+def test_what_makes_no_sense_is_refused_in_one_line(name, parameters, message):
+    with pytest.raises(UserError, match=message) as caught:
         build_method(name, parameters)
     assert "\n" not in str(caught.value)
 

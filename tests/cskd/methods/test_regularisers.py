@@ -8,11 +8,11 @@ import torch
 from scipy.optimize import brentq
 from stepping import batch_of, model_for, passes_of, step_loss
 
-from cskd.errors import UserError
 from cskd.methods import build_method
 from cskd.methods.adacos import CosineHead, adaptive_scale
 from cskd.methods.max_entropy import negative_entropy
 from cskd.methods.virtual_softmax import virtual_softmax_cross_entropy
+from cskd.utils.errors import UserError
 
 
 def doubles(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -63,8 +63,8 @@ def optimal_confidence(classes: int, beta: float) -> float:
     return brentq(slope, 1e-6, 1 - 1e-9)
 
 
-@pytest.mark.parametrize(("classes", "told"), [(100, 0.276), (200, 0.241)])
-def test_a_perfectly_fitted_sample_of_max_entropy_ends_where_its_optimum_is(classes, told):
+@pytest.mark.parametrize(("classes", "message"), [(100, 0.276), (200, 0.241)])
+def test_a_perfectly_fitted_sample_of_max_entropy_ends_where_its_optimum_is(classes, message):
     method = build_method("max-entropy", {"beta": 1.0})
     logits = torch.zeros(1, classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([logits], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
@@ -78,7 +78,7 @@ def test_a_perfectly_fitted_sample_of_max_entropy_ends_where_its_optimum_is(clas
     optimizer.step(closure)
     confidence = logits.softmax(1)[0, 0].item()
     assert confidence == pytest.approx(optimal_confidence(classes, 1.0), abs=1e-4)
-    assert confidence == pytest.approx(told, abs=0.0005)
+    assert confidence == pytest.approx(message, abs=0.0005)
 
 
 @pytest.mark.parametrize(("name", "weight"), [("max-entropy", "beta"), ("cs-kd", "lambda_cls"), ("kd", "lambda_kd")])

@@ -24,7 +24,7 @@ class Striker(importlib.abc.MetaPathFinder):
         self.count, self.number = int(count), signal.Signals[number]
 
     def find_spec(self, name, path, target=None):
-        if self.whom == "worker" and "experiments.worker" not in sys.orig_argv:
+        if self.whom == "worker" and "experiments worker" not in sys.orig_argv:
             return None
         if name != self.module or self not in sys.meta_path:
             return None

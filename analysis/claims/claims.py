@@ -1,0 +1,104 @@
+"""The claims of the paper that are judged: ``claims.yaml``, read and checked."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.metrics import METRICS
+from analysis.paper.published import published_numbers
+from cskd.methods import build_method
+from cskd.utils.cli import check_choice
+from cskd.utils.errors import UserError
+from cskd.utils.yaml import read_yaml
+
+CLAIMS = Path(__file__).parent / "claims.yaml"
+LOWER, HIGHER = "lower", "higher"
+MERGED, DOMAINS = "merged", ("cub200", "dogs", "mit67")
+DOMAIN_METRICS = tuple(f"{kind}_{domain}" for kind in ("domain_accuracy", "top1_error") for domain in DOMAINS)
+FEATURE_SPREAD = "feature_spread"  # not tracked: from the evaluation of a run's predictions
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One comparison: ``method`` is said to have a ``better`` (lower or higher) ``metric`` than ``against``.
+
+    Of every one of ``datasets`` with every one of ``architectures``. claim: as a sentence; where: in the paper.
+    """
+
+    id: str
+    claim: str
+    where: str
+    metric: str
+    method: str
+    against: str
+    better: str
+    datasets: tuple[str, ...]
+    architectures: tuple[str, ...]
+
+    @property
+    def decimals(self) -> int:
+        """With which an effect is shown."""
+        return decimals_of(self.metric)
+
+    def is_borne_out(self, effect: float) -> bool:
+        """Whether a difference method - against goes the claimed way."""
+        return effect < 0 if self.better == LOWER else effect > 0
+
+
+def decimals_of(metric: str) -> int:
+    """With how many an effect on this metric is shown."""
+    return 3 if metric == FEATURE_SPREAD else next((known.decimals for known in METRICS if known.name == metric), 2)
+
+
+def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
+    """The claims in the file's order. Raises UserError for keys, metrics, methods, ... that are not known."""
+    entries = read_yaml(path)
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} must hold a list of claims")
+    claims = []
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("id", f"number {number}") if isinstance(entry, dict) else f"number {number}"
+        try:
+            claims.append(_claim(entry))
+        except UserError as error:
+            raise UserError(f"{path}, claim {name}: {error}") from None
+    names = [claim.id for claim in claims]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{path}, claim {name}: there are two of this id: rename one")
+    return tuple(claims)
+
+
+def _claim(entry: Any) -> Claim:
+    if not isinstance(entry, dict):
+        raise UserError("must hold keys and values")
+    keys = [field.name for field in dataclasses.fields(Claim)]
+    for key in entry:
+        check_choice("key", key, keys)
+    missing = [key for key in keys if key not in entry]
+    if missing:
+        raise UserError(f"{', '.join(missing)} missing: add it")
+    for key in keys:
+        _check_type(key, entry[key])
+    numbers = published_numbers()
+    check_choice("metric", entry["metric"], (*(metric.name for metric in METRICS), *DOMAIN_METRICS, FEATURE_SPREAD))
+    check_choice("value of better", entry["better"], (LOWER, HIGHER))
+    for key in ("method", "against"):
+        build_method(entry[key])  # the paper's or another one
+    if entry["method"] == entry["against"]:
+        raise UserError(f"{entry['method']} is compared with itself: name another method")
+    for dataset in entry["datasets"]:
+        check_choice("dataset", dataset, {*numbers.dataset, MERGED})
+    for architecture in entry["architectures"]:
+        check_choice("architecture", architecture, set(numbers.architecture))
+    return Claim(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+
+
+def _check_type(key: str, value: Any) -> None:
+    if key in ("datasets", "architectures"):
+        names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+        if not names or len(set(value)) < len(value):
+            raise UserError(f"{key} must be a list of names, each once, not {value!r}")
+    elif not isinstance(value, str) or not value.strip():
+        raise UserError(f"{key} must be a text, not {value!r}")

@@ -1,0 +1,5 @@
+"""Write results/report.html."""
+
+from analysis.report.report import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""Reading MLflow into data frames."""

@@ -1,0 +1,1 @@
+"""Measured results as CSV files, and the pages made from them."""

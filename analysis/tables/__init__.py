@@ -1,0 +1,1 @@
+"""Tables and their text, Markdown, LaTeX and CSV forms."""

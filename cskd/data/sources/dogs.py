@@ -1,0 +1,87 @@
+"""Stanford Dogs (Khosla et al., 2011): photographs of 120 breeds, from ImageNet."""
+
+import zlib
+from pathlib import Path
+
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from cskd.data.archive import Archive
+from cskd.data.sources.listing import Labelled, Listing
+from cskd.data.sources.source import DatasetSource
+from cskd.utils.errors import UserError
+
+# what scipy raises for a file that is no .mat file, or part of one, or has other variables
+NOT_A_LIST = (
+    OSError,
+    MatReadError,
+    NotImplementedError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    zlib.error,
+)
+
+
+def read(folder: Path) -> Listing:
+    """``Images/<wnid>-<breed>/*.jpg, train_list.mat, test_list.mat``.
+
+    A list has ``file_list`` (paths below Images) and ``labels`` (from 1).
+    """
+    breeds: dict[int, str] = {}
+    splits = {split: _read_list(folder, split, breeds) for split in ("train", "test")}
+    if sorted(breeds) != list(range(1, len(breeds) + 1)):
+        raise UserError(f"{folder / 'train_list.mat'} skips a label: unpack lists.tar again")
+    # "n02085620-Chihuahua"
+    names = [breeds[label].partition("-")[2] or breeds[label] for label in sorted(breeds)]
+    return Listing(names, **splits)
+
+
+def _read_list(folder: Path, split: str, breeds: dict[int, str]) -> list[Labelled]:
+    """One split's images; ``breeds`` takes up the folder of each label."""
+    path = folder / f"{split}_list.mat"
+    try:
+        content = loadmat(path)
+        names = [str(entry.item()) for entry in content["file_list"].ravel()]
+        labels = [int(label) for label in content["labels"].ravel()]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: unpack lists.tar in {folder}") from error
+    except NOT_A_LIST as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read ({reason}): unpack lists.tar again") from error
+    if len(names) != len(labels):
+        raise UserError(f"{path} has {len(names):,} files and {len(labels):,} labels: unpack lists.tar again")
+    images = []
+    for name, label in zip(names, labels, strict=True):
+        breed = name.partition("/")[0]
+        if breeds.setdefault(label, breed) != breed:
+            raise UserError(f"{path}: {name} has label {label}, which is {breeds[label]}")
+        images.append((folder / "Images" / name, label - 1))
+    return images
+
+
+SOURCE = DatasetSource(
+    name="dogs",
+    title="Stanford Dogs",
+    homepage="http://vision.stanford.edu/aditya86/ImageNetDogs/",
+    reader=read,
+    # Stanford publishes no checksums: TensorFlow Datasets' url_checksums/stanford_dogs.txt
+    archives=(
+        Archive(
+            "http://vision.stanford.edu/aditya86/ImageNetDogs/lists.tar",
+            "lists.tar",
+            "sha256:34b47cacd9a98b5d150e084f24d29391c084c55272295ec65c85651bc35f4d6c",
+        ),
+        Archive(
+            "http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar",
+            "images.tar",
+            "sha256:a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58",
+        ),
+    ),
+    folders=("stanford-dogs",),
+    landmarks=("Images", "train_list.mat"),
+    num_classes=120,
+    train_images=12_000,
+    test_images=8_580,
+)

@@ -1,0 +1,1 @@
+"""What is measured on predictions: metrics, calibration, bootstrap intervals."""

@@ -1,0 +1,67 @@
+"""YAML of the project, read with errors of one line. Needs PyYAML, which training does not."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cskd.utils.errors import UserError
+
+MAX_DEPTH = 50  # levels of nesting
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, or a UserError that names the file and the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not YAML: it is not UTF-8 text ({error.reason})") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text holds. Raises UserError, with ``where`` and the line, for what is no YAML or is ambiguous."""
+    try:
+        return _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{where}{line} is not YAML: {problem}") from error
+    except ValueError as error:  # a number of thousands of digits, the 31st of February
+        raise UserError(f"{where} is not understood: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, that also refuses what no file of ours needs.
+
+    A key given twice; aliases, a few of which make a text of endless size; tags, for whose values PyYAML's
+    constructors raise whatever they come upon; and nesting, over which its scanner takes seconds.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", event.start_mark)
+        if event.tag is not None:
+            raise yaml.composer.ComposerError(None, None, f"tags ({event.tag}) are not taken", event.start_mark)
+        if self.depth == MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node, deep=False):
+        keys = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    message = f"key {key.value!r} is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
+                keys.add(key.value)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,21 @@
+"""The commands that run something: ``python -m experiments <command>``."""
+
+from cskd.utils.cli import dispatch
+
+COMMANDS = {
+    "grid": "train a grid: datasets x methods x seeds",
+    "train": "train one run",
+    "data": "download, verify and prepare datasets",
+    "tune": "tune a method's hyper-parameters on a validation split",
+    "ablate": "measure a method on every point of the paper's grid of hyper-parameters",
+    "tuned": "show the tuned hyper-parameters beside the recipe's",
+    "status": "show a grid as a matrix of run states",
+    "sync": "send to MLflow what it missed",
+    "ui": "serve the MLflow UI on this machine",
+    "dashboard": "serve optuna-dashboard on this machine",
+    "bench": "measure what training costs on this machine",
+    "worker": "train one run folder; launchers start it",
+}
+
+if __name__ == "__main__":
+    dispatch("experiments", COMMANDS)

@@ -1,0 +1,74 @@
+"""Show a grid as a matrix: done, running, failed and why, missing."""
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from cskd.utils import cli
+from cskd.utils.errors import UserError
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
+from experiments.runs.plan import Plan, grid_names, load_plans
+
+STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "dim"}
+
+
+def main() -> int:
+    parser = cli.Parser(prog="python -m experiments status", description=__doc__)
+    parser.add_argument("grid", nargs="?", help="a grid, or one of its experiments such as table1-mini; default: all")
+    arguments = parser.parse_args()
+    plans = load_plans(cli.runs_dir())
+    if not plans and not arguments.grid:
+        raise UserError(f"no grid has been launched into {cli.runs_dir()}: 'make demo' is a first one")
+    chosen = [plan for plan in plans if arguments.grid in (None, plan.grid, plan.experiment)]
+    if not chosen:
+        names = {plan.grid for plan in plans} | {plan.experiment for plan in plans}
+        cli.check_choice("grid", arguments.grid, names | set(grid_names()))
+        print(f"{arguments.grid} has not been launched into {cli.runs_dir()}: all of it is missing")
+    console = Console()
+    for plan in chosen:
+        _show(plan, console)
+    return 0
+
+
+def _show(plan: Plan, console: Console) -> None:
+    seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
+    shared, names = _apart([cell.name for cell in plan.cells])
+    # Where there is little room, the seeds' columns are wrapped first.
+    first = Column("cell", overflow="fold", no_wrap=max(map(len, names)) <= console.width // 2)
+    title = ": ".join(filter(None, [plan.experiment, shared]))
+    table = Table(first, *(f"seed {seed}" for seed in seeds), title=title, title_justify="left")
+    reasons = []
+    for cell, name in zip(plan.cells, names, strict=True):
+        row = []
+        for seed in seeds:
+            if seed not in cell.runs:
+                row.append("")
+                continue
+            folder = RunFolder(cli.runs_dir() / cell.runs[seed])
+            state = folder.state()
+            row.append(f"[{STYLES[state['state']]}]{_told(folder, state)}[/]")
+            if state["state"] == FAILED:
+                reasons.append(f"failed {cell.name}/seed{seed}: {state['reason']} (log: {folder.log})")
+            elif state["state"] == INTERRUPTED and state.get("reason"):
+                reasons.append(f"interrupted {cell.name}/seed{seed}: {state['reason']}")
+        table.add_row(name, *row)
+    console.print(table)
+    for reason in reasons:
+        console.print(reason, style=STYLES[reason.split()[0]], soft_wrap=True, highlight=False, markup=False)
+
+
+def _apart(names: list[str]) -> tuple[str, list[str]]:
+    """What dataset/architecture/method have in common, and what tells them apart; of a single one the method."""
+    parts = [name.split("/") for name in names]
+    differ = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
+    if not any(differ):
+        differ[-1] = True
+    shared = "/".join(part for part, differs in zip(parts[0], differ, strict=True) if not differs)
+    return shared, ["/".join(part for part, differs in zip(one, differ, strict=True) if differs) for one in parts]
+
+
+def _told(folder: RunFolder, state: dict) -> str:
+    if state["state"] == DONE:
+        return f"done {folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
+    if state["state"] in (RUNNING, INTERRUPTED):
+        return f"{state['state']} {state['epoch']}/{state.get('epochs', '?')}"
+    return state["state"]

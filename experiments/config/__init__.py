@@ -1,0 +1,1 @@
+"""Recipes, grids and run specs: what is to be run."""

@@ -1,0 +1,1 @@
+"""Run folders, plans and the environment of a run."""
