@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from cskd.evaluate.metrics import ReliabilityBins, expected_calibration_error, reliability_bins
+from cskd.evaluate.scores import ReliabilityBins, expected_calibration_error, reliability_bins
 from cskd.utils.files import written_aside
 
 DIAGRAM_BINS = 10  # the paper's figure 5; its ECE has 20

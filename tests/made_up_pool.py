@@ -6,7 +6,7 @@ import pandas as pd
 from analysis.load.frames import CELL_MARKS, DONE, NUMBERS, Experiment
 from analysis.load.pools import Pool, pools
 from analysis.stats.evaluation import Evaluation
-from cskd.evaluate.metrics import reliability_bins
+from cskd.evaluate.scores import reliability_bins
 
 START = pd.Timestamp("2026-09-21T12:00:00Z")
 COMMIT, MACHINE = "1111111111aaaaaaaaaa", "Example CPU @ 2.00GHz, 2 cores"

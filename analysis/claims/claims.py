@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.metrics import METRICS
 from analysis.paper.published import published_numbers
+from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, TRACKED, all_metrics
 from cskd.methods import build_method
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
@@ -14,8 +14,8 @@ from cskd.utils.yaml import read_yaml
 
 CLAIMS = Path(__file__).parent / "claims.yaml"
 LOWER, HIGHER = "lower", "higher"
-MERGED, DOMAINS = "merged", ("cub200", "dogs", "mit67")
-DOMAIN_METRICS = tuple(f"{kind}_{domain}" for kind in ("domain_accuracy", "top1_error") for domain in DOMAINS)
+MERGED = "merged"
+DOMAIN_METRICS = tuple(metric.name for kind in (DOMAIN_ACCURACIES, DOMAIN_ERRORS) for metric in kind.values())
 FEATURE_SPREAD = "feature_spread"  # not tracked: from the evaluation of a run's predictions
 
 
@@ -48,7 +48,7 @@ class Claim:
 
 def decimals_of(metric: str) -> int:
     """With how many an effect on this metric is shown."""
-    return 3 if metric == FEATURE_SPREAD else next((known.decimals for known in METRICS if known.name == metric), 2)
+    return all_metrics()[metric].decimals
 
 
 def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
@@ -82,7 +82,7 @@ def _claim(entry: Any) -> Claim:
     for key in keys:
         _check_type(key, entry[key])
     numbers = published_numbers()
-    check_choice("metric", entry["metric"], (*(metric.name for metric in METRICS), *DOMAIN_METRICS, FEATURE_SPREAD))
+    check_choice("metric", entry["metric"], (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE_SPREAD))
     check_choice("value of better", entry["better"], (LOWER, HIGHER))
     for key in ("method", "against"):
         build_method(entry[key])  # the paper's or another one

@@ -17,13 +17,13 @@ from rich.console import Console
 from analysis.commands.tables import OFF_TERMINAL, written_to
 from analysis.load.frames import NAME, Experiment
 from analysis.load.store import Store
-from analysis.metrics import METRICS, Metric
 from analysis.stats.intervals import paired_effect
 from analysis.tables.export import save_table, save_text
 from analysis.tables.format import show, to_csv
 from analysis.tables.model import Block, Column, Table, signed
 from analysis.tables.provenance import OF_THE_METHOD, origin
 from analysis.tables.runs import run_frame
+from cskd.evaluate.metrics import TRACKED, Metric
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 
@@ -147,7 +147,7 @@ def paired_table(comparison: Comparison) -> Table:
     for place, runs in pairs.groupby(list(comparison.alike), sort=False):
         rows = []
         by_seed = {name: runs[runs.side == name].set_index("seed") for name in SIDES}
-        for metric in METRICS:
+        for metric in TRACKED:
             values = pd.DataFrame({name: by_seed[name][f"last_{metric.name}"] for name in SIDES}).dropna()
             if values.empty:
                 continue
@@ -178,7 +178,7 @@ def _texts(metric: Metric, record: dict) -> tuple[str, ...]:
     # one seed has no interval
     interval = "" if math.isnan(record["low"]) else f"{text(record['low'], '+')} to {text(record['high'], '+')}"
     means = (text(record[f"mean_{name}"]) for name in SIDES)
-    return (metric.title, *means, text(record["difference"], "+"), interval, str(record["n"]))
+    return (metric.label, *means, text(record["difference"], "+"), interval, str(record["n"]))
 
 
 def _differing(comparison: Comparison, pairs: pd.DataFrame) -> str:

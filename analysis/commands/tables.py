@@ -15,7 +15,6 @@ from rich.console import Console
 from analysis.load.frames import Experiment
 from analysis.load.pools import Pool, pools
 from analysis.load.store import Store
-from analysis.metrics import METRICS
 from analysis.paper.domains import domain_table
 from analysis.paper.paper_tables import TITLES, paper_tables
 from analysis.tables.export import save_table, save_text
@@ -24,12 +23,13 @@ from analysis.tables.metrics import is_tracked, metric_table
 from analysis.tables.model import Table
 from analysis.tables.reliability import bin_frame, cell_reliabilities, reliability_diagrams, reliability_table
 from analysis.tables.runs import run_frame
+from cskd.evaluate.metrics import TRACKED
 from cskd.plots import save_figure
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 
 SHOWN = ("error", "ece")  # the tables that are printed unless others are asked for
-OF_EXPERIMENTS = tuple(metric.file for metric in METRICS)
+OF_EXPERIMENTS = tuple(metric.short_name for metric in TRACKED)
 OF_POOLS = (*(f"table{number}" for number in TITLES), "figure4")
 OFF_TERMINAL = 100  # columns where there is no terminal to ask
 
@@ -99,12 +99,12 @@ def write(
     shown = []
     diagrams = folder / "reliability"
     diagrams.mkdir(parents=True, exist_ok=True)
-    for metric in METRICS:
-        if metric.file not in printed and not is_tracked(experiment, metric):
+    for metric in TRACKED:
+        if metric.short_name not in printed and not is_tracked(experiment, metric):
             continue
         table = metric_table(experiment, metric)
-        save_table(folder, metric.file, table)
-        if metric.file in printed:
+        save_table(folder, metric.short_name, table)
+        if metric.short_name in printed:
             shown.append(table)
     save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
     cells, notes = cell_reliabilities(experiment, store, cache)

@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.text import plain
-from cskd.evaluate.metrics import ReliabilityBins
+from cskd.evaluate.scores import ReliabilityBins
 from cskd.plots import DIAGONAL, INK, method_color, method_marker, square_panels
 
 PER_ROW = 4

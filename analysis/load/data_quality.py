@@ -4,8 +4,8 @@ import math
 
 from analysis.load.frames import DONE, NAME, named_seeds
 from analysis.load.pools import Pool
-from analysis.metrics import METRICS
 from cskd import NUMERICS_VERSION
+from cskd.evaluate.metrics import TRACKED
 
 VERSION = "params.numerics_version"
 
@@ -31,7 +31,7 @@ def doubts(pool: Pool) -> list[str]:
         if version != str(NUMERICS_VERSION):
             message = version if isinstance(version, str) else "unknown"
             found.append(f"{name} has numerics version {message}, this is {NUMERICS_VERSION}: used.")
-        empty = [metric.last for metric in METRICS if not math.isfinite(run[metric.last])]
+        empty = [metric.last for metric in TRACKED if not math.isfinite(run[metric.last])]
         if empty:
             found.append(f"{name} has no finite {', '.join(empty)}: left out of what needs it.")
     return found

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
-from analysis.metrics import METRICS
 from cskd import RECORDS_VERSION
+from cskd.evaluate.metrics import TRACKED
 from cskd.utils.errors import UserError
 
 CELL_TAGS = (
@@ -34,8 +34,8 @@ TEXTS = ("run", "run_id", "artifact_uri", *(tag for tag in RUN_TAGS if tag != "s
 DATES = ("started", "ended")
 NUMBERS = (
     *("seed", "minutes", "best/epoch"),
-    *(metric.last for metric in METRICS),
-    *(metric.best for metric in METRICS if metric.at_best_epoch),
+    *(metric.last for metric in TRACKED),
+    *(metric.best for metric in TRACKED if metric.at_best_epoch),
 )
 NAME = ["dataset", "architecture", "method"]
 FILE_NAMES = ("grid", "profile", *NAME)  # these become names of files; a store may be others' as well

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.metrics import METRICS
 from analysis.tables.runs import ENERGY, IDENTITY
+from cskd.evaluate.metrics import TRACKED
 from cskd.utils.errors import UserError, first_line
 
 EVALUATED = (
@@ -21,9 +21,9 @@ EVALUATED = (
 )
 RUN_NUMBERS = (
     *("minutes", ENERGY),
-    *(f"last_{metric.name}" for metric in METRICS),
+    *(f"last_{metric.name}" for metric in TRACKED),
     "best_epoch",
-    *(f"best_{metric.name}" for metric in METRICS if metric.at_best_epoch),
+    *(f"best_{metric.name}" for metric in TRACKED if metric.at_best_epoch),
     *EVALUATED,
 )
 RUN_COLUMNS = (

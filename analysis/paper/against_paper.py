@@ -6,11 +6,11 @@ import pandas as pd
 
 from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, Pool
-from analysis.metrics import METRICS
 from analysis.paper.published import published
 from analysis.stats.summary import Summary, finite, summary
 from analysis.tables.model import ABSENT, Block, Column, Table
 from analysis.tables.provenance import COMPARABLE, comparable
+from cskd.evaluate.metrics import TRACKED
 
 NOTES = (
     "Within or beyond two combined standard deviations, 2 sqrt(ours^2 + paper^2), of single seeds (ddof=1). The "
@@ -41,7 +41,7 @@ def against_paper(pool: Pool) -> pd.DataFrame:
     for cell in pool.cells.itertuples():
         if cell.cell_key not in allowed or cell.cell_key not in done:
             continue
-        for metric in METRICS:
+        for metric in TRACKED:
             number = published(cell.architecture, cell.dataset, cell.method, metric.name)
             if number is None:
                 continue
@@ -59,7 +59,7 @@ def against_paper_table(pool: Pool) -> Table | None:
     frame = against_paper(pool)
     if frame.empty:
         return None
-    titles = {metric.name: metric.title for metric in METRICS}
+    titles = {metric.name: metric.label for metric in TRACKED}
     rows = []
     for row in frame.itertuples():
         texts = [row.dataset, row.architecture, row.method, titles[row.metric], _text(row.paper_mean, row.paper_std)]

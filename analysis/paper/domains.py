@@ -5,25 +5,17 @@ import dataclasses
 import numpy as np
 
 from analysis.load.pools import PAPER, Pool
-from analysis.metrics import Metric
 from analysis.paper.panels import Panel
 from analysis.paper.published import figure4_numbers
 from analysis.paper.stacked import stacked_table
 from analysis.tables.model import Table
+from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, DOMAINS
 
-DOMAINS = {"cub200": "bird (cub200)", "dogs": "dog (dogs)", "mit67": "indoor (mit67)"}
-ACCURACY, ERROR = "Domain accuracy (%)", "Top-1 error of a domain's images (%)"
+HEADERS = {"cub200": "bird (cub200)", "dogs": "dog (dogs)", "mit67": "indoor (mit67)"}
 MEANING = (
     "Domain accuracy: the share of a domain's images whose predicted class, of all classes, is one of the domain's."
 )
-METRICS = {
-    # the paper gives these with one decimal
-    ACCURACY: {
-        domain: Metric(f"domain_accuracy_{domain}", ACCURACY, "figure4", decimals=1, higher_is_better=True)
-        for domain in DOMAINS
-    },
-    ERROR: {domain: Metric(f"top1_error_{domain}", ERROR, "figure4") for domain in DOMAINS},
-}
+BLOCKS = (DOMAIN_ACCURACIES, DOMAIN_ERRORS)
 
 
 def domain_table(pool: Pool) -> Table | None:
@@ -41,18 +33,18 @@ def domain_table(pool: Pool) -> Table | None:
             return None
     panels = [
         Panel(
-            f"{title}, {architecture}",
+            f"{metrics[DOMAINS[0]].label}, {architecture}",
             methods,
-            {header: (metrics[domain], architecture, dataset) for domain, header in DOMAINS.items()},
+            {header: (metrics[domain], architecture, dataset) for domain, header in HEADERS.items()},
         )
         for architecture in architectures
-        for title, metrics in METRICS.items()
+        for metrics in BLOCKS
     ]
     return stacked_table("Figure 4: Merged domains", panels, _with_metrics(pool), (MEANING,))
 
 
 def _with_metrics(pool: Pool) -> Pool:
     """With a column for every metric, NaN where no run has it: runs of other datasets have no domains."""
-    names = [name for metrics in METRICS.values() for metric in metrics.values() for name in (metric.last, metric.best)]
+    names = [name for metrics in BLOCKS for metric in metrics.values() for name in (metric.last, metric.best)]
     untracked = [name for name in names if name not in pool.runs]
     return dataclasses.replace(pool, runs=pool.runs.assign(**dict.fromkeys(untracked, np.nan)))

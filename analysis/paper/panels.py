@@ -8,11 +8,11 @@ import pandas as pd
 
 from analysis.load.frames import CELL_MARKS
 from analysis.load.pools import PAPER, Pool
-from analysis.metrics import Metric
 from analysis.paper.published import published
 from analysis.stats.summary import relative_change
 from analysis.tables.metrics import BASELINE, metric_frame
 from analysis.tables.provenance import COMPARABLE
+from cskd.evaluate.metrics import Metric
 
 COLUMN = ["metric", "architecture", "dataset"]
 CELL = [*COLUMN, "method"]

@@ -3,12 +3,12 @@
 import dataclasses
 
 from analysis.load.pools import PAPER, Pool
-from analysis.metrics import METRICS, Metric
 from analysis.paper.panels import Panel
 from analysis.paper.published import figure4_numbers, published_numbers
 from analysis.paper.stacked import stacked_table
 from analysis.tables.metrics import BASELINE
 from analysis.tables.model import Table
+from cskd.evaluate.metrics import TRACKED, Metric
 
 TITLES = {
     1: "Output regularisation",
@@ -42,7 +42,7 @@ def paper_table(number: int, pool: Pool) -> Table | None:
             return None
     panels = [
         Panel(
-            f"{metric.title}, {architecture}",
+            f"{metric.label}, {architecture}",
             methods,
             {dataset: (metric, architecture, dataset) for dataset in datasets},
         )
@@ -53,7 +53,7 @@ def paper_table(number: int, pool: Pool) -> Table | None:
 
 
 def _metrics(number: int, names: list[str]) -> list[Metric]:
-    metrics = {metric.name: metric for metric in METRICS}
+    metrics = {metric.name: metric for metric in TRACKED}
     found = [metrics[name] for name in names]
     return [dataclasses.replace(metric, decimals=1) for metric in found] if number == IMAGENET else found
 

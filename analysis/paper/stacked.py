@@ -5,7 +5,6 @@ import math
 import pandas as pd
 
 from analysis.load.pools import PAPER, Pool
-from analysis.metrics import Metric
 from analysis.paper.panels import Panel, metrics_of, panel_frame, part_of
 from analysis.tables.metrics import (
     BASELINE,
@@ -20,6 +19,7 @@ from analysis.tables.metrics import (
 )
 from analysis.tables.model import ABSENT, Best, Block, Column, Table, signed
 from analysis.tables.provenance import COMPARABLE, comparable, footer, introduction
+from cskd.evaluate.metrics import Metric
 
 INDENT = 2 * "\N{NO-BREAK SPACE}"  # of the lines below a method's name
 PUBLISHED, LAST, BEST_EPOCH = "paper", "our last epoch", "our best test epoch"
@@ -119,7 +119,7 @@ def _bold(frame: pd.DataFrame, metrics: dict[str, Metric]) -> list[str]:
     """What the best is, and which of them rest on one seed."""
     if not frame.bold.any() and not frame.get("paper_bold", frame.bold).any():
         return []
-    higher = dict.fromkeys(metric.title for metric in metrics.values() if metric.higher_is_better)
+    higher = dict.fromkeys(metric.label for metric in metrics.values() if metric.higher_is_better)
     notes = [BOLD, *(f"{title}: higher is better." for title in higher)]
     single = frame[frame.bold & (frame.n == 1)]
     if len(single):

@@ -23,7 +23,6 @@ from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, Pool, pools
 from analysis.load.store import Store
 from analysis.load.studies import Study, load_studies
-from analysis.metrics import METRICS
 from analysis.paper.against_paper import against_paper_table
 from analysis.paper.domains import domain_table
 from analysis.paper.paper_tables import paper_tables
@@ -34,6 +33,7 @@ from analysis.tables.export import save_table, save_text
 from analysis.tables.provenance import introduction
 from analysis.tables.runs import run_table, settings_table
 from analysis.tables.verdicts import summary_table, verdict_table
+from cskd.evaluate.metrics import TRACKED
 from cskd.plots import save_figure
 from cskd.utils import cli
 from cskd.utils.errors import UserError
@@ -191,7 +191,7 @@ def _judged(pool: Pool, verdicts: list[Verdict]) -> tuple[str, ...]:
 
 def _effects(pool: Pool, verdicts: list[Verdict]) -> Iterator[tuple[str, Figure]]:
     """A forest plot for each metric in which anything was compared."""
-    titles = {metric.name: metric.title for metric in METRICS}
+    titles = {metric.name: metric.label for metric in TRACKED}
     for metric in dict.fromkeys(verdict.claim.metric for verdict in verdicts):
         effects = []
         for verdict in verdicts:

@@ -18,8 +18,8 @@ from analysis.load.store import Store, UnusableRun
 from analysis.stats.threads import one_thread
 from cskd.evaluate.bootstrap import bootstrap, resampling_weights
 from cskd.evaluate.calibration import cross_fitted_logits, evaluate_calibration, fit_temperature, outcomes, summed_up
-from cskd.evaluate.metrics import ReliabilityBins, binned
 from cskd.evaluate.predictions import Predictions
+from cskd.evaluate.scores import ReliabilityBins, binned
 from cskd.evaluate.separation import feature_spread, variance_within_classes
 
 VERSION = 2  # of what is computed; raise it when that changes

@@ -9,11 +9,11 @@ import pandas as pd
 
 from analysis.load.frames import CELL_MARKS, DONE, Experiment
 from analysis.load.pools import Pool
-from analysis.metrics import Metric
 from analysis.paper.published import published, published_methods
 from analysis.stats.summary import Summary, finite, relative_change, summary
 from analysis.tables.model import ABSENT, Block, Column, Table, signed
 from analysis.tables.provenance import COMPARABLE, comparable, footer, introduction, reason_of, settings_of
+from cskd.evaluate.metrics import Metric
 
 BASELINE = "cross-entropy"
 OURS = "\N{DAGGER}"  # marks rows whose hyper-parameters the paper does not give
@@ -57,7 +57,7 @@ def metric_table(experiment: Experiment, metric: Metric) -> Table:
         notes += incomparable_notes(frame)
     notes += missing_value_notes(experiment, metric)
     return Table(
-        title=f"{metric.title}, {experiment.name}",
+        title=f"{metric.label}, {experiment.name}",
         columns=tuple(columns),
         blocks=tuple(blocks),
         frame=frame,

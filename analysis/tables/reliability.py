@@ -13,7 +13,7 @@ from analysis.load.store import Store, UnusableRun
 from analysis.stats.summary import summary
 from analysis.tables.model import ABSENT, Block, Column, Table, signed
 from analysis.tables.provenance import footer, introduction
-from cskd.evaluate.metrics import ReliabilityBins, reliability_bins
+from cskd.evaluate.scores import ReliabilityBins, reliability_bins
 from cskd.plots import DIAGRAM_BINS, reliability_panels
 
 TABLE_BINS = 20

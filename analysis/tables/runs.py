@@ -7,9 +7,9 @@ import pandas as pd
 from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
 from analysis.load.store import Store
-from analysis.metrics import METRICS
 from analysis.report.html import Link
 from analysis.tables.model import ABSENT, Block, Column, Table
+from cskd.evaluate.metrics import TRACKED
 
 OWN = ("params.seed", "params.method", "params.dataset", "params.architecture")  # in the run's name
 ENERGY = "energy_kilojoules"
@@ -28,9 +28,9 @@ def run_frame(experiment: Experiment | Pool) -> pd.DataFrame:
     named = {column: runs[column] for column in IDENTITY}
     named |= {column: runs[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for column in ("started", "ended")}
     named |= {"minutes": runs.minutes}
-    named |= {f"last_{metric.name}": runs[metric.last] for metric in METRICS}
+    named |= {f"last_{metric.name}": runs[metric.last] for metric in TRACKED}
     named |= {"best_epoch": runs["best/epoch"]}
-    named |= {f"best_{metric.name}": runs[metric.best] for metric in METRICS if metric.at_best_epoch}
+    named |= {f"best_{metric.name}": runs[metric.best] for metric in TRACKED if metric.at_best_epoch}
     return pd.DataFrame(named)
 
 

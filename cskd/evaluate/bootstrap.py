@@ -8,7 +8,7 @@ import torch
 from scipy.sparse import csr_array
 
 from cskd.evaluate.calibration import BINS, Outcomes, above_lowest_bin, equal_mass_bin, outcomes
-from cskd.evaluate.metrics import equal_width_bin
+from cskd.evaluate.scores import equal_width_bin
 from cskd.utils.seeding import generator
 
 BLOCK = 250  # resamples at a time: their weights take 20 MB for 10,000 images

@@ -1,7 +1,7 @@
 """Calibration beyond the paper's ECE: bins of equal mass, every class, and temperature scaling.
 
 Logits are (N, C), labels (N,) class indices; torch tensors or NumPy arrays. Everything is computed in float64.
-Undefined input raises ValueError as in ``cskd.evaluate.metrics``, whose bins and whose predicted class these are.
+Undefined input raises ValueError as in ``cskd.evaluate.scores``, whose bins and whose predicted class these are.
 """
 
 import sys
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cskd.evaluate.metrics import checked, equal_width_bin
+from cskd.evaluate.scores import checked, equal_width_bin
 from cskd.utils.seeding import generator
 
 BINS = 20
@@ -116,7 +116,7 @@ def adaptive_calibration_error(logits, labels, bins: int = BINS) -> float:
 def classwise_calibration_error(logits, labels, bins: int = BINS) -> float:
     """The mean over the C classes of the ECE of that class's probability against whether it is the true class, 0..1.
 
-    ``bins`` equal-width bins, as in ``cskd.evaluate.metrics``. Classes without images count: what they are given is too much.
+    ``bins`` equal-width bins, as in ``cskd.evaluate.scores``. Classes without images count: what they are given is too much.
     Most probabilities are near 0 and so are their gaps: with many classes the value is small, at most 2 / C.
     Raises ValueError for undefined input, and for bins < 1.
     Source: Kull et al., NeurIPS 2019 (class-wise ECE); Nixon et al. 2019 (static calibration error).

@@ -1,198 +1,153 @@
-"""What is measured on predictions: errors, proper scores, calibration, retrieval.
+"""The metric registry: every metric of a test or validation set, with how it is named, shown and computed.
 
-Logits are (N, C), labels (N,) class indices, features (N, D); torch tensors or NumPy arrays. Everything is
-computed in float64 except the retrieval's distances. Fractions are returned as fractions (0.25, not 25 %).
-Undefined input (no samples, NaN or infinite logits, labels outside the classes) raises ValueError: a metric
-of broken predictions is not a number that should reach a table.
+Training, MLflow, tables, tuning, verdicts and the measured CSV files read this list. A new metric is one entry here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from torch import Tensor
+from cskd.evaluate.calibration import adaptive_calibration_error, classwise_calibration_error
+from cskd.evaluate.scores import (
+    brier_score,
+    domain_metrics,
+    expected_calibration_error,
+    negative_log_likelihood,
+    recall_at_1,
+    top_k_error,
+)
+from cskd.evaluate.separation import feature_spread
 
-
-def checked(logits, labels) -> tuple[Tensor, Tensor]:
-    """Logits in float64 and labels as indices. Raises ValueError where no metric is defined (see above)."""
-    logits, labels = torch.as_tensor(logits).double(), torch.as_tensor(labels).long()
-    if logits.dim() != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(f"logits (N, C) and labels (N,) needed, not {tuple(logits.shape)} and {tuple(labels.shape)}")
-    if len(labels) == 0:
-        raise ValueError("no samples: the metric is undefined")
-    if not _all_finite(logits):
-        raise ValueError("logits hold NaN or infinite values")
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise ValueError(f"labels must lie in 0..{logits.shape[1] - 1}, not {int(labels.min())}..{int(labels.max())}")
-    return logits, labels
-
-
-def checked_features(features, labels, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Features as ``dtype`` and labels as indices. Raises ValueError for other shapes, NaN and infinite values."""
-    features, labels = torch.as_tensor(features).to(dtype), torch.as_tensor(labels).long()
-    if features.dim() != 2 or labels.shape != features.shape[:1]:
-        raise ValueError(f"features (N, D) and labels (N,) needed, not {tuple(features.shape)}, {tuple(labels.shape)}")
-    if not _all_finite(features):
-        raise ValueError("features hold NaN or infinite values")
-    return features, labels
-
-
-def _all_finite(values: Tensor) -> bool:
-    # NaN is both the least and the greatest value; torch.isfinite takes ten times as long.
-    return values.numel() == 0 or bool(torch.isfinite(torch.stack(values.aminmax())).all())
-
-
-def top_k_error(logits, labels, k: int = 1) -> float:
-    """The fraction of samples whose true class is not among the k highest logits.
-
-    Ties count in favour of the lower class index, as argmax has it. With k >= C the error is 0.
-    """
-    logits, labels = checked(logits, labels)
-    true = logits.gather(1, labels[:, None])
-    index = torch.arange(logits.shape[1], device=logits.device)
-    ahead = (logits > true) | ((logits == true) & (index < labels[:, None]))
-    return float((ahead.sum(1) >= k).double().mean())
-
-
-def negative_log_likelihood(logits, labels) -> float:
-    """The mean of -log softmax(logits)[label], in nats."""
-    logits, labels = checked(logits, labels)
-    return float(torch.nn.functional.cross_entropy(logits, labels))
-
-
-def brier_score(logits, labels) -> float:
-    """The mean squared distance between probabilities and the one-hot label, summed over classes: 0..2.
-
-    Source: Brier 1950, the multi-class form.
-    """
-    logits, labels = checked(logits, labels)
-    probabilities = logits.softmax(1)
-    one_hot = torch.nn.functional.one_hot(labels, logits.shape[1])
-    return float((probabilities - one_hot).square().sum(1).mean())
+EPOCH, LAST, STORED = "epoch", "last", "stored"
 
 
 @dataclass(frozen=True)
-class ReliabilityBins:
-    """Equal-width bins of top-label confidence; arrays of length ``bins``, NaN in the means of empty bins."""
+class Metric:
+    """One metric of predictions.
 
-    lower: np.ndarray
-    upper: np.ndarray
-    count: np.ndarray
-    confidence: np.ndarray  # mean confidence of the bin's samples
-    accuracy: np.ndarray  # fraction of them that are right
+    name: the name in MLflow, as ``test/<name>`` or ``validation/<name>``, and in CSV columns.
+    short_name: the name in file names and of a tuning objective.
+    title, unit: the heading of its table is ``title (unit)``.
+    function: ``(logits (N, C), labels (N,), features (N, D)) -> float`` in the metric's unit. Features are given to
+        metrics of ``LAST`` only.
+    when: ``EPOCH``: after every epoch; ``LAST``: after the last epoch, since it is slow; ``STORED``: by the analysis,
+        from stored predictions.
+    """
+
+    name: str
+    short_name: str
+    title: str
+    unit: str
+    function: Callable
+    decimals: int = 2
+    higher_is_better: bool = False
+    when: str = EPOCH
 
     @property
-    def gap(self) -> np.ndarray:
-        """Accuracy minus confidence: negative where the network is over-confident."""
-        return self.accuracy - self.confidence
+    def label(self) -> str:
+        return f"{self.title} ({self.unit})"
+
+    @property
+    def last(self) -> str:
+        """The column of its value after the last epoch."""
+        return f"test/{self.name}"
+
+    @property
+    def best(self) -> str:
+        """The column of its value at the best test epoch; only metrics of ``EPOCH`` have one."""
+        return f"best/{self.name}"
+
+    @property
+    def at_best_epoch(self) -> bool:
+        return self.when == EPOCH
 
 
-def equal_width_bin(probabilities: np.ndarray, bins: int) -> np.ndarray:
-    """The bin of each probability, of any shape: b for those in (b/bins, (b+1)/bins], and 0 for 0 itself.
+def _percent(function: Callable[..., float]) -> Callable[..., float]:
+    return lambda logits, labels, features: 100 * function(logits, labels)
 
-    Raises ValueError for bins < 1.
+
+METRICS = (
+    Metric("top1_error", "error", "Top-1 error", "%", lambda z, y, _: 100 * top_k_error(z, y, 1)),
+    Metric("top5_error", "top5_error", "Top-5 error", "%", lambda z, y, _: 100 * top_k_error(z, y, 5)),
+    Metric("ece", "ece", "ECE", "%, 20 bins", _percent(expected_calibration_error)),
+    Metric(
+        "nll",
+        "nll",
+        "Negative log-likelihood",
+        "nats",
+        lambda z, y, _: negative_log_likelihood(z, y),
+        decimals=3,
+    ),
+    Metric("brier", "brier", "Brier score", "0 to 2", lambda z, y, _: brier_score(z, y), decimals=3),
+    Metric(
+        "recall_at_1",
+        "recall_at_1",
+        "R@1",
+        "%",
+        lambda z, y, features: 100 * recall_at_1(features, y),
+        higher_is_better=True,
+        when=LAST,
+    ),
+    Metric(
+        "adaptive_ece",
+        "adaptive_ece",
+        "Adaptive ECE",
+        "%, 20 bins of equal mass",
+        _percent(adaptive_calibration_error),
+        when=STORED,
+    ),
+    Metric(
+        "classwise_ece",
+        "classwise_ece",
+        "Class-wise ECE",
+        "%, 20 bins",
+        _percent(classwise_calibration_error),
+        when=STORED,
+    ),
+    Metric(
+        "feature_spread",
+        "feature_spread",
+        "Feature spread",
+        "within over between classes",
+        lambda z, y, features: feature_spread(features, y),
+        decimals=3,
+        when=STORED,
+    ),
+)
+TRACKED = tuple(metric for metric in METRICS if metric.when != STORED)
+
+
+DOMAINS = ("cub200", "dogs", "mit67")  # of the merged dataset
+
+
+def _domain_metric(name: str, title: str, domain: str, **options) -> Metric:
+    """A metric of one domain's images; ``scores.domain_metrics`` computes those of all domains at once."""
+
+    def missing(logits, labels, features) -> float:
+        raise ValueError(f"{name}_{domain} needs the domain of each class: use scores.domain_metrics")
+
+    return Metric(f"{name}_{domain}", "figure4", title, "%", missing, **options)
+
+
+DOMAIN_ACCURACIES = {
+    domain: _domain_metric("domain_accuracy", "Domain accuracy", domain, decimals=1, higher_is_better=True)
+    for domain in DOMAINS
+}
+DOMAIN_ERRORS = {domain: _domain_metric("top1_error", "Top-1 error of a domain's images", domain) for domain in DOMAINS}
+
+
+def all_metrics() -> dict[str, Metric]:
+    """Every metric by name, those of single domains included."""
+    return {metric.name: metric for metric in (*METRICS, *DOMAIN_ACCURACIES.values(), *DOMAIN_ERRORS.values())}
+
+
+def evaluate_predictions(logits, labels, features=None, domains: Sequence[str] | None = None) -> dict[str, float]:
+    """Return every tracked metric by name, in the metric's unit.
+
+    Metrics of ``LAST`` need ``features`` and are left out without them. domains: the domain of each class, for
+    ``scores.domain_metrics``. Raises ValueError for undefined input, see ``scores``.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
-    return np.searchsorted(np.arange(1, bins) / bins, probabilities, side="left")
-
-
-def reliability_bins(logits, labels, bins: int = 20) -> ReliabilityBins:
-    """Confidence against accuracy, bin by bin: what a reliability diagram shows.
-
-    Bin b holds the confidences in (b/bins, (b+1)/bins], the definition of Guo et al., ICML 2017: exactly 1
-    falls into the last bin, and 1/bins into the first.
-    """
-    logits, labels = checked(logits, labels)
-    confidence, correct = logits.softmax(1).amax(1), logits.argmax(1) == labels
-    return binned(confidence.cpu().numpy(), correct.cpu().numpy(), bins)
-
-
-def binned(confidence: np.ndarray, correct: np.ndarray, bins: int) -> ReliabilityBins:
-    """``reliability_bins`` of confidences (N,), and of whether the prediction is right (N,)."""
-    index = equal_width_bin(confidence, bins)
-    edges = np.arange(bins + 1) / bins
-    count = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(index, weights=confidence, minlength=bins) / count
-        accuracy = np.bincount(index, weights=correct, minlength=bins) / count
-    return ReliabilityBins(edges[:-1], edges[1:], count, mean_confidence, accuracy)
-
-
-def expected_calibration_error(logits, labels, bins: int = 20) -> float:
-    """ECE: the mean over samples of |accuracy - confidence| of the sample's bin (L1, top label), 0..1.
-
-    logits: (N, C); labels: (N,); ``bins`` equal-width bins of the top label's softmax probability, 20 in the
-    paper. Empty bins count for nothing.
-    Raises ValueError for no samples, non-finite logits, labels outside the classes, or bins < 1.
-    Source: Naeini et al., AAAI 2015; Guo et al., ICML 2017, equation 3.
-    """
-    table = reliability_bins(logits, labels, bins)
-    filled = table.count > 0
-    return float((table.count[filled] * np.abs(table.gap[filled])).sum() / table.count.sum())
-
-
-def recall_at_1(features, labels, chunk: int = 1024) -> float:
-    """R@1: the fraction of samples whose nearest other sample (L2 on the features) has the same class.
-
-    features: (N, D) with N >= 2; computed in float32, ``chunk`` rows of the distance matrix at a time.
-    Equal distances go to the lower index. Source: the paper's table 6.
-    """
-    features, labels = checked_features(features, labels, torch.float32)
-    if len(labels) < 2:
-        raise ValueError("R@1 needs at least two samples")
-    features = features - features.mean(0)  # distances stay; their float32 evaluation below loses less
-    squares = features.square().sum(1)
-    hits = 0
-    for start in range(0, len(labels), chunk):
-        rows = slice(start, start + chunk)
-        # |a - b|^2 = |a|^2 - 2ab + |b|^2, and |a|^2 does not change which b is nearest
-        distance = squares - 2 * features[rows] @ features.T
-        own = torch.arange(start, min(start + chunk, len(labels)), device=features.device)
-        distance[own - start, own] = torch.inf
-        hits += int((labels[distance.argmin(1)] == labels[rows]).sum())
-    return hits / len(labels)
-
-
-def domain_metrics(logits, labels, domains: Sequence[str]) -> dict[str, float]:
-    """Of each domain's images: domain accuracy (predicted class in the domain) and top-1 error, in percent.
-
-    domains: the domain of each of the C classes. Named ``domain_accuracy_<domain>`` and ``top1_error_<domain>``; a
-    domain without images has neither. The prediction is the highest logit of all classes, ties as in top_k_error.
-    Raises ValueError for undefined input, and for another number of domains than of classes.
-    Source: the paper's figure 4.
-    """
-    logits, labels = checked(logits, labels)
-    if len(domains) != logits.shape[1]:
-        raise ValueError(f"a domain for each of the {logits.shape[1]} classes needed, not {len(domains)}")
-    names = list(dict.fromkeys(domains))
-    domain_of = torch.tensor([names.index(name) for name in domains], device=logits.device)
-    predicted = logits.argmax(1)
-    hit, wrong = (domain_of[predicted] == domain_of[labels]).double(), (predicted != labels).double()
-    result = {}
-    for number, name in enumerate(names):
-        own = domain_of[labels] == number
-        if own.any():
-            result[f"domain_accuracy_{name}"] = 100 * float(hit[own].mean())
-            result[f"top1_error_{name}"] = 100 * float(wrong[own].mean())
-    return result
-
-
-def evaluate_predictions(logits, labels, features=None, domains=None) -> dict[str, float]:
-    """Every metric of a test set, by the name it is tracked under. Errors, ECE and R@1 in percent.
-
-    recall_at_1 is there only when ``features`` are given, those of ``domain_metrics`` only with ``domains``.
-    """
-    result = {
-        "top1_error": 100 * top_k_error(logits, labels, 1),
-        "top5_error": 100 * top_k_error(logits, labels, 5),
-        "nll": negative_log_likelihood(logits, labels),
-        "brier": brier_score(logits, labels),
-        "ece": 100 * expected_calibration_error(logits, labels),
-    }
-    if features is not None:
-        result["recall_at_1"] = 100 * recall_at_1(features, labels)
+    metrics = [metric for metric in TRACKED if metric.when == EPOCH or features is not None]
+    values = {metric.name: metric.function(logits, labels, features) for metric in metrics}
     if domains is not None:
-        result |= domain_metrics(logits, labels, domains)
-    return result
+        values |= domain_metrics(logits, labels, domains)
+    return values

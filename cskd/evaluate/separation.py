@@ -8,7 +8,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.spatial.distance import pdist
 
-from cskd.evaluate.metrics import checked, checked_features
+from cskd.evaluate.scores import checked, checked_features
 
 
 def feature_spread(features, labels) -> float:

@@ -7,7 +7,7 @@ from made_up_pool import made_up_pool
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, Evaluation
 from analysis.stats.intervals import mean_interval
 from analysis.tables.calibration import MEASURES, calibration_table, scaling_table, separation_table
-from cskd.evaluate.metrics import reliability_bins
+from cskd.evaluate.scores import reliability_bins
 
 CELLS = {
     "cifar100/resnet18/cross-entropy": {0: 24.0, 1: 25.0, 2: 26.0},

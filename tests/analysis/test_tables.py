@@ -14,13 +14,13 @@ from rich.console import Console
 
 from analysis.commands import tables
 from analysis.load.pools import pools
-from analysis.metrics import METRICS
 from analysis.tables.format import show, to_latex, to_markdown
 from analysis.tables.metrics import metric_table
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import introduction
 from analysis.tables.reliability import cell_reliabilities, coarser, ece, pooled
-from cskd.evaluate.metrics import expected_calibration_error, reliability_bins
+from cskd.evaluate.metrics import TRACKED
+from cskd.evaluate.scores import expected_calibration_error, reliability_bins
 from cskd.utils.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,7 +28,7 @@ COMPARED = (
     *("error.csv", "error.md", "error.tex", "ece.md", "nll.md", "recall_at_1.md"),
     *("reliability.csv", "reliability.md", "reliability.tex", "runs.csv"),
 )
-ERROR = METRICS[0]
+ERROR = TRACKED[0]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_only_comparable_cells_stand_beside_the_paper(store):
     assert frame.paper_mean["resnet18", "cifar100", "cs-kd"] == 21.99
     assert frame.paper_mean[:, "mit67"].isna().all()
     assert "Not comparable with the paper: mit67 (the dataset is incomplete)." in metric_table(paper, ERROR).notes
-    for metric in METRICS:
+    for metric in TRACKED:
         table = metric_table(mini, metric)
         assert table.intro[0] == "Profile mini: not comparable with the paper."
         assert "20 classes x 100 training images, resnet10 of width 16" in table.intro[1]
@@ -146,7 +146,7 @@ def test_means_leave_out_what_has_no_value_and_name_it(store):
         "ece": "cifar100/resnet10/cs-kd/seed0: test/ece is missing or NaN: left out of the mean.",
         "nll": "cifar100/resnet10/cs-kd/seed2: test/nll is infinite: left out of the mean.",
     }
-    for metric in METRICS:
+    for metric in TRACKED:
         table = metric_table(mini, metric)
         cs_kd = table.frame.set_index("method").loc["cs-kd"]
         assert cs_kd.n == (2 if metric.name in left_out else 3)
@@ -154,7 +154,7 @@ def test_means_leave_out_what_has_no_value_and_name_it(store):
             assert left_out[metric.name] in table.notes
     assert (
         "cifar100/resnet10/cs-kd/seed1: best/nll is missing or NaN: left out of the mean."
-        in metric_table(mini, next(metric for metric in METRICS if metric.name == "nll")).notes
+        in metric_table(mini, next(metric for metric in TRACKED if metric.name == "nll")).notes
     )
 
 

@@ -17,13 +17,8 @@ from cskd.evaluate.calibration import (
     evaluate_calibration,
     fit_temperature,
 )
-from cskd.evaluate.metrics import (
-    brier_score,
-    evaluate_predictions,
-    expected_calibration_error,
-    negative_log_likelihood,
-    top_k_error,
-)
+from cskd.evaluate.metrics import evaluate_predictions
+from cskd.evaluate.scores import brier_score, expected_calibration_error, negative_log_likelihood, top_k_error
 
 
 def softmax(row) -> list[float]:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from cskd.evaluate.metrics import (
+from cskd.evaluate.metrics import evaluate_predictions
+from cskd.evaluate.scores import (
     brier_score,
     domain_metrics,
-    evaluate_predictions,
     expected_calibration_error,
     negative_log_likelihood,
     recall_at_1,

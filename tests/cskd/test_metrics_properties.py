@@ -8,7 +8,8 @@ from arrays import random_predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cskd.evaluate.metrics import evaluate_predictions, expected_calibration_error, reliability_bins, top_k_error
+from cskd.evaluate.metrics import evaluate_predictions
+from cskd.evaluate.scores import expected_calibration_error, reliability_bins, top_k_error
 
 PROBABILISTIC = ("nll", "brier", "ece")
 every = settings(max_examples=60, deadline=None, derandomize=True)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cskd.evaluate.metrics import expected_calibration_error, reliability_bins
+from cskd.evaluate.scores import expected_calibration_error, reliability_bins
 from cskd.plots import (
     METHOD_COLORS,
     curves_figure,

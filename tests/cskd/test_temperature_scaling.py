@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from cskd.evaluate.calibration import TEMPERATURE_RANGE, cross_fitted_logits, fit_temperature, stratified_halves
-from cskd.evaluate.metrics import negative_log_likelihood
+from cskd.evaluate.scores import negative_log_likelihood
 
 
 @settings(max_examples=25, deadline=None)

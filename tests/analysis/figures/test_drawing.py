@@ -17,7 +17,7 @@ from analysis.figures.reliability_pairs import reliability_pairs
 from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.text import class_name, plain
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
-from cskd.evaluate.metrics import ReliabilityBins, reliability_bins
+from cskd.evaluate.scores import ReliabilityBins, reliability_bins
 from cskd.plots import METHOD_COLORS, METHOD_MARKERS, method_color, method_marker, save_figure
 
 HOSTILE = ("$\\frac{1}$", "<img onerror=alert(1)>", "_hidden", "a$b", "e\\$f_g", "n02-x")

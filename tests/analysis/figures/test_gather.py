@@ -15,8 +15,8 @@ from analysis.load.store import Store, UnusableRun
 from analysis.stats.evaluation import RAW, Evaluation
 from cskd.data.sources.listing import Listing
 from cskd.data.store import open_dataset, write_dataset
-from cskd.evaluate.metrics import expected_calibration_error, reliability_bins
 from cskd.evaluate.predictions import Predictions
+from cskd.evaluate.scores import expected_calibration_error, reliability_bins
 
 CLASSES = ("a $x$", "b_c", "<img onerror=alert(1)>")
 INDICES = np.array([3, 5, 0, 2])
