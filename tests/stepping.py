@@ -38,11 +38,11 @@ def teacher_for(method: Method) -> Classifier | None:
     return build_model("resnet10", CLASSES, 32, width=4).eval().requires_grad_(False)
 
 
-def passes_of(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> ForwardCache:
+def forward_cache(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> ForwardCache:
     transformed = method.transform(batch, torch.Generator().manual_seed(5))
     return ForwardCache(model, transformed, float_images, teacher or teacher_for(method))
 
 
 def step_loss(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> torch.Tensor:
-    passes = passes_of(method, model, batch, teacher)
-    return sum(term.weight * term.loss(passes) for term in method.terms())
+    cache = forward_cache(method, model, batch, teacher)
+    return sum(term.weight * term.loss(cache) for term in method.terms())

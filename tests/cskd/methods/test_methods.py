@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from stepping import batch_of, float_images, model_for, passes_of, step_loss
+from stepping import batch_of, float_images, model_for, forward_cache, step_loss
 
 from cskd.losses import class_wise_kl
 from cskd.methods import METHODS, PAPER_COMPOSITES, ForwardCache, build_method, method_parts
@@ -55,8 +55,8 @@ def test_the_partners_pass_makes_no_graph_and_both_passes_update_the_batch_stati
     method = build_method("cs-kd")
     model = model_for(method).train()
     batch = batch_of(method)
-    passes = ForwardCache(model, batch, float_images)
-    logits, target = passes.logits("x"), passes.target_logits("partner")
+    cache = ForwardCache(model, batch, float_images)
+    logits, target = cache.logits("x"), cache.target_logits("partner")
     assert logits.requires_grad
     assert not target.requires_grad
     assert model.training
@@ -88,9 +88,9 @@ def test_the_gradient_is_that_of_a_constant_target():
 def test_each_view_is_passed_through_the_network_once():
     method = build_method("cs-kd")
     model = model_for(method)
-    passes = ForwardCache(model, batch_of(method), float_images)
-    assert passes.logits("x") is passes.logits("x")
-    assert passes.target_logits("partner") is passes.target_logits("partner")
+    cache = ForwardCache(model, batch_of(method), float_images)
+    assert cache.logits("x") is cache.logits("x")
+    assert cache.target_logits("partner") is cache.target_logits("partner")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,6 @@ def test_a_sum_is_the_sum(name):
     first, second = (build_method(part) for part in method_parts(name))
     model = model_for(whole).eval()  # each pass can be repeated on its own
     batch = batch_of(whole)
-    shared = second.classification().loss(passes_of(second, model, batch))
+    shared = second.classification().loss(forward_cache(second, model, batch))
     expected = step_loss(first, model, batch) + step_loss(second, model, batch) - shared
     torch.testing.assert_close(step_loss(whole, model, batch), expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import beta, kstest
-from stepping import batch_of, float_images, model_for, passes_of, step_loss, teacher_for
+from stepping import batch_of, float_images, model_for, forward_cache, step_loss, teacher_for
 
 from cskd.data.loader import Batch
 from cskd.methods import build_method
@@ -83,9 +83,9 @@ def test_the_kd_loss_is_the_softened_kl_to_the_teacher():
 def test_a_student_equal_to_its_teacher_has_no_kd_loss():
     method = build_method("kd")
     model, batch = model_for(method).eval(), batch_of(method)
-    passes = passes_of(method, model, batch, teacher=model_for(method).eval())
+    cache = forward_cache(method, model, batch, teacher=model_for(method).eval())
     (term,) = method.regularisers()
-    loss = term.loss(passes)
+    loss = term.loss(cache)
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert all(p.grad is None or p.grad.abs().max() < 1e-6 for p in model.parameters())
@@ -98,9 +98,9 @@ def test_nothing_of_the_teacher_changes_and_its_pass_is_made_once(name):
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     calls = []
     teacher.register_forward_hook(lambda *_: calls.append(1))
-    passes = passes_of(method, model, batch, teacher)
-    sum(term.weight * term.loss(passes) for term in method.terms()).backward()
-    assert passes.teacher_logits("x") is passes.teacher_logits("x")
+    cache = forward_cache(method, model, batch, teacher)
+    sum(term.weight * term.loss(cache) for term in method.terms()).backward()
+    assert cache.teacher_logits("x") is cache.teacher_logits("x")
     assert len(calls) == 1
     assert not teacher.training
     assert all(parameter.grad is None for parameter in teacher.parameters())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq
-from stepping import batch_of, model_for, passes_of, step_loss
+from stepping import batch_of, model_for, forward_cache, step_loss
 
 from cskd.methods import build_method
 from cskd.methods.adacos import CosineHead, adaptive_scale
@@ -30,7 +30,7 @@ def test_label_smoothing_is_its_formula():
     method = build_method("label-smoothing", {"epsilon": 0.3})
     model = model_for(method).eval()
     batch = batch_of(method)
-    log_p = log_softmax(passes_of(method, model, batch).logits("x").detach().double().numpy())
+    log_p = log_softmax(forward_cache(method, model, batch).logits("x").detach().double().numpy())
     targets = np.full((6, 3), 0.3 / 3)
     targets[np.arange(6), batch.labels] += 0.7
     assert step_loss(method, model, batch).item() == pytest.approx(-(targets * log_p).sum(1).mean(), rel=1e-5)
@@ -164,10 +164,10 @@ def test_adacos_learns_scaled_cosines_with_the_scale_of_this_batch():
     method = build_method("adacos")
     model, batch = model_for(method), batch_of(method)
     assert model.head.scale.item() == pytest.approx(math.sqrt(2) * math.log(2))
-    passes = passes_of(method, model, batch)
-    cosines = passes.logits("x")
+    cache = forward_cache(method, model, batch)
+    cosines = cache.logits("x")
     expected_scale = numpy_scale(cosines.detach().double().numpy(), batch.labels.numpy(), model.head.scale.item())
-    loss = method.classification().loss(passes)
+    loss = method.classification().loss(cache)
     assert model.head.scale.item() == pytest.approx(expected_scale, rel=1e-5)
     expected = torch.nn.functional.cross_entropy(expected_scale * cosines, batch.labels)
     torch.testing.assert_close(loss, expected)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from stepping import batch_of, float_images, model_for, passes_of, step_loss
+from stepping import batch_of, float_images, model_for, forward_cache, step_loss
 
 from cskd.losses import distillation_kl
 from cskd.methods import build_method
@@ -93,10 +93,10 @@ def test_ddgsd_of_two_equal_views_is_twice_the_cross_entropy():
 
 def test_both_views_of_ddgsd_learn():
     method = build_method("ddgsd")
-    passes = passes_of(method, model_for(method), batch_of(method))
+    cache = forward_cache(method, model_for(method), batch_of(method))
     terms = {term.name: term for term in method.terms()}
-    both = [passes.logits("x"), passes.logits("second")]
-    gradients = torch.autograd.grad(terms["symmetric_kl"].loss(passes), both)
+    both = [cache.logits("x"), cache.logits("second")]
+    gradients = torch.autograd.grad(terms["symmetric_kl"].loss(cache), both)
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
@@ -132,10 +132,10 @@ def test_byot_is_its_formula_over_the_shallow_classifiers():
 def test_byot_without_its_terms_is_the_shallow_and_the_deepest_cross_entropy():
     method = build_method("byot", {"alpha": 0.0, "lambda_hint": 0.0})
     model, batch = model_for(method).eval(), batch_of(method)
-    passes = passes_of(method, model, batch)
+    cache = forward_cache(method, model, batch)
     expected = sum(
         torch.nn.functional.cross_entropy(logits, batch.labels)
-        for logits in [passes.logits("x"), *(logits for _, logits in passes.auxiliary("x"))]
+        for logits in [cache.logits("x"), *(logits for _, logits in cache.auxiliary("x"))]
     )
     torch.testing.assert_close(step_loss(method, model, batch), expected)
 
@@ -154,9 +154,9 @@ def test_the_shallow_classifiers_are_tested_nowhere_and_cost_the_test_nothing():
 def test_no_gradient_reaches_the_deepest_classifier_from_its_pupils():
     method = build_method("byot", {"alpha": 1.0})
     model, batch = model_for(method).eval(), batch_of(method)
-    passes = passes_of(method, model, batch)
+    cache = forward_cache(method, model, batch)
     terms = {term.name: term for term in method.terms()}
-    (terms["shallow_kl"].loss(passes) + terms["hint"].loss(passes)).backward()
+    (terms["shallow_kl"].loss(cache) + terms["hint"].loss(cache)).backward()
     assert model.head.weight.grad is None
     assert all(parameter.grad is None for parameter in model.backbone.stages[-1].parameters())
     assert model.backbone.conv1.weight.grad.abs().sum() > 0
