@@ -20,7 +20,7 @@ from analysis.load.frames import DONE, SAFE_FILE_NAME, Experiment, read_experime
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, first_line, without_password
-from cskd.utils.files import locked
+from cskd.utils.files import exclusive
 
 FIRST_RUNS = "run 'make demo' or 'make reproduce-table1 PROFILE=mini' first"
 PREDICTIONS = "predictions.npz"
@@ -46,7 +46,7 @@ class Store:
         try:
             # Another process may be creating or upgrading the database.
             lock = path.with_name(f"{path.name}.lock") if path else None
-            with locked(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
+            with exclusive(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
                 self.client = MlflowClient(uri)
                 experiments = _all_pages(self.client.search_experiments)
         except (MlflowException, SQLAlchemyError, OSError) as error:
