@@ -22,10 +22,9 @@ from analysis.measured.csv_files import (
     typed,
     verdicts_path,
 )
-from analysis.paper.published import published, published_numbers
+from analysis.paper.published import BASELINE, published, published_numbers
 from analysis.stats.summary import finite, summary
 from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
-from analysis.paper.published import BASELINE
 from analysis.tables.metrics import PAPER_TOLD, footnote_mark, marks_told
 from analysis.tables.model import ABSENT, Block, Column
 from analysis.tables.provenance import origin

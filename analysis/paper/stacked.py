@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.panels import Panel, metrics_of, panel_frame, part_of
+from analysis.stats.comparability import comparability
 from analysis.tables.metrics import (
     BASELINE,
     EPOCHS,
@@ -18,7 +19,6 @@ from analysis.tables.metrics import (
     missing_value_notes,
 )
 from analysis.tables.model import ABSENT, Best, Block, Column, Table, signed
-from analysis.stats.comparability import comparability
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric
 

@@ -229,9 +229,7 @@ def _saved(folder: Path, name: str, figure: Figure) -> Picture:
 def _study(study: Study) -> StudyShown:
     best = ", ".join(f"{name} {value:.4g}" for name, value in study.best.items())
     trials = ", ".join(f"{count} {state}" for state, count in study.trials.items() if count)
-    message = (
-        f"{study.method} on {study.dataset}, {study.architecture}, profile {study.profile}. Trials: {trials}. "
-    )
+    message = f"{study.method} on {study.dataset}, {study.architecture}, profile {study.profile}. Trials: {trials}. "
     if study.best:
         message += f"Lowest {study.objective}: {study.value:.4g}, at {best}."
     elif len(study.objective.split()) > 1:

@@ -10,9 +10,9 @@ import pandas as pd
 from analysis.load.frames import CELL_MARKS, DONE, Experiment
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, published, published_methods
+from analysis.stats.comparability import comparability, settings_of
 from analysis.stats.summary import Summary, finite, relative_change, summary
 from analysis.tables.model import ABSENT, Block, Column, Table, signed
-from analysis.stats.comparability import comparability, settings_of
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric
 

@@ -28,7 +28,9 @@ def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
     if len(done):
         notes.append(origin(done))
         notes += _of_other_numerics(done)
-    notes += [f"Tuned: {cell.cell}: {cell.tuned_values}." for cell in experiment.cells.itertuples() if cell.tuned_values]
+    notes += [
+        f"Tuned: {cell.cell}: {cell.tuned_values}." for cell in experiment.cells.itertuples() if cell.tuned_values
+    ]
     unfinished = [
         f"{run.run} {run.state}{f' ({run.reason})' if run.reason else ''}"
         for run in experiment.runs.itertuples()

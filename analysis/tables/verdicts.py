@@ -162,9 +162,7 @@ def outcome_text(outcome: str, pool: str) -> str:
     return outcome if pool == PAPER else f"{outcome} ({pool})"
 
 
-def reason_text(
-    reason: str, missing: str, settings: Iterable[str], seeds_needed: int | None, with_images: bool
-) -> str:
+def reason_text(reason: str, missing: str, settings: Iterable[str], seeds_needed: int | None, with_images: bool) -> str:
     """Return the sentence for a verdict's reason; the arguments are fields of ``Verdict``."""
     side = {"method": "the method", "against": "the other", "both": "either"}.get(missing, "")
     return {
