@@ -8,8 +8,9 @@ import torch
 from cskd.models import ARCHITECTURES, build_model
 from cskd.utils.errors import UserError
 
-# Logits in float64 of the paper's released networks (CIFAR_ResNet18, CIFAR_DenseNet121, resnet10, densenet121) for five classes: the first two of four images, in training (True) and then in evaluation mode
-# (False) on the same network. `fill` and `images` make the weights and the images.
+# Logits in float64 of the paper's released networks (CIFAR_ResNet18, CIFAR_DenseNet121, resnet10, densenet121) for five
+# classes: the first two of four images, in training (True) and then in evaluation mode (False) on the same network.
+# `fill` and `images` make the weights and the images.
 RELEASED = {
     ("resnet18", 32, True): [
         [1.365722775, 1.756646887, 2.101915736, 2.351664667, 2.472876338],
