@@ -101,10 +101,10 @@ class _Budget:
 def _check_name(path: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or not parts:
-        raise UserError(f"{path} holds {name!r}, a path outside the folder: {NOT_OFFICIAL}")
+        raise _refusal(path, name, "with a path outside the folder")
     # Names in other encodings than UTF-8 are accepted: old archives have some.
     if len(os.fsencode(name)) > MAX_NAME or any(character < " " or character == "\x7f" for character in name):
-        raise UserError(f"{path} holds {name[:100]!r}, not the name of an image: {NOT_OFFICIAL}")
+        raise _refusal(path, name, "with an impossible name")
 
 
 def _make_folder(path: Path, name: str, folder: Path) -> None:
@@ -112,7 +112,7 @@ def _make_folder(path: Path, name: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise _repeated(path, name) from error
+        raise _refusal(path, name, "twice") from error
 
 
 def _new_file(path: Path, name: str, folder: Path) -> BinaryIO:
@@ -122,15 +122,11 @@ def _new_file(path: Path, name: str, folder: Path) -> BinaryIO:
     try:
         return target.open("xb")
     except (FileExistsError, IsADirectoryError) as error:
-        raise _repeated(path, name) from error
+        raise _refusal(path, name, "twice") from error
 
 
-def _repeated(path: Path, name: str) -> UserError:
-    return UserError(f"{path} holds {name!r} twice: {NOT_OFFICIAL}")
-
-
-def _special(path: Path, name: str) -> UserError:
-    return UserError(f"{path} holds {name!r}, a link or device: {NOT_OFFICIAL}")
+def _refusal(path: Path, name: str, reason: str) -> UserError:
+    return UserError(f"{path} holds {name[:100]!r} {reason}: {NOT_OFFICIAL}")
 
 
 def _extract_tar(file: BinaryIO, path: Path, folder: Path, budget: _Budget) -> Iterator[tuple[int, int]]:
@@ -142,7 +138,7 @@ def _extract_tar(file: BinaryIO, path: Path, folder: Path, budget: _Budget) -> I
                 continue  # `tar -c .` names the folder itself
             _check_name(path, member.name)
             if not member.isreg() and not member.isdir():
-                raise _special(path, member.name)
+                raise _refusal(path, member.name, "as a link or device")
             budget.spend(member.size + tarfile.BLOCKSIZE)  # the header counts: a million empty files fill a disk, too
             # Not tar.extract, which also applies owners, permissions and links.
             if member.isdir():
@@ -188,7 +184,7 @@ def _extract_zip(file: BinaryIO, path: Path, folder: Path, budget: _Budget) -> I
             _check_name(path, member.filename)
             kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the zip was made without Unix modes
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _special(path, member.filename)
+                raise _refusal(path, member.filename, "as a link or device")
             budget.spend(member.file_size)
         require_free(folder, budget.total)
         done = 0

@@ -1,7 +1,6 @@
 """Folders that are written completely or not at all, and one-line errors about the disk."""
 
 import errno
-import fcntl
 import glob
 import os
 import shutil
@@ -98,27 +97,6 @@ def remove_leftovers(folder: Path, name: str) -> None:
     for suffix in ("part", "old"):
         for path in folder.glob(f"{pattern}.{suffix}"):
             shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def exclusive(folder: Path, report: ProgressReport) -> Iterator[None]:
-    """Hold the lock of ``folder``; other processes wait. No file is written."""
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"wait for another process in {folder}", 0, None)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            # Some network file systems have no locks. There, nothing excludes a second process.
-            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL):
-                raise
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def require_free(folder: Path, needed: int) -> None:

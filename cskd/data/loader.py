@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from cskd.data.pairs import PairSampler
 from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
 from cskd.data.splits import Split, SplitView
-from cskd.data.transforms import Augmentation, CenterCrop, PadAndCrop, stack_images
+from cskd.data.transforms import Augmentation, CenterCrop, PadAndCrop
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
 
@@ -40,9 +39,8 @@ class TrainLoader:
     The last batch may be smaller, as in the paper's released code.
 
     - PadAndCrop: all images stay on the device.
-    - ResizedCrop: ``resizing`` is ``pillow`` (image by image in threads, one batch ahead), ``resident`` (batches are
-      resized on the device from all images there) or ``streamed`` (from the images of one batch). None chooses by
-      device and size. The pixels are the same.
+    - ResizedCrop: ``resizing`` names the source of resized images (see cskd.data.pixels): ``pillow``, ``resident`` or
+      ``streamed``. None chooses by device and size. The pixels are the same.
 
     Within an epoch the CPU does not wait for a GPU.
     """
@@ -78,13 +76,10 @@ class TrainLoader:
         self.labels = torch.as_tensor(np.asarray(split.labels)).long()
         self.num_classes = int(self.labels.max()) + 1  # every class has training images
         self.pairs = PairSampler(split.labels)
-        self.executor = ThreadPoolExecutor(torch.get_num_threads())
-        self.prefetch = ThreadPoolExecutor(1)
-        self.images = self.pixels = None
+        self.images = None
         if isinstance(augmentation, PadAndCrop):
-            self.images = self._images_on_device()
-        else:
-            self.pixels = open_pixels(split, device, resizing or choose_resizing(split, device))
+            self.images, resizing = self._images_on_device(), "pillow"  # of clean images of another size only
+        self.pixels = open_pixels(split, device, resizing or choose_resizing(split, device))
 
     def _images_on_device(self) -> Tensor:
         images = self.split.uniform()
@@ -115,11 +110,7 @@ class TrainLoader:
             for view in self.AUGMENTED
             if view in self.views
         }
-        if self.pixels is not None:
-            return self._resized(image_indices, draws)
-        if self.images is not None:
-            return self._shifted(image_indices, draws)
-        return self._by_pillow(image_indices, draws)
+        return (self._resized if self.images is None else self._shifted)(image_indices, draws)
 
     def _batches(self, labels: tuple[Tensor, ...], batches: Iterator[dict[str, Tensor]]) -> Iterator[Batch]:
         for targets, views in zip(labels, batches, strict=True):
@@ -142,7 +133,7 @@ class TrainLoader:
             }
 
     def _resized(self, image_indices: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """The views, resized on the device. One request holds all views of a batch."""
+        """The views, resized. One request holds all views of a batch."""
         crops = {view: self.augmentation.crops(drawn) for view, drawn in draws.items()}
         if "clean" in image_indices:
             crops["clean"] = self.clean.crops(self.split.sizes[image_indices["clean"].numpy()])
@@ -155,31 +146,6 @@ class TrainLoader:
         ]
         for images in self.pixels.resized(requests, self.augmentation.size):
             yield dict(zip(image_indices, images.chunk(len(image_indices)), strict=True))
-
-    def _by_pillow(self, image_indices: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """The views, made by Pillow, one batch ahead."""
-
-        def make(rows: slice) -> dict[str, Tensor]:
-            return {
-                view: self._clean(indices[rows]) if view == "clean" else self._cropped(indices[rows], draws[view][rows])
-                for view, indices in image_indices.items()
-            }
-
-        ahead = None
-        for rows in self._batch_slices():
-            ready, ahead = ahead, self.prefetch.submit(make, rows)
-            if ready is not None:
-                yield ready.result()
-        yield ahead.result()
-
-    def _cropped(self, indices: Tensor, drawn: Tensor) -> Tensor:
-        indices, drawn = indices.numpy(), drawn.numpy()
-        return stack_images(
-            lambda row: self.augmentation.apply_one(self.split.image(indices[row]), drawn[row]),
-            len(indices),
-            self.augmentation.size,
-            self.executor,
-        ).to(self.device)
 
     def blank_batch(self) -> Batch:
         """A full batch of black images of the first class, with every view."""
@@ -198,16 +164,8 @@ class TrainLoader:
         if self.images is not None and self.clean.resize in (None, self.clean.size):
             return self.images[indices.to(self.device)]  # the images have the crop's size already
         indices = indices.cpu()
-        if self.pixels is not None:
-            crops = self.clean.crops(self.split.sizes[indices.numpy()])
-            return resize_all(self.pixels, indices, crops, self.clean.size)
-        indices = indices.numpy()
-        return stack_images(
-            lambda row: self.clean.apply_one(self.split.image(indices[row])),
-            len(indices),
-            self.clean.size,
-            self.executor,
-        ).to(self.device)
+        crops = self.clean.crops(self.split.sizes[indices.numpy()])
+        return resize_all(self.pixels, indices, crops, self.clean.size)
 
 
 class TestSet:
@@ -232,11 +190,9 @@ class TestSet:
         unchanged = transform.unchanged(split)
         if unchanged is not None:
             self.images = unchanged.to(device)
-        elif pixels := open_pixels(split, device, resizing or ("pillow" if device.type == "cpu" else "streamed")):
-            self.images = resize_all(pixels, torch.arange(len(split)), transform.crops(split.sizes), transform.size)
         else:
-            with ThreadPoolExecutor(torch.get_num_threads()) as executor:
-                self.images = transform.apply_all(split, executor).to(device)
+            pixels = open_pixels(split, device, resizing or ("pillow" if device.type == "cpu" else "streamed"))
+            self.images = resize_all(pixels, torch.arange(len(split)), transform.crops(split.sizes), transform.size)
         self.labels = torch.as_tensor(np.asarray(split.labels)).long().to(device)
         self.batch_size, self.classes = batch_size, classes
         self.indices = split.indices if isinstance(split, SplitView) else np.arange(len(split))

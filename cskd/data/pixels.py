@@ -1,7 +1,7 @@
-"""The pixels that batches are resized from on the device: of all images, or of one batch at a time."""
+"""Three sources of resized images with equal pixels: Pillow, and batches on the device (resident or streamed)."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cskd.data.resize import geometry, resize
+from cskd.data.resize import crop_with_pillow, geometry, resize
 from cskd.data.splits import Split
 
-RESIZING = ("pillow", "resident", "streamed")
 RESIDENT_SHARE = 0.25  # of the device's free memory; the network and other processes need the rest
 BLOCK = 64 * 2**20  # bytes of images that are copied to the device at once
 PORTION = 32  # images that are resized at once outside training
@@ -30,13 +29,11 @@ def choose_resizing(split: Split, device: torch.device) -> str:
     return "resident" if 3 * _areas(split.sizes).sum() <= RESIDENT_SHARE * free else "streamed"
 
 
-def open_pixels(split: Split, device: torch.device, resizing: str) -> "ResidentPixels | StreamedPixels | None":
-    """The source of pixels for this way of resizing; None for ``pillow``, which needs none on the device."""
+def open_pixels(split: Split, device: torch.device, resizing: str) -> "Pixels":
+    """The source of resized images of this name."""
     if resizing not in RESIZING:
         raise ValueError(f"unknown resizing {resizing!r}: choose from {', '.join(RESIZING)}")
-    if resizing == "pillow":
-        return None
-    return ResidentPixels(split, device) if resizing == "resident" else StreamedPixels(split, device)
+    return RESIZING[resizing](split, device)
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,33 @@ class Request:
 
     indices: Tensor
     crops: Tensor
+
+
+class PillowPixels:
+    """Images resized one by one by Pillow, in threads. A further thread makes the next batch meanwhile."""
+
+    def __init__(self, split: Split, device: torch.device):
+        self.split, self.device = split, device
+        self.executor = ThreadPoolExecutor(torch.get_num_threads())
+
+    def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
+        """The images of each request, uint8 (N, size, size, 3), on the device."""
+
+        def make(number: int) -> Tensor:
+            request = requests[number]
+            indices, crops = request.indices.tolist(), request.crops.tolist()
+            batch = torch.empty((len(indices), size, size, 3), dtype=torch.uint8)
+            array = batch.numpy()
+
+            def fill(row: int) -> None:
+                array[row] = crop_with_pillow(self.split.image(indices[row]), crops[row], size)
+
+            for _ in self.executor.map(fill, range(len(indices))):
+                pass
+            return batch
+
+        for batch in _one_ahead(make, len(requests)):
+            yield batch.to(self.device)
 
 
 class ResidentPixels:
@@ -106,15 +130,11 @@ class StreamedPixels:
             self._fill(buffers[number % 2].numpy(), requests[number])
             return buffers[number % 2][: counts[number]]
 
-        with ThreadPoolExecutor(1) as thread:
-            ahead = thread.submit(gather, 0)
-            for number in range(len(requests)):
-                pixels = ahead.result().to(self.device, non_blocking=True)
-                if cuda:
-                    copied[number % 2].record(torch.cuda.current_stream(self.device))
-                if number + 1 < len(requests):
-                    ahead = thread.submit(gather, number + 1)
-                yield pixels
+        for number, gathered in enumerate(_one_ahead(gather, len(requests))):
+            pixels = gathered.to(self.device, non_blocking=True)
+            if cuda:
+                copied[number % 2].record(torch.cuda.current_stream(self.device))
+            yield pixels
 
     def _fill(self, buffer: np.ndarray, request: Request) -> None:
         end = 0
@@ -124,6 +144,21 @@ class StreamedPixels:
             start, end = end, end + height * width
             box = self.split.image(index)[top : top + height, left : left + width]
             buffer[start:end].reshape(height, width, 3)[:] = box
+
+
+Pixels = PillowPixels | ResidentPixels | StreamedPixels
+RESIZING = {"pillow": PillowPixels, "resident": ResidentPixels, "streamed": StreamedPixels}
+
+
+def _one_ahead(make: Callable[[int], Tensor], count: int) -> Iterator[Tensor]:
+    """``make(0)`` to ``make(count - 1)``. A thread makes the next result while the caller uses the last one."""
+    with ThreadPoolExecutor(1) as thread:
+        ahead = thread.submit(make, 0)
+        for number in range(count):
+            ready = ahead.result()
+            if number + 1 < count:
+                ahead = thread.submit(make, number + 1)
+            yield ready
 
 
 def _tables(requests: list[Request], locations: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
@@ -140,7 +175,7 @@ def _resized(tables: tuple[Tensor, ...], supply: Iterable[Tensor], size: int, de
         yield resize(pixels, table, moved, size)
 
 
-def resize_all(pixels: ResidentPixels | StreamedPixels, indices: Tensor, crops: Tensor, size: int) -> Tensor:
+def resize_all(pixels: Pixels, indices: Tensor, crops: Tensor, size: int) -> Tensor:
     """The crops of these images (N,) of the split, uint8 (N, size, size, 3), on the device."""
     resized = torch.empty((len(indices), size, size, 3), dtype=torch.uint8, device=pixels.device)
     requests = [Request(*both) for both in zip(indices.split(PORTION), crops.split(PORTION), strict=True)]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from cskd.data.archive import unpack_or_copy
 from cskd.data.download import download, verify
-from cskd.data.folders import ProgressReport, exclusive, no_report, remove_leftovers, temporary_folder
+from cskd.data.folders import ProgressReport, no_report, remove_leftovers, storage_errors, temporary_folder
 from cskd.data.sources.base import Archive, DatasetSource, Listing, first_few
 from cskd.data.sources.registry import SOURCES
 from cskd.data.store import Dataset, open_dataset, write_dataset
 from cskd.utils.errors import UserError
+from cskd.utils.files import exclusive
 
+LOCK = ".lock"  # in DATA_DIR: one process prepares at a time
 REMEDY = (
     "unpack the official archive again, or accept the incomplete copy with PARTIAL=1 "
     "(its results are never compared with the paper's)"
@@ -63,7 +65,9 @@ def prepare(
     prepared = _open_if_prepared(folder, partial)
     if prepared:
         return prepared
-    with exclusive(data_dir, report):
+    with storage_errors(data_dir):
+        data_dir.mkdir(parents=True, exist_ok=True)
+    with exclusive(data_dir / LOCK, lambda: report(f"wait for another process in {data_dir}", 0, None)):
         remove_leftovers(folder.parent, name)
         prepared = _open_if_prepared(folder, partial)  # another process may have prepared it meanwhile
         if prepared:
@@ -138,17 +142,13 @@ def _describe(archive: Archive) -> str:
 
 
 def _read(source: DatasetSource, tree: Path, partial: bool) -> tuple[Listing, bool]:
-    """(the existing images of the unpacked folder, whether they have the official numbers)."""
+    """(the existing images of the unpacked folder, whether they are complete). Raises UserError if not ``partial``."""
     listing = source.read(tree)
     missing = listing.missing()
     if missing and not partial:
         raise UserError(f"{source.name}: {len(missing):,} listed images are missing: {first_few(missing)}: {REMEDY}")
-    listing = listing.without_missing() if missing else listing
-    return listing, _has_official_counts(source, listing, tree, partial) and not missing
-
-
-def _has_official_counts(source: DatasetSource, listing: Listing, tree: Path, partial: bool) -> bool:
-    """Whether the numbers of images are official. Raises UserError if they are not and ``partial`` is False."""
+    if missing:
+        listing = listing.without_missing()
     if source.num_classes not in (None, len(listing.classes)):
         raise UserError(
             f"{source.name}: {source.title} has {source.num_classes} classes, {tree} has "
@@ -164,4 +164,4 @@ def _has_official_counts(source: DatasetSource, listing: Listing, tree: Path, pa
     ]
     if wrong and not partial:
         raise UserError(f"{source.name}: expected {' and '.join(wrong)} in {tree}: {REMEDY}")
-    return not wrong
+    return listing, not (missing or wrong)

@@ -12,7 +12,9 @@ Only a weight within 1e-9 of the middle between two multiples could differ.)
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 WORKSPACE = 256 * 2**20  # bytes that ``resize`` uses besides input and output, unless one image alone needs more
@@ -33,6 +35,17 @@ def crop_table(boxes: Tensor, scaled: Tensor, window: Tensor, flip: Tensor) -> T
         flip: (N, 1), 1 to mirror the output.
     """
     return torch.cat([boxes, scaled, window, flip], dim=1)
+
+
+def crop_with_pillow(image: np.ndarray, crop: list[int], size: int) -> np.ndarray:
+    """(size, size, 3) uint8: one image, cropped by Pillow as a row of its ``crop_table`` says."""
+    top, left, height, width, scaled_height, scaled_width, window_top, window_left, flip = crop
+    pixels = image[top : top + height, left : left + width]
+    if (scaled_height, scaled_width) != (height, width):
+        resized = Image.fromarray(pixels).resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(resized)
+    pixels = pixels[window_top : window_top + size, window_left : window_left + size]
+    return pixels[:, ::-1] if flip else pixels
 
 
 def geometry(crops: Tensor, first: Tensor, stride: Tensor) -> Tensor:

@@ -1,18 +1,14 @@
 """Augmentations and the test transform.
 
-``draw`` draws the random numbers of an epoch on the CPU. The images of a batch, uint8 (N, size, size, 3), are then
-made in one of two ways with equal pixels: by Pillow, image by image (``apply_one``), or by ``cskd.data.resize`` for a
-batch at once, which reads the crops from a table (``crops``).
+``draw`` draws the random numbers of an epoch on the CPU. ``crops`` gives the table from which ``cskd.data.resize``
+makes the images.
 """
 
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 
 from cskd.data.resize import crop_table
@@ -91,12 +87,6 @@ class ResizedCrop:
         top, left = ((height - box_height) / 2).floor(), ((width - box_width) / 2).floor()
         return torch.cat([top, left, box_height, box_width], dim=1)
 
-    def apply_one(self, image: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        top, left, height, width, flip = drawn
-        box = Image.fromarray(image[top : top + height, left : left + width])
-        pixels = np.asarray(box.resize((self.size, self.size), Image.Resampling.BILINEAR))
-        return pixels[:, ::-1] if flip else pixels
-
     def crops(self, drawn: Tensor) -> Tensor:
         """The ``crop_table`` of the drawn boxes."""
         scaled = torch.full((len(drawn), 2), self.size)
@@ -122,12 +112,6 @@ class CenterCrop:
             height, width = (self.resize, long) if height <= width else (long, self.resize)
         return height, width, round((height - self.size) / 2), round((width - self.size) / 2)
 
-    def apply_one(self, image: np.ndarray) -> np.ndarray:
-        height, width, top, left = self.crop_geometry(*image.shape[:2])
-        if (height, width) != image.shape[:2]:
-            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-        return image[top : top + self.size, left : left + self.size]
-
     def crops(self, sizes: np.ndarray) -> Tensor:
         """The ``crop_table`` of images with these heights and widths (N, 2)."""
         sizes = torch.as_tensor(sizes).long()
@@ -142,26 +126,6 @@ class CenterCrop:
         if (split.sizes != self.size).any():
             return None
         return torch.from_numpy(np.array(split.uniform()))
-
-    def apply_all(self, split: Split, executor: Executor) -> Tensor:
-        """All images of the split, made by Pillow: uint8 (N, size, size, 3) on the CPU."""
-        return stack_images(lambda index: self.apply_one(split.image(index)), len(split), self.size, executor)
-
-
-def stack_images(make: Callable[[int], np.ndarray], count: int, size: int, executor: Executor) -> Tensor:
-    """``make(0)`` to ``make(count - 1)``, each (size, size, 3) uint8, in one tensor.
-
-    Threads help, because Pillow releases Python's global lock.
-    """
-    batch = torch.empty((count, size, size, 3), dtype=torch.uint8)
-    array = batch.numpy()
-
-    def fill(index: int) -> None:
-        array[index] = make(index)
-
-    for _ in executor.map(fill, range(count)):
-        pass
-    return batch
 
 
 Augmentation = PadAndCrop | ResizedCrop

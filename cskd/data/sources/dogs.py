@@ -1,5 +1,6 @@
 """Stanford Dogs (Khosla et al., 2011): photographs of 120 breeds, from ImageNet."""
 
+import io
 import zlib
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def _read_list(folder: Path, split: str, breeds: dict[int, str]) -> list[Labelle
     """The images of one split. Adds the folder of each label to ``breeds``."""
     path = folder / f"{split}_list.mat"
     try:
-        content = loadmat(path)
+        content = loadmat(io.BytesIO(path.read_bytes()))  # for a path, SciPy hides that the file is missing
         names = [str(entry.item()) for entry in content["file_list"].ravel()]
         labels = [int(label) for label in content["labels"].ravel()]
     except FileNotFoundError as error:
