@@ -23,11 +23,11 @@ def made_up_pool(cells: dict, profile: str = "paper", settings: dict | None = No
 
 
 def made_up_experiment(cells: dict, profile: str, settings: dict, name: str) -> Experiment:
-    comparable = "yes" if profile == "paper" else f"no: profile {profile}"
+    reason = "" if profile == "paper" else f"profile {profile}"
     cell_records, run_records, grid = [], [], name.split("-", maxsplit=1)[0]
     for order, (cell, seeds) in enumerate(cells.items()):
         shared = dict(zip(("dataset", "architecture", "method"), cell.split("/"), strict=True))
-        shared |= {"cell_key": cell, "profile": profile, "comparable_with_paper": comparable}
+        shared |= {"cell_key": cell, "profile": profile, "comparable": not reason, "comparable_reason": reason}
         marks = dict.fromkeys(CELL_MARKS, "")
         cell_records.append(
             {**shared, **marks, "grid": grid, "seeds_planned": [0, 1, 2], "grid_order": order, "cell": cell}

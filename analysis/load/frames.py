@@ -24,13 +24,17 @@ CELL_TAGS = (
     "method",
     "seeds_planned",
     "grid_order",
-    "comparable_with_paper",
+    "comparable",
+    "comparable_reason",
 )
 CELL_MARKS = ("tuned", "hyperparameter_source")  # what a table says of a row; "" where there is nothing to say
-RUN_TAGS = ("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed", "comparable_with_paper")
+RUN_TAGS = (
+    *("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed"),
+    *("comparable", "comparable_reason"),
+)
 STATE_TAGS = ("state", "reason", "git_commit", "git_dirty", "machine", "device", "precision")  # "" until known
 # What a frame of runs has at least, whatever was tracked.
-TEXTS = ("run", "run_id", "artifact_uri", *(tag for tag in RUN_TAGS if tag != "seed"), *STATE_TAGS)
+TEXTS = ("run", "run_id", "artifact_uri", *(tag for tag in RUN_TAGS if tag not in ("seed", "comparable")), *STATE_TAGS)
 DATES = ("started", "ended")
 NUMBERS = (
     *("seed", "minutes", "best/epoch"),
@@ -49,9 +53,9 @@ class Experiment:
     """One grid under one profile, as tracked.
 
     cells: a row a cell in the grid's order, with columns CELL_TAGS (``seeds_planned`` a list, ``grid_order``
-        an integer), ``tuned`` (hyper-parameters found by tuning, and where, or ""), ``hyperparameter_source`` (whose
+        an integer, ``comparable`` a boolean), ``tuned`` (hyper-parameters found by tuning, and where, or ""), ``hyperparameter_source`` (whose
         the recipe's are: paper, ours, or "" for none) and ``cell`` (dataset/architecture/method).
-    runs: a row a seed in the same order, with columns RUN_TAGS (``seed`` an integer), STATE_TAGS, ``run``
+    runs: a row a seed in the same order, with columns RUN_TAGS (``seed`` an integer, ``comparable`` a boolean), STATE_TAGS, ``run``
         (its name), ``run_id``, ``artifact_uri``, ``started`` and ``ended`` (UTC), ``minutes``, the metrics
         ``test/*`` (last epoch), ``best/*`` and what else is tracked, and the settings as ``params.*``.
     notes: what was left out, and why. overrides: the settings changed from the recipe, "" where they are not tracked.
@@ -114,6 +118,7 @@ def experiment_of(name: str, cells: list[Run], runs: list[Run], overrides: str =
             run_frame[column] = pd.Series(None, index=run_frame.index, dtype=kind)
     run_frame["order"] = run_frame.cell_key.map({key: row for row, key in enumerate(cell_frame.cell_key)})
     run_frame["seed"] = run_frame.seed.astype(int)
+    run_frame["comparable"] = run_frame.get("comparable", pd.Series(dtype=bool)).astype(bool)
     # Of several runs of one seed the finished one that was started first counts.
     run_frame["unfinished"] = run_frame.state != DONE
     run_frame = run_frame.sort_values(["order", "seed", "unfinished", "started", "run_id"], ignore_index=True)
@@ -146,7 +151,8 @@ def _cell_record(run: Run) -> dict:
     cell = "/".join(tags[part] for part in NAME)
     for tag in CELL_MARKS:  # cells from before there were such marks have none
         tags[tag] = run.data.tags.get(tag, "")
-    return tags | {"seeds_planned": seeds, "grid_order": int(tags["grid_order"]), "cell": cell}
+    values = {"seeds_planned": seeds, "grid_order": int(tags["grid_order"]), "comparable": tags["comparable"] == "true"}
+    return tags | values | {"cell": cell}
 
 
 def _run_record(run: Run) -> dict:
@@ -162,6 +168,7 @@ def _run_record(run: Run) -> dict:
         **{tag: tags.get(tag, "") for tag in STATE_TAGS},
         "state": tags.get("state", "running"),  # written after the first epochs
         "seed": int(tags["seed"]),
+        "comparable": tags["comparable"] == "true",
         **{f"params.{name}": value for name, value in run.data.params.items()},
         **metrics,
     }

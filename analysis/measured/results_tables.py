@@ -27,7 +27,7 @@ from analysis.stats.summary import finite, summary
 from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
 from analysis.tables.metrics import BASELINE, PAPER_TOLD, footnote_mark, marks_told
 from analysis.tables.model import ABSENT, Block, Column
-from analysis.tables.provenance import COMPARABLE, origin, reason_of
+from analysis.tables.provenance import origin
 from analysis.tables.verdicts import NOTES, effect_text, seeds_text
 
 FOREMOST = (BASELINE, "cs-kd")
@@ -69,6 +69,7 @@ def results(pool: str, folder: Path, base: Path) -> str:
     else:
         runs, lacking = read_runs(existing(path, WRITES))
     runs, notes = _latest(typed(runs, path, ("seed", *RUN_NUMBERS), DATES))
+    runs = runs.assign(comparable=runs.comparable == "True")
     parts = _against_paper(runs) if pool == PAPER else _by_dataset(runs)
     notes = [*_setting(runs, pool), *_meaning(parts, pool), *notes, *_earlier(lacking)]
     if runs.empty:
@@ -185,8 +186,7 @@ def _beside_paper(runs: pd.DataFrame, network: str, dataset: str, method: str) -
     texts = [method if own.empty else _marked(own)]
     for metric, columns in BESIDE_PAPER.items():
         number = published(network, dataset, method, metric)
-        comparable = (own.comparable_with_paper == COMPARABLE).all()
-        texts.append(_text(*number, 2) if number and comparable else ABSENT)
+        texts.append(_text(*number, 2) if number and own.comparable.all() else ABSENT)
         texts += [NOT_RUN if own.empty else _mean(own, column, 2) for column in columns]
     return (*texts, str(len(own)))
 
@@ -212,14 +212,13 @@ def _text(mean: float, std: float, decimals: int) -> str:
 def _setting(runs: pd.DataFrame, pool: str) -> list[str]:
     """That the runs are not comparable with the paper, and why; what they were trained on; and what was changed."""
     notes = []
-    reasons = dict.fromkeys(reason_of(text) for text in runs.comparable_with_paper if text != COMPARABLE)
+    reasons = dict.fromkeys(runs.comparable_reason[~runs.comparable])
     if pool != PAPER and reasons:
         notes.append(f"Not comparable with the paper: {'; '.join(reasons)}.")
     elif reasons:
-        against = runs[runs.comparable_with_paper != COMPARABLE]
-        for text, own in against.groupby("comparable_with_paper", sort=False):
+        for reason, own in runs[~runs.comparable].groupby("comparable_reason", sort=False):
             datasets = ", ".join(in_order(own.dataset, "dataset"))
-            notes.append(f"Not comparable with the paper: {datasets} ({reason_of(text)}).")
+            notes.append(f"Not comparable with the paper: {datasets} ({reason}).")
     trained = {text: in_order(own.dataset, "dataset") for text, own in runs.groupby("trained", sort=False) if text}
     if trained:
         parts = (f"{', '.join(datasets)}: {text}" for text, datasets in trained.items())

@@ -6,30 +6,17 @@ from analysis.load.frames import DONE, NAME, Experiment
 from analysis.load.pools import Pool
 from cskd import NUMERICS_VERSION
 
-COMPARABLE = "yes"
 OF_THE_METHOD = ("params.method", "params.teacher", "params.parameters.")  # what settings that make it begin with
 
 
-def comparable(experiment: Experiment | Pool) -> pd.Series:
-    """By cell key: "yes" where the paper's number may stand beside ours, else "no: " and the reason.
+def comparability(experiment: Experiment | Pool) -> pd.DataFrame:
+    """By cell key: ``comparable``, whether the paper's number may stand beside ours, and ``comparable_reason``.
 
-    The cell and every finished run of it must say yes.
+    A cell is comparable if it and all its finished runs are. The reason is the first one.
     """
-    message = pd.concat(
-        [
-            experiment.cells[["cell_key", "comparable_with_paper"]],
-            experiment.done[["cell_key", "comparable_with_paper"]],
-        ]
-    )
-
-    def verdict(texts: pd.Series) -> str:
-        return next((text for text in texts if text != COMPARABLE), COMPARABLE)
-
-    return message.groupby("cell_key", sort=False).comparable_with_paper.agg(verdict)
-
-
-def reason_of(verdict: str) -> str:
-    return verdict.removeprefix("no: ")
+    columns = ["cell_key", "comparable", "comparable_reason"]
+    rows = pd.concat([experiment.cells[columns], experiment.done[columns]]).astype({"comparable": bool})
+    return rows.sort_values("comparable", kind="stable").drop_duplicates("cell_key").set_index("cell_key")
 
 
 def settings_of(runs: pd.DataFrame) -> dict[str, str]:
@@ -44,14 +31,13 @@ def settings_of(runs: pd.DataFrame) -> dict[str, str]:
 
 def introduction(experiment: Experiment | Pool) -> tuple[str, ...]:
     """The sentences before a table without the paper's numbers: what it is, and that it is not the paper's."""
-    verdicts = comparable(experiment)
-    if (verdicts == COMPARABLE).any():
+    cells = comparability(experiment)
+    if cells.comparable.any():
         return ()
     profiles = ", ".join(dict.fromkeys(experiment.cells.profile))
     message = f" ({experiment.overrides})" if experiment.overrides else ""
     changed = f" with settings changed from the recipe{message}" if "-custom" in experiment.name else ""
-    reasons = [reason_of(verdict) for verdict in dict.fromkeys(verdicts)]
-    reasons = [reason for reason in reasons if not reason.startswith("profile ")]
+    reasons = [reason for reason in dict.fromkeys(cells.comparable_reason) if not reason.startswith("profile ")]
     why = f" ({'; '.join(reasons)})" if reasons else ""
     return (f"Profile {profiles}{changed}: not comparable with the paper{why}.", *_trained(experiment))
 

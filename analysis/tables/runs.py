@@ -14,7 +14,7 @@ from cskd.evaluate.metrics import TRACKED
 OWN = ("params.seed", "params.method", "params.dataset", "params.architecture")  # in the run's name
 ENERGY = "energy_kilojoules"
 IDENTITY = (
-    *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable_with_paper"),
+    *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable", "comparable_reason"),
     *("git_commit", "git_dirty", "machine", "device", "precision"),
 )
 

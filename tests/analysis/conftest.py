@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Param
 from analysis.load.store import Store
 
 START = 1_790_000_000_000  # milliseconds: 2026-09-21
-COMMIT, DEFAULTS_OMITTED_FROM_KEY = "1111111111aaaaaaaaaa", "2222222222bbbbbbbbbb"
+COMMIT, LATER_COMMIT = "1111111111aaaaaaaaaa", "2222222222bbbbbbbbbb"
 MACHINE = "Example CPU @ 2.00GHz, 2 cores"
 PAPER_SETTINGS = {"width": 64, "inputs.image_size": 32, "schedule.epochs": 200, "subset": "None"}
 MINI_SETTINGS = {
@@ -35,15 +35,16 @@ class MadeUp:
     name: str
     profile: str
     settings: dict
-    comparable: str = "yes"
+    incomparable: str = ""  # why its cells are not comparable with the paper
 
     def __post_init__(self):
         location = (self.folder / "mlartifacts" / self.name).as_uri()
         self.id = self.client.create_experiment(self.name, artifact_location=location)
         self.cells = 0
 
-    def cell(self, dataset, method, *, seeds="0 1 2", architecture="resnet18", version="", **tags):
+    def cell(self, dataset, method, *, seeds="0 1 2", architecture="resnet18", version="", incomparable=None, **tags):
         name = f"{dataset}/{architecture}/{method}"
+        reason = self.incomparable if incomparable is None else incomparable
         tags = {
             "kind": "cell",
             "cell_key": f"{name}{version}",
@@ -54,7 +55,8 @@ class MadeUp:
             "method": method,
             "seeds_planned": seeds,
             "grid_order": str(self.cells),
-            "comparable_with_paper": self.comparable,
+            "comparable": "false" if reason else "true",
+            "comparable_reason": reason,
             "superseded": "false",
         } | tags
         self.cells += 1
@@ -66,7 +68,8 @@ class MadeUp:
         parent, of_cell = cell
         shared = {
             tag: of_cell[tag]
-            for tag in ("cell_key", "grid", "profile", "dataset", "architecture", "method", "comparable_with_paper")
+            for tag in ("cell_key", "grid", "profile", "dataset", "architecture", "method")
+            + ("comparable", "comparable_reason")
         }
         tags = (
             shared
@@ -147,14 +150,14 @@ def store_uri(tmp_path_factory):
         grid.run(cross_entropy, seed, 24.5 + 0.25 * seed, 15 + 0.5 * seed)
         grid.run(cs_kd, seed, 22 + 0.25 * seed, 5 + 0.5 * seed)
     incomplete, failed = grid.cell("cub200", "cross-entropy"), grid.cell("cub200", "cs-kd")
-    grid.run(incomplete, 0, 46.5, 18, git_commit=f"{COMMIT} {DEFAULTS_OMITTED_FROM_KEY}", git_dirty="true")
-    grid.run(incomplete, 1, 45.5, 19, git_commit=DEFAULTS_OMITTED_FROM_KEY)
+    grid.run(incomplete, 0, 46.5, 18, git_commit=f"{COMMIT} {LATER_COMMIT}", git_dirty="true")
+    grid.run(incomplete, 1, 45.5, 19, git_commit=LATER_COMMIT)
     grid.run(incomplete, 2, state="running")
     grid.run(failed, 0, state="failed", reason="the loss is NaN & 100% lost at epoch_3")
-    small = "no: the dataset is incomplete"
-    one_seed = grid.cell("mit67", "cross-entropy", seeds="0", comparable_with_paper=small)
+    small = "the dataset is incomplete"
+    one_seed = grid.cell("mit67", "cross-entropy", seeds="0", incomparable=small)
     grid.run(one_seed, 0, 40, 12)
-    grid.cell("mit67", "cs-kd", comparable_with_paper=small)
+    grid.cell("mit67", "cs-kd", incomparable=small)
     grid.cell("dogs", "cross-entropy")
     grid.run(grid.cell("dogs", "cs-kd", seeds="0 1", hyperparameter_source="ours"), 0, state="interrupted")
     old = grid.cell("cifar100", "cs-kd", version="-old", superseded="true")
@@ -162,7 +165,7 @@ def store_uri(tmp_path_factory):
     grid.run(grid.cell("cifar100", "cs-kd", architecture="resnet10"), 0, 26, 6)
 
     # mini profile: missing and broken values
-    grid = MadeUp(client, folder, "table1-mini", "mini", MINI_SETTINGS, "no: profile mini")
+    grid = MadeUp(client, folder, "table1-mini", "mini", MINI_SETTINGS, "profile mini")
     cross_entropy, cs_kd = (
         grid.cell("cifar100", method, architecture="resnet10") for method in ("cross-entropy", "cs-kd")
     )
@@ -173,7 +176,7 @@ def store_uri(tmp_path_factory):
     grid.run(cs_kd, 2, 50, 6, metrics={"test/nll": float("inf")})
 
     # launched, and not a seed yet
-    MadeUp(client, folder, "demo", "demo", MINI_SETTINGS, "no: profile demo").cell("digits", "cs-kd")
+    MadeUp(client, folder, "demo", "demo", MINI_SETTINGS, "profile demo").cell("digits", "cs-kd")
     # not a grid
     client.create_run(client.create_experiment("notes"), run_name="by hand")
     return uri

@@ -196,7 +196,8 @@ def test_the_papers_numbers_stand_only_beside_what_may_be_compared(tmp_path):
     pool = made_up_pool(
         {"cifar100/resnet18/cs-kd": {0: 22.0}, "dogs/resnet18/cs-kd": {0: 31.0}, "cub200/resnet10/kd": {0: 9.0}}
     )
-    pool.runs.loc[pool.runs.dataset == "dogs", "comparable_with_paper"] = "no: the dataset is incomplete"
+    columns = ["comparable", "comparable_reason"]
+    pool.runs.loc[pool.runs.dataset == "dogs", columns] = False, "the dataset is incomplete"
     text = results("paper", save(pool, tmp_path), tmp_path)
     of_cifar, of_dogs, of_kd = (
         next(row for row in rows_of(text) if number in row) for number in ("22.00", "31.00", "9.00")

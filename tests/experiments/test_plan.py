@@ -102,13 +102,14 @@ def test_recipes_may_share_runs_but_not_cells():
 
 
 def test_only_the_papers_own_setting_is_comparable_with_it():
-    assert spec().comparable_with_paper == "yes"
-    assert spec(profile="mini").comparable_with_paper == "no: profile mini"
-    assert spec(data=dataset(complete=False)).comparable_with_paper == "no: the dataset is incomplete"
+    assert (spec().comparable, spec().comparable_reason) == (True, "")
+    assert not spec(profile="mini").comparable
+    assert spec(profile="mini").comparable_reason == "profile mini"
+    assert spec(data=dataset(complete=False)).comparable_reason == "the dataset is incomplete"
     small = dataset(name="cub200", short_side=96)
-    assert "96 px are smaller than the 224 px" in spec(name="cub200", data=small).comparable_with_paper
+    assert "96 px are smaller than the 224 px" in spec(name="cub200", data=small).comparable_reason
     changed = spec(("schedule.epochs=300",), overridden=True)
-    assert changed.comparable_with_paper == "no: settings differ from the recipe"
+    assert changed.comparable_reason == "settings differ from the recipe"
 
 
 @pytest.mark.parametrize("name", grid_names())
