@@ -7,9 +7,9 @@ import pandas as pd
 from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import published
+from analysis.stats.comparability import comparability
 from analysis.stats.summary import Summary, finite, summary
 from analysis.tables.model import ABSENT, Block, Column, Table
-from analysis.tables.provenance import comparability
 from cskd.evaluate.metrics import TRACKED
 
 NOTES = (
@@ -81,8 +81,8 @@ def _text(mean: float, std: float) -> str:
 
 def _comparable_cells(pool: Pool) -> set[str]:
     """The cell keys that every experiment which launched them calls comparable."""
-    comparable = pd.concat([comparability(experiment).comparable for experiment in pool.experiments])
-    return set(comparable.index) - set(comparable.index[~comparable])
+    compared = comparability(pool)
+    return set(compared.index[compared.comparable])
 
 
 def _beside(epoch: str, ours: Summary, mean: float, std: float) -> dict:

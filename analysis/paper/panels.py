@@ -64,10 +64,10 @@ def panel_frame(panels: list[Panel], pool: Pool) -> pd.DataFrame:
         tracked = pd.concat([metric_frame(pool, metric) for metric in metrics.values()])
         frame = frame.merge(tracked, how="left", on=CELL)
     frame = frame.reindex(columns=[*CELL, *CELL_MARKS, *NUMBERS, "status", "comparable", "comparable_reason"])
-    absent = {"n": 0, "best_n": 0, "status": "not run"} | dict.fromkeys(("comparable_reason", *CELL_MARKS), "")
-    absent["comparable"] = True  # the paper's number is shown for a cell that was not run
+    absent = {"n": 0, "best_n": 0, "status": "not run", "comparable": True, "comparable_reason": ""}
+    absent |= dict.fromkeys(CELL_MARKS, "")
     kinds = dict.fromkeys(frame.columns, object) | dict.fromkeys(NUMBERS, float)
-    frame = frame.astype(kinds).fillna(absent).astype({"n": int, "best_n": int, "comparable": bool})
+    frame = frame.astype(kinds).fillna(absent).astype({"n": int, "best_n": int})
     frame.insert(0, "pool", pool.name)
     frame["bold"] = _is_best(frame, frame.last_mean, metrics)
     if pool.name == PAPER:
@@ -82,7 +82,7 @@ def _add_paper(frame: pd.DataFrame, metrics: dict[str, Metric]) -> None:
 
     (mean, std), (baseline, _) = numbers(frame.method), numbers([BASELINE] * len(frame))
     change = [relative_change(*pair) for pair in zip(mean, baseline, strict=True)]
-    shown = frame.comparable
+    shown = frame.comparable.astype(bool)
     place = frame.columns.get_loc("method") + 1
     frame.insert(place, "paper_mean", np.where(shown, mean, np.nan))
     frame.insert(place + 1, "paper_std", np.where(shown, std, np.nan))

@@ -64,7 +64,7 @@ def test_what_may_not_stand_beside_the_paper_has_no_row():
     assert against_paper(made_up_pool({"cifar100/resnet18/label-smoothing+cs-kd": values})).empty  # not in the paper
     pool = made_up_pool({CS_KD: values})
     [experiment] = pool.experiments
-    runs = experiment.runs.assign(comparable=[True, False], comparable_reason=["", "images too small"])
+    runs = experiment.runs.assign(comparable_with_paper=["yes", "no: images too small"])
     other = dataclasses.replace(experiment, runs=runs)
     assert against_paper(dataclasses.replace(pool, experiments=(experiment, other))).empty
     assert list(against_paper(dataclasses.replace(pool, experiments=(experiment, other))).columns)[:3] == [

@@ -41,8 +41,8 @@ def store_uri(tmp_path_factory, made_up):
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
 
-    def grid(name, profile, settings, incomparable=""):
-        return made_up(client, folder, name, profile, settings, incomparable)
+    def grid(name, profile, settings, comparable="yes"):
+        return made_up(client, folder, name, profile, settings, comparable)
 
     def seeds(of, cell, values, **more):
         """A run a value: its error; the ECE is a third of it."""
@@ -58,8 +58,8 @@ def store_uri(tmp_path_factory, made_up):
     seeds(table1, incomplete, [46.5, 45.5], git_dirty="true")
     table1.run(incomplete, 2, state="running")
     table1.run(failed, 0, state="failed", reason="the loss is NaN & 100% lost at epoch_3")
-    small = "the dataset is incomplete"
-    seeds(table1, table1.cell("mit67", "cross-entropy", seeds="0", incomparable=small), [40])
+    small = "no: the dataset is incomplete"
+    seeds(table1, table1.cell("mit67", "cross-entropy", seeds="0", comparable_with_paper=small), [40])
     table1.run(table1.cell("dogs", "cs-kd", hyperparameter_source="ours"), 0, state="interrupted")
     seeds(table1, table1.cell("cifar100", "cross-entropy", architecture="densenet121"), [22, 23, 24])
 
@@ -96,7 +96,7 @@ def other_pools(grid, seeds):
     seeds(tuned, tuned.cell("cifar100", "cross-entropy"), [24, 25, 26])
     seeds(tuned, tuned.cell("cifar100", "cs-kd", tuned="lambda_cls 2 of study s1"), [20, 21, 22])
 
-    mini = "profile mini"
+    mini = "no: profile mini"
     table1 = grid("table1-mini", "mini", MINI, mini)
     for dataset in ("cub200", "cifar100"):
         seeds(table1, table1.cell(dataset, "cross-entropy", architecture="resnet10"), [50, 51, 52])
@@ -113,7 +113,7 @@ def other_pools(grid, seeds):
     custom.settings = MINI | {"schedule.lr": 0.5}
     seeds(custom, custom.cell("cifar100", "cs-kd", architecture="resnet10"), [45, 46, 47])
 
-    demo = grid("demo", "demo", MINI, "profile demo")
+    demo = grid("demo", "demo", MINI, "no: profile demo")
     seeds(demo, demo.cell("digits", "cross-entropy", architecture="resnet10"), [9])
 
 
@@ -315,8 +315,7 @@ def test_the_papers_best_is_bold_only_where_it_is_shown(by_name):
     """The second best of those that can be compared is not the paper's best."""
     pool = by_name[PAPER]
     is_best = pool.cells.cell == "cifar100/resnet18/cs-kd"
-    reasons = pool.cells.comparable_reason.mask(is_best, "other")
-    cells = pool.cells.assign(comparable=pool.cells.comparable & ~is_best, comparable_reason=reasons)
+    cells = pool.cells.assign(comparable_with_paper=pool.cells.comparable_with_paper.mask(is_best, "no: other"))
     table = paper_table(1, dataclasses.replace(pool, cells=cells))
     assert bold(table, "Top-1 error (%), resnet18", "paper", "cifar100") == []
 

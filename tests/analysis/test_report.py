@@ -24,8 +24,8 @@ def store_uri(tmp_path_factory, made_up):
     client = MlflowClient(uri)
     settings = {"schedule.epochs": 2, "schedule.milestones": [1], "numerics_version": 1, "data_digest": "none"}
     for name, profile in (("table1", "paper"), ("table1-mini", "mini")):
-        incomparable = "" if profile == "paper" else f"profile {profile}"
-        grid = made_up(client, folder, name, profile, settings, incomparable)
+        comparable = "yes" if profile == "paper" else f"no: profile {profile}"
+        grid = made_up(client, folder, name, profile, settings, comparable)
         cross_entropy, cs_kd = (grid.cell("cifar100", method) for method in ("cross-entropy", "cs-kd"))
         for seed in range(3):
             for cell, error, ece, sharpness in ((cross_entropy, 24.5, 15, 4), (cs_kd, 22, 5, 1.5)):

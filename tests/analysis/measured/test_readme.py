@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from builders import make_evaluations as made_up_evaluations
 from golden import compare
-from made_up_pool import made_up_evaluations, made_up_pool
+from made_up_pool import made_up_pool
 
 from analysis.claims.claims import load_claims
 from analysis.claims.verdicts import judge
@@ -196,8 +197,7 @@ def test_the_papers_numbers_stand_only_beside_what_may_be_compared(tmp_path):
     pool = made_up_pool(
         {"cifar100/resnet18/cs-kd": {0: 22.0}, "dogs/resnet18/cs-kd": {0: 31.0}, "cub200/resnet10/kd": {0: 9.0}}
     )
-    columns = ["comparable", "comparable_reason"]
-    pool.runs.loc[pool.runs.dataset == "dogs", columns] = False, "the dataset is incomplete"
+    pool.runs.loc[pool.runs.dataset == "dogs", "comparable_with_paper"] = "no: the dataset is incomplete"
     text = results("paper", save(pool, tmp_path), tmp_path)
     of_cifar, of_dogs, of_kd = (
         next(row for row in rows_of(text) if number in row) for number in ("22.00", "31.00", "9.00")
