@@ -11,6 +11,7 @@ from cskd.utils.cli import STOPPED, check_choice, check_writable, data_dir, runs
 from cskd.utils.errors import UserError
 from experiments.commands.data import Reporter
 from experiments.config.datasets import is_prepared, open_data, prepare_data
+from experiments.config.grid import Grid, check_not_replaced, load_grid_settings, load_tuned
 from experiments.config.recipe import Settings
 from experiments.launch.backends import BACKENDS
 from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
@@ -19,7 +20,7 @@ from experiments.launch.loop import LaunchCallbacks, launch, submit
 from experiments.launch.progress import Display, outcome
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
-from experiments.runs.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
+from experiments.runs.plan import Plan, PlannedRun, make_plan
 from experiments.tracking.uploader import BackgroundTracking, Tracking
 
 MAX_WORKERS = 1000
@@ -47,9 +48,9 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
     if not wish.dry_run:
         check_writable(RUNS_DIR=runs_dir())
     console = Console()
-    profile, settings = settings_of(grid, wish.profile, wish.overrides)
+    profile, settings = load_grid_settings(grid, wish.profile, wish.overrides)
     check_not_replaced(wish.architectures, profile, settings)
-    tuned = find_tuned(grid, profile, settings) if wish.tuned else None
+    tuned = load_tuned(grid, profile, settings) if wish.tuned else None
     datasets, absent = _datasets(grid, settings, wish.dry_run, console)
     plan, runs = make_plan(
         grid_name, grid, profile, settings, datasets, runs_dir(), overrides=wish.overrides, tuned=tuned
@@ -92,17 +93,6 @@ def _open_tracking(plan: Plan) -> Tracking:
     from experiments.tracking.grids import GridTracking  # noqa: PLC0415 - training goes without MLflow
 
     return GridTracking(tracking_uri(), plan, runs_dir())
-
-
-def check_not_replaced(architectures: tuple[str, ...], profile: str, settings: dict[str, Settings]) -> None:
-    """An architecture that was asked for by name and that the profile would quietly replace."""
-    for name, one in settings.items():
-        for asked in architectures:
-            if one.trained(asked) != asked:
-                raise UserError(
-                    f"{name}: profile {profile} trains {one.trained(asked)}, not {asked}: "
-                    f"ask for that one, or change it with SET=architectures.{asked}={asked}"
-                )
 
 
 def _datasets(

@@ -4,8 +4,8 @@ import argparse
 
 from cskd.methods import canonical_name
 from experiments.commands.execute import LaunchOptions
+from experiments.config.grid import ALL
 from experiments.launch.backends import BACKENDS
-from experiments.runs.plan import ALL
 
 
 def method_or_all(name: str) -> str:

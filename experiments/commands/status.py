@@ -5,8 +5,9 @@ from rich.table import Column, Table
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
+from experiments.config.grid import grid_names
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.runs.plan import Plan, grid_names, load_plans
+from experiments.runs.plan import Plan, load_plans
 
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "dim"}
 

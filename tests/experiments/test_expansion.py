@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from cskd.data.store import Dataset
 from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
 from cskd.models import ARCHITECTURES
-from experiments.runs.plan import Grid, Plan, PlannedRun, checked, make_plan, settings_of
+from experiments.config.grid import Grid, load_grid_settings
+from experiments.runs.plan import Plan, PlannedRun, make_plan
 
 SPLIT = random_split(100, 10)
 RUNS = Path("/nowhere")
@@ -27,7 +28,7 @@ GRIDS = st.builds(
     architectures=some(ARCHITECTURES),
     methods=some([*METHODS, *PAPER_COMPOSITES]),
     seeds=st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True),
-).map(checked)
+).map(check_grid)
 # As the recipe has it, where a small network stands for each large one, and with every network itself.
 OVERRIDES = st.sampled_from(
     [(), ("architectures={resnet18: resnet18, densenet121: densenet121}",), ("teacher.seed=3",)]
@@ -36,14 +37,14 @@ every = settings(max_examples=15, deadline=None, derandomize=True)
 
 
 def plan_of(grid: Grid, overrides: tuple[str, ...] = ()) -> tuple[Plan, list[PlannedRun]]:
-    profile, loaded = settings_of(grid, None, overrides)
+    profile, loaded = load_grid_settings(grid, None, overrides)
     data = Dataset("digits", tuple("0123456789"), SPLIT, SPLIT, "d", True, "made up", 8)
     return make_plan("demo", grid, profile, loaded, {"digits": data}, RUNS, overrides=overrides)
 
 
 def expected(grid: Grid, overrides: tuple[str, ...]) -> dict[str, set[int]]:
     """The seeds of each cell."""
-    (recipe,) = settings_of(grid, None, overrides)[1].values()
+    (recipe,) = load_grid_settings(grid, None, overrides)[1].values()
     cells: dict[str, set[int]] = {}
     for architecture, method, seed in product(grid.architectures, grid.methods, grid.seeds):
         replaced = recipe.architectures.get(architecture, architecture)

@@ -5,9 +5,10 @@ from arrays import random_split
 
 from cskd.data.store import Dataset
 from cskd.utils.errors import UserError
+from experiments.config.grid import load_grid, load_grid_settings
 from experiments.config.recipe import load_settings
 from experiments.config.spec import make_validation
-from experiments.runs.plan import load_grid, make_plan, settings_of
+from experiments.runs.plan import make_plan
 
 
 def digits(count: int = 40, size: tuple[int, int] | None = (8, 8)) -> Dataset:
@@ -20,7 +21,7 @@ def digits(count: int = 40, size: tuple[int, int] | None = (8, 8)) -> Dataset:
 
 def plan(data: Dataset, tmp_path, *overrides: str):
     grid = load_grid("demo", seeds=[0])
-    profile, settings = settings_of(grid, None, overrides)
+    profile, settings = load_grid_settings(grid, None, overrides)
     return make_plan("demo", grid, profile, settings, {"digits": data}, tmp_path / "runs", overrides=overrides)
 
 

@@ -8,10 +8,11 @@ import pytest
 from analysis.paper.published import published_numbers
 from cskd.data.store import Dataset
 from cskd.utils.errors import UserError
+from experiments.config.grid import Grid, grid_names, load_grid, load_grid_settings
 from experiments.config.recipe import load_settings
 from experiments.config.spec import make_spec, make_splits
 from experiments.config.tuned import TunedParameters
-from experiments.runs.plan import Grid, experiment_name, grid_names, load_grid, load_plans, make_plan, settings_of
+from experiments.runs.plan import experiment_name, load_plans, make_plan
 
 
 class Labelled:
@@ -115,7 +116,7 @@ def test_only_the_papers_own_setting_is_comparable_with_it():
 @pytest.mark.parametrize("name", grid_names())
 def test_every_grid_is_understood(name):
     grid = load_grid(name)
-    settings_of(grid, None, ())
+    load_grid_settings(grid, None, ())
 
 
 def test_all_methods_are_the_whole_table_of_the_paper():
@@ -167,7 +168,7 @@ def test_hyper_parameters_that_are_changed_are_no_longer_the_papers(tmp_path):
         (("methods={cs-kd: {temperature: 1}}",), "ours"),
     ):
         grid = load_grid("table1", datasets=["cifar100"], methods=["cs-kd"])
-        profile, settings = settings_of(grid, None, overrides)
+        profile, settings = load_grid_settings(grid, None, overrides)
         plan, _ = make_plan("table1", grid, profile, settings, {"cifar100": dataset()}, tmp_path, overrides=overrides)
         assert [cell.hyperparameter_source for cell in plan.cells] == [whose]
 
@@ -193,7 +194,7 @@ def test_the_key_of_a_taught_run_is_its_teachers_too():
 def plan_of(tmp_path, tuned=None, **changes):
     grid = Grid(title="t", datasets=["cifar100"], architectures=["resnet18"], methods=["cross-entropy", "cs-kd"],
                 seeds=[0, 1]).model_copy(update=changes)  # fmt: skip
-    profile, settings = settings_of(grid, "mini", ())
+    profile, settings = load_grid_settings(grid, "mini", ())
     return make_plan("table1", grid, profile, settings, {"cifar100": dataset()}, tmp_path, tuned=tuned)
 
 
@@ -215,7 +216,7 @@ def test_a_plan_counts_what_a_subset_of_all_classes_leaves(tmp_path):
     few = dataset(train=Labelled(250))  # three images of the first fifty classes, two of the others
     for most, left in ((1, 100), (3, 250), (9, 250)):
         overrides = (f"subset={{images_per_class: {most}}}",)
-        profile, settings = settings_of(grid, None, overrides)
+        profile, settings = load_grid_settings(grid, None, overrides)
         _, (run,) = make_plan("table1", grid, profile, settings, {"cifar100": few}, tmp_path, overrides=overrides)
         assert (run.num_classes, run.train_images, run.test_images) == (100, left, 100)
         _, train, test = make_splits(run.spec, few)
@@ -282,7 +283,7 @@ def test_an_unknown_grid_lists_the_known_ones():
 def test_datasets_without_a_common_profile_are_refused():
     grid = load_grid("table1", datasets=["cifar100", "digits"])
     with pytest.raises(UserError, match="no profile in common"):
-        settings_of(grid, None, ())
+        load_grid_settings(grid, None, ())
 
 
 def test_the_experiment_says_grid_profile_and_change():

@@ -7,8 +7,8 @@ from cskd.methods import build_method
 from cskd.utils.errors import UserError
 from experiments.config import recipe
 from experiments.config.datasets import parts_of, source_of
+from experiments.config.grid import grid_names, load_grid
 from experiments.config.recipe import RECIPES, load_settings, read_yaml, recipe_names
-from experiments.runs.plan import grid_names, load_grid
 from experiments.tuning.budget import SMALL
 
 PROFILES = [
