@@ -1,157 +1,162 @@
-"""What MLflow is told of a study: a parent run the study, a child run a trial, with its state as it was.
-
-A copy of the study's storage and of the run folders, sent again without harm. All studies are in one experiment.
-"""
+"""Upload of a study: a parent run for the study and a child run for each trial, in the MLflow experiment "tuning"."""
 
 import json
-import uuid
 from collections import defaultdict
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
-from cskd import RECORDS_VERSION
-from cskd.utils.files import exclusive
 from experiments.config.spec import RunSpec
 from experiments.runs.folder import RunFolder
-from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
-from experiments.tracking.records import epoch_batches, minutes, start_tags
-from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
-from experiments.tuning.objectives import OBJECTIVES
-from experiments.tuning.storage import load_trials
-from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of
+from experiments.tracking.records import environment_tags, epoch_batches
+from experiments.tracking.store import TrackedExperiment, upload_error
 
 EXPERIMENT = "tuning"
-STATUS = {RUNNING: "RUNNING", COMPLETE: "FINISHED", PRUNED: "KILLED", FAILED: "FAILED"}  # MLflow has no "pruned"
+RUNNING, COMPLETE = "running", "complete"
+# By the state of a trial. MLflow has no status "pruned".
+STATUS = {RUNNING: "RUNNING", COMPLETE: "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 NOTE = (
-    "One row a study; its children are the trials, evaluated on a validation split of the training set. "
+    "One row per study; its children are the trials, evaluated on a validation split of the training set. "
     "Filter `tags.kind = 'study'` for studies, `tags.kind = 'trial'` for trials; `tags.state` is Optuna's."
 )
 
 
-class StudyTracking:
-    """Keeps one study's runs in step (see experiments.tracking.uploader.Tracking)."""
+class Trial(Protocol):
+    """A trial of Optuna's storage, as ``experiments.tuning`` reads it."""
 
-    def __init__(self, uri: str, storage: str, name: str, runs_dir: Path, results: Path):
-        """results: the folder of the study's tables and figures, which become artifacts."""
-        self.uri, self.storage, self.name = uri, storage, name
-        self.runs_dir, self.results = runs_dir, results
-        self.client = open_store(uri)
-        self.maker = uuid.uuid4().hex
-        self.origin = ""
-        self.experiment_id: str | None = None
-        self.children: dict[int, str] = {}  # trial number -> MLflow run
-        self.described: set[int] = set()  # trial numbers whose run has its settings
-        self.sent: dict[int, tuple[int, str]] = {}  # trial number -> (epochs, state) that MLflow has
-        self.sent_epochs: dict[tuple[int, int], int] = {}  # (trial number, seed) -> epochs sent by this process
+    number: int
+    state: str
+    parameters: dict[str, float]
+    values: tuple[float, ...] | None
+    metrics: dict[str, float]
+    runs: dict[int, str]  # seed -> run key
+    reason: str
+    started: datetime | None
+    ended: datetime | None
 
-    def watch(self, run_key: str) -> None:
-        """Nothing to do: a trial's runs are known from the study."""
 
-    def update(self, whole: bool) -> None:
-        objectives, trials = load_trials(self.storage, self.name)
-        if self.experiment_id is None:
-            with self._alone():
-                self._open(objectives)
-        for trial in trials:
-            self._trial(trial, objectives)
-        if whole:
-            self._summarise(objectives, trials)
+Load = Callable[[], tuple[tuple[str, ...], list[Trial], Trial | None]]  # objectives, trials, best trial
 
-    def _alone(self) -> AbstractContextManager:
-        """While held, no other launch into the same RUNS_DIR creates any run of a study."""
-        return exclusive(self.runs_dir / "studies" / "tracking.lock")
 
-    def _open(self, objectives: tuple[str, ...]) -> None:
-        self.origin = origin_of(self.runs_dir)
-        experiment_id = ensure_experiment(self.client, self.uri, EXPERIMENT, NOTE)
-        parents, children = [], defaultdict(list)
-        for run in find_runs(self.client, experiment_id, f"tags.study = '{self.name}'"):
-            if run.data.tags["kind"] == "study":
-                parents.append(run)
-            else:
-                children[int(run.data.tags["trial"])].append(run)
-        for number, found in children.items():
-            run = one_of(self.client, found)
-            self.children[number] = run.info.run_id
-            state = run.data.tags.get("state")
-            if state in (COMPLETE, PRUNED, FAILED) and run.info.status == STATUS[state]:  # the last that is told
-                self.sent[number] = (int(run.data.tags["epochs"]), state)
-        if parents:
-            self.parent = one_of(self.client, parents).info.run_id
-        else:
-            tags = {"kind": "study", "study": self.name, "objective": " ".join(objectives)}
-            self.parent = self._create(experiment_id, tags, self.name)
-        self.experiment_id = experiment_id
+@dataclass
+class TrackedTrial:
+    """What MLflow has of a trial. ``training_ids`` of its seeds identify it."""
 
-    def _create(self, experiment_id: str, tags: dict[str, str], name: str, started: int | None = None) -> str:
-        tags |= {"records_version": str(RECORDS_VERSION), MAKER: self.maker}
-        return self.client.create_run(experiment_id, started, tags, name).info.run_id
+    run_id: str
+    parent: str
+    number: int
+    training_ids: set[str]
+    has_settings: bool
+    state: str
+    epochs: int  # of all seeds
+    epochs_by_seed: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # uploaded by this process
 
-    def _trial(self, trial: Trial, objectives: tuple[str, ...]) -> None:
-        folders = {seed: RunFolder(self.runs_dir / key) for seed, key in trial.runs.items()}
-        histories = {seed: folder.epochs() for seed, folder in folders.items() if folder.starts()}
-        epochs = sum(map(len, histories.values()))
-        if not histories or self.sent.get(trial.number) == (epochs, trial.state):
-            return
-        spec = folders[next(iter(histories))].spec()
-        if trial.number not in self.children:
-            with self._alone():  # another launch may have begun to track the same trial
-                self.children[trial.number] = self._found(trial) or self._new(trial, spec)
-        run_id = self.children[trial.number]
-        if trial.state != RUNNING and self._tells_of_another_training(run_id, trial, histories):
-            self.client.delete_run(run_id)
-            self._forget(trial.number)
-            self._trial(trial, objectives)
-            return
-        if trial.number not in self.described:  # apart from the creation: the store may have gone away in between
-            settings = {name: value for name, value in spec.flat().items() if name != "seed"}
-            fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
-            self.client.log_batch(self.parent, params=[Param(*map(str, item)) for item in fixed.items()])
-            self.client.log_batch(run_id, params=[Param(*map(str, item)) for item in settings.items()])
-            self.described.add(trial.number)
-        for seed, history in histories.items():
-            prefix = _prefix(trial, seed)
-            named = [
-                record | {"metrics": {prefix + name: value for name, value in record["metrics"].items()}}
-                for record in history
-            ]
-            # After a restart all of them again: MLflow keeps identical points once. What differs is noticed at the end.
-            for metrics in epoch_batches(named, self.sent_epochs.get((trial.number, seed), 0)):
-                self.client.log_batch(run_id, metrics=metrics)
-            self.sent_epochs[trial.number, seed] = len(history)
-        self._end(trial, run_id, objectives, histories, folders, epochs)
-        self.sent[trial.number] = (epochs, trial.state)
-
-    def _tells_of_another_training(self, run_id: str, trial: Trial, histories) -> bool:
-        """Whether a run of the trial was trained again since MLflow was told; never so of another RUNS_DIR's trial."""
-        is_own = self.client.get_run(run_id).data.tags.get(ORIGIN) == self.origin
-        return is_own and any(
-            tells_of_another_training(self.client, run_id, history, _prefix(trial, seed))
-            for seed, history in histories.items()
+    @classmethod
+    def of(cls, run: Run) -> "TrackedTrial":
+        tags = run.data.tags
+        # The status is uploaded last: with it, the run is complete.
+        state = tags.get("state", "")
+        is_complete = state != RUNNING and run.info.status == STATUS.get(state)
+        return cls(
+            run.info.run_id,
+            tags["mlflow.parentRunId"],
+            int(tags["trial"]),
+            set(tags["training_ids"].split()),
+            bool(run.data.params),
+            state if is_complete else "",
+            int(tags.get("epochs", 0)),
         )
 
-    def _forget(self, number: int) -> None:
-        """Of a trial that MLflow has no more; whoever tells of it next creates it."""
-        del self.children[number]
-        self.described.discard(number)
-        self.sent.pop(number, None)
-        self.sent_epochs = {key: count for key, count in self.sent_epochs.items() if key[0] != number}
 
-    def _found(self, trial: Trial) -> str | None:
-        query = f"tags.study = '{self.name}' and tags.trial = '{trial.number}'"
-        runs = find_runs(self.client, self.experiment_id, query)
-        return one_of(self.client, runs).info.run_id if runs else None
+class StudyTracker:
+    """Copies the trials of one study to MLflow (see ``uploader.Tracker``)."""
 
-    def _new(self, trial: Trial, spec: RunSpec) -> str:
+    def __init__(self, uri: str, name: str, load: Load, runs_dir: Path, results: Path):
+        """load: reads the study from its storage. results: the folder of its tables and figures."""
+        self.name, self.load = name, load
+        self.runs_dir, self.results = runs_dir, results
+        self.experiment = TrackedExperiment(uri, EXPERIMENT, runs_dir / "studies" / "tracking.lock")
+        self.client = self.experiment.client
+        self._is_open = False
+        self._trials: list[TrackedTrial] = []
+
+    def watch(self, run_key: str) -> None:
+        """Do nothing: the study's storage lists the runs."""
+
+    def update(self, everything: bool) -> None:
+        objectives, trials, best = self.load()
+        if everything or not self._is_open:
+            self._open(objectives)
+        self._is_open = False  # after an exception the next update reads the store again
+        for trial in trials:
+            self._upload(trial, objectives)
+        if everything:
+            self._summarise(objectives, trials, best)
+        self._is_open = True
+
+    def _open(self, objectives: tuple[str, ...]) -> None:
+        self.experiment.open(NOTE, {})
+        identity = {"kind": "study", "study": self.name}
+        parent = self.experiment.ensure_run(self.name, identity, {"objective": " ".join(objectives)})
+        self.parent, self._parent_has_settings = parent.info.run_id, bool(parent.data.params)
+        trials = defaultdict(list)
+        for run in self.experiment.runs(kind="trial", study=self.name):
+            trials[run.data.tags["trial"], run.data.tags["training_ids"]].append(run)
+        self._trials = [TrackedTrial.of(self.experiment.merge_copies(copies)) for copies in trials.values()]
+
+    def _upload(self, trial: Trial, objectives: tuple[str, ...]) -> None:
+        """Upload what MLflow does not have of a trial."""
+        folders = {seed: RunFolder(self.runs_dir / key) for seed, key in trial.runs.items()}
+        ids = {seed: training_id for seed, folder in folders.items() if (training_id := folder.training_id())}
+        if not ids:
+            return
+        folders = {seed: folders[seed] for seed in ids}
+        histories = {seed: folder.epochs() for seed, folder in folders.items()}
+        first = next(iter(folders.values()))
+        tracked = self._ensure_trial(trial, first.spec(), set(ids.values()))
+        if tracked.parent != self.parent:  # somebody has deleted the parent
+            self.client.set_tag(tracked.run_id, "mlflow.parentRunId", self.parent)
+            tracked.parent = self.parent
+        epochs = sum(map(len, histories.values()))
+        if (tracked.epochs, tracked.state) == (epochs, trial.state):
+            return
+        self._log_settings(tracked, first.spec())
+        for seed, history in histories.items():
+            # After a restart all epochs are uploaded again: MLflow stores identical points once.
+            prefix = f"seed{seed}/" if len(trial.runs) > 1 else ""
+            for metrics in epoch_batches(history, tracked.epochs_by_seed[seed], prefix):
+                self.client.log_batch(tracked.run_id, metrics=metrics)
+            tracked.epochs_by_seed[seed] = len(history)
         tags = {
-            "kind": "trial",
-            ORIGIN: self.origin,
+            "state": trial.state,
+            "reason": trial.reason,
+            "epochs": str(epochs),
+            "training_ids": " ".join(ids.values()),
+        }
+        self.experiment.set_tags(tracked.run_id, tags | environment_tags(first.starts()))
+        if trial.state == RUNNING:
+            self.client.update_run(tracked.run_id, status=STATUS[RUNNING])
+        else:
+            minutes = sum(folder.summary()["minutes"] for folder in folders.values())
+            self._log_results(trial, tracked.run_id, objectives, minutes)
+            self.client.set_terminated(tracked.run_id, STATUS[trial.state], int(trial.ended.timestamp() * 1000))
+        tracked.epochs, tracked.state = epochs, trial.state
+
+    def _ensure_trial(self, trial: Trial, spec: RunSpec, training_ids: set[str]) -> TrackedTrial:
+        """Return the trial whose trainings are among these: later seeds may have started since its last upload."""
+        for tracked in self._trials:
+            if tracked.number == trial.number and tracked.training_ids <= training_ids:
+                tracked.training_ids = training_ids
+                return tracked
+        identity = {"kind": "trial", "study": self.name, "trial": str(trial.number)}
+        tags = {
             "mlflow.parentRunId": self.parent,
-            "study": self.name,
-            "trial": str(trial.number),
+            "training_ids": " ".join(training_ids),
             "dataset": spec.dataset,
             "architecture": spec.architecture,
             "method": spec.method,
@@ -159,57 +164,59 @@ class StudyTracking:
             "seeds": " ".join(map(str, trial.runs)),
             "run_keys": " ".join(trial.runs.values()),
         }
-        started = int(trial.started.timestamp() * 1000)
-        return self._create(self.experiment_id, tags, f"{self.name}/trial{trial.number}", started)
 
-    def _end(self, trial: Trial, run_id: str, objectives, histories, folders, epochs: int) -> None:
-        tags = {"state": trial.state, "reason": trial.reason, "epochs": str(epochs)}
-        tags |= start_tags(folders[next(iter(histories))])
-        self.client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
-        if trial.state == RUNNING:
-            self.client.update_run(run_id, status="RUNNING")
-            return
-        values = {"minutes": sum(minutes(history) for history in histories.values())}
+        def is_same(run: Run) -> bool:
+            return set(run.data.tags["training_ids"].split()) <= training_ids
+
+        name, started = f"{self.name}/trial{trial.number}", int(trial.started.timestamp() * 1000)
+        tracked = TrackedTrial.of(self.experiment.ensure_run(name, identity, tags, started, is_same))
+        self._trials.append(tracked)
+        return tracked
+
+    def _log_settings(self, tracked: TrackedTrial, spec: RunSpec) -> None:
+        """Log the settings as parameters, once: on the parent those that all trials share."""
+        settings = {name: value for name, value in spec.flat().items() if name != "seed"}
+        if not self._parent_has_settings:
+            shared = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
+            self.experiment.log_settings(self.parent, shared)
+            self._parent_has_settings = True
+        if not tracked.has_settings:
+            self.experiment.log_settings(tracked.run_id, settings)
+            tracked.has_settings = True
+
+    def _log_results(self, trial: Trial, run_id: str, objectives: tuple[str, ...], minutes: float) -> None:
+        values = {"minutes": minutes}
         if trial.state == COMPLETE:
             values |= {f"objective/{name}": value for name, value in zip(objectives, trial.values, strict=True)}
             values |= {f"mean/{name}": value for name, value in trial.metrics.items()}
-        now = self._last_epoch(trial)
-        self.client.log_batch(run_id, metrics=[Metric(*item, now, 0) for item in values.items()])
-        self.client.set_terminated(run_id, STATUS[trial.state], int(trial.ended.timestamp() * 1000))
+        self._log_values(run_id, values, trial)
 
-    def _last_epoch(self, trial: Trial) -> int:
-        """When a finished trial's last epoch was recorded, in milliseconds.
-
-        Told again, it is the same: a study keeps its own times without their zone.
-        """
-        histories = [RunFolder(self.runs_dir / key).epochs() for key in trial.runs.values()]
-        seconds = [history[-1]["timestamp"] for history in histories if history]
-        return int(max(seconds, default=trial.ended.timestamp()) * 1000)
-
-    def _summarise(self, objectives: tuple[str, ...], trials: list[Trial]) -> None:
+    def _summarise(self, objectives: tuple[str, ...], trials: list[Trial], best: Trial | None) -> None:
+        """Log the numbers of trials, the best trial and the study's tables and figures on the parent run."""
         states = [trial.state for trial in trials]
         tags = {f"trials.{state}": str(states.count(state)) for state in STATUS}
-        best = best_of(trials)
         if best is not None:
             tags |= {"best_trial": str(best.number), "best_parameters": json.dumps(best.parameters)}
-            now = self._last_epoch(best)
             values = {f"best/{objectives[0]}": best.values[0]}
-            values |= {f"best/{name}": best.metrics[name] for name in OBJECTIVES.values()}
-            self.client.log_batch(self.parent, metrics=[Metric(*item, now, 0) for item in values.items()])
-        self.client.log_batch(self.parent, tags=[RunTag(*item) for item in tags.items()])
+            self._log_values(self.parent, values | {f"best/{name}": v for name, v in best.metrics.items()}, best)
+        self.experiment.set_tags(self.parent, tags)
         if self.results.is_dir():
             self.client.log_artifacts(self.parent, str(self.results))
         self.client.update_run(self.parent, status="RUNNING" if RUNNING in states else "FINISHED")
 
+    def _log_values(self, run_id: str, values: dict[str, float], trial: Trial) -> None:
+        """Log values with the time of the trial's last epoch, so that a repeated upload sends identical points.
 
-def _prefix(trial: Trial, seed: int) -> str:
-    """Of a seed's metrics: of several seeds each has curves of its own."""
-    return f"seed{seed}/" if len(trial.runs) > 1 else ""
+        The storage's own times have no time zone.
+        """
+        histories = [RunFolder(self.runs_dir / key).epochs() for key in trial.runs.values()]
+        seconds = max((history[-1]["timestamp"] for history in histories if history), default=trial.ended.timestamp())
+        self.client.log_batch(run_id, metrics=[Metric(*item, int(seconds * 1000), 0) for item in values.items()])
 
 
-def sync_study(uri: str, storage: str, name: str, runs_dir: Path, results: Path) -> None:
-    """Bring a store in step with a study. Raises UserError where it cannot be reached or refuses."""
+def sync_study(uri: str, name: str, load: Load, runs_dir: Path, results: Path) -> None:
+    """Upload everything of a study. Raises UserError if the store fails."""
     try:
-        StudyTracking(uri, storage, name, runs_dir, results).update(whole=True)
+        StudyTracker(uri, name, load, runs_dir, results).update(everything=True)
     except MlflowException as error:
-        raise refusal(uri, f"study {name}", error) from error
+        raise upload_error(uri, f"study {name}", error) from error
