@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from mlflow.entities import Metric
 
 from cskd.evaluate.metrics import all_metrics
 from cskd.plots import curves_figure, method_color
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING
 from experiments.runs.plan import Cell, Plan
-from experiments.tracking.records import STATUS, test_metrics
+from experiments.tracking.experiment import STATUS
+from experiments.tracking.records import test_metrics
 
-CURVES = ("top1_error", "ece")  # of the parent's figure, beside the training loss
+CURVES = ("top1_error", "ece")  # shown beside the training loss
 NAME = ("dataset", "architecture", "method")
 
 
@@ -38,26 +38,24 @@ def cell_tags(plan: Plan, cell: Cell) -> dict[str, str]:
     }
 
 
-def seed_statistics(histories: list[list[dict[str, Any]]]) -> list[Metric]:
-    """Return mean, std (ddof=1) and number of the finished seeds, each logged at the step ``number of seeds``."""
-    n = len(histories)
-    timestamp = int(max(history[-1]["timestamp"] for history in histories) * 1000)
-    values = {"seeds": n}
+def seed_statistics(histories: list[list[dict[str, Any]]]) -> dict[str, float]:
+    """Return mean, std (ddof=1) and number of the finished seeds."""
+    values: dict[str, float] = {"seeds": len(histories)}
     for name in test_metrics(histories[0][-1]):
         last = np.array([history[-1]["metrics"][name] for history in histories])
         values[f"{name}_mean"] = float(last.mean())
-        if n > 1:
+        if len(histories) > 1:
             values[f"{name}_std"] = float(last.std(ddof=1))
-    return [Metric(*item, timestamp, n) for item in values.items()]
+    return values
 
 
-def seed_curves(cell: Cell, histories: list[list[dict[str, Any]]]) -> Figure:
-    labels = {f"test/{name}": all_metrics()[name].label for name in CURVES} | {"train/loss": "Training loss"}
+def seed_curves(name: str, histories: list[list[dict[str, Any]]]) -> Figure:
+    labels = {f"test/{metric}": all_metrics()[metric].label for metric in CURVES} | {"train/loss": "Training loss"}
     curves = {
-        label: np.array([[record["metrics"][name] for record in history] for history in histories])
-        for name, label in labels.items()
+        label: np.array([[record["metrics"][metric] for record in history] for history in histories])
+        for metric, label in labels.items()
     }
-    return curves_figure(f"{cell.name}, {len(histories)} seeds", curves, method_color(cell.name.split("/")[-1]))
+    return curves_figure(f"{name}, {len(histories)} seeds", curves, method_color(name.rpartition("/")[2]))
 
 
 def cell_status(states: list[str]) -> str:

@@ -5,51 +5,30 @@ Training processes do not use this: a slow or dead server costs them no time.
 
 import json
 import threading
-from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from cskd.utils.errors import UserError
-from experiments.config.spec import RunSpec
-from experiments.runs.folder import DONE, INTERRUPTED, MISSING, RUNNING, RunFolder
+from experiments.runs.folder import DONE, INTERRUPTED, MISSING, RunFolder
 from experiments.runs.plan import Cell, Plan, load_plan
 from experiments.tracking.cells import cell_name, cell_status, cell_tags, seed_curves, seed_statistics
+from experiments.tracking.experiment import STATUS, TrackedExperiment, TrackedRun
 from experiments.tracking.records import (
-    STATUS,
     dataset_input,
     environment_tags,
-    epoch_batches,
-    result_metrics,
+    result_values,
+    shared_settings,
+    spec_tags,
     upload_artifacts,
 )
-from experiments.tracking.store import TrackedExperiment, upload_error
+from experiments.tracking.store import upload_error
 
 NOTE = (
     "One row per cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
     "Its children are the seeds. Filter `tags.kind = 'cell'` to compare methods, `tags.kind = 'run'` for seeds."
 )
-
-
-@dataclass
-class TrackedRun:
-    """What MLflow has of a cell or of one training of a seed."""
-
-    run_id: str
-    parent: str
-    has_settings: bool
-    state: str  # "" if unknown
-    epochs: int | None = None  # None: unknown
-
-    @classmethod
-    def of(cls, run: Run) -> "TrackedRun":
-        tags = run.data.tags
-        # The status is uploaded last: with it, the run is complete.
-        state = DONE if tags.get("state") == DONE and run.info.status == STATUS[DONE] else ""
-        return cls(run.info.run_id, tags.get("mlflow.parentRunId", ""), bool(run.data.params), state)
+IDENTITY = ("cell_key", "run_key", "training_id")  # of a child run
 
 
 class GridTracker:
@@ -65,7 +44,7 @@ class GridTracker:
         self.client = self.experiment.client
         self._is_open = False
         self._cells: dict[str, TrackedRun] = {}  # by cell key
-        self._runs: dict[tuple[str, str, str], TrackedRun] = {}  # by cell key, run key and training id
+        self._runs: dict[tuple[str, ...], TrackedRun] = {}  # by identity
         self._watched: set[str] = set()
         self._watched_lock = threading.Lock()
 
@@ -74,7 +53,7 @@ class GridTracker:
             self._watched.add(run_key)
 
     def update(self, everything: bool) -> None:
-        """Upload the watched runs, or all. An unreadable run folder does not stop the others; it is raised last."""
+        """Upload the watched runs, or all. An unreadable run folder does not stop the other cells; its error comes last."""
         if everything or not self._is_open:
             self._open()
         self._is_open = False  # after an exception the next update reads the store again
@@ -97,22 +76,7 @@ class GridTracker:
     def _open(self) -> None:
         """Find or create the experiment and the parent runs, and find what MLflow has of the seeds."""
         self.plan = load_plan(self.plan_file)
-        self.experiment.open(f"{self.plan.title}, profile {self.plan.profile}. {NOTE}", self._experiment_tags())
-        cells, runs = defaultdict(list), defaultdict(list)
-        for run in self.experiment.runs():
-            tags = run.data.tags
-            if tags.get("kind") == "cell":
-                cells[tags["cell_key"]].append(run)
-            elif tags.get("kind") == "run":
-                runs[tags["cell_key"], tags["run_key"], tags["training_id"]].append(run)
-        self._cells = {cell.key: self._open_cell(cell, cells[cell.key]) for cell in self.plan.cells}
-        self._mark_superseded(cells)
-        self._runs = {}
-        for identity, copies in runs.items():
-            self._runs[identity] = TrackedRun.of(self.experiment.merge_copies(copies))
-
-    def _experiment_tags(self) -> dict[str, str]:
-        return {
+        tags = {
             "grid": self.plan.grid,
             "profile": self.plan.profile,
             "title": self.plan.title,
@@ -120,86 +84,67 @@ class GridTracker:
             "tuned": json.dumps(self.plan.tuned),
             "launched": f"{self.plan_file.stat().st_mtime:.0f}",
         }
+        self.experiment.open(f"{self.plan.title}, profile {self.plan.profile}. {NOTE}", tags)
+        self._open_cells()
+        runs = self.experiment.runs(by=IDENTITY, kind="run")
+        self._runs = {identity: TrackedRun.of(run) for identity, run in runs.items()}
 
-    def _open_cell(self, cell: Cell, copies: list[Run]) -> TrackedRun:
-        tags = cell_tags(self.plan, cell)
-        if not copies:
-            copies = [self.experiment.ensure_run(cell.name, {"kind": "cell", "cell_key": cell.key}, tags)]
-        run = self.experiment.merge_copies(copies)
-        is_changed = any(run.data.tags.get(name) != value for name, value in tags.items())
-        if is_changed:
-            self.experiment.set_tags(run.info.run_id, tags)
-        is_done = run.info.status == STATUS[DONE] and not is_changed
-        return TrackedRun(run.info.run_id, "", bool(run.data.params), DONE if is_done else "")
-
-    def _mark_superseded(self, cells: dict[str, list[Run]]) -> None:
-        """Mark the cells whose settings were changed since: the plan has their name with another key."""
+    def _open_cells(self) -> None:
+        """Find or create the parent runs. A cell whose settings have changed since is marked as superseded."""
+        runs = self.experiment.runs(by=("cell_key",), kind="cell")
+        for cell in self.plan.cells:
+            tags = cell_tags(self.plan, cell)
+            run = runs.pop((cell.key,), None) or self.experiment.ensure_run(
+                cell.name, {"kind": "cell", "cell_key": cell.key}, tags
+            )
+            self._cells[cell.key] = TrackedRun.of(run)
+            if any(run.data.tags.get(name) != value for name, value in tags.items()):
+                self.experiment.set_tags(run.info.run_id, tags)
+            elif run.info.status == STATUS[DONE]:
+                self._cells[cell.key].state = DONE
         names = {cell.name for cell in self.plan.cells}
-        for key, copies in cells.items():
-            for run in copies if key not in self._cells else ():
-                if cell_name(run.data.tags) in names and run.data.tags["superseded"] == "false":
-                    self.client.set_tag(run.info.run_id, "superseded", "true")
+        for run in runs.values():
+            if cell_name(run.data.tags) in names and run.data.tags["superseded"] == "false":
+                self.client.set_tag(run.info.run_id, "superseded", "true")
 
     def _upload(self, cell: Cell, run_key: str) -> None:
         """Upload what MLflow does not have of this run's folder."""
         folder = RunFolder(self.runs_dir / run_key)
-        state, training_id = folder.state(), folder.training_id()
-        if state["state"] == MISSING or not training_id:
+        status, training_id = folder.state(), folder.training_id()
+        state, reason = status["state"], status["reason"]
+        if state == MISSING or not training_id:
             return
         identity = cell.key, run_key, training_id
-        tracked = self._runs.get(identity)
-        if tracked is None:
-            tracked = self._runs[identity] = self._create_run(cell, folder, identity)
-        parent = self._cells[cell.key].run_id
-        if tracked.parent != parent:  # somebody has deleted the parent
-            self.client.set_tag(tracked.run_id, "mlflow.parentRunId", parent)
-            tracked.parent = parent
-        if tracked.state == DONE == state["state"]:
-            return
+        if identity not in self._runs:
+            self._runs[identity] = self._ensure_run(cell, folder, identity)
+        parent, tracked = self._cells[cell.key], self._runs[identity]
+        self.experiment.set_parent(tracked, parent)
         epochs = folder.epochs()
-        if (tracked.epochs, tracked.state) == (len(epochs), state["state"]):
+        if self.experiment.is_uploaded(tracked, state, {"": epochs}):
             return
-        if state["state"] == DONE and (damage := folder.damage()):
-            state |= {"state": INTERRUPTED, "reason": damage}  # as the next launch will find it
-        self._upload_changes(cell, tracked, folder, state, epochs)
-        self._cells[cell.key].state = ""
-        if state["state"] == DONE:
+        if state == DONE and (damage := folder.damage()):
+            state, reason = INTERRUPTED, damage  # as the next launch will find it
+        spec = folder.spec()
+        self.experiment.log_settings(parent, shared_settings(spec))
+        if not tracked.has_settings:
+            self.client.log_inputs(tracked.run_id, [dataset_input(spec)])
+        self.experiment.log_settings(tracked, spec.flat())
+        self.experiment.log_epochs(tracked, epochs)
+        if state == DONE:
+            self.experiment.log_values(tracked, result_values(folder.summary()), epochs[-1]["timestamp"])
+            upload_artifacts(self.client, tracked.run_id, spec, folder)
+        tags = {"reason": reason} | environment_tags(folder.starts())
+        self.experiment.log_state(tracked, state, tags, status["heartbeat"])
+        parent.state = ""
+        if state == DONE:
             self._summarise(cell)
 
-    def _upload_changes(
-        self, cell: Cell, tracked: TrackedRun, folder: RunFolder, state: dict[str, Any], epochs: list[dict[str, Any]]
-    ) -> None:
-        """Upload new epochs, the results of a finished run, and the state. The status is last."""
+    def _ensure_run(self, cell: Cell, folder: RunFolder, identity: tuple[str, ...]) -> TrackedRun:
         spec = folder.spec()
-        self._log_settings(cell, tracked, spec)
-        if tracked.epochs is None:
-            history = self.client.get_metric_history(tracked.run_id, "train/loss")
-            tracked.epochs = max((metric.step + 1 for metric in history), default=0)
-        for metrics in epoch_batches(epochs, tracked.epochs):
-            self.client.log_batch(tracked.run_id, metrics=metrics)
-        if state["state"] == DONE:
-            results = result_metrics(folder.summary(), epochs[-1]["timestamp"])
-            self.client.log_batch(tracked.run_id, metrics=results)
-            upload_artifacts(self.client, tracked.run_id, spec, folder)
-        tags = {"state": state["state"], "reason": state["reason"]} | environment_tags(folder.starts())
-        self.experiment.set_tags(tracked.run_id, tags)
-        if state["state"] == RUNNING:
-            self.client.update_run(tracked.run_id, status=STATUS[RUNNING])
-        else:
-            self.client.set_terminated(tracked.run_id, STATUS[state["state"]], int(state["heartbeat"] * 1000))
-        tracked.epochs, tracked.state = len(epochs), state["state"]
-
-    def _create_run(self, cell: Cell, folder: RunFolder, identity: tuple[str, str, str]) -> TrackedRun:
-        spec = folder.spec()
-        keys = {"kind": "run"} | dict(zip(("cell_key", "run_key", "training_id"), identity, strict=True))
-        tags = {
+        tags = spec_tags(spec) | {
             "mlflow.parentRunId": self._cells[cell.key].run_id,
             "mlflow.source.name": "experiments.launch.worker",
-            "dataset": spec.dataset,
-            "architecture": spec.architecture,
-            "method": spec.method,
             "seed": str(spec.seed),
-            "profile": spec.profile,
             "comparable": json.dumps(spec.comparable),
             "comparable_reason": spec.comparable_reason,
             "hyperparameter_source": cell.hyperparameter_source,
@@ -207,20 +152,9 @@ class GridTracker:
             "data_complete": json.dumps(spec.data_complete),
             "data_source": spec.data_source,
         }
+        keys = {"kind": "run"} | dict(zip(IDENTITY, identity, strict=True))
         started = int(folder.starts()[0]["started"] * 1000)
         return TrackedRun.of(self.experiment.ensure_run(spec.name, keys, tags, started))
-
-    def _log_settings(self, cell: Cell, tracked: TrackedRun, spec: RunSpec) -> None:
-        """Log every setting as a parameter, on the run and without the seed on its parent, once."""
-        parent = self._cells[cell.key]
-        if not parent.has_settings:
-            settings = {name: value for name, value in spec.flat().items() if name != "seed"}
-            self.experiment.log_settings(parent.run_id, settings)
-            parent.has_settings = True
-        if not tracked.has_settings:
-            self.client.log_inputs(tracked.run_id, [dataset_input(spec)])
-            self.experiment.log_settings(tracked.run_id, spec.flat())
-            tracked.has_settings = True
 
     def _summarise(self, cell: Cell) -> None:
         """Log the statistics and curves of the cell's finished seeds on the parent run."""
@@ -229,8 +163,9 @@ class GridTracker:
         states = [folder.state()["state"] for folder in folders]
         histories = [folder.epochs() for folder, state in zip(folders, states, strict=True) if state == DONE]
         if histories:
-            self.client.log_batch(parent.run_id, metrics=seed_statistics(histories))
-            self.client.log_figure(parent.run_id, seed_curves(cell, histories), "curves.png")
+            timestamp = max(history[-1]["timestamp"] for history in histories)
+            self.experiment.log_values(parent, seed_statistics(histories), timestamp, step=len(histories))
+            self.client.log_figure(parent.run_id, seed_curves(cell.name, histories), "curves.png")
         self.client.update_run(parent.run_id, status=cell_status(states))
         parent.state = DONE if all(state == DONE for state in states) else ""
 

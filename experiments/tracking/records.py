@@ -4,49 +4,25 @@ import json
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric
+from mlflow.entities import Dataset, DatasetInput
 
 from cskd.plots import method_color, reliability_figure
 from experiments.config.spec import RunSpec
-from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
-
-STATUS = {RUNNING: "RUNNING", INTERRUPTED: "KILLED", FAILED: "FAILED", DONE: "FINISHED"}
-MAX_BATCH = 1000  # MLflow's limit of metrics in one request
-
-
-def epoch_batches(epochs: list[dict[str, Any]], skip: int, prefix: str = "") -> list[list[Metric]]:
-    """Return the metrics of all epochs but the first ``skip``, in batches of complete epochs.
-
-    prefix: put before each metric's name.
-    """
-    epochs = epochs[skip:]
-    size = MAX_BATCH // max((len(record["metrics"]) for record in epochs), default=1)
-    return [
-        [
-            Metric(prefix + name, value, int(record["timestamp"] * 1000), record["epoch"])
-            for record in epochs[start : start + size]
-            for name, value in record["metrics"].items()
-        ]
-        for start in range(0, len(epochs), size)
-    ]
-
-
-def result_metrics(summary: dict[str, Any], timestamp: float) -> list[Metric]:
-    """Return the results of a finished run: its best test epoch, minutes and energy.
-
-    timestamp: of the last epoch, so that a repeated upload sends identical points.
-    """
-    best = summary["best"]
-    values = {name.replace("test/", "best/"): value for name, value in test_metrics(best).items()}
-    values |= {"best/epoch": best["epoch"], "minutes": summary["minutes"]}
-    if summary["energy_kilojoules"] is not None:
-        values["energy_kilojoules"] = summary["energy_kilojoules"]
-    return [Metric(*item, int(timestamp * 1000), 0) for item in values.items()]
+from experiments.runs.folder import RunFolder
 
 
 def test_metrics(record: dict[str, Any]) -> dict[str, float]:
     """Return an epoch's metrics of the test set. They differ with the dataset and the epoch."""
     return {name: value for name, value in record["metrics"].items() if name.startswith("test/")}
+
+
+def result_values(summary: dict[str, Any]) -> dict[str, float]:
+    """Return the best test epoch, minutes and energy of a finished run."""
+    best = summary["best"]
+    values = {name.replace("test/", "best/"): value for name, value in test_metrics(best).items()}
+    values |= {"best/epoch": best["epoch"], "minutes": summary["minutes"]}
+    energy = summary["energy_kilojoules"]
+    return values if energy is None else values | {"energy_kilojoules": energy}
 
 
 def environment_tags(starts: list[dict[str, Any]]) -> dict[str, str]:
@@ -56,14 +32,20 @@ def environment_tags(starts: list[dict[str, Any]]) -> dict[str, str]:
         "git_commit": " ".join(dict.fromkeys(start["git_commit"] for start in starts)),
         "mlflow.source.git.commit": latest["git_commit"],
         "git_dirty": json.dumps(any(start["git_dirty"] for start in starts)),
-        "machine": latest["machine"],
-        "device": latest["device"],
+        **{name: latest[name] for name in ("machine", "device", "precision", "python")},
         "threads": str(latest["threads"]),
-        "precision": latest["precision"],
         "compiled": json.dumps(latest["compiled"]),
-        "python": latest["python"],
         **{f"package.{name}": version for name, version in latest["packages"].items()},
     }
+
+
+def spec_tags(spec: RunSpec) -> dict[str, str]:
+    return {name: getattr(spec, name) for name in ("dataset", "architecture", "method", "profile")}
+
+
+def shared_settings(spec: RunSpec) -> dict[str, Any]:
+    """Return the settings that all seeds share."""
+    return {name: value for name, value in spec.flat().items() if name != "seed"}
 
 
 def dataset_input(spec: RunSpec) -> DatasetInput:
@@ -76,8 +58,7 @@ def upload_artifacts(client: MlflowClient, run_id: str, spec: RunSpec, folder: R
     for file in (folder.predictions, folder.weights, folder.environment, folder.spec_file):
         if file.exists():
             client.log_artifact(run_id, str(file))
-    if not folder.predictions.exists():
-        return
-    predictions = folder.load_predictions()
-    figure = reliability_figure(predictions.logits, predictions.labels, spec.name, method_color(spec.method))
-    client.log_figure(run_id, figure, "reliability.png")
+    if folder.predictions.exists():
+        predictions = folder.load_predictions()
+        figure = reliability_figure(predictions.logits, predictions.labels, spec.name, method_color(spec.method))
+        client.log_figure(run_id, figure, "reliability.png")

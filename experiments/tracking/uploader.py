@@ -65,8 +65,9 @@ class Uploader:
     def summary(self) -> str:
         """Return the line that the command prints at its end."""
         if self.problem:
-            return f"MLflow is incomplete ({self.problem}). Nothing is lost: 'make sync' uploads the rest."
-        return f"Everything is in MLflow ({self.cpu_seconds:.1f} s of processor time). 'make ui' shows it."
+            return f"not all is tracked in MLflow ({self.problem}): nothing is lost, 'make sync' uploads the rest"
+        seconds = f"{self.cpu_seconds:.1f} s of processor time"
+        return f"All is tracked in MLflow, which took {seconds}: 'make ui' shows it."
 
     def __exit__(self, kind, *rest) -> None:
         """Wait for the last upload, for a limited time. The run folders keep the rest for 'make sync'."""

@@ -16,7 +16,7 @@ from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
 
 FAULT = "MLflow server away, killed, back later, answering 500, slow by 10 s, cutting connections"
-INCOMPLETE = "MLflow is incomplete ("
+INCOMPLETE = "not all is tracked in MLflow ("
 WAIT_SECONDS = 240  # generous: a limit only against hanging
 
 

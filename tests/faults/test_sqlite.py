@@ -39,6 +39,6 @@ def test_two_launches_with_two_workers_each_are_uploaded_completely(tally, tmp_p
         assert [(process.returncode, errors) for process, (_, errors) in zip(processes, ended, strict=True)] == [
             (0, "")
         ] * 2
-        assert all("Everything is in MLflow" in output for output, _ in ended)
+        assert all("All is tracked in MLflow" in output for output, _ in ended)
         assert len(place.folders()) == 4
         assert_uploaded_once(tmp_path / "mlflow.db", place.folders())

@@ -11,8 +11,8 @@ from run_folders import START, make_run, make_spec, points, tracked, upload
 
 from cskd.utils.errors import UserError
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.tracking.experiment import TrackedExperiment
 from experiments.tracking.grids import GridTracker
-from experiments.tracking.store import TrackedExperiment
 from experiments.tracking.uploader import Uploader
 
 RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}

@@ -47,12 +47,12 @@ def test_trial_that_was_trained_again_is_another_mlflow_run(uri, tmp_path):
     runs = {seed: make_run(tmp_path, make_spec(seed)).run_key for seed in (0, 1)}
     upload(uri, tmp_path, make_trial(RUNNING, runs))
     (first,) = tracked(uri, kind="trial")
-    make_run(tmp_path, make_spec(1), training="second", ece=12.0)
+    make_run(tmp_path, make_spec(0), training="second", ece=12.0)
     upload(uri, tmp_path, make_trial(COMPLETE, runs))
     trials = {run.info.run_id: run for run in tracked(uri, kind="trial")}
     assert trials.pop(first.info.run_id).to_dictionary() == first.to_dictionary()
     (second,) = trials.values()
-    assert points(uri, second, "seed1/test/ece") == [(0, 12.0), (1, 12.0), (2, 12.0)]
+    assert points(uri, second, "seed0/test/ece") == [(0, 12.0), (1, 12.0), (2, 12.0)]
 
 
 def test_deleted_study_is_uploaded_again(uri, tmp_path):
