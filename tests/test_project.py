@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from cskd.data.sources.registry import SOURCES
 from cskd.methods import METHODS
 from cskd.models import ARCHITECTURES
+from experiments.config.grid import grid_names
 from experiments.config.recipe import recipe_names
-from experiments.runs.plan import grid_names
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()

@@ -10,15 +10,18 @@ from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, check_choice, check_writable, data_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
+from experiments.config.grid import Grid, check_not_replaced, load_grid_settings, load_tuned
 from experiments.config.recipe import Settings
+from experiments.launch.backends import BACKENDS
 from experiments.launch.data_progress import prepare_with_progress
 from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
-from experiments.launch.loop import LAUNCHERS, LaunchCallbacks
+from experiments.launch.job import teacher_folder
+from experiments.launch.loop import LaunchCallbacks, launch, submit
 from experiments.launch.progress import Display, outcome
-from experiments.launch.queue import RunQueue, teacher_folder
+from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
-from experiments.runs.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
-from experiments.tracking.uploader import BackgroundTracking, Tracking
+from experiments.runs.plan import Plan, PlannedRun, make_plan
+from experiments.tracking.uploader import Tracker, Uploader
 
 MAX_WORKERS = 1000
 
@@ -41,13 +44,13 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
     """Plan and run a grid. Returns the exit status: 0 when every run is done."""
     if not 1 <= wish.workers <= MAX_WORKERS:
         raise UserError(f"WORKERS must be from 1 to {MAX_WORKERS}, not {wish.workers}")
-    check_choice("launcher", wish.launcher, LAUNCHERS)
+    check_choice("launcher", wish.launcher, BACKENDS)
     if not wish.dry_run:
         check_writable(RUNS_DIR=runs_dir())
     console = Console()
-    profile, settings = settings_of(grid, wish.profile, wish.overrides)
+    profile, settings = load_grid_settings(grid, wish.profile, wish.overrides)
     check_not_replaced(wish.architectures, profile, settings)
-    tuned = find_tuned(grid, profile, settings) if wish.tuned else None
+    tuned = load_tuned(grid, profile, settings) if wish.tuned else None
     datasets, absent = _datasets(grid, settings, wish.dry_run, console)
     plan, runs = make_plan(
         grid_name, grid, profile, settings, datasets, runs_dir(), overrides=wish.overrides, tuned=tuned
@@ -57,45 +60,39 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
     if wish.dry_run:
         return 0
     # An address that cannot be used fails here; a server that is away does not.
-    tracking = BackgroundTracking(lambda: _open_tracking(plan), news(console))
+    uploader = Uploader(lambda: _open_tracker(plan), news(console))
     for run in runs:
         run.folder.create(run.spec)
     for run in due:
         run.folder.discard_damaged()
     plan.save(runs_dir())
+    backend = BACKENDS[wish.launcher](wish.workers)
     bars = Display("grid", len(due), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
-    with tracking, bars as display:
-        waiting = RunQueue(due, elsewhere=display.elsewhere)
+    with uploader, bars as display:
+        if backend.detached:
+            submit(due, backend)
+            return 0
+        queue = RunQueue(due, display.on_other_launch)
 
         def started(run: PlannedRun) -> None:
-            tracking.watch(run.spec.run_key)
+            uploader.watch(run.spec.run_key)
             display.started(run)
 
         def ended(run: PlannedRun, state: str) -> None:
             display.ended(run, state)
-            waiting.ended(run, state)
+            queue.ended(run, state)
 
-        finished = LAUNCHERS[wish.launcher](waiting, wish.workers, LaunchCallbacks(started, display.moved, ended=ended))
-        if finished is False:
-            tracking.stopped()
-    return 0 if finished is None else _summary(runs, tracking, finished, console)
-
-
-def _open_tracking(plan: Plan) -> Tracking:
-    from experiments.tracking.grids import GridTracking  # noqa: PLC0415 - training goes without MLflow
-
-    return GridTracking(tracking_uri(), plan, runs_dir())
+        callbacks = LaunchCallbacks(started, display.progressed, ended=ended)
+        finished = launch(queue.ready(), backend, wish.workers, callbacks)
+        if not finished:
+            uploader.launch_stopped()
+    return _summary(runs, uploader, finished, console)
 
 
-def check_not_replaced(architectures: tuple[str, ...], profile: str, settings: dict[str, Settings]) -> None:
-    """An architecture that was asked for by name and that the profile would quietly replace."""
-    for name, one in settings.items():
-        for asked in architectures:
-            if one.trained(asked) != asked:
-                raise UserError(
-                    f"{name}: profile {profile} trains {one.trained(asked)}, not {asked}: "
-                    f"ask for that one, or change it with SET=architectures.{asked}={asked}"
-                )
+def _open_tracker(plan: Plan) -> Tracker:
+    from experiments.tracking.grids import GridTracker  # noqa: PLC0415 - training works without MLflow
+
+    return GridTracker(tracking_uri(), plan.experiment, runs_dir())
 
 
 def _datasets(
@@ -170,7 +167,7 @@ def duration(minutes: float) -> str:
     return f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
-def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: bool, console: Console) -> int:
+def _summary(runs: list[PlannedRun], uploader: Uploader, finished: bool, console: Console) -> int:
     """Say what is not done and how to go on."""
     states = {run.spec.run_key: run.folder.state()["state"] for run in runs}
     undone = [run for run in runs if states[run.spec.run_key] != DONE]
@@ -181,7 +178,7 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
         if states[run.spec.run_key] == MISSING and teacher is not None and teacher.state()["state"] != DONE:
             message += f": its teacher, {run.spec.teacher.name}, is not trained"
         console.print(message, soft_wrap=True, highlight=False, markup=False)
-    say_tracking(tracking, console)
+    news(console)(uploader.summary())
     if not finished:
         console.print(STOPPED)
         return 130
@@ -193,13 +190,3 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
 def news(console: Console) -> Callable[[str], None]:
     """Prints a line as it is, also while bars are shown."""
     return lambda message: console.print(message, soft_wrap=True, highlight=False, markup=False)
-
-
-def say_tracking(tracking: BackgroundTracking, console: Console) -> None:
-    if tracking.trouble:
-        message = f"not all is tracked in MLflow ({tracking.trouble}): nothing is lost, 'make sync' sends it later"
-    else:
-        message = (
-            f"All is tracked in MLflow, which took {tracking.seconds:.1f} s of processor time: 'make ui' shows it."
-        )
-    console.print(message, soft_wrap=True, highlight=False, markup=False)

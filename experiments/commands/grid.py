@@ -3,7 +3,7 @@
 from cskd.utils import cli
 from experiments.commands.execute import execute
 from experiments.commands.options import add_launch_arguments, method_or_all, wish
-from experiments.runs.plan import grid_names, load_grid
+from experiments.config.grid import grid_names, load_grid
 
 
 def main() -> int:

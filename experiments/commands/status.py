@@ -5,8 +5,9 @@ from rich.table import Column, Table
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
+from experiments.config.grid import grid_names
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.runs.plan import Plan, grid_names, load_plans
+from experiments.runs.plan import Plan, load_plans
 
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "dim"}
 
@@ -47,13 +48,13 @@ def _show(plan: Plan, console: Console) -> None:
             state = folder.state()
             row.append(f"[{STYLES[state['state']]}]{_told(folder, state)}[/]")
             if state["state"] == FAILED:
-                reasons.append(f"failed {cell.name}/seed{seed}: {state['reason']} (log: {folder.log})")
-            elif state["state"] == INTERRUPTED and state.get("reason"):
-                reasons.append(f"interrupted {cell.name}/seed{seed}: {state['reason']}")
+                reasons.append((FAILED, f"{cell.name}/seed{seed}: {state['reason']} (log: {folder.log})"))
+            elif state["state"] == INTERRUPTED:
+                reasons.append((INTERRUPTED, f"{cell.name}/seed{seed}: {state['reason']}"))
         table.add_row(name, *row)
     console.print(table)
-    for reason in reasons:
-        console.print(reason, style=STYLES[reason.split()[0]], soft_wrap=True, highlight=False, markup=False)
+    for state, reason in reasons:
+        console.print(reason, style=STYLES[state], soft_wrap=True, highlight=False, markup=False)
 
 
 def _apart(names: list[str]) -> tuple[str, list[str]]:

@@ -4,7 +4,7 @@ from cskd.methods import canonical_name
 from cskd.utils import cli
 from experiments.commands.execute import execute
 from experiments.commands.options import add_launch_arguments, wish
-from experiments.runs.plan import Grid, checked
+from experiments.config.grid import Grid, check_grid
 
 GRID = "train"
 
@@ -23,4 +23,4 @@ def main() -> int:
         methods=[arguments.method],
         seeds=[arguments.seed],
     )
-    return execute(GRID, checked(grid), wish(arguments))
+    return execute(GRID, check_grid(grid), wish(arguments))

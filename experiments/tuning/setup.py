@@ -10,8 +10,8 @@ from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
 from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
-from experiments.commands.execute import check_not_replaced
 from experiments.config.datasets import is_prepared, open_data
+from experiments.config.grid import check_not_replaced
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
 from experiments.launch.data_progress import prepare_with_progress
@@ -148,7 +148,7 @@ def resolve(wish: LaunchOptions, console: Console, *, prepare: bool = True) -> S
         dataset=wish.dataset,
         data=data,
         method=wish.method,
-        architecture=settings.trained(wish.architecture or ARCHITECTURE),
+        architecture=settings.resolve_architecture(wish.architecture or ARCHITECTURE),
         profile=profile,
         settings=settings,
         space=space,
@@ -166,7 +166,9 @@ def resolve(wish: LaunchOptions, console: Console, *, prepare: bool = True) -> S
 def _default_name(wish: LaunchOptions, profile: str, settings: Settings) -> str:
     """digits-cs-kd-demo; what is not the default is named, so that other wishes are other studies."""
     parts = [wish.dataset, wish.method, profile]
-    if wish.architecture and settings.trained(wish.architecture) != settings.trained(ARCHITECTURE):
+    if wish.architecture and settings.resolve_architecture(wish.architecture) != settings.resolve_architecture(
+        ARCHITECTURE
+    ):
         parts.append(wish.architecture)
     if wish.ablation:
         parts.append("ablation")

@@ -6,8 +6,8 @@ import yaml
 from faults.odd import DRY, Case, keys, names_in, texts, values
 from hypothesis import strategies as st
 
+from experiments.config.grid import GRIDS
 from experiments.config.recipe import RECIPES
-from experiments.runs.plan import GRIDS
 
 CHANGES = ("remove", "misspell", "value", "inner value", "inner value", "add", "twice", "line")
 

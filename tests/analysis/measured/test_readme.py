@@ -24,7 +24,8 @@ from analysis.tables.format import to_csv
 from analysis.tables.model import ABSENT
 from analysis.tables.verdicts import verdict_frame
 from cskd.utils.errors import UserError
-from experiments.runs.plan import experiment_name, load_grid, settings_of
+from experiments.config.grid import load_grid, load_grid_settings
+from experiments.runs.plan import experiment_name
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "readme"
@@ -59,9 +60,9 @@ def test_the_commands_train_exactly_the_checked_in_runs(path):
         assert experiment_name("", profile, changed) == f"-{path.stem.removeprefix('runs-').removesuffix('-tuned')}"
         assert set(runs.device) == {f"cpu, {chosen.pop('omp_num_threads')[0]} thread"}
         grid = load_grid(target.removeprefix("reproduce-"), **chosen)
-        _, settings = settings_of(grid, profile, changed)
+        _, settings = load_grid_settings(grid, profile, changed)
         for dataset, network in itertools.product(grid.datasets, grid.architectures):
-            trained = settings[dataset].trained(network)
+            trained = settings[dataset].resolve_architecture(network)
             planned += itertools.product([trained], [dataset], grid.methods, grid.seeds)
     assert sorted(planned) == sorted(zip(runs.architecture, runs.dataset, runs.method, runs.seed, strict=True))
 
