@@ -30,7 +30,7 @@ from experiments.bench import whole_run as run
 from experiments.bench.files import MEASURED, keep
 from experiments.bench.images import prepared
 from experiments.bench.tables import BASELINE, Cell
-from experiments.commands.options import add_settings, method_or_all
+from experiments.commands.options import add_settings_arguments, method_or_all
 from experiments.config.grid import ALL, check_not_replaced
 from experiments.config.recipe import load_settings, recipe_names
 from experiments.runs.environment import choose_device
@@ -117,7 +117,7 @@ def _parser() -> cli.Parser:
         metavar="NAME",
         help="of steps and memory; default: all, and the paper's sums",
     )
-    add_settings(parser)
+    add_settings_arguments(parser)
     parser.add_argument("--turns", type=cli.positive, default=5, help="counted turns of each (default 5)")
     parser.add_argument(
         "--steps",

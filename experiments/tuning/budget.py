@@ -6,7 +6,7 @@ from rich.console import Console
 
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError
-from experiments.commands.execute import duration
+from experiments.commands.plan_table import format_duration as duration
 from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.setup import StudyConfig

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from cskd.utils.cli import STOPPED, check_choice, check_writable, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
-from experiments.commands.execute import MAX_WORKERS, news, say_tracking
+from experiments.commands.options import MAX_WORKERS
+from experiments.commands.plan_table import line_printer
 from experiments.launch.backends import BACKENDS
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.runs.environment import commit
@@ -93,7 +94,7 @@ def _plan(
 def _run(study: Study, subject: StudyConfig, count: int, options: Launch, console: Console) -> int:
     budget, teaching, deadline = _plan(study, subject, count, options, console)
     # An address that cannot be used fails here; a server that is away does not.
-    tracking = BackgroundTracking(lambda: _open_tracking(subject.name), news(console))
+    tracking = BackgroundTracking(lambda: _open_tracking(subject.name), line_printer(console))
     bars = TrialDisplay(study, budget, console)
     tuner = Tuner(
         study,
@@ -148,7 +149,7 @@ def _summary(subject: StudyConfig, tuner: Tuner, study: Study, count: int, finis
     for line in outcome.message(subject, trials):
         say(line)
     say(f"tables and figures: {results_dir() / 'studies' / subject.name}")
-    say_tracking(tracking, console)
+    line_printer(console)(tracking.summary())
     if not finished:
         say(STOPPED)
         return 130

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from cskd.methods import canonical_name
-from experiments.commands.options import add_settings
+from experiments.commands.options import add_settings_arguments
 from experiments.tuning.execute import Launch
 from experiments.tuning.setup import LaunchOptions
 
@@ -13,7 +13,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--architecture", help="default resnet18, or what the profile trains")
-    add_settings(parser)
+    add_settings_arguments(parser)
     parser.add_argument("--seeds", type=int, default=1, help="of each trial, whose mean counts (default 1)")
     parser.add_argument("--timeout", type=float, metavar="MINUTES", help="begin no trial after this time")
     parser.add_argument("--study", metavar="NAME", help="another name, to start anew beside an earlier study")

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 
 from cskd.utils.errors import UserError
-from experiments.commands.execute import is_due
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
@@ -29,7 +28,7 @@ class Teaching:
 
     def check_not_failed(self) -> None:
         """Raises UserError for a teacher that has failed and is not to be tried again."""
-        if self.teacher is not None and not is_due(self.teacher, self._retry):
+        if self.teacher is not None and not self.teacher.is_pending(self._retry):
             self.check_trained()
 
     def before(self, trials: Iterator[PlannedRun | None]) -> Iterator[PlannedRun | None]:
