@@ -102,7 +102,11 @@ CASES = [
 
 @pytest.mark.parametrize(
     ("method", "architecture", "precision", "size"),
-    [*CASES, ("cs-kd", "resnet10", "bf16", FIXED), ("byot", "resnet18", "fp32", FIXED), ("byot", "densenet41", "fp32", FIXED)],
+    [
+        *CASES,
+        ("cs-kd", "resnet10", "bf16", FIXED),
+        *(("byot", name, "fp32", FIXED) for name in ("resnet18", "densenet41")),
+    ],
 )
 def test_resume_after_two_interruptions_gives_identical_results(tmp_path, method, architecture, precision, size):
     settings = {"method": method, "architecture": architecture, "precision": precision, "size": size}
