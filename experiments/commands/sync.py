@@ -5,14 +5,14 @@ from cskd.utils.errors import UserError, without_password
 from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tracking.studies import sync_study
-from experiments.tuning.storage import is_there, storage_address, study_names
+from experiments.tuning.storage import storage_exists, storage_address, study_names
 
 
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments sync", description=__doc__)
     parser.parse_args()
     plans = load_plans(cli.runs_dir())
-    studies = study_names(storage_address()) if is_there(storage_address()) else []
+    studies = study_names(storage_address()) if storage_exists(storage_address()) else []
     if not plans and not studies:
         raise UserError(f"no grid has been launched into {cli.runs_dir()}: there is nothing to send")
     store = without_password(cli.tracking_uri())

@@ -19,7 +19,7 @@ from experiments.runs.lease import alone
 from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
 from experiments.tracking.records import epoch_batches, minutes, start_tags
 from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
-from experiments.tuning.objectives import OBJECTIVES
+from experiments.tuning.trial import OBJECTIVES
 from experiments.tuning.storage import load_trials
 from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of
 

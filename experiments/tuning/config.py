@@ -1,0 +1,195 @@
+"""What a study is about: the user's options, and the configuration that they give with recipe, data and space."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cskd.data.store import Dataset
+from cskd.methods import build_method
+from cskd.models import ARCHITECTURES
+from cskd.utils.cli import check_choice, runs_dir
+from cskd.utils.errors import UserError
+from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
+from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
+from experiments.runs.folder import RunFolder
+from experiments.runs.plan import PlannedRun
+from experiments.tuning.space import DEFAULT, Point, Space, load_space
+from experiments.tuning.study import DEFAULT_SAMPLER, GRID, SAMPLERS
+from experiments.tuning.trial import parse_objectives
+
+DEFAULT_TRIALS = 30
+DEFAULT_ARCHITECTURE = "resnet18"
+FIRST_SEED = 1000  # of the seeds for tuning; no grid of the paper's tables uses them
+MAX_TRIALS, MAX_SEEDS, MAX_WORKERS = 100_000, 1000, 1000
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """The options of ``tune`` and ``ablate``."""
+
+    dataset: str
+    method: str = "cs-kd"
+    architecture: str | None = None
+    profile: str | None = None
+    overrides: tuple[str, ...] = ()
+    space: str = DEFAULT
+    objective: str = "error"
+    seeds: int = 1  # of each trial
+    name: str | None = None
+    ablation: bool = False  # measure all points and write no tuned values
+    trials: int | None = None  # of the whole study; None: DEFAULT_TRIALS, or all points of a finite space
+    sampler: str = DEFAULT_SAMPLER
+    prune: bool = False
+    timeout: float | None = None  # minutes after which no trial starts
+    workers: int = 1
+    retry: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self):
+        check_choice("dataset", self.dataset, recipe_names())
+        build_method(self.method)
+        if self.architecture:
+            check_choice("architecture", self.architecture, ARCHITECTURES)
+        check_choice("sampler", self.sampler, [*SAMPLERS, GRID])
+        limits = {
+            "TRIALS": (self.trials, MAX_TRIALS),
+            "TUNE_SEEDS": (self.seeds, MAX_SEEDS),
+            "WORKERS": (self.workers, MAX_WORKERS),
+        }
+        for variable, (value, limit) in limits.items():
+            if value is not None and not 1 <= value <= limit:
+                raise UserError(f"{variable} must be from 1 to {limit}, not {value}")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
+        if self.name is not None and not NAME.fullmatch(self.name):
+            raise UserError(f"STUDY={self.name}: use letters, digits and - _ . only")
+        if self.prune and len(parse_objectives(self.objective)) > 1:
+            raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that all trials of a study share."""
+
+    name: str
+    dataset: str
+    data: Dataset
+    method: str
+    architecture: str
+    profile: str
+    overrides: tuple[str, ...]
+    settings: Settings
+    space: Space
+    objectives: tuple[str, ...]
+    seeds: tuple[int, ...]
+    validation: Validation
+    train_images: int
+    validation_images: int
+    ablation: bool
+
+    def runs(self, point: Point) -> list[PlannedRun]:
+        """Return a trial's runs, one a seed."""
+        return [self._planned(self._spec(point, seed)) for seed in self.seeds]
+
+    def teacher(self) -> PlannedRun | None:
+        """Return the teacher's run. It is trained without the validation images, which the students are judged on."""
+        spec = self._spec({}, self.seeds[0]).teacher
+        return self._planned(spec) if spec else None
+
+    def recipe_point(self) -> Point:
+        """Return the recipe's values of the searched hyper-parameters."""
+        parameters = self._spec({}, self.seeds[0]).parameters
+        return {name: parameters[name] for name in self.space.parameters}
+
+    def first_points(self) -> list[Point]:
+        """Return the points to try before the sampler's: the recipe's if the space has it, and the space's start."""
+        recipe = self.recipe_point()
+        return [recipe] * (recipe in self.space) + [dict(point) for point in self.space.start]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for trials to be comparable, by names for the user."""
+        fields = self._spec({}, self.seeds[0]).numbers()
+        parameters = fields.pop("parameters")
+        for name in ("seed", "data_digest", "method", "architecture"):
+            del fields[name]
+        return {
+            "purpose": "ablation" if self.ablation else "tuning",
+            "space": self.space.model_dump(mode="json", include={"parameters"}),
+            "objective": list(self.objectives),
+            "dataset": self.dataset,
+            "data": self.data.digest,
+            "method": self.method,
+            "fixed hyper-parameters": {n: value for n, value in parameters.items() if n not in self.space.parameters},
+            "architecture": self.architecture,
+            "seeds": list(self.seeds),
+            "settings": fields,
+        }
+
+    def _spec(self, point: Point, seed: int) -> RunSpec:
+        settings = self.settings.with_parameters(self.method, point)
+        return make_spec(
+            self.dataset,
+            self.data,
+            self.profile,
+            settings,
+            self.architecture,
+            self.method,
+            seed,
+            validation=self.validation,
+        )
+
+    def _planned(self, spec: RunSpec) -> PlannedRun:
+        classes = (self.settings.subset and self.settings.subset.classes) or len(self.data.classes)
+        return PlannedRun(spec, RunFolder.of(spec, runs_dir()), classes, self.train_images, self.validation_images)
+
+
+def resolve(options: StudyOptions, open_training_set: Callable[[Settings], Dataset]) -> StudyConfig:
+    """Return the configuration of a study. All names are checked before the dataset is opened.
+
+    open_training_set: returns the dataset without its test set.
+    """
+    space = load_space(options.method, options.space)
+    objectives = parse_objectives(options.objective)
+    profile, settings = load_settings(options.dataset, options.profile, options.overrides)
+    architecture = settings.trained(options.architecture or DEFAULT_ARCHITECTURE)
+    if options.architecture and architecture != options.architecture:
+        raise UserError(
+            f"{options.dataset}: profile {profile} trains {architecture}, not {options.architecture}: "
+            f"give that one, or SET=architectures.{options.architecture}={options.architecture}"
+        )
+    data = open_training_set(settings)
+    validation, train_images, validation_images = make_validation(options.dataset, data, settings)
+    return StudyConfig(
+        name=options.name or _default_name(options, profile, settings),
+        dataset=options.dataset,
+        data=data,
+        method=options.method,
+        architecture=architecture,
+        profile=profile,
+        overrides=options.overrides,
+        settings=settings,
+        space=space,
+        objectives=objectives,
+        seeds=tuple(range(FIRST_SEED, FIRST_SEED + options.seeds)),
+        validation=validation,
+        train_images=train_images,
+        validation_images=validation_images,
+        ablation=options.ablation,
+    )
+
+
+def _default_name(options: StudyOptions, profile: str, settings: Settings) -> str:
+    """Return such as ``digits-cs-kd-demo``, with each option that differs from its default."""
+    parts = [options.dataset, options.method, profile]
+    if options.architecture and settings.trained(options.architecture) != settings.trained(DEFAULT_ARCHITECTURE):
+        parts.append(options.architecture)
+    if options.ablation:
+        parts.append("ablation")
+    elif options.space != DEFAULT:
+        parts.append(f"{options.space}-space")
+    if options.objective != "error":
+        parts.append("-".join(parse_objectives(options.objective)))
+    if options.seeds > 1:
+        parts.append(f"{options.seeds}-seeds")
+    return "-".join(parts)
