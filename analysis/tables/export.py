@@ -4,7 +4,7 @@ from pathlib import Path
 
 from analysis.tables.format import to_csv, to_latex, to_markdown
 from analysis.tables.model import Table
-from cskd.utils.files import written_aside
+from cskd.utils.files import atomic_write
 
 
 def save_table(folder: Path, name: str, table: Table) -> None:
@@ -14,5 +14,5 @@ def save_table(folder: Path, name: str, table: Table) -> None:
 
 
 def save_text(path: Path, text: str) -> None:
-    with written_aside(path, durable=False) as file:
+    with atomic_write(path, durable=False) as file:
         file.write(text.encode())

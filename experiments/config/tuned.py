@@ -9,7 +9,7 @@ import yaml
 
 from cskd.utils.cli import place, runs_dir
 from cskd.utils.errors import UserError
-from cskd.utils.files import locked, writing, written_aside
+from cskd.utils.files import atomic_write, exclusive, write_errors
 from experiments.config.recipe import RECIPES, StrictModel, read_yaml, validated
 
 HEADER = "# Written by 'make tune'; used by grids with TUNED=1 only.\n"
@@ -62,14 +62,14 @@ def tuned_file(dataset: str, method: str) -> Path:
 def save(parameters: TunedParameters) -> Path:
     """Add an entry to its file, or replace it, and return the file."""
     path = tuned_file(parameters.dataset, parameters.method)
-    with writing(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(runs_dir() / "studies" / "tuned.lock"):
+    with exclusive(runs_dir() / "studies" / "tuned.lock"):
         entries = _load(path) if path.exists() else {}
         entries[parameters.entry] = parameters
         content = {name: entry.model_dump(exclude_defaults=True) for name, entry in sorted(entries.items())}
         text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
-        with written_aside(path) as file:
+        with atomic_write(path) as file:
             file.write(text.encode())
     return path
 

@@ -227,7 +227,7 @@ def _blank_cell(grid_name: str, spec: RunSpec, row: int, found: TunedParameters 
         key=spec.cell_key,
         order=_position(grid_name, spec.dataset, spec.method, row),
         comparable_with_paper=spec.comparable_with_paper,
-        tuned=found.message() if found else "",
+        tuned=found.summary() if found else "",
         hyperparameter_source=_hyperparameter_source(spec),
         runs={},
     )

@@ -19,8 +19,7 @@ from experiments.runs.lease import alone
 from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
 from experiments.tracking.records import epoch_batches, minutes, start_tags
 from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
-from experiments.tuning.trial import OBJECTIVES
-from experiments.tuning.storage import load_trials
+from experiments.tuning.storage import load_study
 from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of
 
 EXPERIMENT = "tuning"
@@ -51,7 +50,7 @@ class StudyTracking:
         """Nothing to do: a trial's runs are known from the study."""
 
     def update(self, whole: bool) -> None:
-        objectives, trials = load_trials(self.storage, self.name)
+        objectives, trials, _ = load_study(self.storage, self.name)
         if self.experiment_id is None:
             with self._alone():
                 self._open(objectives)
@@ -194,7 +193,7 @@ class StudyTracking:
             tags |= {"best_trial": str(best.number), "best_parameters": json.dumps(best.parameters)}
             now = self._last_epoch(best)
             values = {f"best/{objectives[0]}": best.values[0]}
-            values |= {f"best/{name}": best.metrics[name] for name in OBJECTIVES.values()}
+            values |= {f"best/{name}": best.metrics[name] for name in best.metrics}
             self.client.log_batch(self.parent, metrics=[Metric(*item, now, 0) for item in values.items()])
         self.client.log_batch(self.parent, tags=[RunTag(*item) for item in tags.items()])
         if self.results.is_dir():

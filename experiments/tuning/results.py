@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from cskd.plots import save_figure
-from cskd.utils.files import writing, written_aside
+from cskd.utils.files import atomic_write, write_errors
 from experiments.config import tuned
 from experiments.config.tuned import TunedParameters
 from experiments.runs.folder import RunFolder
@@ -31,7 +31,7 @@ def write_results(
 
     address: of the storage. git_commit, git_dirty: of the code that runs now.
     """
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     runs_dir = config.runs({})[0].folder.path.parent
     recipe_point = config.recipe_point()
@@ -173,5 +173,5 @@ def _write_csv(path: Path, rows) -> None:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write(text.getvalue().encode())

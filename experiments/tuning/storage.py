@@ -15,8 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError, first_line, without_password
-from cskd.utils.files import writing
-from experiments.tuning.trial import STATES, Trial, trial_of
+from cskd.utils.files import write_errors
+from experiments.tuning.trial import STATES, Trial, best_of, trial_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -40,7 +40,7 @@ def open_storage(address: str) -> BaseStorage:
         if "://" in address:
             return get_storage(address)
         path = Path(address)
-        with writing(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(open_journal(path))
 
@@ -50,12 +50,12 @@ def study_names(address: str) -> list[str]:
         return sorted(optuna.get_all_study_names(open_storage(address)))
 
 
-def load_trials(address: str, name: str) -> tuple[tuple[str, ...], list[Trial]]:
-    """Return (objectives, started trials) of a study, read-only."""
+def load_study(address: str, name: str) -> tuple[tuple[str, ...], list[Trial], Trial | None]:
+    """Return (objectives, started trials, best trial) of a study, read-only."""
     with storage_errors(address):
         study = optuna.load_study(study_name=name, storage=open_storage(address))
         trials = [trial_of(frozen) for frozen in study.get_trials(deepcopy=False) if frozen.state in STATES]
-        return tuple(study.user_attrs["objectives"]), trials
+        return tuple(study.user_attrs["objectives"]), trials, best_of(trials)
 
 
 @contextmanager

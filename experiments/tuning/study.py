@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
-from cskd.utils.files import locked, writing
+from cskd.utils.files import exclusive, write_errors
 from cskd.utils.seeding import derived_seed
 from experiments.tuning.space import Point, Space
 from experiments.tuning.storage import open_storage, storage_errors, storage_exists, study_names
@@ -59,7 +59,7 @@ class Study:
         """
         self.space, self.objectives = space, objectives
         self.sampler = check_choice("sampler", sampler, [*SAMPLERS, GRID])
-        with locked(self.folder.parent / "storage.lock"):  # two processes cannot create one database together
+        with exclusive(self.folder.parent / "storage.lock"):  # two processes cannot create one database together
             storage = open_storage(self.address)
         with self._exclusive():
             self.study = optuna.create_study(
@@ -95,7 +95,7 @@ class Study:
 
     def __enter__(self) -> "Study":
         path = self._owner_file(self.owner)
-        with writing(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         return self
@@ -224,7 +224,7 @@ class Study:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        with locked(self.folder / "study.lock"), storage_errors(self.address):
+        with exclusive(self.folder / "study.lock"), storage_errors(self.address):
             yield
 
     def _owner_file(self, owner: str) -> Path:

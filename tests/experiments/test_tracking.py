@@ -299,10 +299,10 @@ def test_a_run_that_was_told_before_runs_dirs_had_names_is_known_by_its_start(is
 @pytest.mark.parametrize("seeds", [(1000,), (1000, 1001)])
 def test_a_trial_whose_run_was_trained_again_is_told_anew(seeds, uri, tmp_path, monkeypatch):
     runs = {seed: make_run(tmp_path, seed - 1000, INTERRUPTED, epochs=2).run_key for seed in seeds}
-    running = Trial(0, TRIAL_RUNNING, {}, None, {}, runs, "", DAY, None, {})
+    running = Trial(0, TRIAL_RUNNING, {}, None, {}, runs, "", DAY, None)
 
     def message(trial: Trial) -> list[Run]:
-        monkeypatch.setattr(studies, "load_trials", lambda storage, name: (("top1_error",), [trial]))
+        monkeypatch.setattr(studies, "load_study", lambda storage, name: (("top1_error",), [trial], None))
         studies.StudyTracking(uri, "storage", "study", tmp_path, tmp_path / "results").update(whole=False)
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name("tuning")

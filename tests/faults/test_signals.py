@@ -15,7 +15,7 @@ from faults.made_up import made_up_runs
 from experiments.runs.folder import INTERRUPTED
 from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
-from experiments.tuning.storage import load_trials
+from experiments.tuning.storage import load_study
 from experiments.tuning.trial import COMPLETE, RUNNING, Trial
 
 FAULT = "SIGTERM, SIGINT, twice"
@@ -23,7 +23,7 @@ EPOCHS = 24
 SETTING = ("--set", "width=4", "--set", f"schedule.epochs={EPOCHS}", "--set", f"schedule.milestones=[{EPOCHS // 2}]")
 GRID = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", *SETTING)
 TUNE = ("experiments tune", "--dataset", "digits", "--trials", "2", "--workers", "2", *SETTING)
-GOES_ON = "stopped: the same command goes on where this one ended\n"
+GOES_ON = "stopped: the same command continues where this one ended\n"
 GENEROUS_SECONDS = 30  # the longest is printed; a machine that does other work besides is not to fail
 
 
@@ -190,4 +190,4 @@ def test_a_study_stops_soon_and_the_same_command_goes_on(tally, tmp_path):
 
 
 def trials_of(place: Stopped) -> list[Trial]:
-    return load_trials(str(place.runs / "studies" / "journal.log"), "digits-cs-kd-demo")[1]
+    return load_study(str(place.runs / "studies" / "journal.log"), "digits-cs-kd-demo")[1]
