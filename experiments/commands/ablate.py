@@ -9,7 +9,7 @@ import argparse
 from cskd.utils import cli
 from experiments.commands.study import add_study_arguments, run_study
 from experiments.tuning.config import StudyOptions
-from experiments.tuning.space import PAPER, check_ablation_method
+from experiments.tuning.space import PAPER
 
 
 def main() -> int:
@@ -17,6 +17,4 @@ def main() -> int:
         prog="python -m experiments ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_study_arguments(parser)
-    arguments = parser.parse_args()
-    check_ablation_method(arguments.method)
-    return run_study(StudyOptions(**vars(arguments), space=PAPER, ablation=True))
+    return run_study(StudyOptions(**vars(parser.parse_args()), space=PAPER, ablation=True))

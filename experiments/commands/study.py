@@ -24,7 +24,7 @@ from experiments.runs.plan import PlannedRun
 from experiments.tracking.uploader import BackgroundTracking, Tracking
 from experiments.tuning import trial as trials_module
 from experiments.tuning.budget import Budget, check_disk, estimate_budget, last_batch_warning
-from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, resolve
+from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, make_study_config
 from experiments.tuning.results import summary_lines, write_results
 from experiments.tuning.storage import storage_address, storage_lost
 from experiments.tuning.study import GRID, Study
@@ -50,7 +50,7 @@ def run_study(options: StudyOptions) -> int:
     console = Console()
     if not options.dry_run:
         check_writable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
-    config = resolve(options, lambda settings: _open_training_set(options, settings, console))
+    config = make_study_config(options, lambda settings: _open_training_set(options, settings, console))
     sampler = GRID if config.space.is_finite else options.sampler
     points = config.space.grid(options.trials or DEFAULT_TRIALS) if sampler == GRID else []
     max_trials = options.trials or len(points) or DEFAULT_TRIALS
@@ -91,7 +91,7 @@ def _show_budget(
     print_line = news(console)
     space = ", ".join(f"{name} {axis.describe()}" for name, axis in config.space.parameters.items())
     print_line(
-        f"study {config.name}: {config.method} on {config.dataset}, {config.architecture}, profile {config.profile}; "
+        f"study {config.name}: {options.method} on {options.dataset}, {config.architecture}, profile {config.profile}; "
         f"{space}"
     )
     images = config.train_images + config.validation_images

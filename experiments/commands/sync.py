@@ -5,7 +5,7 @@ from cskd.utils.errors import UserError, without_password
 from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tracking.studies import sync_study
-from experiments.tuning.storage import storage_exists, storage_address, study_names
+from experiments.tuning.storage import storage_address, storage_exists, study_names
 
 
 def main() -> int:

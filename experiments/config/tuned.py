@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from cskd.utils.cli import place, runs_dir
+from cskd.utils.cli import env_dir, runs_dir
 from cskd.utils.errors import UserError
 from cskd.utils.files import atomic_write, exclusive, write_errors
 from experiments.config.recipe import RECIPES, StrictModel, read_yaml, validated
@@ -52,7 +52,7 @@ class TunedParameters(StrictModel):
 
 
 def tuned_dir() -> Path:
-    return place("TUNED_DIR", str(RECIPES / "tuned"))
+    return env_dir("TUNED_DIR", str(RECIPES / "tuned"))
 
 
 def tuned_file(dataset: str, method: str) -> Path:

@@ -29,7 +29,7 @@ class StudyOptions:
     """The options of ``tune`` and ``ablate``."""
 
     dataset: str
-    method: str = "cs-kd"
+    method: str
     architecture: str | None = None
     profile: str | None = None
     overrides: tuple[str, ...] = ()
@@ -64,7 +64,8 @@ class StudyOptions:
             raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
         if self.name is not None and not NAME.fullmatch(self.name):
             raise UserError(f"STUDY={self.name}: use letters, digits and - _ . only")
-        if self.prune and len(parse_objectives(self.objective)) > 1:
+        objectives = parse_objectives(self.objective)
+        if self.prune and len(objectives) > 1:
             raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
 
 
@@ -72,21 +73,45 @@ class StudyOptions:
 class StudyConfig:
     """Everything that all trials of a study share."""
 
-    name: str
-    dataset: str
-    data: Dataset
-    method: str
-    architecture: str
+    options: StudyOptions
     profile: str
-    overrides: tuple[str, ...]
     settings: Settings
     space: Space
-    objectives: tuple[str, ...]
-    seeds: tuple[int, ...]
+    data: Dataset
     validation: Validation
     train_images: int
     validation_images: int
-    ablation: bool
+
+    @property
+    def name(self) -> str:
+        """Return the given name, or such as ``digits-cs-kd-demo`` with each option that differs from its default."""
+        options = self.options
+        if options.name:
+            return options.name
+        parts = [options.dataset, options.method, self.profile]
+        if self.architecture != self.settings.trained(DEFAULT_ARCHITECTURE):
+            parts.append(self.architecture)
+        if options.ablation:
+            parts.append("ablation")
+        elif options.space != DEFAULT:
+            parts.append(f"{options.space}-space")
+        if options.objective != "error":
+            parts.append("-".join(self.objectives))
+        if options.seeds > 1:
+            parts.append(f"{options.seeds}-seeds")
+        return "-".join(parts)
+
+    @property
+    def architecture(self) -> str:
+        return self.settings.trained(self.options.architecture or DEFAULT_ARCHITECTURE)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return parse_objectives(self.options.objective)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(FIRST_SEED, FIRST_SEED + self.options.seeds))
 
     def runs(self, point: Point) -> list[PlannedRun]:
         """Return a trial's runs, one a seed."""
@@ -94,12 +119,12 @@ class StudyConfig:
 
     def teacher(self) -> PlannedRun | None:
         """Return the teacher's run. It is trained without the validation images, which the students are judged on."""
-        spec = self._spec({}, self.seeds[0]).teacher
+        spec = self._spec({}, FIRST_SEED).teacher
         return self._planned(spec) if spec else None
 
     def recipe_point(self) -> Point:
         """Return the recipe's values of the searched hyper-parameters."""
-        parameters = self._spec({}, self.seeds[0]).parameters
+        parameters = self._spec({}, FIRST_SEED).parameters
         return {name: parameters[name] for name in self.space.parameters}
 
     def first_points(self) -> list[Point]:
@@ -109,34 +134,28 @@ class StudyConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for trials to be comparable, by names for the user."""
-        fields = self._spec({}, self.seeds[0]).numbers()
-        parameters = fields.pop("parameters")
+        settings = self._spec({}, FIRST_SEED).numbers()
         for name in ("seed", "data_digest", "method", "architecture"):
-            del fields[name]
+            del settings[name]
+        fixed = {name: value for name, value in settings.pop("parameters").items() if name not in self.space.parameters}
         return {
-            "purpose": "ablation" if self.ablation else "tuning",
+            "purpose": "ablation" if self.options.ablation else "tuning",
             "space": self.space.model_dump(mode="json", include={"parameters"}),
             "objective": list(self.objectives),
-            "dataset": self.dataset,
+            "dataset": self.options.dataset,
             "data": self.data.digest,
-            "method": self.method,
-            "fixed hyper-parameters": {n: value for n, value in parameters.items() if n not in self.space.parameters},
+            "method": self.options.method,
+            "fixed hyper-parameters": fixed,
             "architecture": self.architecture,
             "seeds": list(self.seeds),
-            "settings": fields,
+            "settings": settings,
         }
 
     def _spec(self, point: Point, seed: int) -> RunSpec:
-        settings = self.settings.with_parameters(self.method, point)
+        dataset, method = self.options.dataset, self.options.method
+        settings = self.settings.with_parameters(method, point)
         return make_spec(
-            self.dataset,
-            self.data,
-            self.profile,
-            settings,
-            self.architecture,
-            self.method,
-            seed,
-            validation=self.validation,
+            dataset, self.data, self.profile, settings, self.architecture, method, seed, validation=self.validation
         )
 
     def _planned(self, spec: RunSpec) -> PlannedRun:
@@ -144,13 +163,12 @@ class StudyConfig:
         return PlannedRun(spec, RunFolder.of(spec, runs_dir()), classes, self.train_images, self.validation_images)
 
 
-def resolve(options: StudyOptions, open_training_set: Callable[[Settings], Dataset]) -> StudyConfig:
+def make_study_config(options: StudyOptions, open_training_set: Callable[[Settings], Dataset]) -> StudyConfig:
     """Return the configuration of a study. All names are checked before the dataset is opened.
 
     open_training_set: returns the dataset without its test set.
     """
     space = load_space(options.method, options.space)
-    objectives = parse_objectives(options.objective)
     profile, settings = load_settings(options.dataset, options.profile, options.overrides)
     architecture = settings.trained(options.architecture or DEFAULT_ARCHITECTURE)
     if options.architecture and architecture != options.architecture:
@@ -160,36 +178,4 @@ def resolve(options: StudyOptions, open_training_set: Callable[[Settings], Datas
         )
     data = open_training_set(settings)
     validation, train_images, validation_images = make_validation(options.dataset, data, settings)
-    return StudyConfig(
-        name=options.name or _default_name(options, profile, settings),
-        dataset=options.dataset,
-        data=data,
-        method=options.method,
-        architecture=architecture,
-        profile=profile,
-        overrides=options.overrides,
-        settings=settings,
-        space=space,
-        objectives=objectives,
-        seeds=tuple(range(FIRST_SEED, FIRST_SEED + options.seeds)),
-        validation=validation,
-        train_images=train_images,
-        validation_images=validation_images,
-        ablation=options.ablation,
-    )
-
-
-def _default_name(options: StudyOptions, profile: str, settings: Settings) -> str:
-    """Return such as ``digits-cs-kd-demo``, with each option that differs from its default."""
-    parts = [options.dataset, options.method, profile]
-    if options.architecture and settings.trained(options.architecture) != settings.trained(DEFAULT_ARCHITECTURE):
-        parts.append(options.architecture)
-    if options.ablation:
-        parts.append("ablation")
-    elif options.space != DEFAULT:
-        parts.append(f"{options.space}-space")
-    if options.objective != "error":
-        parts.append("-".join(parse_objectives(options.objective)))
-    if options.seeds > 1:
-        parts.append(f"{options.seeds}-seeds")
-    return "-".join(parts)
+    return StudyConfig(options, profile, settings, space, data, validation, train_images, validation_images)

@@ -55,10 +55,10 @@ def write_results(
 
 def reason_not_saved(config: StudyConfig) -> str:
     """Return why the best trial does not become the tuned values, "" if it does."""
-    if config.ablation:
-        return f"an ablation only measures: make tune DATASET={config.dataset} METHOD={config.method} finds some"
-    if config.overrides:
-        return f"{' '.join(config.overrides)} differs from the recipe"
+    if config.options.ablation:
+        return f"an ablation only measures: make tune DATASET={config.options.dataset} METHOD={config.options.method} finds some"
+    if config.options.overrides:
+        return f"{' '.join(config.options.overrides)} differs from the recipe"
     return ""
 
 
@@ -71,8 +71,8 @@ def tuned_parameters(
         return None
     recipe, teacher = find_complete(trials, config.recipe_point()), config.teacher()
     return TunedParameters(
-        dataset=config.dataset,
-        method=config.method,
+        dataset=config.options.dataset,
+        method=config.options.method,
         profile=config.profile,
         architecture=config.architecture,
         parameters=best.parameters,
@@ -118,7 +118,7 @@ def summary_lines(config: StudyConfig, trials: list[Trial]) -> list[str]:
     reason = reason_not_saved(config)
     if reason:
         return [*lines, f"not saved as tuned values: {reason}"]
-    return [*lines, f"saved to {tuned.tuned_file(config.dataset, config.method)}: grids use it with TUNED=1"]
+    return [*lines, f"saved to {tuned.tuned_file(config.options.dataset, config.options.method)}: grids use it with TUNED=1"]
 
 
 def trial_rows(config: StudyConfig, trials: list[Trial]) -> list[dict]:

@@ -7,7 +7,6 @@ import numpy as np
 from pydantic import model_validator
 
 from cskd.methods import build_method
-from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from experiments.config.recipe import StrictModel, read_yaml, validated
 
@@ -118,7 +117,9 @@ def load_space(method: str, name: str = DEFAULT) -> Space:
     if not path.exists():
         raise UserError(f"method {method} has no search space: write {path}, with cs-kd.yaml as an example")
     raw = read_yaml(path)
-    space = validated(Space, raw[check_choice("search space", name, raw)], f"{path} ({name})")
+    if name not in raw:
+        raise UserError(f"method {method} has no search space {name!r}: choose from {', '.join(raw)}, or add it to {path}")
+    space = validated(Space, raw[name], f"{path} ({name})")
     for parameter in space.parameters:
         if parameter not in parameters:
             known = ", ".join(parameters)
@@ -129,15 +130,3 @@ def load_space(method: str, name: str = DEFAULT) -> Space:
         except UserError as error:
             raise UserError(f"{path} ({name}): {error}") from error
     return space
-
-
-def check_ablation_method(method: str) -> str:
-    """Return ``method`` if it has a space named ``paper``. Raises UserError that lists the methods with one."""
-    build_method(method)
-    methods = sorted(path.stem for path in SPACES.glob("*.yaml") if PAPER in read_yaml(path))
-    if method not in methods:
-        raise UserError(
-            f"method {method} has no space '{PAPER}' of T and lambda_cls: choose from {', '.join(methods)}, "
-            f"or write it into {SPACES / method}.yaml"
-        )
-    return method
