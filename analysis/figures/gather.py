@@ -18,7 +18,7 @@ from analysis.figures.log_probability import log_probability_figure
 from analysis.figures.reliability_pairs import reliability_pairs
 from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.sources import Group, NotDrawn, class_names, groups, prepared_test_split
-from analysis.load.cache import kept
+from analysis.load.cache import cached
 from analysis.load.pools import Pool
 from analysis.load.store import Store, UnusableRun
 from analysis.stats.evaluation import RAW, SCALINGS, Evaluation
@@ -167,7 +167,7 @@ def _embedding(group: Group, say: Say) -> Figure:
 def _embedded(kept_in: Path, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Of these rows of the features, kept by what is embedded and how."""
     path = kept_in / f"embedding-{zlib.crc32(rows.tobytes()):08x}-{PERPLEXITY}.npz"
-    return kept(path, lambda: {"points": embed(features[rows])})["points"]
+    return cached(path, lambda: {"points": embed(features[rows])})["points"]
 
 
 def _reliability_pairs(group: Group, say: Say) -> Figure:

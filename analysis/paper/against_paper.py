@@ -7,9 +7,9 @@ import pandas as pd
 from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import published
+from analysis.stats.comparability import comparability
 from analysis.stats.summary import Summary, finite, summary
 from analysis.tables.model import ABSENT, Block, Column, Table
-from analysis.tables.provenance import COMPARABLE, comparable
 from cskd.evaluate.metrics import TRACKED
 
 NOTES = (
@@ -81,8 +81,8 @@ def _text(mean: float, std: float) -> str:
 
 def _comparable_cells(pool: Pool) -> set[str]:
     """The cell keys that every experiment which launched them calls comparable."""
-    verdicts = pd.concat([comparable(experiment) for experiment in pool.experiments])
-    return set(verdicts.index) - set(verdicts.index[verdicts != COMPARABLE])
+    compared = comparability(pool)
+    return set(compared.index[compared.comparable])
 
 
 def _beside(epoch: str, ours: Summary, mean: float, std: float) -> dict:

@@ -11,7 +11,6 @@ from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import published
 from analysis.stats.summary import relative_change
 from analysis.tables.metrics import BASELINE, metric_frame
-from analysis.tables.provenance import COMPARABLE
 from cskd.evaluate.metrics import Metric
 
 COLUMN = ["metric", "architecture", "dataset"]
@@ -64,8 +63,9 @@ def panel_frame(panels: list[Panel], pool: Pool) -> pd.DataFrame:
     if len(pool.cells):
         tracked = pd.concat([metric_frame(pool, metric) for metric in metrics.values()])
         frame = frame.merge(tracked, how="left", on=CELL)
-    frame = frame.reindex(columns=[*CELL, *CELL_MARKS, *NUMBERS, "status", "comparable_with_paper"])
-    absent = {"n": 0, "best_n": 0, "status": "not run", "comparable_with_paper": ""} | dict.fromkeys(CELL_MARKS, "")
+    frame = frame.reindex(columns=[*CELL, *CELL_MARKS, *NUMBERS, "status", "comparable", "comparable_reason"])
+    absent = {"n": 0, "best_n": 0, "status": "not run", "comparable": True, "comparable_reason": ""}
+    absent |= dict.fromkeys(CELL_MARKS, "")
     kinds = dict.fromkeys(frame.columns, object) | dict.fromkeys(NUMBERS, float)
     frame = frame.astype(kinds).fillna(absent).astype({"n": int, "best_n": int})
     frame.insert(0, "pool", pool.name)
@@ -82,7 +82,7 @@ def _add_paper(frame: pd.DataFrame, metrics: dict[str, Metric]) -> None:
 
     (mean, std), (baseline, _) = numbers(frame.method), numbers([BASELINE] * len(frame))
     change = [relative_change(*pair) for pair in zip(mean, baseline, strict=True)]
-    shown = frame.comparable_with_paper.isin(["", COMPARABLE])
+    shown = frame.comparable.astype(bool)
     place = frame.columns.get_loc("method") + 1
     frame.insert(place, "paper_mean", np.where(shown, mean, np.nan))
     frame.insert(place + 1, "paper_std", np.where(shown, std, np.nan))

@@ -11,6 +11,7 @@ import pandas as pd
 
 PUBLISHED = Path(__file__).parent / "published.csv"
 PUBLISHED_FIGURE4 = Path(__file__).parent / "published_figure4.csv"
+BASELINE, CS_KD = "cross-entropy", "cs-kd"
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.panels import Panel, metrics_of, panel_frame, part_of
+from analysis.stats.comparability import comparability
 from analysis.tables.metrics import (
     BASELINE,
     EPOCHS,
@@ -18,7 +19,7 @@ from analysis.tables.metrics import (
     missing_value_notes,
 )
 from analysis.tables.model import ABSENT, Best, Block, Column, Table, signed
-from analysis.tables.provenance import COMPARABLE, comparable, footer, introduction
+from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric
 
 INDENT = 2 * "\N{NO-BREAK SPACE}"  # of the lines below a method's name
@@ -94,7 +95,7 @@ def _text(mean: float, std: float | None, metric: Metric, best: bool = False) ->
 def _introduction(pool: Pool) -> tuple[str, ...]:
     if pool.name == PAPER:
         return ()
-    if (comparable(pool) == COMPARABLE).any():
+    if comparability(pool).comparable.any():
         return ("Tuned hyper-parameters: the paper's numbers are of others.",)
     return introduction(pool)
 
@@ -111,7 +112,7 @@ def _notes(frame: pd.DataFrame, metrics: dict[str, Metric], pool: Pool) -> list[
     notes += _bold(frame, metrics)
     notes += [OURS_TOLD] if any(footnote_mark(row) == OURS for row in frame.itertuples()) else []
     if with_paper:
-        notes += incomparable_notes(frame[frame.comparable_with_paper != ""])
+        notes += incomparable_notes(frame[frame.comparable_reason != ""])
     return notes + [note for metric in metrics.values() for note in missing_value_notes(pool, metric)]
 
 

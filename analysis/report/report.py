@@ -18,7 +18,7 @@ from analysis.claims.verdicts import NOT_RUN, OUTCOMES, Verdict, judge
 from analysis.figures.captions import CAPTIONS
 from analysis.figures.effects import Effect, forest_plot
 from analysis.figures.gather import pool_figures
-from analysis.load.data_quality import doubts
+from analysis.load.data_quality import data_quality_notes
 from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, Pool, pools
 from analysis.load.store import Store
@@ -98,7 +98,7 @@ def write(store: Store, names: list[str] | None, folder: Path, console: Console)
         for pool in every:
             part, troubles = _part(pool, store, found, claims, folder)
             parts.append(part)
-            notes += _of_pool(pool, every, [*pool.notes, *doubts(pool), *troubles])
+            notes += _of_pool(pool, every, [*pool.notes, *data_quality_notes(pool), *troubles])
             progress.advance(task)
     studies, troubles = load_studies(store)
     shown = tuple(_study(study) for study in studies)
@@ -228,9 +228,8 @@ def _saved(folder: Path, name: str, figure: Figure) -> Picture:
 
 def _study(study: Study) -> StudyShown:
     best = ", ".join(f"{name} {value:.4g}" for name, value in study.best.items())
-    message = (
-        f"{study.method} on {study.dataset}, {study.architecture}, profile {study.profile}. Trials: {study.trials}. "
-    )
+    trials = ", ".join(f"{count} {state}" for state, count in study.trials.items() if count)
+    message = f"{study.method} on {study.dataset}, {study.architecture}, profile {study.profile}. Trials: {trials}. "
     if study.best:
         message += f"Lowest {study.objective}: {study.value:.4g}, at {best}."
     elif len(study.objective.split()) > 1:

@@ -9,13 +9,13 @@ import pandas as pd
 
 from analysis.load.frames import CELL_MARKS, DONE, Experiment
 from analysis.load.pools import Pool
-from analysis.paper.published import published, published_methods
+from analysis.paper.published import BASELINE, published, published_methods
+from analysis.stats.comparability import comparability, settings_of
 from analysis.stats.summary import Summary, finite, relative_change, summary
 from analysis.tables.model import ABSENT, Block, Column, Table, signed
-from analysis.tables.provenance import COMPARABLE, comparable, footer, introduction, reason_of, settings_of
+from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric
 
-BASELINE = "cross-entropy"
 OURS = "\N{DAGGER}"  # marks rows whose hyper-parameters the paper does not give
 OURS_TOLD = f"{OURS} hyper-parameters ours: the paper gives none for this row; the recipe names their source."
 OTHERS = "\N{DOUBLE DAGGER}"  # marks rows of a method that the paper does not have
@@ -72,8 +72,8 @@ def metric_frame(experiment: Experiment | Pool, metric: Metric) -> pd.DataFrame:
     ``paper_mean`` and ``paper_std`` are there only where the paper has a number for a cell that can be
     compared; ``status`` says why a cell has no number.
     """
-    verdicts = comparable(experiment)
-    with_paper = (verdicts == COMPARABLE).any()
+    compared = comparability(experiment)
+    with_paper = compared.comparable.any()
     runs = {key: group for key, group in experiment.runs.groupby("cell_key", sort=False)}
     records, settings = [], []
     for cell in experiment.cells.itertuples():
@@ -91,7 +91,7 @@ def metric_frame(experiment: Experiment | Pool, metric: Metric) -> pd.DataFrame:
         }
         if with_paper:
             number = published(cell.architecture, cell.dataset, cell.method, metric.name)
-            shown = number if number and verdicts[cell.cell_key] == COMPARABLE else (np.nan, np.nan)
+            shown = number if number and compared.comparable[cell.cell_key] else (np.nan, np.nan)
             record |= {"paper_mean": shown[0], "paper_std": shown[1]}
         record |= {mark: getattr(cell, mark) for mark in CELL_MARKS if (experiment.cells[mark] != "").any()}
         record |= {"last_mean": last.mean, "last_std": last.std, "n": last.n}
@@ -103,7 +103,8 @@ def metric_frame(experiment: Experiment | Pool, metric: Metric) -> pd.DataFrame:
                 "seeds_planned": len(set(cell.seeds_planned) | set(seeds.seed)),
                 "relative_change": np.nan,
                 "status": _status(seeds, last.n),
-                "comparable_with_paper": verdicts[cell.cell_key],
+                "comparable": compared.comparable[cell.cell_key],
+                "comparable_reason": compared.comparable_reason[cell.cell_key],
             }
         )
     frame = pd.DataFrame(records)
@@ -142,7 +143,7 @@ def _texts(row, metric: Metric, with_paper: bool) -> tuple[str, ...]:
 
 def footnote_mark(row) -> str:
     """What is to be said of a row: tuned, not a method of the paper, hyper-parameters of the recipe alone, or ""."""
-    if getattr(row, "tuned", ""):
+    if getattr(row, "tuned_values", ""):
         return "(tuned)"
     if row.method not in published_methods():
         return OTHERS
@@ -167,10 +168,10 @@ def _paper_text(mean: float, std: float, decimals: int) -> str:
 
 def incomparable_notes(frame: pd.DataFrame) -> list[str]:
     """Why some cells of a table with paper numbers have none."""
-    against = frame[frame.comparable_with_paper != COMPARABLE]
+    against = frame[~frame.comparable.astype(bool)]
     return [
-        f"Not comparable with the paper: {', '.join(dict.fromkeys(rows.dataset))} ({reason_of(verdict)})."
-        for verdict, rows in against.groupby("comparable_with_paper", sort=False)
+        f"Not comparable with the paper: {', '.join(dict.fromkeys(rows.dataset))} ({reason})."
+        for reason, rows in against.groupby("comparable_reason", sort=False)
     ]
 
 

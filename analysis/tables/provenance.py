@@ -4,54 +4,19 @@ import pandas as pd
 
 from analysis.load.frames import DONE, NAME, Experiment
 from analysis.load.pools import Pool
+from analysis.stats.comparability import comparability
 from cskd import NUMERICS_VERSION
-
-COMPARABLE = "yes"
-OF_THE_METHOD = ("params.method", "params.teacher", "params.parameters.")  # what settings that make it begin with
-
-
-def comparable(experiment: Experiment | Pool) -> pd.Series:
-    """By cell key: "yes" where the paper's number may stand beside ours, else "no: " and the reason.
-
-    The cell and every finished run of it must say yes.
-    """
-    message = pd.concat(
-        [
-            experiment.cells[["cell_key", "comparable_with_paper"]],
-            experiment.done[["cell_key", "comparable_with_paper"]],
-        ]
-    )
-
-    def verdict(texts: pd.Series) -> str:
-        return next((text for text in texts if text != COMPARABLE), COMPARABLE)
-
-    return message.groupby("cell_key", sort=False).comparable_with_paper.agg(verdict)
-
-
-def reason_of(verdict: str) -> str:
-    return verdict.removeprefix("no: ")
-
-
-def settings_of(runs: pd.DataFrame) -> dict[str, str]:
-    """What the finished ``runs`` of one cell were trained with, but for what makes the method; empty without a run.
-
-    Only cells whose settings are alike may be compared with each other.
-    """
-    own = (*OF_THE_METHOD, "params.seed")
-    names = [name for name in runs.columns if name.startswith("params.") and not name.startswith(own)]
-    return {} if runs.empty else runs.iloc[0][names].dropna().to_dict()
 
 
 def introduction(experiment: Experiment | Pool) -> tuple[str, ...]:
     """The sentences before a table without the paper's numbers: what it is, and that it is not the paper's."""
-    verdicts = comparable(experiment)
-    if (verdicts == COMPARABLE).any():
+    compared = comparability(experiment)
+    if compared.comparable.any():
         return ()
     profiles = ", ".join(dict.fromkeys(experiment.cells.profile))
-    message = f" ({experiment.overrides})" if experiment.overrides else ""
-    changed = f" with settings changed from the recipe{message}" if "-custom" in experiment.name else ""
-    reasons = [reason_of(verdict) for verdict in dict.fromkeys(verdicts)]
-    reasons = [reason for reason in reasons if not reason.startswith("profile ")]
+    overrides = ", ".join(experiment.overrides)
+    changed = f" with settings changed from the recipe ({overrides})" if overrides else ""
+    reasons = [reason for reason in dict.fromkeys(compared.comparable_reason) if not reason.startswith("profile ")]
     why = f" ({'; '.join(reasons)})" if reasons else ""
     return (f"Profile {profiles}{changed}: not comparable with the paper{why}.", *_trained(experiment))
 
@@ -63,7 +28,9 @@ def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
     if len(done):
         notes.append(origin(done))
         notes += _of_other_numerics(done)
-    notes += [f"Tuned: {cell.cell}: {cell.tuned}." for cell in experiment.cells.itertuples() if cell.tuned]
+    notes += [
+        f"Tuned: {cell.cell}: {cell.tuned_values}." for cell in experiment.cells.itertuples() if cell.tuned_values
+    ]
     unfinished = [
         f"{run.run} {run.state}{f' ({run.reason})' if run.reason else ''}"
         for run in experiment.runs.itertuples()
@@ -90,11 +57,18 @@ def _of_other_numerics(done: pd.DataFrame) -> list[str]:
 
 def origin(done: pd.DataFrame) -> str:
     """The commits, machines and days of some finished runs, at least one."""
-    machines = (f"{run.machine or 'unknown machine'} ({run.device}, {run.precision})" for run in done.itertuples())
+    machines = (f"{run.machine or 'unknown machine'} ({device_text(run)})" for run in done.itertuples())
     first, last = (f"{day:%Y-%m-%d}" for day in (done.started.min(), done.ended.max()))
     days = first if first == last else f"{first} to {last}"
     commits = ", ".join(_commits(done))
     return f"Commit: {commits}. Machine: {', '.join(dict.fromkeys(machines))}. Run: {days} (UTC)."
+
+
+def device_text(run) -> str:
+    """Return device, threads, precision and "compiled" of a run, as far as they are known."""
+    threads = f"{run.threads} thread{'' if run.threads == '1' else 's'}" if run.threads else ""
+    compiled = "compiled" if run.compiled == "true" else ""
+    return ", ".join(filter(None, (run.device, threads, run.precision, compiled)))
 
 
 def _commits(runs: pd.DataFrame) -> list[str]:

@@ -14,8 +14,19 @@ from cskd.evaluate.metrics import TRACKED
 OWN = ("params.seed", "params.method", "params.dataset", "params.architecture")  # in the run's name
 ENERGY = "energy_kilojoules"
 IDENTITY = (
-    *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason", "comparable_with_paper"),
-    *("git_commit", "git_dirty", "machine", "device", "precision"),
+    *(
+        "run_key",
+        "profile",
+        "architecture",
+        "dataset",
+        "method",
+        "seed",
+        "state",
+        "reason",
+        "comparable",
+        "comparable_reason",
+    ),
+    *("git_commit", "git_dirty", "machine", "device", "threads", "precision", "compiled"),
 )
 
 
@@ -50,7 +61,7 @@ def run_table(pool: Pool, store: Store) -> Table:
         numbers = ["minutes", *([ENERGY] if measured else []), "test/top1_error", "best/top1_error", "best/epoch"]
         rows.append(
             (
-                Link(run["run"], store.address(run["experiment"], run["run_id"])),
+                Link(run["run"], store.address(run["experiment_id"], run["run_id"])),
                 run["run_key"],
                 run["state"] + reason,
                 commit + (" (dirty)" if run["git_dirty"] == "true" else ""),

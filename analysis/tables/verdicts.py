@@ -7,8 +7,24 @@ import numpy as np
 import pandas as pd
 
 from analysis.claims.claims import Claim
-from analysis.claims.verdicts import HOLDS, NOT_RUN, OUTCOMES, PAIRED, Verdict
+from analysis.claims.verdicts import (
+    EXCLUDES_ZERO,
+    HOLDS,
+    MORE_SEEDS,
+    NO_RUN,
+    NO_SPREAD,
+    NO_VALUE,
+    NOT_RUN,
+    ONE_SEED,
+    OUTCOMES,
+    PAIRED,
+    SETTINGS_DIFFER,
+    SMALL_TEST_SET,
+    TOO_MANY_SEEDS,
+    Verdict,
+)
 from analysis.load.pools import PAPER, Pool
+from analysis.stats.intervals import MAX_SEEDS
 from analysis.tables.model import ABSENT, Block, Column, Table, signed
 from analysis.tables.provenance import footer, introduction
 
@@ -86,11 +102,14 @@ def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
         for name, estimate in (("seeds", verdict.effect), ("seeds_and_images", verdict.with_images)):
             low, high = estimate.interval if estimate else (np.nan, np.nan)
             record |= {f"{name}_low": low, f"{name}_high": high}
-        record |= {"n_method": verdict.seeds[0], "n_against": verdict.seeds[1], "how": verdict.how}
-        record |= {"outcome": verdict.outcome, "reason": verdict.reason, "left_out": " ".join(verdict.left_out)}
-        record["setting"] = PAPER if verdict.pool == PAPER else f"{verdict.pool}: not the paper's"
+        record |= {"n_method": verdict.seeds[0], "n_against": verdict.seeds[1], "comparison": verdict.comparison}
+        for name, seeds in zip(("seeds_method", "seeds_against"), verdict.compared, strict=True):
+            record[name] = " ".join(map(str, seeds))
+        record |= {"outcome": verdict.outcome, "reason": verdict.reason, "missing": verdict.missing}
+        record |= {"settings": " ".join(verdict.settings), "seeds_needed": verdict.seeds_needed}
+        record |= {"left_out": " ".join(verdict.left_out), "pool": verdict.pool}
         records.append(record)
-    return pd.DataFrame(records)
+    return pd.DataFrame(records).astype({"seeds_needed": "Int64"})
 
 
 def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
@@ -130,10 +149,33 @@ def _texts(verdict: Verdict) -> tuple[str, ...]:
         verdict.dataset,
         verdict.architecture,
         _effect_text(verdict),
-        seeds_text(*verdict.seeds, verdict.how),
-        verdict.message,
-        verdict.reason,
+        seeds_text(*verdict.seeds, verdict.comparison),
+        outcome_text(verdict.outcome, verdict.pool),
+        reason_text(
+            verdict.reason, verdict.missing, verdict.settings, verdict.seeds_needed, verdict.with_images is not None
+        ),
     )
+
+
+def outcome_text(outcome: str, pool: str) -> str:
+    """Return the outcome, with the pool's name unless the pool is the paper's recipe."""
+    return outcome if pool == PAPER else f"{outcome} ({pool})"
+
+
+def reason_text(reason: str, missing: str, settings: Iterable[str], seeds_needed: int | None, with_images: bool) -> str:
+    """Return the sentence for a verdict's reason; the arguments are fields of ``Verdict``."""
+    side = {"method": "the method", "against": "the other", "both": "either"}.get(missing, "")
+    return {
+        EXCLUDES_ZERO: f"Excludes 0 over {'seeds and test images' if with_images else 'seeds'}.",
+        NO_RUN: f"No finished run of {side}.",
+        NO_VALUE: f"No value of {side}.",
+        SETTINGS_DIFFER: f"Settings differ: {', '.join(settings)}.",
+        ONE_SEED: "One seed decides nothing.",
+        NO_SPREAD: "No spread between seeds: equal values prove nothing.",
+        SMALL_TEST_SET: "More seeds would not decide: the test set is too small.",
+        TOO_MANY_SEEDS: f"More than {MAX_SEEDS:,} seeds would be needed.",
+        MORE_SEEDS: f"{seeds_needed} seeds of each would decide.",
+    }[reason]
 
 
 def _effect_text(verdict: Verdict) -> str:
@@ -143,10 +185,10 @@ def _effect_text(verdict: Verdict) -> str:
     return effect_text(estimate.value, estimate.interval, verdict.claim.decimals, verdict.with_images is not None)
 
 
-def seeds_text(method: int, against: int, how: str) -> str:
-    """The finished seeds of both; and the pairs among them, where these are fewer. how: as of a Verdict."""
+def seeds_text(method: int, against: int, comparison: str) -> str:
+    """Return the finished seeds of both sides, and the number of pairs if it is smaller."""
     pairs = min(method, against)
-    fewer = how.startswith(PAIRED) and pairs < max(method, against)
+    fewer = comparison == PAIRED and pairs < max(method, against)
     return f"{method}/{against}" + (f" [{pairs}]" if fewer else "")
 
 
