@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cskd.utils.integrity import read_sealed, write_sealed
+from cskd.utils.integrity import read_archive, write_archive
 
 # numpy parses headers as Python expressions. Where two threads do so at once, Python 3.11 now and then raises a
 # SystemError (seen here; CPython's issue 106905).
@@ -47,7 +47,7 @@ def save_predictions(
         arrays["classes"] = np.array(predictions.classes)
     if training is not None:
         arrays |= {"training_logits": training.logits, "training_labels": training.labels}
-    write_sealed(path, lambda file: np.savez(file, **arrays), before_replace=before_replace)
+    write_archive(path, lambda file: np.savez(file, **arrays), before_replace=before_replace)
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -68,7 +68,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Raises OSError, ValueError (cskd.utils.integrity.Damaged) or KeyError for other files.
     """
-    content = read_sealed(path)
+    content = read_archive(path)
     with _PARSING, np.load(content, allow_pickle=False) as arrays:
         found = dict(arrays)
     for name, array in found.items():

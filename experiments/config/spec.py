@@ -56,8 +56,8 @@ class RunSpec(StrictModel):
         return raw
 
     @property
-    def evaluated(self) -> str:
-        """What the run's errors are measured on: "test" or "validation". Its metrics are named after it."""
+    def eval_split(self) -> str:
+        """The split that the run is evaluated on, and the prefix of its metrics: "test" or "validation"."""
         return "validation" if self.validation else "test"
 
     @property

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 import torch
-
 from experiments.runs.energy import EnergyMeter
 
 CPU = torch.device("cpu")

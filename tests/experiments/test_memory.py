@@ -4,6 +4,7 @@ import psutil
 import pytest
 import torch
 from arrays import random_split
+from experiments.launch.memory import check_memory, step_bytes
 
 from cskd.data.loader import Batch
 from cskd.data.store import Dataset
@@ -16,7 +17,6 @@ from experiments.config.spec import RunSpec, make_spec
 from experiments.launch import estimate, memory
 from experiments.launch.build import initialised_model
 from experiments.launch.estimate import Estimator
-from experiments.launch.memory import check_memory, step_bytes
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from experiments.runs.json_files import read_checked, write_checked
 
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.utils.errors import UserError
@@ -18,7 +19,6 @@ from cskd.utils.integrity import is_whole, write_sealed
 from experiments.runs import folder as run_folder
 from experiments.runs import lease as claim
 from experiments.runs.folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.runs.json_files import read_checked, write_checked
 from experiments.runs.lease import ClaimLost
 
 
