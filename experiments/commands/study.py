@@ -15,7 +15,8 @@ from experiments.commands.execute import duration, news, say_tracking
 from experiments.commands.options import add_settings
 from experiments.config.datasets import is_prepared, open_data, prepare_data
 from experiments.config.recipe import Settings
-from experiments.launch.loop import LaunchCallbacks, launch_local
+from experiments.launch.backends import BACKENDS
+from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.progress import Display
 from experiments.launch.queue import RunQueue
 from experiments.runs.environment import commit
@@ -65,7 +66,7 @@ def run_study(options: StudyOptions) -> int:
         study.enqueue(points or config.first_points())
         if options.retry:
             study.retry_failed()
-        return _launch(study, config, max_trials, options, console)
+        return _run(study, config, max_trials, options, console)
 
 
 def _open_training_set(options: StudyOptions, settings: Settings, console: Console) -> Dataset:
@@ -79,9 +80,7 @@ def _open_training_set(options: StudyOptions, settings: Settings, console: Conso
     return open_data(name, settings.data, data_dir(), test=False)
 
 
-def _show_budget(
-    study: Study, config: StudyConfig, max_trials: int, options: StudyOptions, console: Console
-) -> Budget:
+def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: StudyOptions, console: Console) -> Budget:
     """Estimate the budget, check it and the teacher, and print both."""
     remaining = study.remaining(max_trials, retry=options.retry)
     with console.status("measuring a training step on this machine"):
@@ -115,7 +114,7 @@ def _show_budget(
     return budget
 
 
-def _launch(study: Study, config: StudyConfig, max_trials: int, options: StudyOptions, console: Console) -> int:
+def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptions, console: Console) -> int:
     deadline = None if options.timeout is None else time.monotonic() + 60 * options.timeout
     budget = _show_budget(study, config, max_trials, options, console)
     results = results_dir() / "studies" / config.name
@@ -146,7 +145,7 @@ def _launch(study: Study, config: StudyConfig, max_trials: int, options: StudyOp
 def _train_teacher(teacher: PlannedRun, deadline: float | None, display: "StudyDisplay") -> bool:
     """Train the teacher, or wait until another process has trained it or the deadline is over. False after a stop."""
     teacher.folder.create(teacher.spec)
-    queue = RunQueue([teacher], elsewhere=display.elsewhere)
+    queue = RunQueue([teacher], display.on_other_launch)
 
     def ended(run: PlannedRun, state: str) -> None:
         display.ended(run, state)
@@ -156,23 +155,22 @@ def _train_teacher(teacher: PlannedRun, deadline: float | None, display: "StudyD
         return run is not None or deadline is None or time.monotonic() < deadline
 
     runs = itertools.takewhile(in_time, queue.ready())
-    return launch_local(runs, 1, LaunchCallbacks(display.started, display.moved, ended=ended))
+    return launch(runs, BACKENDS["local"](1), 1, LaunchCallbacks(display.started, display.progressed, ended=ended))
 
 
 def _run_trials(tuner: Tuner, workers: int, display: "StudyDisplay") -> bool:
-    """Run trials until there are no more. Returns False after a stop."""
+    """Run trials until there are no more. False after a stop."""
 
-    def moved(run: PlannedRun) -> None:
-        tuner.progress(run)
-        display.moved(run)
+    def progressed(run: PlannedRun) -> None:
+        tuner.progressed(run)
+        display.progressed(run)
 
     def ended(run: PlannedRun, state: str) -> None:
         display.ended(run, state)
         tuner.ended(run, state)
 
-    return launch_local(
-        tuner.runs(), workers, LaunchCallbacks(display.started, moved, ended=ended, unwanted=tuner.unwanted)
-    )
+    callbacks = LaunchCallbacks(display.started, progressed, tuner.should_stop, ended)
+    return launch(tuner.runs(), BACKENDS["local"](workers), workers, callbacks)
 
 
 def _is_done(run: PlannedRun) -> bool:
@@ -181,10 +179,8 @@ def _is_done(run: PlannedRun) -> bool:
 
 def _teacher_error(teacher: PlannedRun) -> UserError:
     state = teacher.folder.state()
-    if state["state"] != FAILED:
-        return UserError(f"the teacher {teacher.spec.name} is {state['state']}: repeat the command to continue it")
-    reason = f"{state.get('reason')}; log: {teacher.folder.log}"
-    return UserError(f"the teacher {teacher.spec.name} has failed ({reason}): RETRY=1 trains it again")
+    advice = "RETRY=1 trains it again" if state["state"] == FAILED else "repeat the command to continue it"
+    return UserError(f"teacher {teacher.spec.name} {state['reason']} (log: {teacher.folder.log}): {advice}")
 
 
 def _open_tracking(name: str) -> Tracking:
@@ -211,7 +207,7 @@ class StudyDisplay(Display):
 
     def trial_ended(self, trial: Trial, result: str) -> None:
         self.trials = self.study.trials()
-        news(self.console)(f"trial {trial.number} ({format_point(trial.parameters)}): {result}")
+        self.print_line(f"trial {trial.number} ({format_point(trial.parameters)}): {result}")
 
 
 def _summary(

@@ -48,7 +48,7 @@ def estimate_budget(config: StudyConfig, max_trials: int, remaining: int) -> Bud
         max_trials,
         remaining,
         seeds,
-        run_seconds=estimator.seconds_anew(example) if remaining else 0.0,
+        run_seconds=estimator.seconds_from_start(example) if remaining else 0.0,
         teacher=teacher,
         teacher_seconds=estimator.seconds(teacher) if teacher else 0.0,
         disk_bytes=remaining * seeds * disk_bytes(example) + (disk_bytes(teacher) if teacher else 0),

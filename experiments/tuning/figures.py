@@ -175,9 +175,7 @@ def heat_map(title: str, space: Space, points: list[GridPoint]) -> Figure:
     return figure
 
 
-def _draw_panel(
-    axes: Axes, objective: str, rows: list[float], columns: list[float], points: list[GridPoint]
-) -> None:
+def _draw_panel(axes: Axes, objective: str, rows: list[float], columns: list[float], points: list[GridPoint]) -> None:
     cells = {}
     for point in points:
         vertical, horizontal = point.parameters.values()

@@ -55,10 +55,11 @@ def write_results(
 
 def reason_not_saved(config: StudyConfig) -> str:
     """Return why the best trial does not become the tuned values, "" if it does."""
-    if config.options.ablation:
-        return f"an ablation only measures: make tune DATASET={config.options.dataset} METHOD={config.options.method} finds some"
-    if config.options.overrides:
-        return f"{' '.join(config.options.overrides)} differs from the recipe"
+    options = config.options
+    if options.ablation:
+        return f"an ablation only measures: make tune DATASET={options.dataset} METHOD={options.method} finds some"
+    if options.overrides:
+        return f"{' '.join(options.overrides)} differs from the recipe"
     return ""
 
 
@@ -118,7 +119,8 @@ def summary_lines(config: StudyConfig, trials: list[Trial]) -> list[str]:
     reason = reason_not_saved(config)
     if reason:
         return [*lines, f"not saved as tuned values: {reason}"]
-    return [*lines, f"saved to {tuned.tuned_file(config.options.dataset, config.options.method)}: grids use it with TUNED=1"]
+    path = tuned.tuned_file(config.options.dataset, config.options.method)
+    return [*lines, f"saved to {path}: grids use it with TUNED=1"]
 
 
 def trial_rows(config: StudyConfig, trials: list[Trial]) -> list[dict]:

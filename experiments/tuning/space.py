@@ -118,7 +118,8 @@ def load_space(method: str, name: str = DEFAULT) -> Space:
         raise UserError(f"method {method} has no search space: write {path}, with cs-kd.yaml as an example")
     raw = read_yaml(path)
     if name not in raw:
-        raise UserError(f"method {method} has no search space {name!r}: choose from {', '.join(raw)}, or add it to {path}")
+        known = ", ".join(raw)
+        raise UserError(f"method {method} has no search space {name!r}: choose from {known}, or add it to {path}")
     space = validated(Space, raw[name], f"{path} ({name})")
     for parameter in space.parameters:
         if parameter not in parameters:

@@ -1,21 +1,19 @@
 """One study in Optuna's storage: the only module that writes there.
 
-A process owns each trial that it asked for until it tells the result, and holds a lock file while it runs. If the
-owner of a trial has died, the next process that asks gets this trial, with its number and parameters. The runs of the
-trial resume from their checkpoints.
+A process owns each trial that it asked for until it tells the result, and holds a lease in RUNS_DIR while it runs. If
+the owner of a trial has died, the next process that asks gets this trial, with its number and parameters. The runs of
+the trial resume from their checkpoints.
 """
 
 import json
-import socket
-import time
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -24,6 +22,7 @@ from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive, write_errors
 from cskd.utils.seeding import derived_seed
+from experiments.runs.lease import is_held, run_lease
 from experiments.tuning.space import Point, Space
 from experiments.tuning.storage import open_storage, storage_errors, storage_exists, study_names
 from experiments.tuning.trial import STATES, Trial, trial_of
@@ -35,22 +34,19 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # from a seed; a new samp
     "random": lambda seed: RandomSampler(seed=seed),
 }
 GRID = "grid"  # all points are enqueued, so no sampler is used
-HEARTBEAT_SECONDS = 60.0  # between two heartbeats in the storage, for machines that cannot see the owner's lock
-HEARTBEAT_LIMIT = 600.0  # seconds without a heartbeat after which the owner on another machine counts as dead
 MIN_TRIALS_FOR_PRUNING = 4  # complete ones
 
 
 class Study:
-    """One study, and this process's trials of it. As a context manager it holds the owner's lock."""
+    """One study, and this process's trials of it. As a context manager it holds the owner's lease."""
 
     def __init__(self, address: str, name: str, folder: Path):
-        """address: a journal file or a database URL. folder: of the lock files, on a disk shared by the processes."""
+        """address: a journal file or a database URL. folder: of the leases; all processes of the study share it."""
         self.address, self.name, self.folder = address, name, folder
         self.study: optuna.Study | None = None  # None before the study exists
-        self.owner = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-        self._lock = FileLock(self._owner_file(self.owner))
+        self.owner = uuid.uuid4().hex
         self._owned: dict[int, optuna.Trial] = {}
-        self._last_heartbeat = 0.0
+        self._lease = ExitStack()
 
     def open(self, identity: dict[str, Any], space: Space, objectives: tuple[str, ...], sampler: str) -> None:
         """Load or create the study. Raises UserError if a study of this name has another identity.
@@ -94,17 +90,15 @@ class Study:
             )
 
     def __enter__(self) -> "Study":
-        path = self._owner_file(self.owner)
-        with write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+        folder = self._owner_folder(self.owner)
+        with write_errors(folder):
+            folder.mkdir(parents=True)
+        self._lease.enter_context(run_lease(folder))
         return self
 
     def __exit__(self, *exception) -> None:
-        # With unfinished trials the file stays, unlocked: other processes see at once that the owner is gone.
-        if not self._owned:
-            self._owner_file(self.owner).unlink(missing_ok=True)
-        self._lock.release()
+        self._lease.close()
+        shutil.rmtree(self._owner_folder(self.owner), ignore_errors=True)
 
     # reading
 
@@ -138,9 +132,7 @@ class Study:
     def _failed(self) -> list[FrozenTrial]:
         """Return the failed trials that are not retried."""
         retried = self._retried()
-        return [
-            frozen for frozen in self._frozen() if frozen.state is TrialState.FAIL and frozen.number not in retried
-        ]
+        return [frozen for frozen in self._frozen() if frozen.state is TrialState.FAIL and frozen.number not in retried]
 
     def _retried(self) -> set[int]:
         return {frozen.user_attrs["retry_of"] for frozen in self._frozen() if "retry_of" in frozen.user_attrs}
@@ -188,37 +180,38 @@ class Study:
             else:
                 trial.suggest_float(name, axis.low, axis.high, log=axis.log)
         self._owned[trial.number] = trial
-        return next(started for started in self.trials() if started.number == trial.number)
+        return trial_of(self._frozen()[trial.number])
 
     def record_runs(self, number: int, runs: dict[int, str]) -> None:
         """Record the run key of each seed of a trial."""
         self._owned[number].set_user_attr("runs", {str(seed): key for seed, key in runs.items()})
 
-    def write_heartbeat(self) -> None:
-        """Write a heartbeat for each owned trial, at most every HEARTBEAT_SECONDS."""
-        if time.monotonic() - self._last_heartbeat >= HEARTBEAT_SECONDS:
-            self._last_heartbeat = time.monotonic()
-            for trial in self._owned.values():
-                trial.set_user_attr("heartbeat", time.time())
-
     def should_prune(self, number: int, epochs: int, value: float, warmup: int) -> bool:
         """Report a trial's value after ``epochs`` and return whether to prune it; never within ``warmup`` epochs."""
         trial = self._owned[number]
-        if epochs not in self.study.get_trials(deepcopy=False)[number].intermediate_values:
+        if epochs not in self._frozen()[number].intermediate_values:
             trial.report(value, epochs)
         self.study.pruner = MedianPruner(n_startup_trials=MIN_TRIALS_FOR_PRUNING, n_warmup_steps=warmup)
         return trial.should_prune()
 
     def complete(self, number: int, metrics: dict[str, float], values: tuple[float, ...]) -> None:
-        self._owned[number].set_user_attr("metrics", metrics)
-        self.study.tell(self._owned.pop(number), values)
+        self._tell(number, {"metrics": metrics}, values=values)
 
     def prune(self, number: int) -> None:
-        self.study.tell(self._owned.pop(number), state=TrialState.PRUNED)
+        self._tell(number, {}, state=TrialState.PRUNED)
 
     def fail(self, number: int, reason: str) -> None:
-        self._owned[number].set_user_attr("reason", reason)
-        self.study.tell(self._owned.pop(number), state=TrialState.FAIL)
+        self._tell(number, {"reason": reason}, state=TrialState.FAIL)
+
+    def _tell(self, number: int, attributes: dict[str, Any], **result: Any) -> None:
+        """Record a trial's end, unless another process has taken it over while this process was suspended."""
+        trial = self._owned.pop(number)
+        with self._exclusive():
+            if self._frozen()[number].user_attrs["owner"] != self.owner:
+                return
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+            self.study.tell(trial, **result)
 
     # ownership
 
@@ -227,22 +220,12 @@ class Study:
         with exclusive(self.folder / "study.lock"), storage_errors(self.address):
             yield
 
-    def _owner_file(self, owner: str) -> Path:
-        return self.folder / f"{owner}.owner"
+    def _owner_folder(self, owner: str) -> Path:
+        return self.folder / "owners" / owner
 
     def _is_abandoned(self, frozen: FrozenTrial) -> bool:
-        running = frozen.state is TrialState.RUNNING and frozen.number not in self._owned
-        return running and not self._owner_is_alive(frozen)
-
-    def _owner_is_alive(self, frozen: FrozenTrial) -> bool:
-        owner = frozen.user_attrs.get("owner")
-        if owner is None:  # its process died inside ``ask``: a living one would hold the lock that we hold
+        if frozen.state is not TrialState.RUNNING or frozen.number in self._owned:
             return False
-        if not self._owner_file(owner).exists():  # another machine's
-            heartbeat = frozen.user_attrs.get("heartbeat") or frozen.datetime_start.timestamp()
-            return time.time() - heartbeat < HEARTBEAT_LIMIT
-        try:
-            with FileLock(self._owner_file(owner), blocking=False):
-                return False
-        except Timeout:
-            return True
+        # A trial without an owner: its process died inside ``ask``, whose lock this process holds now.
+        owner = frozen.user_attrs.get("owner")
+        return owner is None or not is_held(self._owner_folder(owner))

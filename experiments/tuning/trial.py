@@ -11,9 +11,7 @@ from cskd.utils.errors import UserError
 from experiments.tuning.space import Point
 
 # Objectives are minimised, and the pruner needs their value after every epoch.
-OBJECTIVES = {
-    metric.short_name: metric for metric in METRICS if metric.when == EPOCH and not metric.higher_is_better
-}
+OBJECTIVES = {metric.short_name: metric for metric in METRICS if metric.when == EPOCH and not metric.higher_is_better}
 TIE_BREAKER = "nll"
 
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"

@@ -29,8 +29,8 @@ class ActiveTrial:
     reported_epochs: int = 0
 
     @property
-    def is_unwanted(self) -> bool:
-        """Whether its other runs shall stop."""
+    def should_stop(self) -> bool:
+        """Whether to stop its other runs."""
         return self.pruned or bool(self.failure)
 
     def metrics(self, epoch: int) -> dict[str, float]:
@@ -52,7 +52,7 @@ class WaitingRun:
 
 
 class Tuner:
-    """The trials of one process: ``runs`` and the callbacks ``progress``, ``unwanted`` and ``ended`` of a launch."""
+    """The trials of one process: ``runs`` and the callbacks of the launch loop."""
 
     def __init__(
         self,
@@ -124,8 +124,7 @@ class Tuner:
 
     # callbacks of the launch loop
 
-    def progress(self, run: PlannedRun) -> None:
-        self.study.write_heartbeat()
+    def progressed(self, run: PlannedRun) -> None:
         active = self._training[run.spec.run_key]
         if self.prune_after is None or active.pruned:
             return
@@ -135,24 +134,24 @@ class Tuner:
             (value,) = self._values(active.metrics(epochs - 1))
             active.pruned = self.study.should_prune(active.trial.number, epochs, value, self.prune_after)
 
-    def unwanted(self, run: PlannedRun) -> bool:
-        return self._training[run.spec.run_key].is_unwanted
+    def should_stop(self, run: PlannedRun) -> bool:
+        return self._training[run.spec.run_key].should_stop
 
     def ended(self, run: PlannedRun, state: str) -> None:
         active = self._training.pop(run.spec.run_key)
         if state == DONE:
             active.done += 1
         elif state == FAILED:
-            active.failure = f"{run.spec.name}: {run.folder.state().get('reason')}"
+            active.failure = f"{run.spec.name} {run.folder.state()['reason']}"
         elif state == INTERRUPTED:
             active.interrupted = True
         else:  # another process trains this run
             self._waiting.append(WaitingRun(run, active, time.monotonic() + BUSY_SECONDS))
-        if active.is_unwanted:
+        if active.should_stop:
             self._waiting = [waiting for waiting in self._waiting if waiting.active is not active]
         if active in self._training.values() or any(waiting.active is active for waiting in self._waiting):
             return
-        if active.interrupted and not active.is_unwanted:
+        if active.interrupted and not active.should_stop:
             self.interrupted += 1
             self._trials.remove(active)
         else:
@@ -163,7 +162,7 @@ class Tuner:
         if active.failure:
             self.study.fail(number, active.failure)
             self._failures += 1
-            result = f"failed: {active.failure}"
+            result = active.failure
         elif active.pruned and active.done < len(active.runs):
             self.study.prune(number)
             result = f"pruned after {active.reported_epochs} epochs"
