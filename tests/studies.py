@@ -8,6 +8,10 @@ from experiments.tuning.space import load_space
 from experiments.tuning.study import Study
 from experiments.tuning.trial import Trial
 
+START = {
+    "git_commit": "c" * 40, "git_dirty": False, "machine": "a machine", "device": "cpu", "precision": "fp32",
+    "threads": 1, "compiled": False, "python": "3.12.1", "packages": {}, "started": 0.0,
+}  # fmt: skip
 IDENTITY = {"space": {"temperature": [1, 20]}, "objective": ["error"]}
 
 
@@ -36,7 +40,7 @@ def write_run(
     """Write a run's folder with constant validation metrics. epochs: None for all."""
     folder, last = run.folder, run.spec.settings.schedule.epochs
     folder.create(run.spec)
-    folder.write_environment("training", [{"started": 0.0}])
+    folder.write_environment("training", [START])
     metrics = {f"validation/{name}": value for name, value in metrics_of(error, ece=ece).items()}
     metrics |= {"time/train_seconds": 1.0, "time/test_seconds": 1.0}
     records = [{"epoch": epoch, "timestamp": 1.0 + epoch, "metrics": metrics} for epoch in range(epochs or last)]
