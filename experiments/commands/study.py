@@ -6,15 +6,11 @@ import time
 
 from rich.console import Console
 
-from cskd.data.store import Dataset
 from cskd.methods import canonical_name
-from cskd.utils.cli import STOPPED, check_writable, data_dir, results_dir, runs_dir, tracking_uri
+from cskd.utils.cli import STOPPED, check_writable, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
-from experiments.commands.data import Reporter
 from experiments.commands.execute import duration, news, say_tracking
 from experiments.commands.options import add_settings
-from experiments.config.datasets import is_prepared, open_data, prepare_data
-from experiments.config.recipe import Settings
 from experiments.launch.backends import BACKENDS
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.progress import Display
@@ -51,7 +47,7 @@ def run_study(options: StudyOptions) -> int:
     console = Console()
     if not options.dry_run:
         check_writable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
-    config = make_study_config(options, lambda settings: _open_training_set(options, settings, console))
+    config = make_study_config(options, console)
     sampler = GRID if config.space.is_finite else options.sampler
     points = config.space.grid(options.trials or DEFAULT_TRIALS) if sampler == GRID else []
     max_trials = options.trials or len(points) or DEFAULT_TRIALS
@@ -67,17 +63,6 @@ def run_study(options: StudyOptions) -> int:
         if options.retry:
             study.retry_failed()
         return _run(study, config, max_trials, options, console)
-
-
-def _open_training_set(options: StudyOptions, settings: Settings, console: Console) -> Dataset:
-    """Open the dataset without its test set, and prepare it first if needed; a dry run prepares nothing."""
-    name = options.dataset
-    if not is_prepared(name, settings.data, data_dir()):
-        if options.dry_run:
-            raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")
-        with Reporter(name, console) as report:
-            prepare_data(name, settings.data, data_dir(), report=report)
-    return open_data(name, settings.data, data_dir(), test=False)
 
 
 def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: StudyOptions, console: Console) -> Budget:

@@ -9,7 +9,7 @@ import torch
 from cskd import NUMERICS_VERSION
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.data.store import Dataset
-from cskd.data.torchvision_loader import ConventionalLoader
+from cskd.data.torchvision_loader import TorchvisionLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import build_method
 from cskd.models import Classifier, build_model
@@ -23,7 +23,7 @@ from experiments.config.datasets import open_data
 from experiments.config.spec import RunSpec, make_splits
 from experiments.runs.folder import DONE, RunFolder
 
-PIPELINES = {"batched": TrainLoader, "torchvision": ConventionalLoader}
+PIPELINES = {"batched": TrainLoader, "torchvision": TorchvisionLoader}
 
 
 def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:

@@ -1,17 +1,20 @@
 """What a study is about: the user's options, and the configuration that they give with recipe, data and space."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
-from cskd.utils.cli import check_choice, runs_dir
+from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
+from experiments.config.datasets import is_prepared, open_data
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
+from experiments.launch.data_progress import prepare_with_progress
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.space import DEFAULT, Point, Space, load_space
@@ -89,7 +92,7 @@ class StudyConfig:
         if options.name:
             return options.name
         parts = [options.dataset, options.method, self.profile]
-        if self.architecture != self.settings.trained(DEFAULT_ARCHITECTURE):
+        if self.architecture != self.settings.resolve_architecture(DEFAULT_ARCHITECTURE):
             parts.append(self.architecture)
         if options.ablation:
             parts.append("ablation")
@@ -103,7 +106,7 @@ class StudyConfig:
 
     @property
     def architecture(self) -> str:
-        return self.settings.trained(self.options.architecture or DEFAULT_ARCHITECTURE)
+        return self.settings.resolve_architecture(self.options.architecture or DEFAULT_ARCHITECTURE)
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -134,7 +137,7 @@ class StudyConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for trials to be comparable, by names for the user."""
-        settings = self._spec({}, FIRST_SEED).numbers()
+        settings = self._spec({}, FIRST_SEED).key_fields()
         for name in ("seed", "data_digest", "method", "architecture"):
             del settings[name]
         fixed = {name: value for name, value in settings.pop("parameters").items() if name not in self.space.parameters}
@@ -163,19 +166,24 @@ class StudyConfig:
         return PlannedRun(spec, RunFolder.of(spec, runs_dir()), classes, self.train_images, self.validation_images)
 
 
-def make_study_config(options: StudyOptions, open_training_set: Callable[[Settings], Dataset]) -> StudyConfig:
-    """Return the configuration of a study. All names are checked before the dataset is opened.
+def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
+    """Return the configuration of a study. All names are checked before the dataset is prepared and opened.
 
-    open_training_set: returns the dataset without its test set.
+    Raises UserError in a dry run if the dataset is not prepared.
     """
+    name = options.dataset
     space = load_space(options.method, options.space)
-    profile, settings = load_settings(options.dataset, options.profile, options.overrides)
-    architecture = settings.trained(options.architecture or DEFAULT_ARCHITECTURE)
+    profile, settings = load_settings(name, options.profile, options.overrides)
+    architecture = settings.resolve_architecture(options.architecture or DEFAULT_ARCHITECTURE)
     if options.architecture and architecture != options.architecture:
         raise UserError(
-            f"{options.dataset}: profile {profile} trains {architecture}, not {options.architecture}: "
+            f"{name}: profile {profile} trains {architecture}, not {options.architecture}: "
             f"give that one, or SET=architectures.{options.architecture}={options.architecture}"
         )
-    data = open_training_set(settings)
-    validation, train_images, validation_images = make_validation(options.dataset, data, settings)
+    if not is_prepared(name, settings.data, data_dir()):
+        if options.dry_run:
+            raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")
+        prepare_with_progress(name, settings.data, data_dir(), console)
+    data = open_data(name, settings.data, data_dir(), test=False)
+    validation, train_images, validation_images = make_validation(name, data, settings)
     return StudyConfig(options, profile, settings, space, data, validation, train_images, validation_images)
