@@ -11,7 +11,7 @@ from cskd.utils.cli import STOPPED, check_writable, results_dir, runs_dir, track
 from cskd.utils.errors import UserError
 from experiments.commands.execute import duration, news, say_tracking
 from experiments.commands.options import add_settings
-from experiments.launch.backends import BACKENDS
+from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.progress import Display
 from experiments.launch.queue import RunQueue
@@ -19,13 +19,12 @@ from experiments.runs.environment import commit
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 from experiments.tracking.uploader import BackgroundTracking, Tracking
-from experiments.tuning import trial as trials_module
 from experiments.tuning.budget import Budget, check_disk, estimate_budget, last_batch_warning
 from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, make_study_config
 from experiments.tuning.results import summary_lines, write_results
 from experiments.tuning.storage import storage_address, storage_lost
 from experiments.tuning.study import GRID, Study
-from experiments.tuning.trial import Trial, best_of, format_objectives, format_point
+from experiments.tuning.trial import COMPLETE, Trial, best_of, format_objectives, format_point
 from experiments.tuning.tuner import Tuner
 
 
@@ -114,21 +113,22 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         prune_after=config.settings.schedule.milestones[0] if options.prune else None,
         on_trial_end=display.trial_ended,
     )
+    backend, teacher = BACKENDS["local"](options.workers), budget.teacher
     with storage_lost(storage_address()), tracking, display:
-        finished = budget.teacher is None or _train_teacher(budget.teacher, deadline, display)
-        if finished and (budget.teacher is None or _is_done(budget.teacher)):
-            finished = _run_trials(tuner, options.workers, display)
+        finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
+        if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
+            finished = _run_trials(tuner, backend, options.workers, display)
         if not finished:
             tracking.stopped()
         git_commit, git_dirty = commit()
         write_results(config, storage_address(), study.trials(), git_commit, git_dirty, results)
-    if finished and budget.teacher is not None and budget.teacher.folder.state()["state"] not in (DONE, RUNNING):
-        raise _teacher_error(budget.teacher)
+    if finished and teacher is not None and teacher.folder.state()["state"] not in (DONE, RUNNING):
+        raise _teacher_error(teacher)
     return _summary(config, tuner, study, finished, tracking, console)
 
 
-def _train_teacher(teacher: PlannedRun, deadline: float | None, display: "StudyDisplay") -> bool:
-    """Train the teacher, or wait until another process has trained it or the deadline is over. False after a stop."""
+def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend, display: "StudyDisplay") -> bool:
+    """Train the teacher, or wait for another process that trains it, until the deadline. False after a stop."""
     teacher.folder.create(teacher.spec)
     queue = RunQueue([teacher], display.on_other_launch)
 
@@ -139,11 +139,11 @@ def _train_teacher(teacher: PlannedRun, deadline: float | None, display: "StudyD
     def in_time(run: PlannedRun | None) -> bool:  # None: another process trains it
         return run is not None or deadline is None or time.monotonic() < deadline
 
-    runs = itertools.takewhile(in_time, queue.ready())
-    return launch(runs, BACKENDS["local"](1), 1, LaunchCallbacks(display.started, display.progressed, ended=ended))
+    callbacks = LaunchCallbacks(display.started, display.progressed, ended=ended)
+    return launch(itertools.takewhile(in_time, queue.ready()), backend, 1, callbacks)
 
 
-def _run_trials(tuner: Tuner, workers: int, display: "StudyDisplay") -> bool:
+def _run_trials(tuner: Tuner, backend: Backend, workers: int, display: "StudyDisplay") -> bool:
     """Run trials until there are no more. False after a stop."""
 
     def progressed(run: PlannedRun) -> None:
@@ -155,11 +155,7 @@ def _run_trials(tuner: Tuner, workers: int, display: "StudyDisplay") -> bool:
         tuner.ended(run, state)
 
     callbacks = LaunchCallbacks(display.started, progressed, tuner.should_stop, ended)
-    return launch(tuner.runs(), BACKENDS["local"](workers), workers, callbacks)
-
-
-def _is_done(run: PlannedRun) -> bool:
-    return run.folder.state()["state"] == DONE
+    return launch(tuner.runs(), backend, workers, callbacks)
 
 
 def _teacher_error(teacher: PlannedRun) -> UserError:
@@ -183,7 +179,7 @@ class StudyDisplay(Display):
         super().__init__("study", budget.max_trials, budget.seconds, budget.seconds_of, console)
 
     def heading(self) -> str:
-        ended = sum(trial.state != trials_module.RUNNING for trial in self.trials)
+        ended = sum(trial.ended is not None for trial in self.trials)
         best = best_of(self.trials)
         if best is None:
             return f"{ended}/{self.max_trials} trials"
@@ -201,7 +197,7 @@ def _summary(
     print_line = news(console)
     trials = study.trials()
     states = [trial.state for trial in trials]
-    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys([trials_module.COMPLETE, *states])]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys([COMPLETE, *states])]
     print_line(f"{len(trials)} of {tuner.max_trials} trials started: {', '.join(counts)}.")
     for line in summary_lines(config, trials):
         print_line(line)
@@ -215,8 +211,8 @@ def _summary(
         return 1
     if tuner.interrupted:
         print_line(f"{tuner.interrupted} of them interrupted: repeat the command to continue them")
-    if trials_module.FAILED in states:
+    if any(trial.reason for trial in trials):
         print_line("failed trials count; RETRY=1 tries their points again")
     if not tuner.is_complete:
         print_line("the timeout is over: repeat the command to continue")
-    return 0 if trials_module.COMPLETE in states and not tuner.interrupted else 1
+    return 0 if COMPLETE in states and not tuner.interrupted else 1
