@@ -3,13 +3,14 @@
 import argparse
 import itertools
 import time
+from functools import partial
 
 from rich.console import Console
 
 from cskd.methods import canonical_name
 from cskd.utils.cli import STOPPED, check_writable, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
-from experiments.commands.execute import duration, news, say_tracking
+from experiments.commands.execute import duration, news
 from experiments.commands.options import add_settings
 from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.loop import LaunchCallbacks, launch
@@ -18,11 +19,11 @@ from experiments.launch.queue import RunQueue
 from experiments.runs.environment import commit
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
-from experiments.tracking.uploader import BackgroundTracking, Tracking
+from experiments.tracking.uploader import Tracker, Uploader
 from experiments.tuning.budget import Budget, check_disk, estimate_budget, last_batch_warning
 from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, make_study_config
 from experiments.tuning.results import summary_lines, write_results
-from experiments.tuning.storage import storage_address, storage_lost
+from experiments.tuning.storage import load_study, storage_address, storage_lost
 from experiments.tuning.study import GRID, Study
 from experiments.tuning.trial import COMPLETE, Trial, best_of, format_objectives, format_point
 from experiments.tuning.tuner import Tuner
@@ -103,7 +104,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
     budget = _show_budget(study, config, max_trials, options, console)
     results = results_dir() / "studies" / config.name
     # An invalid address fails here; an unreachable server does not.
-    tracking = BackgroundTracking(lambda: _open_tracking(config.name), news(console))
+    uploader = Uploader(lambda: _open_tracker(config.name), news(console))
     display = StudyDisplay(study, budget, console)
     tuner = Tuner(
         study,
@@ -114,17 +115,17 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         on_trial_end=display.trial_ended,
     )
     backend, teacher = BACKENDS["local"](options.workers), budget.teacher
-    with storage_lost(storage_address()), tracking, display:
+    with storage_lost(storage_address()), uploader, display:
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
             finished = _run_trials(tuner, backend, options.workers, display)
         if not finished:
-            tracking.stopped()
+            uploader.launch_stopped()
         git_commit, git_dirty = commit()
         write_results(config, storage_address(), study.trials(), git_commit, git_dirty, results)
     if finished and teacher is not None and teacher.folder.state()["state"] not in (DONE, RUNNING):
         raise _teacher_error(teacher)
-    return _summary(config, tuner, study, finished, tracking, console)
+    return _summary(config, tuner, study, finished, uploader, console)
 
 
 def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend, display: "StudyDisplay") -> bool:
@@ -164,10 +165,11 @@ def _teacher_error(teacher: PlannedRun) -> UserError:
     return UserError(f"teacher {teacher.spec.name} {state['reason']} (log: {teacher.folder.log}): {advice}")
 
 
-def _open_tracking(name: str) -> Tracking:
-    from experiments.tracking.studies import StudyTracking  # noqa: PLC0415 - tuning works without MLflow
+def _open_tracker(name: str) -> Tracker:
+    from experiments.tracking.studies import StudyTracker  # noqa: PLC0415 - tuning works without MLflow
 
-    return StudyTracking(tracking_uri(), storage_address(), name, runs_dir(), results_dir() / "studies" / name)
+    load = partial(load_study, storage_address(), name)
+    return StudyTracker(tracking_uri(), name, load, runs_dir(), results_dir() / "studies" / name)
 
 
 class StudyDisplay(Display):
@@ -192,7 +194,7 @@ class StudyDisplay(Display):
 
 
 def _summary(
-    config: StudyConfig, tuner: Tuner, study: Study, finished: bool, tracking: BackgroundTracking, console: Console
+    config: StudyConfig, tuner: Tuner, study: Study, finished: bool, uploader: Uploader, console: Console
 ) -> int:
     print_line = news(console)
     trials = study.trials()
@@ -202,7 +204,7 @@ def _summary(
     for line in summary_lines(config, trials):
         print_line(line)
     print_line(f"tables and figures: {results_dir() / 'studies' / config.name}")
-    say_tracking(tracking, console)
+    print_line(uploader.summary())
     if not finished:
         print_line(STOPPED)
         return 130
