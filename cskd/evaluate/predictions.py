@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cskd.utils.integrity import read_sealed, write_sealed
+from cskd.utils.integrity import read_archive, write_archive
 
 # NumPy parses array headers as Python expressions. If two threads do so at once, Python 3.11 sometimes raises a
 # SystemError (CPython issue 106905).
@@ -50,7 +50,7 @@ def save_predictions(
         arrays["classes"] = np.array(predictions.classes)
     if training is not None:
         arrays |= {"training_logits": training.logits, "training_labels": training.labels}
-    write_sealed(path, lambda file: np.savez(file, **arrays), before_replace=before_replace)
+    write_archive(path, lambda file: np.savez(file, **arrays), before_replace=before_replace)
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -68,7 +68,7 @@ def load_predictions(path: Path) -> Predictions:
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an npz file by name. Raises OSError, or ValueError for a damaged file."""
-    content = read_sealed(path)
+    content = read_archive(path)
     with _PARSING, np.load(content, allow_pickle=False) as arrays:
         by_name = dict(arrays)
     for name, array in by_name.items():
