@@ -2,7 +2,7 @@
 
 from cskd.utils import cli
 from experiments.commands.launch_grid import launch_grid
-from experiments.commands.options import LaunchOptions, add_grid_arguments, method_or_all
+from experiments.commands.options import GridOptions, add_grid_arguments, method_or_all
 from experiments.config.grid import grid_names, load_grid
 
 
@@ -21,7 +21,7 @@ def main() -> int:
         methods=arguments.methods,
         seeds=arguments.seeds,
     )
-    options = LaunchOptions.from_arguments(arguments)
+    options = GridOptions.from_arguments(arguments)
     if not options.dry_run:
         cli.check_writable(RESULTS_DIR=cli.results_dir())  # the tables are written there after the training
     return launch_grid(arguments.grid, grid, options)

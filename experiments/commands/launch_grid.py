@@ -4,7 +4,7 @@ from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, check_writable, data_dir, runs_dir, tracking_uri
-from experiments.commands.options import LaunchOptions
+from experiments.commands.options import GridOptions
 from experiments.commands.plan_table import line_printer, print_plan
 from experiments.config.datasets import is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, load_grid_settings, load_tuned
@@ -20,7 +20,7 @@ from experiments.runs.plan import Plan, PlannedRun, make_plan
 from experiments.tracking.uploader import Tracker, Uploader
 
 
-def launch_grid(grid_name: str, grid: Grid, options: LaunchOptions) -> int:
+def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     """Launch a grid and return the exit status: 0 if every run is done."""
     if not options.dry_run:
         check_writable(RUNS_DIR=runs_dir())
@@ -68,7 +68,7 @@ def _open_tracker(plan: Plan) -> Tracker:
 
 
 def _train(
-    pending: list[PlannedRun], seconds: dict[str, float], options: LaunchOptions, uploader: Uploader, console: Console
+    pending: list[PlannedRun], seconds: dict[str, float], options: GridOptions, uploader: Uploader, console: Console
 ) -> bool | None:
     """Train the pending runs. Return False after a stop, None if a detached backend trains them."""
     backend = BACKENDS[options.launcher](options.workers)

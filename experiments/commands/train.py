@@ -3,7 +3,7 @@
 from cskd.methods import canonical_name
 from cskd.utils import cli
 from experiments.commands.launch_grid import launch_grid
-from experiments.commands.options import LaunchOptions, add_grid_arguments
+from experiments.commands.options import GridOptions, add_grid_arguments
 from experiments.config.grid import Grid, check_grid
 
 
@@ -21,4 +21,4 @@ def main() -> int:
         methods=[arguments.method],
         seeds=[arguments.seed],
     )
-    return launch_grid("train", check_grid(grid), LaunchOptions.from_arguments(arguments))
+    return launch_grid("train", check_grid(grid), GridOptions.from_arguments(arguments))

@@ -160,7 +160,7 @@ def _empty_cell(grid_name: str, spec: RunSpec, row: int, parameters: TunedParame
         order=_position(grid_name, spec.dataset, spec.method, row),
         comparable=spec.comparable,
         comparable_reason=spec.comparable_reason,
-        tuned=parameters.message() if parameters else "",
+        tuned=parameters.summary() if parameters else "",
         hyperparameter_source=_hyperparameter_source(spec),
         runs={},
     )
