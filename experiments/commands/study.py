@@ -88,7 +88,8 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
     total_time = format_duration(budget.wall_seconds(options.workers) / 60)
     print_line(
         f"{budget.remaining} of {max_trials} trials to do x {seeds} x about {run_time}: "
-        f"about {total_time}{' with the teacher' if budget.teacher else ''} (from a measured training step, without data loading)"
+        f"about {total_time}{' with the teacher' if budget.teacher else ''} "
+        "(from a measured training step, without data loading)"
     )
     warning = last_batch_warning(config)
     if warning:

@@ -84,7 +84,7 @@ class StudyConfig:
         if options.name:
             return options.name
         parts = [options.dataset, options.method, self.profile]
-        if self.architecture != self.settings.trained(DEFAULT_ARCHITECTURE):
+        if self.architecture != self.settings.resolve_architecture(DEFAULT_ARCHITECTURE):
             parts.append(self.architecture)
         if options.ablation:
             parts.append("ablation")
@@ -98,7 +98,7 @@ class StudyConfig:
 
     @property
     def architecture(self) -> str:
-        return self.settings.trained(self.options.architecture or DEFAULT_ARCHITECTURE)
+        return self.settings.resolve_architecture(self.options.architecture or DEFAULT_ARCHITECTURE)
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     name = options.dataset
     space = load_space(options.method, options.space)
     profile, settings = load_settings(name, options.profile, options.overrides)
-    architecture = settings.trained(options.architecture or DEFAULT_ARCHITECTURE)
+    architecture = settings.resolve_architecture(options.architecture or DEFAULT_ARCHITECTURE)
     if options.architecture and architecture != options.architecture:
         raise UserError(
             f"{name}: profile {profile} trains {architecture}, not {options.architecture}: "
