@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from cskd.evaluate.scores import ReliabilityBins, expected_calibration_error, reliability_bins
-from cskd.utils.files import written_aside
+from cskd.utils.files import atomic_write
 
 DIAGRAM_BINS = 10  # the paper's figure 5; its ECE has 20
 MARKERS_A_CURVE = 6
@@ -211,5 +211,5 @@ def save_figure(figure: Figure, path: Path) -> None:
         ".png": {"Software": None},
         ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     }[path.suffix]
-    with written_aside(path, durable=False) as file, matplotlib.rc_context({"pdf.fonttype": 42}):
+    with atomic_write(path, durable=False) as file, matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)

@@ -19,7 +19,7 @@ from analysis.load.frames import DONE, Experiment, experiment_of, tracked_value
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, first_line, without_password
-from cskd.utils.files import locked
+from cskd.utils.files import exclusive
 
 FIRST_RUNS = "'make demo' or 'make reproduce-table1 PROFILE=mini' makes some"
 PREDICTIONS = "predictions.npz"
@@ -43,7 +43,7 @@ class Store:
                 raise UserError(f"nothing is tracked yet, {path} does not exist: {FIRST_RUNS}")
             # A database that another process is just making or upgrading must not be touched.
             lock = path.with_name(f"{path.name}.lock") if path else None
-            with locked(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
+            with exclusive(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
                 self.client = MlflowClient(uri)
                 found = self._pages(self.client.search_experiments)
         except (MlflowException, SQLAlchemyError, OSError) as error:

@@ -16,7 +16,7 @@ from analysis.tables.runs import run_frame
 from cskd.evaluate.metrics import TRACKED
 from cskd.plots import save_figure
 from cskd.utils.errors import UserError
-from cskd.utils.files import written_aside
+from cskd.utils.files import atomic_write
 
 
 def save_table(folder: Path, name: str, table: Table) -> None:
@@ -26,7 +26,7 @@ def save_table(folder: Path, name: str, table: Table) -> None:
 
 
 def save_text(path: Path, text: str) -> None:
-    with written_aside(path, durable=False) as file:
+    with atomic_write(path, durable=False) as file:
         file.write(text.encode())
 
 

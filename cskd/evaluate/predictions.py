@@ -38,7 +38,7 @@ def save_predictions(
 ) -> None:
     """Into an npz file, whole or not at all. training: of training images, whose logits and labels are kept.
 
-    before_replace: as that of written_aside.
+    before_replace: as that of atomic_write.
     """
     arrays = {"logits": predictions.logits, "features": predictions.features, "labels": predictions.labels}
     if predictions.indices is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cskd.utils.errors import UserError
-from cskd.utils.files import writing
+from cskd.utils.files import write_errors
 from cskd.utils.integrity import Damaged, read_sealed, write_sealed
 
 MAX_TIME_SHARE = 0.02  # of a run's time may go into checkpoints ...
@@ -55,7 +55,7 @@ class Checkpoints:
 
     def _keep_previous(self) -> None:
         self.before_replace()
-        with writing(self.file):
+        with write_errors(self.file):
             if self.file.exists():
                 self.file.replace(previous_checkpoint(self.file))
 

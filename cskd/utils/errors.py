@@ -1,29 +1,29 @@
-"""The one exception for what a user can cause and can mend."""
+"""The exception for errors that the user can fix, and helpers that shorten messages."""
 
 import re
 
 
 class UserError(Exception):
-    """Something the user can mend: the message is one line that says what, where and what to do.
+    """An error that the user can fix. The message is one line: what is wrong, where, what to do.
 
     Every command prints it as ``error: ...`` without a traceback and exits with status 2.
     """
 
 
 def one_line(text: object) -> str:
-    """A text as one line that a terminal only shows: line ends and other control characters are written out."""
+    """Return the text as one line: line breaks and other control characters are escaped."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
 
 
 def first_line(error: BaseException, width: int = 200) -> str:
-    """What an exception says, cut to one line of at most ``width`` characters; its type if it says nothing.
+    """Return the first line of an exception's message, at most ``width`` characters; its type if the message is empty.
 
-    Without passwords: what libraries throw often names the address that they were given.
+    Passwords are hidden: messages of database libraries often contain the URL.
     """
     lines = without_password(str(error)).strip().splitlines()
     return lines[0][:width] if lines else type(error).__name__
 
 
 def without_password(text: str) -> str:
-    """A text with addresses, as it may be shown."""
+    """Return the text with the passwords of all URLs replaced by ``***``."""
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", re.sub(r"//[^/\s]*@", "//***@", text))

@@ -1,67 +1,79 @@
-"""Files that are whole or not there."""
+"""Atomic writes, exclusive sections, and write errors that name the path."""
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock
+
 from cskd.utils.errors import UserError
 
 
-class NoRoom(UserError):
-    """The disk is full, or the user's share of it: what failed goes on when there is room."""
+class DiskFull(UserError):
+    """The disk or the user's quota is full. The command can be repeated when there is space."""
 
 
-def is_no_room(error: BaseException) -> bool:
-    return isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What a disk or a folder refuses becomes a UserError that names the path."""
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into a UserError that names the path, or into DiskFull."""
     try:
         yield
     except OSError as error:
-        kind = NoRoom if is_no_room(error) else UserError
+        kind = DiskFull if is_disk_full(error) else UserError
         raise kind(f"{path} cannot be written ({error.strerror}): make room, or choose another folder") from error
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time is past this, for the same path; the file itself stays empty."""
-    with writing(path):
+def exclusive(path: Path) -> Iterator[None]:
+    """Run the block in one process (and thread) at a time per path; the others wait. The file at ``path`` stays empty.
+
+    Raises UserError if the file cannot be created or locked.
+    """
+    lock = FileLock(path)
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
-def written_aside(
+def atomic_write(
     path: Path, durable: bool = True, before_replace: Callable[[], None] = lambda: None
 ) -> Iterator[BinaryIO]:
-    """``with written_aside(path) as file``: afterwards the path has the whole new content, or still the old.
+    """Open a temporary file that replaces ``path`` at the end of the block; an exception leaves ``path`` unchanged.
 
-    Written beside the path, flushed to the disk, then renamed. An exception leaves nothing behind.
-    durable: False leaves the flushing to the system: after a power cut the file may be damaged. For what can be made
-    again in a moment, since a flush may take longer than making it.
-    before_replace: called right before the new content takes the place of the old; what it raises keeps the old.
-    Raises UserError for a full disk and the like.
+    Args:
+        durable: flush the file to the disk before the replacement. Pass False for files that are quickly made again:
+            after a power failure the file may be damaged, but the write is faster.
+        before_replace: called directly before the replacement; an exception from it cancels the replacement.
+
+    Raises:
+        UserError: the file cannot be written; DiskFull if there is no space.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with writing(path):
-            with aside.open("wb") as file:
+        with write_errors(path):
+            with temporary.open("wb") as file:
                 yield file
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
             before_replace()
-            aside.replace(path)
+            temporary.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+# The names before the redesign, until every area uses the new ones.
+written_aside, writing, locked, NoRoom, is_no_room = atomic_write, write_errors, exclusive, DiskFull, is_disk_full

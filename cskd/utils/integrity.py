@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from cskd.utils.files import written_aside
+from cskd.utils.files import atomic_write
 
 MARK = b"sha256:"
 LENGTH = len(MARK) + 64
@@ -28,14 +28,14 @@ def write_sealed(
     durable: bool = True,
     before_replace: Callable[[], None] = lambda: None,
 ) -> None:
-    """Whole or not at all. write: writes the archive into the file that it is given. The rest as written_aside."""
+    """Whole or not at all. write: writes the archive into the file that it is given. The rest as atomic_write."""
     # By way of memory: torch.save would turn a full disk into an error of its own that names no cause.
     content = io.BytesIO()
     write(content)
     content.seek(-2, io.SEEK_END)
     content.write(LENGTH.to_bytes(2, "little"))  # of the comment
     content.write(MARK + hashlib.sha256(content.getbuffer()).hexdigest().encode())
-    with written_aside(path, durable, before_replace) as file:
+    with atomic_write(path, durable, before_replace) as file:
         file.write(content.getbuffer())
 
 

@@ -1,6 +1,6 @@
-"""Derived randomness: every draw comes from a generator made from (seed, stream, epoch).
+"""Random generators derived from (seed, stream, epoch).
 
-Nothing has to be stored to resume, and a new stream leaves the draws of the others alone.
+A resumed run needs no stored generator state, and a new stream does not change the draws of the others.
 """
 
 import hashlib
@@ -9,11 +9,11 @@ import torch
 
 
 def derived_seed(seed: int, stream: str, epoch: int = 0) -> int:
-    """A 63-bit seed, the same on every machine and in every version."""
+    """Return a 63-bit seed that is the same on every machine and for every library version."""
     digest = hashlib.sha256(f"{seed}/{stream}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def generator(seed: int, stream: str, epoch: int = 0) -> torch.Generator:
-    """A CPU generator for one stream of one epoch. On the CPU, so that every device sees the same draws."""
+    """Return the generator of one stream in one epoch. It is on the CPU, so that all devices get the same draws."""
     return torch.Generator().manual_seed(derived_seed(seed, stream, epoch))

@@ -1,4 +1,4 @@
-"""YAML of the project, read with errors of one line. Needs PyYAML, which training does not."""
+"""Reading of the project's YAML files, with one-line errors. Needs PyYAML, which training does not."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ MAX_DEPTH = 50  # levels of nesting
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, or a UserError that names the file and the line."""
+    """Return the content of a YAML file. Raises UserError with the file and the line."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -22,7 +22,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What a YAML text holds. Raises UserError, with ``where`` and the line, for what is no YAML or is ambiguous."""
+    """Return the content of a YAML text. Raises UserError with ``where`` and the line."""
     try:
         return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
@@ -31,14 +31,14 @@ def parse_yaml(text: str, where: str) -> Any:
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise UserError(f"{where}{line} is not YAML: {problem}") from error
     except ValueError as error:  # a number of thousands of digits, the 31st of February
-        raise UserError(f"{where} is not understood: {error}") from error
+        raise UserError(f"{where} contains an invalid value: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, that also refuses what no file of ours needs.
+    """The safe loader without the features that the project's files do not need.
 
-    A key given twice; aliases, a few of which make a text of endless size; tags, for whose values PyYAML's
-    constructors raise whatever they come upon; and nesting, over which its scanner takes seconds.
+    It rejects duplicate keys; aliases, which can expand without limit; tags, whose constructors raise arbitrary
+    exceptions; and deep nesting, which takes the scanner seconds.
     """
 
     depth = 0
@@ -46,9 +46,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent, index):
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not taken", event.start_mark)
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", event.start_mark)
         if event.tag is not None:
-            raise yaml.composer.ComposerError(None, None, f"tags ({event.tag}) are not taken", event.start_mark)
+            raise yaml.composer.ComposerError(None, None, f"tags ({event.tag}) are not supported", event.start_mark)
         if self.depth == MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, "it is nested too deeply", event.start_mark)
         self.depth += 1

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError, first_line
-from cskd.utils.files import writing, written_aside
+from cskd.utils.files import atomic_write, write_errors
 
 MEASURED = Path("results/measured")  # beside the code, wherever RESULTS_DIR is; docs/speed.md is made of it
 # rows that are alike in these are of the same step on the same machine
@@ -69,8 +69,8 @@ def _csv(rows: list[Row]) -> str:
 
 
 def _save(path: Path, text: str, console: Console) -> None:
-    with writing(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
     console.print(f"written to {path}", soft_wrap=True, highlight=False, markup=False)

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from cskd.utils.cli import place, runs_dir
+from cskd.utils.cli import env_dir, runs_dir
 from cskd.utils.errors import UserError
-from cskd.utils.files import locked, writing, written_aside
+from cskd.utils.files import atomic_write, exclusive, write_errors
 from experiments.config.recipe import RECIPES, StrictModel, read_yaml, validated
 
 HEADER = "# Written by 'make tune'; used by grids with TUNED=1 only.\n"
@@ -44,7 +44,7 @@ class TunedParameters(StrictModel):
 
 
 def tuned_dir() -> Path:
-    return place("TUNED_DIR", str(RECIPES / "tuned"))
+    return env_dir("TUNED_DIR", str(RECIPES / "tuned"))
 
 
 def tuned_file(dataset: str, method: str) -> Path:
@@ -63,14 +63,14 @@ def entry_name(profile: str, architecture: str) -> str:
 def save(dataset: str, method: str, profile: str, architecture: str, found: TunedParameters) -> Path:
     """Write an entry, in the place of an earlier one of the same profile and architecture."""
     path = tuned_file(dataset, method)
-    with writing(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(runs_dir() / "studies" / "tuned.lock"):
+    with exclusive(runs_dir() / "studies" / "tuned.lock"):
         content = read_yaml(path) if path.exists() else {}
         content[entry_name(profile, architecture)] = found.model_dump(mode="json", exclude_defaults=True)
         content = dict(sorted(content.items()))
         text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
-        with written_aside(path) as file:
+        with atomic_write(path) as file:
             file.write(text.encode())
     return path
 

@@ -22,7 +22,7 @@ from cskd.train.precision import resolve
 from cskd.train.trainer import Diverged, Interrupted, Progress, Trainer
 from cskd.utils import cli
 from cskd.utils.errors import UserError, first_line
-from cskd.utils.files import NoRoom, is_no_room
+from cskd.utils.files import DiskFull, is_disk_full
 from cskd.utils.integrity import write_sealed
 from experiments.config.recipe import Settings
 from experiments.config.spec import RunSpec
@@ -57,7 +57,7 @@ def main() -> int:
             return trained(folder, StopSignal(arguments.launcher))
     except ClaimLost:
         return EXIT_CLAIMED
-    except NoRoom as error:  # not even for a claim, or for how the run ended
+    except DiskFull as error:  # not even for a claim, or for how the run ended
         say(str(error))
         return EXIT_INTERRUPTED
 
@@ -65,7 +65,7 @@ def main() -> int:
 def trained(folder: RunFolder, should_stop: "StopSignal") -> int:
     """Train the run and leave in its folder how that ended; the exit status.
 
-    Raises ClaimLost as ``work``, and NoRoom where how it ended cannot be written.
+    Raises ClaimLost as ``work``, and DiskFull where how it ended cannot be written.
     """
     try:
         work(folder, should_stop)
@@ -78,7 +78,7 @@ def trained(folder: RunFolder, should_stop: "StopSignal") -> int:
     except Exception as error:
         # Whatever went wrong is this run's result, for the grid's summary; the log has the whole of it. A full
         # disk alone passes: the run goes on when there is room.
-        state = INTERRUPTED if is_no_room(error) else FAILED
+        state = INTERRUPTED if is_disk_full(error) else FAILED
         folder.write_state(state, reason=reason_of(error), epoch=len(folder.intact_epochs()))
         say(traceback.format_exc())
         return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED

@@ -25,7 +25,7 @@ from typing import Any
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.train.checkpoint import previous_checkpoint
 from cskd.utils.errors import UserError
-from cskd.utils.files import NoRoom, writing, written_aside
+from cskd.utils.files import DiskFull, atomic_write, write_errors
 from cskd.utils.integrity import Damaged, is_whole
 from experiments.config.spec import RunSpec
 from experiments.runs.json_files import checked_line, overwrite_checked, parse_line, read_checked, write_checked
@@ -118,7 +118,7 @@ class RunFolder:
         if epoch > len(have):
             raise UserError(f"{self._metrics} lacks epochs before {epoch}: remove {self.path} to start anew")
         line = checked_line({"epoch": epoch, "timestamp": round(time.time(), 3), "metrics": metrics})
-        with writing(self._metrics), self._metrics.open("r+b" if self._metrics.exists() else "w+b") as file:
+        with write_errors(self._metrics), self._metrics.open("r+b" if self._metrics.exists() else "w+b") as file:
             end = file.read().rfind(b"\n") + 1
             self.before_replace()
             file.truncate(end)  # half a line, from a process that died
@@ -129,7 +129,7 @@ class RunFolder:
         """Forget all but the first ``count`` epochs: those that the training starts from. Returns what was damaged."""
         have, damaged = self._read_epochs()
         if len(have) > count or damaged:
-            with written_aside(self._metrics, before_replace=self.before_replace) as file:
+            with atomic_write(self._metrics, before_replace=self.before_replace) as file:
                 file.writelines(map(checked_line, have[:count]))
         return f"{self._metrics.name} is damaged from epoch {len(have) + 1} on" if damaged else None
 
@@ -139,7 +139,7 @@ class RunFolder:
         content = {"state": state, "heartbeat": time.time()} | details
         try:
             write_checked(self._state, content, durable=state != RUNNING, before_replace=self.before_replace)
-        except NoRoom:
+        except DiskFull:
             if not self._state.exists():
                 raise
             self.before_replace()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cskd.utils.files import writing, written_aside
+from cskd.utils.files import atomic_write, write_errors
 from cskd.utils.integrity import Damaged
 
 DIGEST = "sha256"
@@ -19,15 +19,15 @@ def write_checked(
 ) -> None:
     """Write JSON so that a reader sees the old or the new content; ``durable`` also survives a power cut.
 
-    before_replace: as that of written_aside.
+    before_replace: as that of atomic_write.
     """
     text = _text(content)
     if durable:
-        with written_aside(path, before_replace=before_replace) as file:
+        with atomic_write(path, before_replace=before_replace) as file:
             file.write(text)
     else:
         aside = path.with_name(path.name + ".part")
-        with writing(path):
+        with write_errors(path):
             before_replace()
             aside.write_bytes(text)
             aside.replace(path)
@@ -35,7 +35,7 @@ def write_checked(
 
 def overwrite_checked(path: Path, content: dict[str, Any]) -> None:
     """Over the old content, which takes no room on a full disk. Cut short by a crash it is damaged, and noticed."""
-    with writing(path), path.open("r+b") as file:
+    with write_errors(path), path.open("r+b") as file:
         file.write(_text(content))
         file.truncate()
 

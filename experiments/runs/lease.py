@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cskd.utils.errors import UserError
-from cskd.utils.files import writing
+from cskd.utils.files import write_errors
 
 HEARTBEAT_LIMIT = 60.0  # seconds without one after which a process counts as dead
 BEAT_SECONDS = 5.0
@@ -70,7 +70,7 @@ def claimed(folder: Path, patience: float) -> Iterator[Claim | None]:
     The claim ends with the process, however that ends. patience: seconds to wait for a process that is about to stop.
     """
     until = time.monotonic() + patience
-    with writing(folder):
+    with write_errors(folder):
         lock = (folder / "claim").open("w")
     with lock, _not_in_children(lock):
         while not (_locks(lock) and (holder := _take(folder, lock))):
@@ -91,7 +91,7 @@ def claimed(folder: Path, patience: float) -> Iterator[Claim | None]:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """One process at a time is past this, for the same folder: for a moment's work, which the others wait for."""
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder, MOMENT_SECONDS) as mine:
         if not mine:
@@ -146,7 +146,7 @@ def _take(folder: Path, lock) -> Path | None:
     if _is_held_elsewhere(latest, lock):
         return None
     holder = folder / f"holder.{_number(latest) + 1}"
-    with writing(holder):
+    with write_errors(holder):
         try:
             file = holder.open("x")
         except FileExistsError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from cskd.utils.files import written_aside
+from cskd.utils.files import atomic_write
 from experiments.runs.lease import alone
 
 ORIGIN = "runs_dir_id"  # the tag
@@ -20,7 +20,7 @@ def origin_of(runs_dir: Path) -> str:
     file = folder / "id"
     with alone(folder):
         if not file.exists():
-            with written_aside(file) as content:
+            with atomic_write(file) as content:
                 content.write(uuid.uuid4().hex.encode())
         return file.read_text()
 

@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from cskd.utils.errors import UserError, first_line, without_password
-from cskd.utils.files import locked
+from cskd.utils.files import exclusive
 
 # "Creating initial tables", and so on; and what goes wrong, which is raised as well, and told in one line then.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -42,7 +42,7 @@ def open_store(uri: str) -> MlflowClient:
     path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
     try:
         # Two processes that make or upgrade the same database at once destroy it.
-        with locked(path.with_name(f"{path.name}.lock")) if path else nullcontext():
+        with exclusive(path.with_name(f"{path.name}.lock")) if path else nullcontext():
             client = MlflowClient(uri)
             if not is_server(uri):
                 client.search_experiments(max_results=1)

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from cskd.plots import save_figure
-from cskd.utils.files import writing, written_aside
+from cskd.utils.files import atomic_write, write_errors
 from experiments.config import tuned
 from experiments.runs.folder import RunFolder
 from experiments.tuning.figures import study_figures
@@ -19,7 +19,7 @@ from experiments.tuning.trial import COMPLETE, Trial, best_of, pareto_front
 
 def write(subject: StudyConfig, trials: list[Trial], commit: tuple[str, bool], folder: Path) -> None:
     """Everything a study leaves, from its trials. ``commit``: (hash, dirty) of what tells the best one."""
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     _write_csv(folder / "trials.csv", trial_rows(subject, trials))
     place = subject.runs({})[0].folder.path.parent
@@ -152,5 +152,5 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write(text.getvalue().encode())

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError, first_line, without_password
-from cskd.utils.files import writing
+from cskd.utils.files import write_errors
 from experiments.tuning.journal import journal
 from experiments.tuning.trial import STATES, Trial, trial_of
 
@@ -44,7 +44,7 @@ def open_storage(address: str) -> BaseStorage:
         if "://" in address:
             return get_storage(address)
         path = Path(address)
-        with writing(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(journal(path))
 

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
-from cskd.utils.files import locked, writing
+from cskd.utils.files import exclusive, write_errors
 from cskd.utils.seeding import derived_seed
 from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
 from experiments.tuning.space import Point, Space
@@ -52,7 +52,7 @@ class Study:
         """
         self.space, self.objectives = space, objectives
         self.sampler = check_choice("sampler", sampler, {**SAMPLERS, GRID: None})
-        with locked(self.folder.parent / "storage.lock"):  # several processes that make a new database at once fail
+        with exclusive(self.folder.parent / "storage.lock"):  # several processes that make a new database at once fail
             storage = open_storage(self.address)
         with self._alone():
             if self.name in optuna.get_all_study_names(storage):
@@ -85,7 +85,7 @@ class Study:
 
     def __enter__(self) -> "Study":
         path = self._owner_file(self.owner)
-        with writing(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._life = path.open("w")
         fcntl.flock(self._life, fcntl.LOCK_EX)
@@ -215,7 +215,7 @@ class Study:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with locked(self.folder / "study.lock"), storage_errors(self.address):
+        with exclusive(self.folder / "study.lock"), storage_errors(self.address):
             yield
 
     def _owner_file(self, owner: str) -> Path:

@@ -15,7 +15,7 @@ from cskd.train import checkpoint as checkpoints
 from cskd.train.trainer import Diverged, Interrupted, Schedule, Trainer
 from cskd.utils import files
 from cskd.utils.errors import UserError
-from cskd.utils.files import NoRoom
+from cskd.utils.files import DiskFull
 from cskd.utils.seeding import derived_seed
 
 CPU = torch.device("cpu")
@@ -299,7 +299,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(NoRoom, match=r"checkpoint\.pt cannot be written \(No space left on device\): make room"):
+    with pytest.raises(DiskFull, match=r"checkpoint\.pt cannot be written \(No space left on device\): make room"):
         run(trainer(tmp_path))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -147,7 +147,7 @@ def test_a_run_stopped_by_ctrl_c_and_then_killed_ends_with_the_undisturbed_runs_
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (130, "")
-    assert output.rstrip().endswith("stopped: the same command goes on where this one ended")
+    assert output.rstrip().endswith("stopped: the same command continues where this one ended")
     assert folder.state()["state"] == "interrupted"
 
     reached = len(folder.epochs())

@@ -13,7 +13,7 @@ import torch
 
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.utils.errors import UserError
-from cskd.utils.files import NoRoom
+from cskd.utils.files import DiskFull
 from cskd.utils.integrity import is_whole, write_sealed
 from experiments.runs import folder as run_folder
 from experiments.runs import lease as claim
@@ -171,7 +171,7 @@ def test_who_has_lost_the_run_writes_nothing_more(folder):
 
 def test_who_has_lost_the_run_leaves_its_state_alone_on_a_full_disk_too(folder, monkeypatch):
     def no_room(*arguments, **options):
-        raise NoRoom("full")
+        raise DiskFull("full")
 
     with folder.claimed() as mine:
         folder.write_state(RUNNING)

@@ -262,7 +262,7 @@ def test_ctrl_c_stops_it_and_the_same_command_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, "")
-    assert "stopped: the same command goes on where this one ended" in output
+    assert "stopped: the same command continues where this one ended" in output
     status, output, _ = place.run(*TUNE, "--trials", "2", "--timeout", "0.0001")
     assert status == 0 or "the time is over" in output
     status, output, _ = place.run(*TUNE, "--trials", "2")

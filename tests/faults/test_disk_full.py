@@ -16,7 +16,7 @@ from faults.made_up import made_up_runs
 from place import Place
 
 from cskd.data.store import open_dataset
-from cskd.utils.files import NoRoom
+from cskd.utils.files import DiskFull
 from cskd.utils.integrity import is_whole, write_sealed
 from experiments.runs.folder import DONE, INTERRUPTED, RUNNING, RunFolder
 
@@ -129,7 +129,7 @@ def test_what_a_run_has_written_stays_and_how_it_ended_is_written_nevertheless(d
                 try:
                     write()
                     outcomes.add("written")
-                except NoRoom as error:
+                except DiskFull as error:
                     outcomes.add("no room")
                     assert str(path) in str(error)
                     assert folder.epochs() == epochs

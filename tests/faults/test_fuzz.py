@@ -63,7 +63,7 @@ LAUNCHED = [
     ((*SET, "subset={classes: 11, images_per_class: 5}"), {}, "'subset': digits: 11 classes are asked for"),
     ((*SET, "inputs.image_size=16"), {}, "'inputs.image_size': pad-crop needs images of 16 x 16 px throughout"),
     ((*SET, "batch_size=199"), {}, "'batch_size': 199 leaves a last batch of one of the 200 training images"),
-    (("experiments status",), {"RUNS_DIR": "~nobody-here/runs"}, "RUNS_DIR=~nobody-here/runs: there is no such home"),
+    (("experiments status",), {"RUNS_DIR": "~nobody-here/runs"}, "RUNS_DIR=~nobody-here/runs: this home folder"),
     ((*SET[:-1], "--dry-run"), {"recipe": "width: !!int ''"}, "digits.yaml, line 1 is not YAML: tags"),
 ]
 

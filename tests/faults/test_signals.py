@@ -23,7 +23,7 @@ EPOCHS = 24
 SETTING = ("--set", "width=4", "--set", f"schedule.epochs={EPOCHS}", "--set", f"schedule.milestones=[{EPOCHS // 2}]")
 GRID = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", *SETTING)
 TUNE = ("experiments tune", "--dataset", "digits", "--trials", "2", "--workers", "2", *SETTING)
-GOES_ON = "stopped: the same command goes on where this one ended\n"
+GOES_ON = "stopped: the same command continues where this one ended\n"
 GENEROUS_SECONDS = 30  # the longest is printed; a machine that does other work besides is not to fail
 
 

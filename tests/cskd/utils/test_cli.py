@@ -1,0 +1,78 @@
+"""Folders from the environment, exit codes, and the terminal size."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cskd.utils import cli
+from cskd.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("~nobody-has-this-name/x", "RUNS_DIR=~nobody-has-this-name/x: this home folder does not exist"),
+        ("x" * 300, r"RUNS_DIR=x+ cannot be used \(File name too long\): give another folder"),
+    ],
+)
+def test_unusable_folder_raises_error_with_its_variable(monkeypatch, value, message):
+    monkeypatch.setenv("RUNS_DIR", value)
+    with pytest.raises(UserError, match=message):
+        cli.runs_dir()
+
+
+def test_folder_without_permission_raises_error(monkeypatch):
+    """The exception is simulated, since root may read every folder."""
+
+    def lstat(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    monkeypatch.setenv("DATA_DIR", "/closed")
+    with pytest.raises(UserError, match=r"DATA_DIR=/closed cannot be used \(Permission denied\)"):
+        cli.data_dir()
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", "runs"), ("a/b", "a/b"), ("~/x", "home/x")])
+def test_folder_is_absolute_and_need_not_exist(tmp_path, monkeypatch, value, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RUNS_DIR", value)
+    assert cli.runs_dir() == tmp_path / expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("0", None), ("", None), ("²", None), ("9" * 5000, None), ("80", "80")]
+)
+def test_run_unsets_invalid_terminal_size(monkeypatch, value, expected):
+    monkeypatch.setenv("COLUMNS", value)
+    with pytest.raises(SystemExit):
+        cli.run(lambda: 0)
+    assert os.environ.get("COLUMNS") == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "output"),
+    [
+        (UserError("two\nlines"), 2, "error: two\\nlines\n"),
+        (KeyboardInterrupt(), 130, f"{cli.STOPPED}\n"),
+        (BrokenPipeError(), 0, ""),
+    ],
+)
+def test_run_turns_exceptions_into_exit_codes_and_one_line(capsys, monkeypatch, error, status, output):
+    def main():
+        raise error
+
+    monkeypatch.setattr("sys.stdout", open(os.devnull, "w"))  # noqa: PTH123, SIM115 - run() unsets it after BrokenPipeError
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main)
+    assert (caught.value.code, capsys.readouterr().err) == (status, output)
+
+
+def test_check_writable_leaves_no_file_and_names_unwritable_folder(tmp_path):
+    cli.check_writable(RUNS_DIR=tmp_path / "not" / "there", RESULTS_DIR=tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=f"RUNS_DIR={tmp_path}/dangling/runs cannot be written"):
+        cli.check_writable(RUNS_DIR=tmp_path / "dangling" / "runs")
