@@ -1,86 +1,121 @@
-"""Pools of made-up runs, without a tracking store, and evaluations of them."""
+"""Deprecated: use ``builders``. These names stay until the tests of tables and report use it."""
+
+import dataclasses
 
 import numpy as np
-import pandas as pd
-
-from analysis.load.frames import CELL_MARKS, DONE, NUMBERS, Experiment
-from analysis.load.pools import Pool, pools
-from analysis.stats.evaluation import Evaluation
-from cskd.evaluate.scores import reliability_bins
-
-START = pd.Timestamp("2026-09-21T12:00:00Z")
-COMMIT, MACHINE = "1111111111aaaaaaaaaa", "Example CPU @ 2.00GHz, 2 cores"
+from builders import COMMIT, MACHINE, START, make_experiment, make_pool
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 
 
-def made_up_pool(cells: dict, profile: str = "paper", settings: dict | None = None, experiment: str = "table1") -> Pool:
-    """The pool of one experiment.
-
-    cells: ``{"cifar100/resnet18/cs-kd": {seed: value}}``: a finished run of each seed, whose value is its top-1 error,
-    or a dict of metrics by name. A state in the value's place is that of a run without results.
-    settings: ``{cell: {setting: value}}`` where a cell's differ.
-    """
-    return pools([made_up_experiment(cells, profile, settings or {}, experiment)])[0]
+def made_up_pool(cells, profile="paper", settings=None, experiment="table1"):
+    return make_pool(cells, profile, name=experiment, settings=settings)
 
 
-def made_up_experiment(cells: dict, profile: str, settings: dict, name: str) -> Experiment:
-    comparable = "yes" if profile == "paper" else f"no: profile {profile}"
-    cell_records, run_records, grid = [], [], name.split("-", maxsplit=1)[0]
-    for order, (cell, seeds) in enumerate(cells.items()):
-        shared = dict(zip(("dataset", "architecture", "method"), cell.split("/"), strict=True))
-        shared |= {"cell_key": cell, "profile": profile, "comparable_with_paper": comparable}
-        marks = dict.fromkeys(CELL_MARKS, "")
-        cell_records.append(
-            {**shared, **marks, "grid": grid, "seeds_planned": [0, 1, 2], "grid_order": order, "cell": cell}
+def made_up_experiment(cells, profile, settings, name):
+    return make_experiment(cells, name, profile, settings)
+
+
+@dataclasses.dataclass
+class MadeUp:
+    """Tracks cells and runs of one experiment, as a launched grid does."""
+
+    client: MlflowClient
+    folder: object
+    name: str
+    profile: str
+    settings: dict
+    comparable: str = "yes"  # or "no: " and the reason
+
+    def __post_init__(self):
+        location = (self.folder / "mlartifacts" / self.name).as_uri()
+        tags = {"experiment": self.name, "tuned": "false", "overrides": "[]", "launched": "0"}
+        self.id = self.client.create_experiment(self.name, artifact_location=location, tags=tags)
+        self.cells = 0
+
+    def cell(self, dataset, method, *, seeds="0 1 2", architecture="resnet18", version="", **tags):
+        name = f"{dataset}/{architecture}/{method}"
+        tags = {
+            "kind": "cell",
+            "cell_key": f"{name}{version}",
+            "grid": self.name.split("-")[0],
+            "profile": self.profile,
+            "dataset": dataset,
+            "architecture": architecture,
+            "method": method,
+            "seeds_planned": seeds,
+            "grid_order": str(self.cells),
+            "superseded": "false",
+        } | tags
+        verdict = tags.pop("comparable_with_paper", self.comparable)
+        tags |= {"comparable": "true" if verdict == "yes" else "false"}
+        tags |= {"comparable_reason": "" if verdict == "yes" else verdict.removeprefix("no: ")}
+        self.cells += 1
+        run = self.client.create_run(self.id, start_time=START, run_name=name, tags=tags)
+        return run.info.run_id, tags
+
+    def run(self, cell, seed, error=None, ece=None, *, state="done", drop=(), metrics=None, predictions=True, **tags):
+        """A run; one that is done has metrics of two epochs around ``error`` and ``ece``, and predictions."""
+        parent, of_cell = cell
+        shared = {
+            tag: of_cell[tag]
+            for tag in ("cell_key", "grid", "profile", "dataset", "architecture", "method", "comparable", "comparable_reason")
+        }
+        tags = (
+            shared
+            | {
+                "kind": "run",
+                "run_key": f"{shared['cell_key']}:{seed}",
+                "mlflow.parentRunId": parent,
+                "seed": str(seed),
+                "state": state,
+                "git_commit": COMMIT,
+                "git_dirty": "false",
+                "machine": MACHINE,
+                "device": "cpu",
+                "threads": "1",
+                "compiled": "false",
+                "precision": "fp32",
+            }
+            | tags
         )
-        trained = {"schedule.epochs": "200", "width": "64"} | settings.get(cell, {})
-        for seed, value in seeds.items():
-            state = value if isinstance(value, str) else DONE
-            metrics = {"top1_error": value} if state == DONE and not isinstance(value, dict) else value
-            values = {f"test/{key}": number for key, number in metrics.items()} if state == DONE else {}
-            run_records.append(
-                {
-                    **dict.fromkeys(NUMBERS, np.nan),
-                    **shared,
-                    **values,
-                    **{f"params.{key}": text for key, text in trained.items()},
-                    **{"params.method": shared["method"], "params.seed": str(seed)},
-                    **{"run": f"{cell}/seed{seed}", "run_id": f"{cell}:{seed}", "run_key": f"{cell}:{seed}"},
-                    **{"seed": seed, "state": state, "reason": "", "started": START, "ended": START},
-                    **{"git_commit": COMMIT, "git_dirty": "false", "machine": MACHINE},
-                    **{"device": "cpu", "precision": "fp32", "artifact_uri": ""},
-                }
+        name = f"{shared['dataset']}/{shared['architecture']}/{shared['method']}/seed{seed}"
+        started = START + 3_600_000 * seed
+        run_id = self.client.create_run(self.id, start_time=started, run_name=name, tags=tags).info.run_id
+        params = [Param(key, str(value)) for key, value in self.settings.items()]
+        tracked = []
+        if state == "done":
+            last = {"top1_error": error, "top5_error": error / 3, "nll": error / 20, "brier": error / 60, "ece": ece}
+            epochs = [(0, {f"test/{key}": 2 * value for key, value in last.items()})]
+            epochs.append(
+                (1, {f"test/{key}": value for key, value in last.items()} | {"test/recall_at_1": 100 - error})
             )
-    columns = [
-        *NUMBERS,
-        "run",
-        "run_id",
-        "run_key",
-        "cell_key",
-        "dataset",
-        "architecture",
-        "method",
-        "state",
-        "started",
-    ]
-    runs = pd.DataFrame(run_records, columns=None if run_records else columns)
-    return Experiment(name, pd.DataFrame(cell_records), runs, ())
+            single = {f"best/{key}": value - 0.125 for key, value in last.items()}
+            single |= {"best/epoch": 1, "minutes": 1.5 + seed}
+            epochs.append((0, single))
+            other = metrics or {}
+            for step, values in epochs:
+                tracked += [
+                    Metric(key, other.get(key, value), started, step)
+                    for key, value in values.items()
+                    if key not in drop
+                ]
+        self.client.log_batch(run_id, metrics=tracked, params=params)
+        if state == "done" and predictions:
+            self.save_predictions(run_id, seed, scale=4 if shared["method"] == "cross-entropy" else 1.5)
+        ended = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}.get(state)
+        if ended:
+            self.client.set_terminated(run_id, ended, started + 90_000)
+        return run_id
 
-
-def made_up_evaluations(
-    pool: Pool, spread: float, metric: str = "top1_error", own: float = 0.0
-) -> dict[str, Evaluation]:
-    """Of every finished run: replicates that vary with std ``spread`` by method, and ``own`` by run.
-
-    ``feature_spread`` is a hundredth of the run's top-1 error.
-    """
-    found = {}
-    bins = reliability_bins(np.eye(2), [0, 1])
-    for run in pool.done.to_dict("records"):
-        shifts = [
-            scale * np.random.default_rng(list(name.encode())).standard_normal(200)
-            for scale, name in ((spread, run["method"]), (own, run["run_key"]))
-        ]
-        replicates = {metric: run[f"test/{metric}"] + sum(shifts)}
-        separation = {"feature_spread": run["test/top1_error"] / 100}
-        found[run["run_key"]] = Evaluation(run["run_key"], {}, {}, replicates, bins, *[np.empty(0)] * 2, separation)
-    return found
+    def save_predictions(self, run_id, seed, scale):
+        """As log_artifact would have put them; the legacy generator gives the same numbers in every version."""
+        random = np.random.RandomState(seed)
+        labels = random.randint(10, size=200)
+        logits = random.standard_normal((200, 10))
+        logits[np.arange(200), labels] += 1.5
+        folder = self.folder / "mlartifacts" / self.name / run_id / "artifacts"
+        folder.mkdir(parents=True)
+        arrays = {"logits": scale * logits, "features": random.standard_normal((200, 4))}
+        arrays = {key: value.astype(np.float32) for key, value in arrays.items()}
+        np.savez(folder / "predictions.npz", labels=labels, **arrays)

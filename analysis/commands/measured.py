@@ -14,7 +14,7 @@ from rich.console import Console
 
 from analysis.claims.claims import load_claims
 from analysis.claims.verdicts import NOT_RUN, judge
-from analysis.load.data_quality import doubts
+from analysis.load.data_quality import data_quality_notes
 from analysis.load.pools import Pool, pools
 from analysis.load.store import Store
 from analysis.measured.csv_files import (
@@ -100,7 +100,7 @@ def write(pool: Pool, store: Store, folder: Path, results: Path, console: Consol
         merged = _merged_verdicts(verdict_frame(judge(pool, load_claims(), found)), path, console)
         save_text(path, to_csv(merged.rows))
         console.print(f"{path}: {len(merged.rows)} verdicts: {merged.message}.", markup=False)
-    for note in (*pool.notes, *doubts(pool), *troubles):
+    for note in (*pool.notes, *data_quality_notes(pool), *troubles):
         console.print(f"{pool.name}: {note}", markup=False)
 
 
@@ -118,9 +118,9 @@ def measured_frame(pool: Pool, found: dict[str, Evaluation]) -> pd.DataFrame:
         "cell_key": done.cell_key,
         "grids": done.cell_key.map(cells.grids).map(" ".join),
         "hyperparameter_source": done.cell_key.map(cells.hyperparameter_source),
-        "tuned": done.cell_key.map(cells.tuned),
+        "tuned": done.cell_key.map(cells.tuned_values),
         "trained": [trained_with(run) for run in done.to_dict("records")],
-        "overrides": pool.overrides,
+        "overrides": ", ".join(pool.overrides),
         ENERGY: done.get(ENERGY, float("nan")),
     }
     return _ordered(pd.concat([frame.assign(**named), evaluated], axis=1)[list(RUN_COLUMNS)])

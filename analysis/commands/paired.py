@@ -21,7 +21,8 @@ from analysis.stats.intervals import paired_effect
 from analysis.tables.export import save_table, save_text
 from analysis.tables.format import show, to_csv
 from analysis.tables.model import Block, Column, Table, signed
-from analysis.tables.provenance import OF_THE_METHOD, origin
+from analysis.stats.comparability import METHOD_SETTINGS
+from analysis.tables.provenance import origin
 from analysis.tables.runs import run_frame
 from cskd.evaluate.metrics import TRACKED, Metric
 from cskd.utils import cli
@@ -105,7 +106,7 @@ def of_methods(experiment: Experiment, first: str, second: str) -> Comparison:
         names=names,
         sides=tuple(sides),
         alike=("dataset", "architecture"),
-        expected=OF_THE_METHOD,
+        expected=METHOD_SETTINGS,
     )
 
 

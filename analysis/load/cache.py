@@ -1,4 +1,4 @@
-"""Results that are computed once and kept in a file."""
+"""A cache of computed arrays: one npz file for each result."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,23 +11,24 @@ from cskd.utils.integrity import write_sealed
 Arrays = dict[str, np.ndarray]
 
 
-def load_kept(path: Path) -> Arrays | None:
-    """The arrays of an npz file by name; None where there is none, or none that can be read."""
+def load_cached(path: Path) -> Arrays | None:
+    """Return the arrays of an npz file by name, or None if the file is absent or damaged."""
     try:
         return load_arrays(path)
     except (OSError, ValueError, KeyError):
-        return None  # absent, or damaged: computed anew, and written over
+        return None
 
 
-def keep(path: Path, arrays: Arrays) -> None:
+def store_cached(path: Path, arrays: Arrays) -> None:
+    """Write the arrays to an npz file. Folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_sealed(path, lambda file: np.savez(file, **arrays), durable=False)
 
 
-def kept(path: Path, compute: Callable[[], Arrays]) -> Arrays:
-    """The arrays that the file has; where it has none, they are computed and kept in it."""
-    arrays = load_kept(path)
+def cached(path: Path, compute: Callable[[], Arrays]) -> Arrays:
+    """Return the cached arrays; compute and store them if there are none."""
+    arrays = load_cached(path)
     if arrays is None:
         arrays = compute()
-        keep(path, arrays)
+        store_cached(path, arrays)
     return arrays

@@ -1,6 +1,6 @@
-"""Tracked cells and runs, read from MLflow into frames. Nothing is written to the store.
+"""Data frames of the cells and runs of one tracked experiment.
 
-What cannot be used is left out and named in the notes, never dropped without a word.
+Every value comes from a tag, a parameter or a metric. A cell or run that cannot be used is left out with a note.
 """
 
 import re
@@ -11,172 +11,195 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
-from cskd import RECORDS_VERSION
 from cskd.evaluate.metrics import TRACKED
 from cskd.utils.errors import UserError
 
-CELL_TAGS = (
-    "cell_key",
-    "grid",
-    "profile",
-    "dataset",
-    "architecture",
-    "method",
-    "seeds_planned",
-    "grid_order",
-    "comparable_with_paper",
+NAME = ["dataset", "architecture", "method"]
+DONE = "done"
+CELL_TAGS = ("cell_key", "grid", "profile", *NAME, "seeds_planned", "grid_order", "comparable", "comparable_reason")
+CELL_MARKS = ("tuned_values", "hyperparameter_source")  # footnotes of a table row; "" if there is none
+RUN_TAGS = ("run_key", "cell_key", "profile", *NAME, "seed", "comparable", "comparable_reason")
+STATE_TAGS = ("state", "reason", "git_commit", "git_dirty", "machine", "device", "threads", "precision", "compiled")
+# Columns that a frame of runs always has, even if no run has a value.
+TEXTS = (
+    *("run", "run_id", "experiment_id", "artifact_uri", "run_key", "cell_key", "profile", *NAME),
+    *("comparable_reason", *STATE_TAGS),
 )
-CELL_MARKS = ("tuned", "hyperparameter_source")  # what a table says of a row; "" where there is nothing to say
-RUN_TAGS = ("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed", "comparable_with_paper")
-STATE_TAGS = ("state", "reason", "git_commit", "git_dirty", "machine", "device", "precision")  # "" until known
-# What a frame of runs has at least, whatever was tracked.
-TEXTS = ("run", "run_id", "artifact_uri", *(tag for tag in RUN_TAGS if tag != "seed"), *STATE_TAGS)
 DATES = ("started", "ended")
 NUMBERS = (
     *("seed", "minutes", "best/epoch"),
     *(metric.last for metric in TRACKED),
     *(metric.best for metric in TRACKED if metric.at_best_epoch),
 )
-NAME = ["dataset", "architecture", "method"]
-FILE_NAMES = ("grid", "profile", *NAME)  # these become names of files; a store may be others' as well
-SAFE = re.compile(r"[\w+ -][\w.+ -]*")
-INFINITY = 1e300  # MLflow's databases keep an infinite value as the largest float
-DONE = "done"
+FILE_NAMES = ("grid", "profile", *NAME)  # tags that become parts of file names
+SAFE_FILE_NAME = re.compile(r"[\w+ -][\w.+ -]*")
+INFINITY = 1e300  # MLflow's databases store an infinite value as the largest float
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One grid under one profile, as tracked.
+    """One grid under one profile.
 
-    cells: a row a cell in the grid's order, with columns CELL_TAGS (``seeds_planned`` a list, ``grid_order``
-        an integer), ``tuned`` (hyper-parameters found by tuning, and where, or ""), ``hyperparameter_source`` (whose
-        the recipe's are: paper, ours, or "" for none) and ``cell`` (dataset/architecture/method).
-    runs: a row a seed in the same order, with columns RUN_TAGS (``seed`` an integer), STATE_TAGS, ``run``
-        (its name), ``run_id``, ``artifact_uri``, ``started`` and ``ended`` (UTC), ``minutes``, the metrics
-        ``test/*`` (last epoch), ``best/*`` and what else is tracked, and the settings as ``params.*``.
-    notes: what was left out, and why. overrides: the settings changed from the recipe, "" where they are not tracked.
+    name: the tag ``experiment``, such as "table1-mini".
+    cells: one row a cell in the grid's order. Columns: CELL_TAGS (``seeds_planned`` is a list of int), ``cell``
+        (dataset/architecture/method), ``tuned_values`` (the tuned hyper-parameters and their study) and
+        ``hyperparameter_source`` ("paper", "ours" or "").
+    runs: one row a seed in the same order. Columns: TEXTS, DATES (UTC), NUMBERS, ``comparable``, every other tracked
+        metric, and each setting as ``params.<name>``.
+    notes: what was left out, and why.
+    tuned: True if the grid was launched with tuned hyper-parameters.
+    overrides: the settings changed from the recipe, as "key=value".
     """
 
     name: str
     cells: pd.DataFrame
     runs: pd.DataFrame
-    notes: tuple[str, ...]
-    overrides: str = ""
+    notes: tuple[str, ...] = ()
+    tuned: bool = False
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def profile(self) -> str:
+        return self.cells.profile.iloc[0]
 
     @property
     def done(self) -> pd.DataFrame:
-        """The runs that have results."""
+        """The finished runs."""
         return self.runs[self.runs.state == DONE]
 
 
-def experiment_of(name: str, cells: list[Run], runs: list[Run], overrides: str = "") -> Experiment:
-    """Frames of one experiment's cells and runs."""
-    notes = [note for run in (*cells, *runs) if (note := _not_readable(run))]
-    cells, runs = ([run for run in kind if not _not_readable(run)] for kind in (cells, runs))
-    usable = []
-    for run in cells:
-        lacking = [tag for tag in CELL_TAGS if tag not in run.data.tags]
-        odd = [tag for tag in FILE_NAMES if not SAFE.fullmatch(run.data.tags.get(tag, ""))]
-        if lacking:
-            notes.append(f"{run.info.run_name}: tracked without {', '.join(lacking)}: left out.")
-        elif odd:
-            notes.append(f"{run.info.run_name}: its {', '.join(odd)} cannot be the name of a file: left out.")
-        else:
-            usable.append(run)
-    usable = _once(usable, notes)
-    replaced = [run for run in usable if run.data.tags.get("superseded") == "true"]
-    if replaced:
-        keys = {run.data.tags["cell_key"] for run in replaced}
-        count = sum(run.data.tags.get("cell_key") in keys for run in runs)
-        names = ", ".join(sorted({run.info.run_name for run in replaced}))
-        left_out = f"{counted(len(replaced), 'cell')} with earlier settings ({names}), {counted(count, 'run')}"
-        notes.append(f"Left out: {left_out}.")
-        runs = [run for run in runs if run.data.tags.get("cell_key") not in keys]
-        usable = [run for run in usable if run not in replaced]
-    if not usable:
-        why = notes[0].removesuffix(".") if notes else "there is none"
-        raise UserError(f"no cell of {name} can be read ({why}): launch its grid again")
-    cell_frame = pd.DataFrame([_cell_record(run) for run in usable], columns=[*CELL_TAGS, *CELL_MARKS, "cell"])
+def read_experiment(
+    name: str, cells: list[Run], runs: list[Run], tuned: bool = False, overrides: tuple[str, ...] = ()
+) -> Experiment:
+    """Return the frames of one experiment's cells and runs. Raises UserError if no cell can be used."""
+    notes: list[str] = []
+    cells = _distinct([run for run in cells if _is_usable_cell(run, notes)], notes)
+    cells, runs = _without_superseded(cells, runs, notes)
+    if not cells:
+        reason = notes[0].removesuffix(".") if notes else "there is none"
+        raise UserError(f"{name}: no cell can be read ({reason}): launch the grid again")
+    cell_frame = pd.DataFrame([_cell_record(run) for run in cells])
     cell_frame = cell_frame.sort_values(["grid_order", "cell"], kind="stable", ignore_index=True)
-    records = []
-    for run in runs:
-        lacking = [tag for tag in RUN_TAGS if tag not in run.data.tags]
-        if lacking:
-            notes.append(f"{run.info.run_name}: tracked without {', '.join(lacking)}: left out.")
-        elif run.data.tags["cell_key"] not in set(cell_frame.cell_key):
-            notes.append(f"{run.info.run_name}: its cell is not tracked: left out.")
-        else:
-            records.append(_run_record(run))
-    run_frame = pd.DataFrame(records)
-    for column in (*TEXTS, *DATES, *NUMBERS):
-        if column not in run_frame:
-            kind = "str" if column in TEXTS else "datetime64[ms, UTC]" if column in DATES else "float"
-            run_frame[column] = pd.Series(None, index=run_frame.index, dtype=kind)
-    run_frame["order"] = run_frame.cell_key.map({key: row for row, key in enumerate(cell_frame.cell_key)})
-    run_frame["seed"] = run_frame.seed.astype(int)
-    # Of several runs of one seed the finished one that was started first counts.
-    run_frame["unfinished"] = run_frame.state != DONE
-    run_frame = run_frame.sort_values(["order", "seed", "unfinished", "started", "run_id"], ignore_index=True)
-    again = run_frame.duplicated(["cell_key", "seed"])
-    notes += [f"{run}: tracked more than once: the first finished one counts." for run in run_frame.run[again]]
-    run_frame = run_frame[~again].drop(columns=["order", "unfinished"]).reset_index(drop=True)
-    return Experiment(name, cell_frame, run_frame, tuple(sorted(notes)), overrides)
+    keys = set(cell_frame.cell_key)
+    records = [_run_record(run) for run in runs if _has_tags(run, RUN_TAGS, notes) and _has_cell(run, keys, notes)]
+    run_frame = _first_finished(_with_columns(pd.DataFrame(records)), list(cell_frame.cell_key), notes)
+    return Experiment(name, cell_frame, run_frame, tuple(sorted(notes)), tuned, overrides)
 
 
-def _not_readable(run: Run) -> str:
-    """Why a cell or run cannot be read by this version: its records are of another; "" where they can be."""
-    version = run.data.tags.get("records_version", "1")
-    if version == str(RECORDS_VERSION):
-        return ""
-    return f"{run.info.run_name}: its records are of version {version}, this reads {RECORDS_VERSION}: left out."
+def tracked_value(value: float) -> float:
+    """Return a metric's value with the infinities that MLflow's database replaced."""
+    return float(np.copysign(np.inf, value)) if abs(value) >= INFINITY else value
 
 
-def _once(cells: list[Run], notes: list[str]) -> list[Run]:
-    """One run a cell: two launches at once, on two machines, may both have made one."""
-    first: dict[str, Run] = {}
-    for run in sorted(cells, key=lambda run: (run.info.start_time, run.info.run_id)):
-        if first.setdefault(run.data.tags["cell_key"], run) is not run:
-            notes.append(f"{run.info.run_name}: its cell is tracked twice: shown once, with all its seeds.")
-    return list(first.values())
-
-
-def _cell_record(run: Run) -> dict:
-    tags = {tag: run.data.tags[tag] for tag in CELL_TAGS}
-    seeds = [int(seed) for seed in tags["seeds_planned"].split()]
-    cell = "/".join(tags[part] for part in NAME)
-    for tag in CELL_MARKS:  # cells from before there were such marks have none
-        tags[tag] = run.data.tags.get(tag, "")
-    return tags | {"seeds_planned": seeds, "grid_order": int(tags["grid_order"]), "cell": cell}
-
-
-def _run_record(run: Run) -> dict:
-    tags = run.data.tags
-    metrics = {name: tracked_value(value) for name, value in run.data.metrics.items()}
-    return {
-        "run": run.info.run_name,
-        "run_id": run.info.run_id,
-        "artifact_uri": run.info.artifact_uri,
-        "started": pd.to_datetime(run.info.start_time, unit="ms", utc=True),
-        "ended": pd.to_datetime(run.info.end_time, unit="ms", utc=True),
-        **{tag: tags[tag] for tag in RUN_TAGS},
-        **{tag: tags.get(tag, "") for tag in STATE_TAGS},
-        "state": tags.get("state", "running"),  # written after the first epochs
-        "seed": int(tags["seed"]),
-        **{f"params.{name}": value for name, value in run.data.params.items()},
-        **metrics,
-    }
-
-
-def tracked_value(tracked: float) -> float:
-    """A metric's value as it was before MLflow's database kept it."""
-    return float(np.copysign(np.inf, tracked)) if abs(tracked) >= INFINITY else tracked
-
-
-def named_seeds(seeds: Iterable[int]) -> str:
-    """``seed 0``, or ``seeds 0, 1``."""
+def format_seeds(seeds: Iterable[int]) -> str:
+    """Return "seed 0" or "seeds 0, 1"."""
     names = ", ".join(map(str, seeds))
     return f"seeds {names}" if "," in names else f"seed {names}"
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
+    """Return "1 run" or "2 runs"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _has_tags(run: Run, tags: tuple[str, ...], notes: list[str]) -> bool:
+    missing = [tag for tag in tags if tag not in run.data.tags]
+    if missing:
+        notes.append(f"{run.info.run_name}: no tag {', '.join(missing)}: left out.")
+    return not missing
+
+
+def _has_cell(run: Run, keys: set[str], notes: list[str]) -> bool:
+    has_cell = run.data.tags["cell_key"] in keys
+    if not has_cell:
+        notes.append(f"{run.info.run_name}: its cell is not tracked: left out.")
+    return has_cell
+
+
+def _is_usable_cell(run: Run, notes: list[str]) -> bool:
+    if not _has_tags(run, CELL_TAGS, notes):
+        return False
+    unsafe = [tag for tag in FILE_NAMES if not SAFE_FILE_NAME.fullmatch(run.data.tags[tag])]
+    if unsafe:
+        notes.append(f"{run.info.run_name}: its {', '.join(unsafe)} cannot be used in a file name: left out.")
+    return not unsafe
+
+
+def _distinct(cells: list[Run], notes: list[str]) -> list[Run]:
+    """Return one MLflow run a cell. Two launches on two machines may each have created one."""
+    first: dict[str, Run] = {}
+    for run in sorted(cells, key=lambda run: (run.info.start_time, run.info.run_id)):
+        if first.setdefault(run.data.tags["cell_key"], run) is not run:
+            notes.append(f"{run.info.run_name}: the cell is tracked twice: shown once, with the seeds of both.")
+    return list(first.values())
+
+
+def _without_superseded(cells: list[Run], runs: list[Run], notes: list[str]) -> tuple[list[Run], list[Run]]:
+    """Return the cells with current settings, and the runs without those of superseded cells."""
+    superseded = [run for run in cells if run.data.tags.get("superseded") == "true"]
+    if not superseded:
+        return cells, runs
+    keys = {run.data.tags["cell_key"] for run in superseded}
+    current = [run for run in runs if run.data.tags.get("cell_key") not in keys]
+    names = ", ".join(sorted({run.info.run_name for run in superseded}))
+    counts = f"{format_count(len(superseded), 'cell')} with earlier settings ({names})"
+    notes.append(f"Left out: {counts}, {format_count(len(runs) - len(current), 'run')}.")
+    return [run for run in cells if run.data.tags["cell_key"] not in keys], current
+
+
+def _first_finished(runs: pd.DataFrame, cell_keys: list[str], notes: list[str]) -> pd.DataFrame:
+    """Return one row a seed, in the order of the cells: of several trainings the finished one that started first."""
+    ordered = sort_runs(runs, cell_keys)
+    repeated = ordered.duplicated(["cell_key", "seed"])
+    notes += [f"{run}: trained more than once: the first finished training counts." for run in ordered.run[repeated]]
+    return ordered[~repeated].reset_index(drop=True)
+
+
+def sort_runs(runs: pd.DataFrame, cell_keys: list[str]) -> pd.DataFrame:
+    """Return the runs by cell, seed, finished first, and start."""
+    position = {key: number for number, key in enumerate(cell_keys)}
+    order = runs.assign(position=runs.cell_key.map(position), unfinished=runs.state != DONE)
+    order = order.sort_values(["position", "seed", "unfinished", "started", "run_id"], kind="stable")
+    return order.drop(columns=["position", "unfinished"]).reset_index(drop=True)
+
+
+def _cell_record(run: Run) -> dict:
+    tags = run.data.tags
+    return {
+        **{tag: tags[tag] for tag in CELL_TAGS},
+        "comparable": tags["comparable"] == "true",
+        "seeds_planned": [int(seed) for seed in tags["seeds_planned"].split()],
+        "grid_order": int(tags["grid_order"]),
+        "cell": "/".join(tags[part] for part in NAME),
+        "tuned_values": tags.get("tuned", ""),
+        "hyperparameter_source": tags.get("hyperparameter_source", ""),
+    }
+
+
+def _run_record(run: Run) -> dict:
+    tags, info = run.data.tags, run.info
+    return {
+        "run": info.run_name,
+        "run_id": info.run_id,
+        "experiment_id": info.experiment_id,
+        "artifact_uri": info.artifact_uri,
+        "started": pd.to_datetime(info.start_time, unit="ms", utc=True),
+        "ended": pd.to_datetime(info.end_time, unit="ms", utc=True),
+        **{tag: tags[tag] for tag in RUN_TAGS},
+        **{tag: tags.get(tag, "") for tag in STATE_TAGS},
+        "state": tags.get("state", "running"),  # the uploader writes it after the first epochs
+        "seed": int(tags["seed"]),
+        "comparable": tags["comparable"] == "true",
+        **{f"params.{name}": value for name, value in run.data.params.items()},
+        **{name: tracked_value(value) for name, value in run.data.metrics.items()},
+    }
+
+
+def _with_columns(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with every column that readers rely on, also if it has no rows."""
+    kinds = dict.fromkeys(TEXTS, "str") | dict.fromkeys(DATES, "datetime64[ms, UTC]") | dict.fromkeys(NUMBERS, "float")
+    kinds |= {"seed": "int", "comparable": "bool"}
+    for column, kind in kinds.items():
+        if column not in runs:
+            runs[column] = pd.Series(None, index=runs.index, dtype=kind)
+    return runs.astype({"seed": int})

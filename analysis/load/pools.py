@@ -1,49 +1,48 @@
-"""Runs of one kind put together, whatever grid launched them: what the paper's tables and claims are read from.
+"""Pools: all runs with the same profile, tuning and overrides, from every grid.
 
-Tables share runs (cross-entropy on CIFAR-100 stands in four of the paper's), and a grid may have trained only a part
-of a table. A pool has every cell once, with all its seeds.
+Grids share cells: cross-entropy on CIFAR-100 is in four of the paper's tables. A pool has every cell once, with the
+seeds of all grids. The paper's tables and the verdicts are computed from a pool.
 """
 
-import re
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 
-from analysis.load.frames import DONE, NAME, Experiment, counted
+from analysis.load.frames import DONE, NAME, Experiment, format_count, sort_runs
 
 PAPER = "paper"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Every tracked cell and run of one profile and of the same changes to it.
+    """All cells and runs of one profile with the same tuning and the same overrides.
 
-    name: the profile, with "-tuned" and "-custom-<digits>" where the runs have tuned or changed settings.
-    experiments: whose they are. cells: as ``Experiment.cells``, each dataset/architecture/method once, with
-    ``grids``, a tuple of the grids that it was launched by. runs: as ``Experiment.runs``, each cell and seed once,
-    with ``experiment``, where it is tracked. notes: what was left out, and why.
+    cells: as ``Experiment.cells``, each dataset/architecture/method once, with ``grids``, the names of the grids that
+        launched it. runs: as ``Experiment.runs``, each cell and seed once, with ``experiment``, the experiment's name.
+    notes: what was left out, and why.
     """
 
-    name: str
     profile: str
+    tuned: bool
+    overrides: tuple[str, ...]
     experiments: tuple[Experiment, ...]
     cells: pd.DataFrame
     runs: pd.DataFrame
     notes: tuple[str, ...]
 
     @property
-    def overrides(self) -> str:
-        """The settings changed from the recipe: those of every experiment that says them."""
-        return next((experiment.overrides for experiment in self.experiments if experiment.overrides), "")
+    def name(self) -> str:
+        return pool_name(self.profile, self.tuned, self.overrides)
 
     @property
     def done(self) -> pd.DataFrame:
-        """The runs that have results."""
+        """The finished runs."""
         return self.runs[self.runs.state == DONE]
 
     def runs_of(self, dataset: str, architecture: str, method: str) -> pd.DataFrame:
-        """The finished runs of one cell, by seed; empty where there is none."""
+        """Return the finished runs of one cell by seed; empty if there is none."""
         return self._done_by_name.get((dataset, architecture, method), self.runs[:0])
 
     @cached_property
@@ -51,55 +50,61 @@ class Pool:
         return dict(list(self.done.groupby(NAME, sort=False)))
 
     def part(self, cells: pd.DataFrame) -> "Pool":
-        """The pool of these rows of ``cells`` alone, with their runs."""
+        """Return the pool reduced to these rows of ``cells`` and their runs."""
         runs = self.runs[self.runs.cell_key.isin(cells.cell_key)]
         return replace(self, cells=cells.reset_index(drop=True), runs=runs.reset_index(drop=True))
 
 
+def pool_name(profile: str, tuned: bool = False, overrides: tuple[str, ...] = ()) -> str:
+    """Return the displayed name: "mini", "mini-tuned", or "mini-custom-6a6759" with a digest of the overrides."""
+    name = f"{profile}-tuned" if tuned else profile
+    if not overrides:
+        return name
+    digest = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()
+    return f"{name}-custom-{digest[:6]}"
+
+
 def pools(experiments: list[Experiment]) -> list[Pool]:
-    """The pools of all experiments: the paper's own recipe first, then by name."""
-    kinds: dict[str, list[Experiment]] = {}
+    """Return the pools of all experiments: the paper's recipe first, then by name."""
+    groups: dict[tuple, list[Experiment]] = {}
     for experiment in experiments:
-        kinds.setdefault(_kind(experiment), []).append(experiment)
-    return [_pool(name, kinds[name]) for name in sorted(kinds, key=lambda name: (name != PAPER, name))]
+        key = (experiment.profile, experiment.tuned, tuple(sorted(experiment.overrides)))
+        groups.setdefault(key, []).append(experiment)
+    return sorted((_pool(*item) for item in groups.items()), key=lambda pool: (pool.name != PAPER, pool.name))
 
 
-def _kind(experiment: Experiment) -> str:
-    """``table1-mini-tuned`` of the grid ``table1`` is ``mini-tuned``."""
-    cell = experiment.cells.iloc[0]
-    changes = experiment.name.removeprefix(cell.grid).removeprefix(f"-{cell.profile}")
-    return re.sub(r"[^\w.+-]", "_", cell.profile + changes)  # it becomes the name of a folder
-
-
-def _pool(name: str, experiments: list[Experiment]) -> Pool:
+def _pool(key: tuple[str, bool, tuple[str, ...]], experiments: list[Experiment]) -> Pool:
     notes = [note for experiment in experiments for note in experiment.notes]
     cells = pd.concat([experiment.cells for experiment in experiments], ignore_index=True)
     runs = pd.concat(
         [experiment.runs.assign(experiment=experiment.name) for experiment in experiments], ignore_index=True
     )
-    # An experiment that was launched before its recipe was changed has a cell of the same name and another key.
-    # Of these the latest with a finished run counts: one that has just begun, or failed, does not push others out.
-    latest = [runs[runs.state == DONE].groupby("cell_key").started.max(), runs.groupby("cell_key").started.max()]
-    never = pd.Timestamp.min.tz_localize("UTC")
-    kept = {}
-    for cell, group in cells.groupby("cell", sort=False):
-        keys = list(dict.fromkeys(group.cell_key))
-        kept[cell] = max(keys, key=lambda key: [times.get(key, never) for times in latest])
-        for key in keys:
-            if key != kept[cell]:
-                count = (runs.cell_key == key).sum()
-                notes.append(f"{cell}: {counted(count, 'run')} with other settings than the latest: left out.")
-    grids = cells.groupby("cell_key").grid.agg(lambda names: tuple(dict.fromkeys(names)))
-    cells = cells[cells.cell_key.isin(kept.values())]
-    planned = cells.groupby("cell_key").seeds_planned.agg(
-        lambda lists: sorted({seed for each in lists for seed in each})
-    )
+    keys = _latest_settings(cells, runs, notes)
+    cells, runs = cells[cells.cell_key.isin(keys)], runs[runs.cell_key.isin(keys)]
+    by_key = cells.groupby("cell_key")
+    grids = by_key.grid.agg(lambda names: tuple(dict.fromkeys(names)))
+    planned = by_key.seeds_planned.agg(lambda lists: sorted({seed for seeds in lists for seed in seeds}))
     cells = cells.drop_duplicates("cell_key").reset_index(drop=True)
     cells = cells.assign(grids=cells.cell_key.map(grids), seeds_planned=cells.cell_key.map(planned))
-    runs = runs[runs.cell_key.isin(kept.values())]
-    runs = runs.assign(
-        unfinished=runs.state != DONE, order=runs.cell_key.map({k: i for i, k in enumerate(cells.cell_key)})
-    )
-    runs = runs.sort_values(["order", "seed", "unfinished", "started", "run_id"], kind="stable")
-    runs = runs.drop_duplicates(["cell_key", "seed"]).drop(columns=["unfinished", "order"]).reset_index(drop=True)
-    return Pool(name, cells.profile.iloc[0], tuple(experiments), cells, runs, tuple(dict.fromkeys(notes)))
+    runs = sort_runs(runs, list(cells.cell_key)).drop_duplicates(["cell_key", "seed"], ignore_index=True)
+    return Pool(*key, tuple(experiments), cells, runs, tuple(dict.fromkeys(notes)))
+
+
+def _latest_settings(cells: pd.DataFrame, runs: pd.DataFrame, notes: list[str]) -> list[str]:
+    """Return one cell key for each cell name.
+
+    A recipe that changed between two launches gives a cell two keys. The key whose finished runs started last counts:
+    a run that is unfinished or failed does not replace finished ones.
+    """
+    never = pd.Timestamp.min.tz_localize("UTC")
+    finished = runs[runs.state == DONE].groupby("cell_key").started.max()
+    started = runs.groupby("cell_key").started.max()
+    latest = []
+    for cell, group in cells.groupby("cell", sort=False):
+        keys = list(dict.fromkeys(group.cell_key))
+        latest.append(max(keys, key=lambda key: (finished.get(key, never), started.get(key, never))))
+        for key in keys:
+            if key != latest[-1]:
+                count = format_count((runs.cell_key == key).sum(), "run")
+                notes.append(f"{cell}: {count} with other settings than the latest: left out.")
+    return latest

@@ -1,5 +1,6 @@
-"""The tracking store, read: which experiments there are, and what their runs left. Nothing is written to it."""
+"""An MLflow tracking store, opened for reading."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,176 +15,187 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from analysis.load.cache import keep, load_kept
-from analysis.load.frames import DONE, Experiment, experiment_of, tracked_value
+from analysis.load.cache import load_cached, store_cached
+from analysis.load.frames import DONE, SAFE_FILE_NAME, Experiment, read_experiment, tracked_value
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import exclusive
 
-FIRST_RUNS = "'make demo' or 'make reproduce-table1 PROFILE=mini' makes some"
+FIRST_RUNS = "run 'make demo' or 'make reproduce-table1 PROFILE=mini' first"
 PREDICTIONS = "predictions.npz"
 HISTORY = "history.npz"  # in the cache
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
 class UnusableRun(Exception):
-    """A run that lacks what it should have: one line that names the run and what is wrong."""
+    """A run whose predictions or history are missing or damaged. The message is one line that names the run."""
 
 
 class Store:
-    """A tracking store, opened for reading. Raises UserError where there is none."""
+    """A tracking store. An experiment is identified by its tag ``experiment``; its MLflow name is only a label.
+
+    Raises UserError if there is no store or it cannot be read.
+    """
 
     def __init__(self, uri: str):
         path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
         self.uri = uri
+        if path is not None and not path.is_file():  # MLflow would create an empty database
+            raise UserError(f"nothing is tracked yet, {path} does not exist: {FIRST_RUNS}")
         try:
-            if path is not None and not path.is_file():
-                # MLflow would make an empty database of it
-                raise UserError(f"nothing is tracked yet, {path} does not exist: {FIRST_RUNS}")
-            # A database that another process is just making or upgrading must not be touched.
+            # Another process may be creating or upgrading the database.
             lock = path.with_name(f"{path.name}.lock") if path else None
             with exclusive(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
                 self.client = MlflowClient(uri)
-                found = self._pages(self.client.search_experiments)
+                experiments = _all_pages(self.client.search_experiments)
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            message = f"MLFLOW_TRACKING_URI={uri} cannot be read ({first_line(error)}): correct it, or start its server"
+            message = f"MLFLOW_TRACKING_URI={uri} cannot be read ({first_line(error)}): correct it or start its server"
             raise UserError(without_password(message)) from error
-        self._ids = {experiment.name: experiment.experiment_id for experiment in found}
-        self._overrides = {experiment.name: experiment.tags.get("overrides", "") for experiment in found}
-        self._launched = {experiment.name: int(experiment.tags.get("launched", 0)) for experiment in found}
-        cells = self._runs(list(self._ids.values()), "cell")
-        self._cells = {
-            name: [run for run in cells if run.info.experiment_id == number] for name, number in self._ids.items()
-        }
+        self._all_ids = [experiment.experiment_id for experiment in experiments]
+        self._tags = {experiment.experiment_id: experiment.tags for experiment in experiments}
+        self._cells = self._by_name(self.runs_of_kind("cell"))
 
     def experiments(self) -> list[str]:
-        """The names of all experiments that hold cells of a grid, sorted."""
-        return sorted(name for name, cells in self._cells.items() if cells)
+        """Return the names of all tracked grids, sorted."""
+        return sorted(self._cells)
 
     def latest(self) -> str:
-        """The experiment that a grid was launched into last. Raises UserError where there is none."""
-        every = self.experiments()
-        if not every:
-            raise UserError(f"the tracking store holds no grid: {FIRST_RUNS}")
-        return max(every, key=self._launched.__getitem__)
+        """Return the name of the grid that was launched last. Raises UserError if there is none."""
+
+        def launched(name: str) -> int:
+            return max(int(self._tags[run.info.experiment_id].get("launched", 0)) for run in self._cells[name])
+
+        return max(self._require_grids(), key=launched)
 
     def load(self, names: list[str] | None = None) -> list[Experiment]:
-        """The experiments of these names, or all. Raises UserError for unknown ones, and if none has a run."""
-        every = self.experiments()
-        if not every:
-            raise UserError(f"the tracking store holds no grid: {FIRST_RUNS}")
-        names = [check_choice("experiment", name, every) for name in dict.fromkeys(names)] if names else every
-        runs = self._runs([self._ids[name] for name in names], "run")
+        """Return the experiments with these names, or all. Raises UserError for unknown names or if none has a run."""
+        known = self._require_grids()
+        names = [check_choice("experiment", name, known) for name in dict.fromkeys(names)] if names else known
+        ids = {run.info.experiment_id for name in names for run in self._cells[name]}
+        runs = self._by_name(self._runs(sorted(ids), "run"))
         if not runs:
-            raise UserError(f"no run has been tracked in {', '.join(names)}: {FIRST_RUNS}")
-        own = {name: [run for run in runs if run.info.experiment_id == self._ids[name]] for name in names}
-        return [experiment_of(name, self._cells[name], own[name], self._overrides[name]) for name in names]
+            raise UserError(f"no run is tracked in {', '.join(names)}: {FIRST_RUNS}")
+        return [self._experiment(name, self._cells[name], runs.get(name, [])) for name in names]
 
     def runs_of_kind(self, kind: str) -> list[Run]:
-        """Every run of the store with this ``kind`` among its tags: cell, run, study, trial."""
-        return self._runs(list(self._ids.values()), kind)
+        """Return every MLflow run whose tag ``kind`` has this value: cell, run, study or trial."""
+        return self._runs(self._all_ids, kind)
 
     def artifact(self, run_id: str, name: str) -> bytes:
-        """The content of a small artifact. Raises MlflowException where there is none."""
+        """Return the content of a small artifact. Raises MlflowException if there is none."""
         with tempfile.TemporaryDirectory() as folder:
             return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
 
-    def address(self, experiment: str, run_id: str) -> str:
-        """Where the MLflow UI shows a run: on the tracking server, or where ``make ui`` has it."""
+    def address(self, experiment_id: str, run_id: str) -> str:
+        """Return the address of a run in the MLflow UI: on the tracking server, or as ``make ui`` serves it."""
         server = self.uri if self.uri.startswith(("http://", "https://")) else LOCAL_UI
-        return f"{without_password(server).rstrip('/')}/#/experiments/{self._ids[experiment]}/runs/{run_id}"
+        return f"{without_password(server).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
     def predictions_file(self, run: pd.Series, cache: Path) -> Path:
-        """Where the predictions of a row of ``Experiment.runs`` are.
+        """Return the path of a run's predictions. ``run`` is a row of ``Experiment.runs``.
 
-        Artifacts on this machine are read where they are; others are downloaded to ``cache`` and kept there.
-        Raises UnusableRun where there are none.
+        Artifacts on this machine are read in place; others are downloaded once to ``cache``.
+        Raises UnusableRun if there are none.
         """
-        with _usable(run):
-            local = _is_local(run.artifact_uri)
-            path = _local_path(run.artifact_uri) / PREDICTIONS if local else self._downloaded(run.run_id, cache)
+        with _unusable(run):
+            local = urlparse(run.artifact_uri)
+            if local.scheme in ("", "file"):
+                path = Path(unquote(local.path)) / PREDICTIONS
+            else:
+                path = self._download(run.run_id, cache)
             path.stat()
         return path
 
     def load_predictions(self, run: pd.Series, cache: Path) -> Predictions:
-        """The predictions of a row of ``Experiment.runs``. cache: see ``predictions_file``.
-
-        Raises UnusableRun where they are missing or broken.
-        """
+        """Return a run's predictions; see ``predictions_file``. Raises UnusableRun if they are missing or damaged."""
         path = self.predictions_file(run, cache)
-        with _usable(run):
+        with _unusable(run):
             predictions = load_predictions(path)
         if not np.isfinite(predictions.logits).all():
             raise UnusableRun(f"{run.run} has predictions with NaN or infinite values")
         return predictions
 
     def load_history(self, run: pd.Series, names: Sequence[str], cache: Path) -> pd.DataFrame:
-        """Tracked metrics of a row of ``Experiment.runs``: a row an epoch (from 0, the index), a column a name.
+        """Return tracked metrics of a run: one row an epoch (the index, from 0), one column a name.
 
-        A finished run's are kept in ``cache``: they do not change any more, and each costs the store a question.
-        Raises UnusableRun where a metric was never tracked or the store does not answer.
+        Histories of finished runs are cached, since each metric costs one request.
+        Raises UnusableRun if a metric was never tracked or the store does not answer.
         """
         path = cache / run.run_id / HISTORY
-        found = load_kept(path)
-        if found is not None and set(names) <= set(found):
-            return pd.DataFrame({name: found[name] for name in names}, pd.Index(found["epoch"], name="epoch"))
+        arrays = load_cached(path)
+        if arrays is not None and set(names) <= set(arrays):
+            return pd.DataFrame({name: arrays[name] for name in names}, pd.Index(arrays["epoch"], name="epoch"))
         try:
             columns = {name: self._history(run.run_id, name) for name in names}
         except (MlflowException, SQLAlchemyError) as error:
             raise UnusableRun(f"{run.run} has a history that cannot be read ({first_line(error)})") from error
-        lacking = [name for name, values in columns.items() if not values]
-        if lacking:
-            raise UnusableRun(f"{run.run} has no history of {', '.join(lacking)}")
+        missing = [name for name, values in columns.items() if not values]
+        if missing:
+            raise UnusableRun(f"{run.run} has no history of {', '.join(missing)}")
         history = pd.DataFrame(columns).sort_index().rename_axis("epoch")
         if run.state == DONE:
-            keep(path, {"epoch": history.index.to_numpy()} | {name: history[name].to_numpy() for name in names})
+            arrays = {name: history[name].to_numpy() for name in names}
+            store_cached(path, {"epoch": history.index.to_numpy()} | arrays)
         return history
 
+    def _require_grids(self) -> list[str]:
+        if not self._cells:
+            raise UserError(f"the tracking store holds no grid: {FIRST_RUNS}")
+        return self.experiments()
+
+    def _experiment(self, name: str, cells: list[Run], runs: list[Run]) -> Experiment:
+        tags = self._tags[cells[0].info.experiment_id]
+        try:
+            overrides = tuple(map(str, json.loads(tags.get("overrides", "[]"))))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"experiment {name}: its tag overrides is no JSON list: launch the grid again") from error
+        return read_experiment(name, cells, runs, tags.get("tuned") == "true", overrides)
+
+    def _by_name(self, runs: list[Run]) -> dict[str, list[Run]]:
+        """Return the runs by their experiment's tag ``experiment``, without those of other experiments."""
+        groups: dict[str, list[Run]] = {}
+        for run in runs:
+            name = self._tags[run.info.experiment_id].get("experiment", "")
+            if SAFE_FILE_NAME.fullmatch(name):  # it becomes the name of a folder
+                groups.setdefault(name, []).append(run)
+        return groups
+
     def _history(self, run_id: str, name: str) -> dict[int, float]:
-        """The value of each epoch; of an epoch that was tracked twice, the later."""
+        """Return the metric's value by epoch; of an epoch that was logged twice, the later value."""
         points = sorted(self.client.get_metric_history(run_id, name), key=lambda point: (point.step, point.timestamp))
         return {point.step: tracked_value(point.value) for point in points}
 
-    def _downloaded(self, run_id: str, cache: Path) -> Path:
+    def _download(self, run_id: str, cache: Path) -> Path:
         path = cache / run_id / PREDICTIONS
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # into a folder of its own first: a download that is cut off must not pass for one that is whole
-            with tempfile.TemporaryDirectory(dir=path.parent) as aside:
-                Path(self.client.download_artifacts(run_id, PREDICTIONS, aside)).replace(path)
+            # An interrupted download must not leave a partial file under the final name.
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                Path(self.client.download_artifacts(run_id, PREDICTIONS, folder)).replace(path)
         return path
 
     def _runs(self, experiment_ids: list[str], kind: str) -> list[Run]:
-        return self._pages(
-            self.client.search_runs, experiment_ids=experiment_ids, filter_string=f"tags.kind = '{kind}'"
-        )
+        query = {"experiment_ids": experiment_ids, "filter_string": f"tags.kind = '{kind}'"}
+        return _all_pages(self.client.search_runs, **query)
 
-    @staticmethod
-    def _pages(search, **query) -> list:
-        found, token = [], None
-        while True:
-            page = search(max_results=1000, page_token=token, **query)
-            found += page
-            token = page.token
-            if not token:
-                return found
+
+def _all_pages(search, **query) -> list:
+    items, token = [], None
+    while True:
+        page = search(max_results=1000, page_token=token, **query)
+        items += page
+        token = page.token
+        if not token:
+            return items
 
 
 @contextmanager
-def _usable(run: pd.Series) -> Iterator[None]:
-    """What a missing or broken file of predictions comes to becomes an UnusableRun that names the run."""
+def _unusable(run: pd.Series) -> Iterator[None]:
+    """Turn the errors of a missing or damaged predictions file into UnusableRun."""
     try:
         yield
     except FileNotFoundError as error:
         raise UnusableRun(f"{run.run} has no {PREDICTIONS}") from error
     except (ValueError, KeyError, OSError, MlflowException) as error:
         raise UnusableRun(f"{run.run} has a {PREDICTIONS} that cannot be read ({first_line(error)})") from error
-
-
-def _is_local(uri: str) -> bool:
-    return urlparse(uri).scheme in ("", "file")
-
-
-def _local_path(uri: str) -> Path:
-    return Path(unquote(urlparse(uri).path))

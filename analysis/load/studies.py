@@ -1,4 +1,4 @@
-"""The tuning and ablation studies that are tracked: what was chosen, from what, and their pictures."""
+"""Tracked tuning and ablation studies."""
 
 import json
 from dataclasses import dataclass
@@ -9,12 +9,16 @@ from mlflow.exceptions import MlflowException
 from analysis.load.store import Store
 from cskd.utils.errors import first_line
 
-PICTURES = ("heatmap.png", "contour.png", "pareto.png", "slices.png")  # the first that a study has is shown
+PICTURES = ("heatmap.png", "contour.png", "pareto.png", "slices.png")  # the first available one is shown
 
 
 @dataclass(frozen=True)
 class Study:
-    """One study: its settings and outcome as texts, and a picture (PNG bytes), None where there is none yet."""
+    """The settings and the outcome of one study.
+
+    trials: the number of trials by state. best: the hyper-parameters of the best trial, empty if there is none yet.
+    value: the best trial's objective. picture: PNG bytes, or None.
+    """
 
     name: str
     dataset: str
@@ -22,15 +26,15 @@ class Study:
     method: str
     profile: str
     objective: str
-    trials: str  # how many in which state
-    best: dict[str, float]  # the best trial's hyper-parameters; empty before there is one
-    value: float  # of the objective, there
+    trials: dict[str, int]
+    best: dict[str, float]
+    value: float
     picture: bytes | None
     picture_name: str
 
 
 def load_studies(store: Store) -> tuple[list[Study], list[str]]:
-    """The studies of a store by name, and a note on each that cannot be read."""
+    """Return the studies of a store by name, and a note for each study that cannot be read."""
     studies, notes = [], []
     for run in sorted(store.runs_of_kind("study"), key=lambda run: run.info.run_name):
         try:
@@ -42,18 +46,14 @@ def load_studies(store: Store) -> tuple[list[Study], list[str]]:
 
 def _study(store: Store, run: Run) -> Study:
     tags, params = run.data.tags, run.data.params
-    states = {name.removeprefix("trials."): count for name, count in tags.items() if name.startswith("trials.")}
     objective = tags["objective"]
-    there = {item.path for item in store.client.list_artifacts(run.info.run_id)}
-    picture = next((name for name in PICTURES if name in there), "")
+    artifacts = {item.path for item in store.client.list_artifacts(run.info.run_id)}
+    picture = next((name for name in PICTURES if name in artifacts), "")
     return Study(
         name=tags["study"],
-        dataset=params.get("dataset", ""),
-        architecture=params.get("architecture", ""),
-        method=params.get("method", ""),
-        profile=params.get("profile", ""),
+        **{name: params.get(name, "") for name in ("dataset", "architecture", "method", "profile")},
         objective=objective,
-        trials=", ".join(f"{count} {state}" for state, count in states.items() if count != "0"),
+        trials={name.removeprefix("trials."): int(n) for name, n in tags.items() if name.startswith("trials.")},
         best=json.loads(tags.get("best_parameters", "{}")),
         value=run.data.metrics.get(f"best/{objective.split()[0]}", float("nan")),
         picture=store.artifact(run.info.run_id, picture) if picture else None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.claims.claims import decimals_of
-from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED, message
+from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED
 from analysis.commands.common import make_commands
 from analysis.load.pools import PAPER
 from analysis.measured.csv_files import (
@@ -25,10 +25,11 @@ from analysis.measured.csv_files import (
 from analysis.paper.published import published, published_numbers
 from analysis.stats.summary import finite, summary
 from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
-from analysis.tables.metrics import BASELINE, PAPER_TOLD, footnote_mark, marks_told
+from analysis.paper.published import BASELINE
+from analysis.tables.metrics import PAPER_TOLD, footnote_mark, marks_told
 from analysis.tables.model import ABSENT, Block, Column
-from analysis.tables.provenance import COMPARABLE, origin, reason_of
-from analysis.tables.verdicts import NOTES, effect_text, seeds_text
+from analysis.tables.provenance import origin
+from analysis.tables.verdicts import NOTES, effect_text, outcome_text, seeds_text
 
 FOREMOST = (BASELINE, "cs-kd")
 MAIN_CLAIM = "resnet18"  # of table 1, with both methods on each of its datasets: shown whether it was run or not
@@ -109,7 +110,7 @@ def _verdict_texts(row, pool: str) -> tuple[str, ...]:
     effect = ABSENT if pd.isna(row.effect) else effect_text(row.effect, interval, decimals_of(row.metric), over_images)
     seeds = seeds_text(int(row.n_method), int(row.n_against), row.how)
     open_question = row.reason.rstrip(".") if row.outcome == UNDECIDED else ""
-    return (row.claim, row.dataset, row.architecture, effect, seeds, message(row.outcome, pool), open_question)
+    return (row.claim, row.dataset, row.architecture, effect, seeds, outcome_text(row.outcome, pool), open_question)
 
 
 def _bullets(notes: list[str]) -> str:
@@ -185,7 +186,7 @@ def _beside_paper(runs: pd.DataFrame, network: str, dataset: str, method: str) -
     texts = [method if own.empty else _marked(own)]
     for metric, columns in BESIDE_PAPER.items():
         number = published(network, dataset, method, metric)
-        comparable = (own.comparable_with_paper == COMPARABLE).all()
+        comparable = (own.comparable == "true").all()
         texts.append(_text(*number, 2) if number and comparable else ABSENT)
         texts += [NOT_RUN if own.empty else _mean(own, column, 2) for column in columns]
     return (*texts, str(len(own)))
@@ -212,14 +213,14 @@ def _text(mean: float, std: float, decimals: int) -> str:
 def _setting(runs: pd.DataFrame, pool: str) -> list[str]:
     """That the runs are not comparable with the paper, and why; what they were trained on; and what was changed."""
     notes = []
-    reasons = dict.fromkeys(reason_of(text) for text in runs.comparable_with_paper if text != COMPARABLE)
+    reasons = dict.fromkeys(text for text in runs.comparable_reason if text)
     if pool != PAPER and reasons:
         notes.append(f"Not comparable with the paper: {'; '.join(reasons)}.")
     elif reasons:
-        against = runs[runs.comparable_with_paper != COMPARABLE]
-        for text, own in against.groupby("comparable_with_paper", sort=False):
+        against = runs[runs.comparable != "true"]
+        for text, own in against.groupby("comparable_reason", sort=False):
             datasets = ", ".join(in_order(own.dataset, "dataset"))
-            notes.append(f"Not comparable with the paper: {datasets} ({reason_of(text)}).")
+            notes.append(f"Not comparable with the paper: {datasets} ({text}).")
     trained = {text: in_order(own.dataset, "dataset") for text, own in runs.groupby("trained", sort=False) if text}
     if trained:
         parts = (f"{', '.join(datasets)}: {text}" for text, datasets in trained.items())

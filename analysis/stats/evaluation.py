@@ -13,7 +13,7 @@ from threading import Lock
 import numpy as np
 import pandas as pd
 
-from analysis.load.cache import keep, load_kept
+from analysis.load.cache import load_cached, store_cached
 from analysis.load.store import Store, UnusableRun
 from analysis.stats.threads import one_thread
 from cskd.evaluate.bootstrap import bootstrap, resampling_weights
@@ -178,12 +178,12 @@ def _save(path: Path, source: str, one: Evaluation) -> None:
     arrays = {f"replicates/{name}": values for name, values in one.replicates.items()}
     arrays |= {f"bins/{field.name}": getattr(one.bins, field.name) for field in fields(ReliabilityBins)}
     arrays |= {"predicted": one.predicted_log_probability, "true": one.true_log_probability}
-    keep(path, {"numbers": np.array(json.dumps(numbers))} | arrays)
+    store_cached(path, {"numbers": np.array(json.dumps(numbers))} | arrays)
 
 
 def _load(path: Path, run_key: str, source: str) -> Evaluation | None:
     """What was kept of these predictions by this version; None where that is nothing, or nothing readable."""
-    named = load_kept(path)
+    named = load_cached(path)
     if named is None:
         return None
     numbers = json.loads(str(named["numbers"]))

@@ -1,180 +1,61 @@
-"""A tracking store of made-up runs, made once for all tests, in the very form that runs are tracked."""
-
-import dataclasses
-import os
+"""One tracking store of made-up runs for all tests of the analysis."""
 
 import pytest
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-import numpy as np
+from builders import COMMIT, MINI_SETTINGS, OTHER_COMMIT, Grid, empty_store
+from made_up_pool import MadeUp
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
 
 from analysis.load.store import Store
 
-START = 1_790_000_000_000  # milliseconds: 2026-09-21
-COMMIT, DEFAULTS_OMITTED_FROM_KEY = "1111111111aaaaaaaaaa", "2222222222bbbbbbbbbb"
-MACHINE = "Example CPU @ 2.00GHz, 2 cores"
-PAPER_SETTINGS = {"width": 64, "inputs.image_size": 32, "schedule.epochs": 200, "subset": "None"}
-MINI_SETTINGS = {
-    "width": 16,
-    "inputs.image_size": 32,
-    "schedule.epochs": 60,
-    "subset.classes": 20,
-    "subset.images_per_class": 100,
-}
 
-
-@dataclasses.dataclass
-class MadeUp:
-    """Tracks cells and runs of one experiment, as a launched grid does."""
-
-    client: MlflowClient
-    folder: object
-    name: str
-    profile: str
-    settings: dict
-    comparable: str = "yes"
-
-    def __post_init__(self):
-        location = (self.folder / "mlartifacts" / self.name).as_uri()
-        self.id = self.client.create_experiment(self.name, artifact_location=location)
-        self.cells = 0
-
-    def cell(self, dataset, method, *, seeds="0 1 2", architecture="resnet18", version="", **tags):
-        name = f"{dataset}/{architecture}/{method}"
-        tags = {
-            "kind": "cell",
-            "cell_key": f"{name}{version}",
-            "grid": self.name.split("-")[0],
-            "profile": self.profile,
-            "dataset": dataset,
-            "architecture": architecture,
-            "method": method,
-            "seeds_planned": seeds,
-            "grid_order": str(self.cells),
-            "comparable_with_paper": self.comparable,
-            "superseded": "false",
-        } | tags
-        self.cells += 1
-        run = self.client.create_run(self.id, start_time=START, run_name=name, tags=tags)
-        return run.info.run_id, tags
-
-    def run(self, cell, seed, error=None, ece=None, *, state="done", drop=(), metrics=None, predictions=True, **tags):
-        """A run; one that is done has metrics of two epochs around ``error`` and ``ece``, and predictions."""
-        parent, of_cell = cell
-        shared = {
-            tag: of_cell[tag]
-            for tag in ("cell_key", "grid", "profile", "dataset", "architecture", "method", "comparable_with_paper")
-        }
-        tags = (
-            shared
-            | {
-                "kind": "run",
-                "run_key": f"{shared['cell_key']}:{seed}",
-                "mlflow.parentRunId": parent,
-                "seed": str(seed),
-                "state": state,
-                "git_commit": COMMIT,
-                "git_dirty": "false",
-                "machine": MACHINE,
-                "device": "cpu",
-                "precision": "fp32",
-            }
-            | tags
-        )
-        name = f"{shared['dataset']}/{shared['architecture']}/{shared['method']}/seed{seed}"
-        started = START + 3_600_000 * seed
-        run_id = self.client.create_run(self.id, start_time=started, run_name=name, tags=tags).info.run_id
-        params = [Param(key, str(value)) for key, value in self.settings.items()]
-        tracked = []
-        if state == "done":
-            last = {"top1_error": error, "top5_error": error / 3, "nll": error / 20, "brier": error / 60, "ece": ece}
-            epochs = [(0, {f"test/{key}": 2 * value for key, value in last.items()})]
-            epochs.append(
-                (1, {f"test/{key}": value for key, value in last.items()} | {"test/recall_at_1": 100 - error})
-            )
-            single = {f"best/{key}": value - 0.125 for key, value in last.items()}
-            single |= {"best/epoch": 1, "minutes": 1.5 + seed}
-            epochs.append((0, single))
-            other = metrics or {}
-            for step, values in epochs:
-                tracked += [
-                    Metric(key, other.get(key, value), started, step)
-                    for key, value in values.items()
-                    if key not in drop
-                ]
-        self.client.log_batch(run_id, metrics=tracked, params=params)
-        if state == "done" and predictions:
-            self.save_predictions(run_id, seed, scale=4 if shared["method"] == "cross-entropy" else 1.5)
-        ended = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}.get(state)
-        if ended:
-            self.client.set_terminated(run_id, ended, started + 90_000)
-        return run_id
-
-    def save_predictions(self, run_id, seed, scale):
-        """As log_artifact would have put them; the legacy generator gives the same numbers in every version."""
-        random = np.random.RandomState(seed)
-        labels = random.randint(10, size=200)
-        logits = random.standard_normal((200, 10))
-        logits[np.arange(200), labels] += 1.5
-        folder = self.folder / "mlartifacts" / self.name / run_id / "artifacts"
-        folder.mkdir(parents=True)
-        arrays = {"logits": scale * logits, "features": random.standard_normal((200, 4))}
-        arrays = {key: value.astype(np.float32) for key, value in arrays.items()}
-        np.savez(folder / "predictions.npz", labels=labels, **arrays)
-
-
-@pytest.fixture(scope="session")
-def made_up():
-    """``MadeUp``, for stores of a test module's own."""
-    return MadeUp
-
-
-@pytest.fixture(scope="session")
-def store_uri(tmp_path_factory):
-    """One store with four experiments: see the comments."""
-    folder = tmp_path_factory.mktemp("tracked")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    client = MlflowClient(uri)
-
-    # paper profile, everything that can happen to a cell
-    grid = MadeUp(client, folder, "table1", "paper", PAPER_SETTINGS)
+def paper_grid() -> Grid:
+    """The paper's profile, with every state that a cell can have."""
+    grid = Grid("table1", "paper")
     cross_entropy = grid.cell("cifar100", "cross-entropy")
     cs_kd = grid.cell("cifar100", "cs-kd", hyperparameter_source="paper")
     for seed in range(3):
-        grid.run(cross_entropy, seed, 24.5 + 0.25 * seed, 15 + 0.5 * seed)
-        grid.run(cs_kd, seed, 22 + 0.25 * seed, 5 + 0.5 * seed)
+        grid.trained(cross_entropy, seed, 24.5 + 0.25 * seed, 15 + 0.5 * seed)
+        grid.trained(cs_kd, seed, 22 + 0.25 * seed, 5 + 0.5 * seed)
     incomplete, failed = grid.cell("cub200", "cross-entropy"), grid.cell("cub200", "cs-kd")
-    grid.run(incomplete, 0, 46.5, 18, git_commit=f"{COMMIT} {DEFAULTS_OMITTED_FROM_KEY}", git_dirty="true")
-    grid.run(incomplete, 1, 45.5, 19, git_commit=DEFAULTS_OMITTED_FROM_KEY)
+    grid.trained(incomplete, 0, 46.5, 18, git_commit=f"{COMMIT} {OTHER_COMMIT}", git_dirty="true")
+    grid.trained(incomplete, 1, 45.5, 19, git_commit=OTHER_COMMIT)
     grid.run(incomplete, 2, state="running")
     grid.run(failed, 0, state="failed", reason="the loss is NaN & 100% lost at epoch_3")
-    small = "no: the dataset is incomplete"
-    one_seed = grid.cell("mit67", "cross-entropy", seeds="0", comparable_with_paper=small)
-    grid.run(one_seed, 0, 40, 12)
-    grid.cell("mit67", "cs-kd", comparable_with_paper=small)
+    small = "the dataset is incomplete"
+    grid.trained(grid.cell("mit67", "cross-entropy", seeds="0", comparable_reason=small), 0, 40, 12)
+    grid.cell("mit67", "cs-kd", comparable_reason=small)
     grid.cell("dogs", "cross-entropy")
     grid.run(grid.cell("dogs", "cs-kd", seeds="0 1", hyperparameter_source="ours"), 0, state="interrupted")
-    old = grid.cell("cifar100", "cs-kd", version="-old", superseded="true")
-    grid.run(old, 0, 99, 99)
-    grid.run(grid.cell("cifar100", "cs-kd", architecture="resnet10"), 0, 26, 6)
+    grid.trained(grid.cell("cifar100", "cs-kd", version="-old", superseded="true"), 0, 99, 99)
+    grid.trained(grid.cell("cifar100", "cs-kd", architecture="resnet10"), 0, 26, 6)
+    return grid
 
-    # mini profile: missing and broken values
-    grid = MadeUp(client, folder, "table1-mini", "mini", MINI_SETTINGS, "no: profile mini")
+
+def mini_grid() -> Grid:
+    """The mini profile, with missing and invalid values."""
+    grid = Grid("table1-mini", "mini", MINI_SETTINGS)
     cross_entropy, cs_kd = (
         grid.cell("cifar100", method, architecture="resnet10") for method in ("cross-entropy", "cs-kd")
     )
     for seed in range(3):
-        grid.run(cross_entropy, seed, 50 + seed, 17 + seed)
-    grid.run(cs_kd, 0, 48, 4, metrics={"test/ece": float("nan")})
-    grid.run(cs_kd, 1, 49, 5, drop=("test/top1_error", "best/nll"), predictions=False)
-    grid.run(cs_kd, 2, 50, 6, metrics={"test/nll": float("inf")})
+        grid.trained(cross_entropy, seed, 50 + seed, 17 + seed)
+    grid.trained(cs_kd, 0, 48, 4, metrics={"test/ece": float("nan")})
+    grid.trained(cs_kd, 1, 49, 5, without=("test/top1_error", "best/nll"), predictions=False)
+    grid.trained(cs_kd, 2, 50, 6, metrics={"test/nll": float("inf")})
+    return grid
 
-    # launched, and not a seed yet
-    MadeUp(client, folder, "demo", "demo", MINI_SETTINGS, "no: profile demo").cell("digits", "cs-kd")
-    # not a grid
+
+@pytest.fixture(scope="session")
+def store_uri(tmp_path_factory):
+    """A store with the two grids above, a demo without runs, and an experiment that is no grid."""
+    folder = tmp_path_factory.mktemp("tracked")
+    uri = empty_store(folder)
+    paper_grid().log(uri, folder)
+    mini_grid().log(uri, folder, label="renamed by a user")
+    demo = Grid("demo", "demo", MINI_SETTINGS)
+    demo.cell("digits", "cs-kd")
+    demo.log(uri, folder)
+    client = MlflowClient(uri)
     client.create_run(client.create_experiment("notes"), run_name="by hand")
     return uri
 
@@ -182,3 +63,9 @@ def store_uri(tmp_path_factory):
 @pytest.fixture(scope="session")
 def store(store_uri):
     return Store(store_uri)
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """Deprecated: use ``builders.Grid``."""
+    return MadeUp

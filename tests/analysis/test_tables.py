@@ -104,10 +104,10 @@ def test_a_subset_of_all_classes_is_said_so(store):
 def test_one_incomparable_run_takes_the_paper_from_its_cell(store):
     [experiment] = store.load(["table1"])
     runs = experiment.runs
-    runs.loc[runs.run == "cifar100/resnet18/cs-kd/seed1", "comparable_with_paper"] = "no: images too small"
+    runs.loc[runs.run == "cifar100/resnet18/cs-kd/seed1", ["comparable", "comparable_reason"]] = [False, "images too small"]
     frame = metric_table(experiment, ERROR).frame
     first, second = frame[(frame.dataset == "cifar100") & (frame.architecture == "resnet18")].itertuples()
-    assert (first.paper_mean, second.comparable_with_paper) == (24.71, "no: images too small")
+    assert (first.paper_mean, second.comparable_reason) == (24.71, "images too small")
     assert pd.isna(second.paper_mean)
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from place import ROOT, Place
 
-from analysis.load.cache import load_kept
+from analysis.load.cache import load_cached
 from cskd.data.sources import cifar100
 from cskd.data.store import open_dataset
 from cskd.evaluate.predictions import load_predictions
@@ -237,7 +237,7 @@ def test_predictions(tmp_path, mark, tally):
             with refused(tally, mark, lost, f"{name} in {arrays[0]}", *errors):
                 load_predictions(path)
         with tally:
-            assert load_kept(path) is None
+            assert load_cached(path) is None
             assert not mark.exists()
         path.write_bytes(content)
         with refused(tally, mark, lost, f"{name}, not an npz", *errors):
