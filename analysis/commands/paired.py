@@ -7,21 +7,18 @@ its pairs go to RESULTS_DIR/paired/.
 """
 
 import argparse
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
-from analysis.commands.tables import OFF_TERMINAL, written_to
 from analysis.load.frames import NAME, Experiment
 from analysis.load.store import Store
-from analysis.stats.intervals import paired_effect
-from analysis.tables.export import save_table, save_text
-from analysis.tables.format import show, to_csv
-from analysis.tables.model import Block, Column, Table, signed
 from analysis.stats.comparability import METHOD_SETTINGS
+from analysis.stats.intervals import paired_effect
+from analysis.tables.export import results_in, save_table, save_text
+from analysis.tables.format import interval_text, number_text, show, table_console, to_csv
+from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import origin
 from analysis.tables.runs import run_frame
 from cskd.evaluate.metrics import TRACKED, Metric
@@ -61,12 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     comparison = _asked_for(options.experiments, options.methods or [])
     pairs, table = pairs_of(comparison), paired_table(comparison)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=OFF_TERMINAL)
+    console = table_console()
     folder = options.results_dir / "paired"
-    with written_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with results_in(folder):
         save_table(folder, comparison.file, table)
         save_text(folder / f"{comparison.file}-runs.csv", to_csv(pairs))
     show(table, console)
@@ -173,13 +167,10 @@ def paired_table(comparison: Comparison) -> Table:
 
 
 def _texts(metric: Metric, record: dict) -> tuple[str, ...]:
-    def text(value: float, sign: str = "") -> str:
-        return signed(f"{value:{sign}.{metric.decimals}f}")
-
-    # one seed has no interval
-    interval = "" if math.isnan(record["low"]) else f"{text(record['low'], '+')} to {text(record['high'], '+')}"
-    means = (text(record[f"mean_{name}"]) for name in SIDES)
-    return (metric.label, *means, text(record["difference"], "+"), interval, str(record["n"]))
+    means = (number_text(record[f"mean_{name}"], metric.decimals) for name in SIDES)
+    difference = number_text(record["difference"], metric.decimals, sign=True)
+    interval = interval_text((record["low"], record["high"]), metric.decimals, sign=True)
+    return (metric.label, *means, difference, interval, str(record["n"]))
 
 
 def _differing(comparison: Comparison, pairs: pd.DataFrame) -> str:

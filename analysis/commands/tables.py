@@ -14,7 +14,7 @@ from analysis.load.pools import pools
 from analysis.load.store import Store
 from analysis.paper.layout import TITLES
 from analysis.tables.export import export_experiment, export_paper_tables, results_in
-from analysis.tables.format import show
+from analysis.tables.format import show, table_console
 from cskd.evaluate.metrics import TRACKED
 from cskd.utils import cli
 from cskd.utils.errors import UserError
@@ -22,14 +22,11 @@ from cskd.utils.errors import UserError
 SHOWN = ("error", "ece")  # printed by default
 METRICS = tuple(metric.short_name for metric in TRACKED)
 PAPER_TABLES = tuple(TITLES)
-NO_TERMINAL_WIDTH = 100  # characters a line in a file or a pipe
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=NO_TERMINAL_WIDTH)
+    console = table_console()
     store = Store(cli.tracking_uri())
     experiments = store.load([store.latest()] if options.latest else options.experiment)
     for experiment in experiments:

@@ -22,11 +22,10 @@ from analysis.measured.csv_files import (
     typed,
     verdicts_path,
 )
-from analysis.paper.published import published, published_numbers
+from analysis.paper.published import BASELINE, published, published_numbers
 from analysis.stats.summary import finite, summary
-from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
-from analysis.paper.published import BASELINE
-from analysis.tables.metrics import PAPER_TOLD, footnote_mark, marks_told
+from analysis.tables.format import markdown_link, markdown_rows, mean_std_text, to_markdown_text
+from analysis.tables.metrics import PAPER_PROTOCOL, footnote_mark, footnotes
 from analysis.tables.model import ABSENT, Block, Column
 from analysis.tables.provenance import origin
 from analysis.tables.verdicts import NOTES, effect_text, outcome_text, seeds_text
@@ -187,7 +186,7 @@ def _beside_paper(runs: pd.DataFrame, network: str, dataset: str, method: str) -
     for metric, columns in BESIDE_PAPER.items():
         number = published(network, dataset, method, metric)
         comparable = (own.comparable == "true").all()
-        texts.append(_text(*number, 2) if number and comparable else ABSENT)
+        texts.append(mean_std_text(*number, 2) if number and comparable else ABSENT)
         texts += [NOT_RUN if own.empty else _mean(own, column, 2) for column in columns]
     return (*texts, str(len(own)))
 
@@ -203,11 +202,7 @@ def _mean(runs: pd.DataFrame, column: str, decimals: int) -> str:
     if not values.n:
         return ABSENT
     fewer = f" (n={values.n})" if values.n < len(runs) else ""
-    return _text(values.mean, values.std, decimals) + fewer
-
-
-def _text(mean: float, std: float, decimals: int) -> str:
-    return f"{mean:.{decimals}f}" + ("" if pd.isna(std) else f" ± {std:.{decimals}f}")
+    return mean_std_text(values.mean, values.std, decimals) + fewer
 
 
 def _setting(runs: pd.DataFrame, pool: str) -> list[str]:
@@ -230,6 +225,6 @@ def _setting(runs: pd.DataFrame, pool: str) -> list[str]:
 
 
 def _meaning(parts: list[str], pool: str) -> list[str]:
-    told_of = [MEANING] if pool != PAPER else [PAPER_TOLD]
-    told_of += marks_told("".join(parts))
+    told_of = [MEANING] if pool != PAPER else [PAPER_PROTOCOL]
+    told_of += footnotes("".join(parts))
     return told_of + ([FEWER] if any("(n=" in part for part in parts) else [])

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.tables.model import Best, Block, Column, Table
+from analysis.tables.model import ABSENT, Best, Block, Column, Table
 
-ABSENT = "\N{EN DASH}"  # printed if there is no number
 HEADER_LINES = 3  # the most lines of a wrapped header
+NO_TERMINAL_WIDTH = 100  # characters a line in a file or a pipe
 WIDE_TERMINAL = 96  # characters from which columns are two spaces apart
 LATEX_HEADER_WIDTH = 13  # characters
 LATEX_FLOATS = 10  # LaTeX stops with an error if too many floats wait for a page
@@ -178,6 +178,12 @@ def _latex(text: str) -> str:
 
 
 # Terminal
+
+
+def table_console() -> Console:
+    """Return a console for tables, with a fixed width if the output is not a terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=NO_TERMINAL_WIDTH)
 
 
 def show(table: Table, console: Console) -> None:

@@ -25,8 +25,8 @@ from analysis.claims.verdicts import (
 )
 from analysis.load.pools import PAPER, Pool
 from analysis.stats.intervals import MAX_SEEDS
-from analysis.tables.format import ABSENT, interval_text, number_text
-from analysis.tables.model import Block, Column, Row, Table, name_once
+from analysis.tables.format import interval_text, number_text
+from analysis.tables.model import ABSENT, Block, Column, Row, Table, name_once
 from analysis.tables.provenance import footer, introduction
 
 SEEDS_ALONE = "*"  # marks intervals over seeds only
