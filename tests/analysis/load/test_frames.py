@@ -73,9 +73,7 @@ def test_cells_and_runs_without_a_tag_are_left_out_with_a_note(grid):
 def test_cell_name_that_is_no_file_name_is_left_out(grid):
     grid.cells[0].tags["method"] = "../x"
     experiment = grid.experiment()
-    assert experiment.notes == (
-        "cifar100/resnet18/cross-entropy: its method cannot be used in a file name: left out.",
-    )
+    assert experiment.notes == ("cifar100/resnet18/cross-entropy: its method cannot be used in a file name: left out.",)
     assert experiment.cells.method.tolist() == ["cs-kd"]
 
 

@@ -25,7 +25,7 @@ def test_experiments_share_a_pool_by_profile_tuning_and_overrides():
         "mini-tuned": ["b"],
         pool_name("paper", overrides=overrides): ["f", "g"],
     }
-    assert [pool.name for pool in pools(made)][0] == "paper"
+    assert pools(made)[0].name == "paper"
 
 
 def test_pool_names_end_as_the_experiments_do():
@@ -33,7 +33,8 @@ def test_pool_names_end_as_the_experiments_do():
     assert pool_name("mini", overrides=changes) == "mini-custom-6a6759"
     for tuned in (False, True):
         for overrides in ((), changes):
-            assert experiment_name("table1", "mini", overrides, tuned) == f"table1-{pool_name('mini', tuned, overrides)}"
+            name = pool_name("mini", tuned, overrides)
+            assert experiment_name("table1", "mini", overrides, tuned) == f"table1-{name}"
 
 
 def test_cell_of_two_grids_has_the_seeds_of_both():

@@ -104,7 +104,8 @@ def test_a_subset_of_all_classes_is_said_so(store):
 def test_one_incomparable_run_takes_the_paper_from_its_cell(store):
     [experiment] = store.load(["table1"])
     runs = experiment.runs
-    runs.loc[runs.run == "cifar100/resnet18/cs-kd/seed1", ["comparable", "comparable_reason"]] = [False, "images too small"]
+    columns = ["comparable", "comparable_reason"]
+    runs.loc[runs.run == "cifar100/resnet18/cs-kd/seed1", columns] = [False, "images too small"]
     frame = metric_table(experiment, ERROR).frame
     first, second = frame[(frame.dataset == "cifar100") & (frame.architecture == "resnet18")].itertuples()
     assert (first.paper_mean, second.comparable_reason) == (24.71, "images too small")
