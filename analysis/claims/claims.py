@@ -1,4 +1,4 @@
-"""The claims of the paper that are judged: ``claims.yaml``, read and checked."""
+"""The paper's claims that are judged: reading and validating ``claims.yaml``."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,18 +12,20 @@ from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from cskd.utils.yaml import read_yaml
 
-CLAIMS = Path(__file__).parent / "claims.yaml"
+CLAIMS = Path(__file__).with_name("claims.yaml")
 LOWER, HIGHER = "lower", "higher"
-MERGED = "merged"
-DOMAIN_METRICS = tuple(metric.name for kind in (DOMAIN_ACCURACIES, DOMAIN_ERRORS) for metric in kind.values())
-FEATURE_SPREAD = "feature_spread"  # not tracked: from the evaluation of a run's predictions
+MERGED = "merged"  # the dataset of figure 4
+DOMAIN_METRICS = tuple(metric.name for metrics in (DOMAIN_ACCURACIES, DOMAIN_ERRORS) for metric in metrics.values())
+FEATURE_SPREAD = "feature_spread"  # not tracked: computed from a run's predictions
+JUDGED_METRICS = (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE_SPREAD)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One comparison: ``method`` is said to have a ``better`` (lower or higher) ``metric`` than ``against``.
+    """One comparison of two methods: ``method`` has a lower or higher (``better``) ``metric`` than ``against``.
 
-    Of every one of ``datasets`` with every one of ``architectures``. claim: as a sentence; where: in the paper.
+    It is made for each of ``datasets`` with each of ``architectures``. claim: the sentence; where: the paper's table
+    or figure.
     """
 
     id: str
@@ -38,24 +40,23 @@ class Claim:
 
     @property
     def decimals(self) -> int:
-        """With which an effect is shown."""
         return decimals_of(self.metric)
 
     def is_borne_out(self, effect: float) -> bool:
-        """Whether a difference method - against goes the claimed way."""
+        """Return whether a difference method - against has the claimed sign."""
         return effect < 0 if self.better == LOWER else effect > 0
 
 
 def decimals_of(metric: str) -> int:
-    """With how many an effect on this metric is shown."""
+    """Return the number of decimals of an effect on this metric."""
     return all_metrics()[metric].decimals
 
 
 def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
-    """The claims in the file's order. Raises UserError for keys, metrics, methods, ... that are not known."""
+    """Return the claims in the file's order. Raises UserError for an invalid file."""
     entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path} must hold a list of claims")
+        raise UserError(f"{path} must contain a list of claims")
     claims = []
     for number, entry in enumerate(entries, start=1):
         name = entry.get("id", f"number {number}") if isinstance(entry, dict) else f"number {number}"
@@ -63,16 +64,14 @@ def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
             claims.append(_claim(entry))
         except UserError as error:
             raise UserError(f"{path}, claim {name}: {error}") from None
-    names = [claim.id for claim in claims]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{path}, claim {name}: there are two of this id: rename one")
+        if sum(claim.id == claims[-1].id for claim in claims) > 1:
+            raise UserError(f"{path}, claim {name}: there are two claims with this id: rename one")
     return tuple(claims)
 
 
 def _claim(entry: Any) -> Claim:
     if not isinstance(entry, dict):
-        raise UserError("must hold keys and values")
+        raise UserError("must contain keys and values")
     keys = [field.name for field in dataclasses.fields(Claim)]
     for key in entry:
         check_choice("key", key, keys)
@@ -82,10 +81,10 @@ def _claim(entry: Any) -> Claim:
     for key in keys:
         _check_type(key, entry[key])
     numbers = published_numbers()
-    check_choice("metric", entry["metric"], (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE_SPREAD))
+    check_choice("metric", entry["metric"], JUDGED_METRICS)
     check_choice("value of better", entry["better"], (LOWER, HIGHER))
     for key in ("method", "against"):
-        build_method(entry[key])  # the paper's or another one
+        build_method(entry[key])  # any registered method, not only the paper's
     if entry["method"] == entry["against"]:
         raise UserError(f"{entry['method']} is compared with itself: name another method")
     for dataset in entry["datasets"]:
@@ -97,8 +96,8 @@ def _claim(entry: Any) -> Claim:
 
 def _check_type(key: str, value: Any) -> None:
     if key in ("datasets", "architectures"):
-        names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
-        if not names or len(set(value)) < len(value):
-            raise UserError(f"{key} must be a list of names, each once, not {value!r}")
+        is_names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+        if not is_names or len(set(value)) < len(value):
+            raise UserError(f"{key} must be a list of distinct names, not {value!r}")
     elif not isinstance(value, str) or not value.strip():
-        raise UserError(f"{key} must be a text, not {value!r}")
+        raise UserError(f"{key} must be text, not {value!r}")

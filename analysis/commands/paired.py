@@ -1,7 +1,7 @@
 """Compare two experiments, or two methods of one experiment, seed by seed.
 
-With two EXPERIMENTS, runs with the same dataset, architecture, method and seed are a pair: the table shows the effect of
-the settings that differ. With two METHODS of one EXPERIMENT, such as cross-entropy and your own, runs with the same
+With two EXPERIMENTS, runs with the same dataset, architecture, method and seed are a pair: the table shows the effect
+of the settings that differ. With two METHODS of one EXPERIMENT, such as cross-entropy and your own, runs with the same
 dataset, architecture and seed are a pair. The difference, second minus first, has a 95 % interval over seeds. The table
 and its pairs are written to RESULTS_DIR/paired/.
 """

@@ -142,9 +142,7 @@ def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: 
     return rows.assign(**columns)
 
 
-def merge(
-    new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]
-) -> Merged:
+def merge(new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]) -> Merged:
     """Return the new and the stored rows, one for each key, unordered.
 
     is_newer(new row, stored row): whether the new row replaces the stored one.
@@ -153,9 +151,7 @@ def merge(
         {tuple(row[name] for name in schema.key): row for row in rows.to_dict("records")} for rows in (stored, new)
     )
     winners = {
-        key: row
-        for key, row in new_by_key.items()
-        if key not in stored_by_key or is_newer(row, stored_by_key[key])
+        key: row for key, row in new_by_key.items() if key not in stored_by_key or is_newer(row, stored_by_key[key])
     }
     added = len(winners.keys() - stored_by_key.keys())
     replaced = sum(row != stored_by_key.get(key, row) for key, row in winners.items())

@@ -70,7 +70,9 @@ def replace_generated(text: str, generate: Callable[[str, str], str], document: 
             break  # the marker before it is still open
         elif line.strip() == END:
             if name is None:
-                raise UserError(f"{document}, line {number}: {END} without a begin: put a marker such as {EXAMPLE} first")
+                raise UserError(
+                    f"{document}, line {number}: {END} without a begin: put a marker such as {EXAMPLE} first"
+                )
             lines += [*generate(name, "\n".join(inside)).split("\n"), line]
             name = None
         else:

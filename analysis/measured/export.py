@@ -1,10 +1,9 @@
 """Writing the measured CSV files: the runs and verdicts of a pool, merged with the rows of the files."""
 
+import json
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-
-import json
 
 import pandas as pd
 

@@ -40,7 +40,7 @@ def _lines(runs: pd.DataFrame) -> Iterator[str]:
     for run in runs[runs.grid == TRAIN].itertuples():
         run_variables = f"METHOD={run.method} ARCHITECTURE={run.architecture} SEED={run.seed}"
         yield f"train DATASET={run.dataset} {run_variables}{_profile(run.profile)}"
-    # A line is a full cross of datasets, methods and seeds: join methods of equal seeds, then datasets of equal methods.
+    # A line is a full cross: join methods with equal seeds, then datasets with equal methods.
     methods: dict[tuple, list[str]] = {}
     grids = runs[~runs.grid.isin([TRAIN, DEMO])]
     cells = grids.groupby(["grid", "profile", "architecture", "dataset", "method"]).seed

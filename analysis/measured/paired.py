@@ -97,8 +97,10 @@ def paired_table(comparison: Comparison) -> tuple[Table, pd.DataFrame]:
             record = dict(zip((*comparison.cell, *SIDES), (*cell, *comparison.names), strict=True))
             record |= {"metric": metric.name, "n": len(values)}
             record |= {f"mean_{name}": values[name].mean() for name in SIDES}
-            records.append(record | dict(zip(("difference", "low", "high"), (effect.value, *effect.interval), strict=True)))
-            rows.append(_texts(metric, records[-1]))
+            low, high = effect.interval
+            record |= {"difference": effect.value, "low": low, "high": high}
+            records.append(record)
+            rows.append(_texts(metric, record))
         blocks.append(Block("/".join(cell), (tuple(rows),)))
     numbers = (*SIDES, "difference", "95 % interval")
     columns = (Column("metric"), *(Column(name, number=True) for name in numbers), Column("n"))
@@ -143,5 +145,5 @@ def _differences(comparison: Comparison, pairs: pd.DataFrame) -> str:
 
 def _settings(side: Experiment, run_key: str, excluded: tuple[str, ...]) -> dict[str, str]:
     run = side.done[side.done.run_key == run_key].iloc[0].dropna()
-    names = [name for name in run.index if name.startswith("params.") and not name.startswith((*excluded, "params.seed"))]
+    names = [name for name in run.index if name.startswith("params.") and not name.startswith(excluded)]
     return {name.removeprefix("params."): str(run[name]) for name in names}
