@@ -97,7 +97,7 @@ def build_on(
         device=device,
         precision=precision,
         teacher=teacher,
-        evaluated=spec.evaluated,
+        evaluated=spec.eval_split,
         domains=dataset.domains_of(classes),
         checkpoint=checkpoint,
         known_epochs=known_epochs,

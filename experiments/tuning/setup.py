@@ -101,7 +101,7 @@ class StudyConfig:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for trials to be compared, by names that a user understands."""
-        numbers = self.spec({}, self.seeds[0]).numbers()
+        numbers = self.spec({}, self.seeds[0]).key_fields()
         searched = self.space.parameters
         fixed = {name: value for name, value in numbers.pop("parameters").items() if name not in searched}
         for name in ("seed", "data_digest", "method", "architecture"):
