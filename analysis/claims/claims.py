@@ -1,9 +1,9 @@
 """The paper's claims that are judged: reading and validating ``claims.yaml``."""
 
-import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from analysis.paper.published import published_numbers
 from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, TRACKED, all_metrics
@@ -20,8 +20,7 @@ FEATURE_SPREAD = "feature_spread"  # not tracked: computed from a run's predicti
 JUDGED_METRICS = (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE_SPREAD)
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(BaseModel, frozen=True, extra="forbid"):
     """One comparison of two methods: ``method`` has a lower or higher (``better``) ``metric`` than ``against``.
 
     It is made for each of ``datasets`` with each of ``architectures``. claim: the sentence; where: the paper's table
@@ -34,9 +33,9 @@ class Claim:
     metric: str
     method: str
     against: str
-    better: str
-    datasets: tuple[str, ...]
-    architectures: tuple[str, ...]
+    better: Literal["lower", "higher"]
+    datasets: tuple[str, ...] = Field(min_length=1)
+    architectures: tuple[str, ...] = Field(min_length=1)
 
     @property
     def decimals(self) -> int:
@@ -57,47 +56,36 @@ def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
     entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path} must contain a list of claims")
-    claims = []
+    claims: dict[str, Claim] = {}
     for number, entry in enumerate(entries, start=1):
         name = entry.get("id", f"number {number}") if isinstance(entry, dict) else f"number {number}"
         try:
-            claims.append(_claim(entry))
+            claim = _checked(Claim.model_validate(entry))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"])) or "entry"
+            raise UserError(f"{path}, claim {name}: {key}: {problem['msg']}") from None
         except UserError as error:
             raise UserError(f"{path}, claim {name}: {error}") from None
-        if sum(claim.id == claims[-1].id for claim in claims) > 1:
+        if claim.id in claims:
             raise UserError(f"{path}, claim {name}: there are two claims with this id: rename one")
-    return tuple(claims)
+        claims[claim.id] = claim
+    return tuple(claims.values())
 
 
-def _claim(entry: Any) -> Claim:
-    if not isinstance(entry, dict):
-        raise UserError("must contain keys and values")
-    keys = [field.name for field in dataclasses.fields(Claim)]
-    for key in entry:
-        check_choice("key", key, keys)
-    missing = [key for key in keys if key not in entry]
-    if missing:
-        raise UserError(f"{', '.join(missing)} missing: add it")
-    for key in keys:
-        _check_type(key, entry[key])
+def _checked(claim: Claim) -> Claim:
     numbers = published_numbers()
-    check_choice("metric", entry["metric"], JUDGED_METRICS)
-    check_choice("value of better", entry["better"], (LOWER, HIGHER))
-    for key in ("method", "against"):
-        build_method(entry[key])  # any registered method, not only the paper's
-    if entry["method"] == entry["against"]:
-        raise UserError(f"{entry['method']} is compared with itself: name another method")
-    for dataset in entry["datasets"]:
-        check_choice("dataset", dataset, {*numbers.dataset, MERGED})
-    for architecture in entry["architectures"]:
-        check_choice("architecture", architecture, set(numbers.architecture))
-    return Claim(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
-
-
-def _check_type(key: str, value: Any) -> None:
-    if key in ("datasets", "architectures"):
-        is_names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
-        if not is_names or len(set(value)) < len(value):
-            raise UserError(f"{key} must be a list of distinct names, not {value!r}")
-    elif not isinstance(value, str) or not value.strip():
-        raise UserError(f"{key} must be text, not {value!r}")
+    check_choice("metric", claim.metric, JUDGED_METRICS)
+    for method in (claim.method, claim.against):
+        build_method(method)  # any registered method, not only the paper's
+    if claim.method == claim.against:
+        raise UserError(f"{claim.method} is compared with itself: name another method")
+    for kind, names, known in (
+        ("dataset", claim.datasets, {*numbers.dataset, MERGED}),
+        ("architecture", claim.architectures, set(numbers.architecture)),
+    ):
+        for name in names:
+            check_choice(kind, name, known)
+        if len(set(names)) < len(names):
+            raise UserError(f"{kind}s: a name is given twice: {', '.join(names)}")
+    return claim
