@@ -31,6 +31,7 @@ from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY, run_frame
 from analysis.tables.verdicts import verdict_frame
 
+TRUTH = {True: "true", False: "false"}  # as tags have it
 ORDER = ["architecture", "dataset", "method", "seed_number", "run_key"]
 
 
@@ -73,7 +74,8 @@ def run_rows(pool: Pool, evaluated: dict[str, Evaluation]) -> pd.DataFrame:
     numbers = pd.DataFrame([evaluated_numbers(evaluated.get(key)) for key in done.run_key], columns=list(EVALUATED))
     facts = {
         "cell_key": done.cell_key,
-        "tuned": pool.tuned,
+        "comparable": done.comparable.map(TRUTH),
+        "tuned": TRUTH[pool.tuned],
         "overrides": json.dumps(pool.overrides),
         "grids": done.cell_key.map(cells.grids).map(" ".join),
         "hyperparameter_source": done.cell_key.map(cells.hyperparameter_source),
