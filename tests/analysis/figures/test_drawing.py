@@ -18,7 +18,7 @@ from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.text import class_name, plain
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
-from cskd.plots import METHOD_COLORS, METHOD_MARKERS, method_color, method_marker, save_figure
+from cskd.plots import METHOD_STYLES, method_color, method_marker, save_figure
 
 HOSTILE = ("$\\frac{1}$", "<img onerror=alert(1)>", "_hidden", "a$b", "e\\$f_g", "n02-x")
 CLASSES = ("apple", "aquarium_fish", *HOSTILE)
@@ -228,7 +228,7 @@ def test_points_stand_where_they_are_given_in_the_style_of_their_class():
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_titles_of_embeddings_stand_free_whatever_the_number_of_panels(number):
-    methods = list(METHOD_COLORS)[:number]
+    methods = list(METHOD_STYLES)[:number]
     points = dict.fromkeys(methods, np.random.default_rng(0).normal(size=(40, 2)))
     names = [f"class {label}" for label in range(20)]
     figure = embedding_figure("one\ntwo", points, np.arange(40) % 20, names, dict.fromkeys(methods, 0.5))
@@ -295,8 +295,8 @@ def test_reliability_pairs_show_both_methods_bins_counts_and_ece():
 
 
 def test_every_method_has_a_panel_beside_ours_in_rows_of_four():
-    others = [method for method in METHOD_COLORS if method != "cs-kd"]
-    figure = reliability_pairs("a title", "cs-kd", {method: (bins(), 0.1) for method in METHOD_COLORS})
+    others = [method for method in METHOD_STYLES if method != "cs-kd"]
+    figure = reliability_pairs("a title", "cs-kd", {method: (bins(), 0.1) for method in METHOD_STYLES})
     squares = figure.axes[::2]
     assert [axes.get_title() for axes in squares] == others
     assert len({round(axes.get_position().x0, 6) for axes in squares}) == 4
@@ -306,7 +306,7 @@ def test_every_method_has_a_panel_beside_ours_in_rows_of_four():
 
 
 def test_methods_differ_in_marker_where_they_share_a_colour():
-    assert len(set(METHOD_MARKERS.values())) == len(METHOD_COLORS)
+    assert len({marker for _, marker in METHOD_STYLES.values()}) == len(METHOD_STYLES)
     assert method_marker("my own") == method_marker("my own")
 
 
@@ -368,7 +368,7 @@ def test_a_forest_plot_tells_outcomes_by_colour_and_marker():
 
 @pytest.mark.parametrize("panels", [1, 2, 3])
 def test_long_titles_of_reliability_pairs_stay_on_the_page_and_stand_free(panels):
-    others = dict.fromkeys(list(METHOD_COLORS)[:panels], (bins(), 0.1)) | {"cs-kd": (bins(), 0.1)}
+    others = dict.fromkeys(list(METHOD_STYLES)[:panels], (bins(), 0.1)) | {"cs-kd": (bins(), 0.1)}
     title = "tinyimagenet, densenet121 (mini-tuned-custom-6a6759), 10 seeds pooled"
     figure = reliability_pairs(title, "cs-kd", others)
     figure.draw_without_rendering()

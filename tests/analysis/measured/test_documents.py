@@ -65,7 +65,7 @@ def test_make_commands_train_exactly_the_checked_in_runs(path):
         grid = load_grid(target.removeprefix("reproduce-"), **chosen)
         _, settings = settings_of(grid, profile, overrides)
         for dataset, network in itertools.product(grid.datasets, grid.architectures):
-            trained = settings[dataset].resolve_architecture(network)
+            trained = settings[dataset].trained(network)
             planned += itertools.product([trained], [dataset], grid.methods, map(str, grid.seeds))
     assert sorted(planned) == sorted(zip(runs.architecture, runs.dataset, runs.method, runs.seed, strict=True))
 

@@ -1,0 +1,32 @@
+"""The file of predictions."""
+
+import numpy as np
+import pytest
+
+from cskd.evaluate.predictions import Predictions, load_predictions, save_predictions
+
+LOGITS, FEATURES = np.array([[1, 2], [3, -4], [5, 6]], np.float32), np.ones((3, 4), np.float32)
+LABELS = np.array([1, 0, 1])
+
+
+def test_saved_predictions_are_loaded_unchanged(tmp_path):
+    saved = Predictions(LOGITS, FEATURES, LABELS, np.array([7, 3, 5]), ("a flower", "<b>"))
+    training = Predictions(LOGITS + 1, FEATURES, LABELS[::-1])
+    save_predictions(tmp_path / "p.npz", saved, training)
+    loaded = load_predictions(tmp_path / "p.npz")
+    for name in ("logits", "features", "labels", "indices"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
+    assert loaded.classes == saved.classes
+    logits, labels = loaded.training
+    np.testing.assert_array_equal(logits, LOGITS + 1)
+    np.testing.assert_array_equal(labels, [1, 0, 1])
+
+
+def test_damaged_and_other_files_raise_errors(tmp_path):
+    save_predictions(tmp_path / "p.npz", Predictions(LOGITS, FEATURES, LABELS))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "p.npz").read_bytes()[:200])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_predictions(tmp_path / "cut.npz")
+    np.savez(tmp_path / "other.npz", logits=LOGITS)
+    with pytest.raises(KeyError, match="features"):
+        load_predictions(tmp_path / "other.npz")
