@@ -84,6 +84,15 @@ def finish_teacher(spec: RunSpec, runs: Path) -> RunFolder:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """Restores the handlers that the worker replaces."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def digits(tmp_path, monkeypatch):
     """A run of CS-KD on digits."""
@@ -284,16 +293,11 @@ def test_interruption_and_failure_are_recorded_with_their_reason(digits, monkeyp
     assert summary["reason"].startswith("failed: out of memory (MemoryError): fewer WORKERS")
 
 
-def test_signals_and_a_dead_launcher_stop_the_run(monkeypatch):
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        stop = worker.StopRequest(os.getppid())
-        assert not stop()
-        signal.raise_signal(signal.SIGTERM)
-        assert (stop(), stop.reason) == (True, "stopped by SIGTERM")
-        orphan = worker.StopRequest(launcher=1)
-        assert (orphan(), orphan.reason) == (True, "its launcher has died")
-        assert not worker.StopRequest()()  # a run without a launcher
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+def test_signals_and_a_dead_launcher_stop_the_run():
+    stop = worker.StopRequest(os.getppid())
+    assert not stop()
+    signal.raise_signal(signal.SIGTERM)
+    assert (stop(), stop.reason) == (True, "stopped by SIGTERM")
+    orphan = worker.StopRequest(launcher=1)
+    assert (orphan(), orphan.reason) == (True, "its launcher has died")
+    assert not worker.StopRequest()()  # a run without a launcher
