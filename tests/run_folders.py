@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from plans import plan_of
 
+from cskd import NUMERICS_VERSION
 from cskd.evaluate.predictions import Predictions, save_predictions
 from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec
@@ -25,7 +26,7 @@ def make_spec(seed: int, method: str = "cs-kd", epochs: int = 3) -> RunSpec:
     return RunSpec(
         dataset="digits", profile=profile, architecture="resnet10", method=method, parameters={}, seed=seed,
         settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
-        comparable=False, comparable_reason="profile demo",
+        comparable=False, comparable_reason="profile demo", numerics_version=NUMERICS_VERSION,
     )  # fmt: skip
 
 

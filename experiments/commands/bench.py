@@ -29,7 +29,7 @@ from cskd.utils.errors import UserError
 from experiments.bench import epoch_profile, memory, pipelines, reference, results, steps, whole_run
 from experiments.bench.images import prepared_images
 from experiments.bench.results import BASELINE, MEASURED, Cell, Options
-from experiments.commands.options import add_settings, method_or_all
+from experiments.commands.options import add_settings_arguments, method_or_all
 from experiments.config.grid import ALL, check_not_replaced
 from experiments.config.recipe import load_settings, recipe_names
 from experiments.runs.environment import choose_device
@@ -128,7 +128,7 @@ def _parser() -> cli.Parser:
         metavar="NAME",
         help="for steps and memory; default: all methods and the paper's combinations",
     )
-    add_settings(parser)
+    add_settings_arguments(parser)
     parser.add_argument("--turns", type=cli.positive, default=5, help="counted turns of each method (default 5)")
     parser.add_argument(
         "--steps",

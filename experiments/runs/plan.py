@@ -17,7 +17,7 @@ from experiments.config.grid import ALL, CellName, Grid, grid_names, load_grid
 from experiments.config.recipe import Settings, StrictModel, load_settings
 from experiments.config.spec import RunSpec, count_images, make_spec
 from experiments.config.tuned import TunedParameters
-from experiments.runs.folder import RunFolder
+from experiments.runs.folder import DONE, FAILED, RunFolder
 
 
 class Cell(StrictModel):
@@ -73,6 +73,13 @@ class PlannedRun:
     num_classes: int
     train_images: int
     test_images: int
+
+    def is_pending(self, retry: bool) -> bool:
+        """Return True if the run must be started or resumed. retry: also if it failed."""
+        state = self.folder.state()["state"]
+        if state == DONE:
+            return self.folder.damage() is not None
+        return retry or state != FAILED
 
 
 def experiment_name(grid: str, profile: str, overrides: tuple[str, ...] = (), tuned: bool = False) -> str:
@@ -153,7 +160,7 @@ def _empty_cell(grid_name: str, spec: RunSpec, row: int, parameters: TunedParame
         order=_position(grid_name, spec.dataset, spec.method, row),
         comparable=spec.comparable,
         comparable_reason=spec.comparable_reason,
-        tuned=parameters.message() if parameters else "",
+        tuned=parameters.summary() if parameters else "",
         hyperparameter_source=_hyperparameter_source(spec),
         runs={},
     )

@@ -53,7 +53,7 @@ class GridTracker:
             self._watched.add(run_key)
 
     def update(self, everything: bool) -> None:
-        """Upload the watched runs, or all. An unreadable folder does not stop the other cells; its error is raised last."""
+        """Upload the watched runs, or all. An unreadable folder does not stop the others; its error is raised last."""
         if everything or not self._is_open:
             self._open()
         self._is_open = False  # after an exception the next update reads the store again

@@ -20,9 +20,9 @@ def rows(database: Path, query: str, *values) -> list[tuple]:
         connection.close()
 
 
-def tagged(database: Path, **tags: str) -> list[tuple[str, str]]:
-    """Return (run, status) of the active runs that have these tags."""
-    query = "SELECT run_uuid, status FROM runs WHERE lifecycle_stage = 'active'"
+def tagged(database: Path, **tags: str) -> list[tuple[str, str, str]]:
+    """Return (run, status, artifact URI) of the active runs that have these tags."""
+    query = "SELECT run_uuid, status, artifact_uri FROM runs WHERE lifecycle_stage = 'active'"
     query += " AND run_uuid IN (SELECT run_uuid FROM tags WHERE key = ? AND value = ?)" * len(tags)
     return rows(database, query, *(text for tag in tags.items() for text in tag))
 
@@ -35,7 +35,7 @@ def assert_uploaded_once(database: Path, folders: list[RunFolder], artifacts: Pa
     specs = {folder.path.name: folder.spec() for folder in folders}
     for folder in folders:
         spec = specs[folder.path.name]
-        ((run, status),) = tagged(database, kind="run", run_key=spec.run_key, training_id=folder.training_id())
+        ((run, status, _),) = tagged(database, kind="run", run_key=spec.run_key, training_id=folder.training_id())
         assert status == "FINISHED"
         points = rows(database, "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step", run)
         single = [name for name, *_ in points if name.startswith(SINGLE)]
@@ -53,7 +53,7 @@ def assert_uploaded_once(database: Path, folders: list[RunFolder], artifacts: Pa
         assert rows(database, setting, run) == [(str(spec.seed),)]
         if artifacts is not None:
             assert {path.name for path in artifacts.glob(f"*/{run}/artifacts/*")} == RESULTS
-        ((parent, status),) = tagged(database, kind="cell", cell_key=spec.cell_key)
+        ((parent, status, _),) = tagged(database, kind="cell", cell_key=spec.cell_key)
         tag = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'mlflow.parentRunId'"
         assert (status, rows(database, tag, run)) == ("FINISHED", [(parent,)])
         statistics = rows(database, "SELECT key, step FROM metrics WHERE run_uuid = ?", parent)

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faults.backend import assert_told_once, rows
+from faults.backend import assert_uploaded_once, rows
 from faults.disks import Disk
 from faults.disturbed import numbers
-from faults.made_up import made_up_runs
 from place import Place
+from run_folders import make_grid
 
 from cskd.data.store import open_dataset
 from cskd.utils.files import DiskFull
-from cskd.utils.integrity import is_whole, write_sealed
+from cskd.utils.integrity import read_archive, write_archive
 from experiments.runs.folder import DONE, INTERRUPTED, RUNNING, RunFolder
 
 FAULT = "disk full"
@@ -84,7 +84,7 @@ def test_earlier_prepared_data_stay_when_they_cannot_be_prepared_anew(call, disk
 @pytest.mark.slow_fault
 def test_tables_and_report_stay_as_they_were_and_come_when_there_is_room(call, disk, tally, tmp_path, monkeypatch):
     place = Place(tmp_path)
-    made_up_runs(place, "cs-kd", seeds=2, epochs=5)
+    make_grid(place.runs, "cs-kd", seeds=2, epochs=5)
     assert call("experiments sync")[0] == 0
     monkeypatch.setenv("RESULTS_DIR", str(disk.folder))
     for module in ("analysis tables", "analysis report"):
@@ -111,9 +111,9 @@ def test_what_a_run_has_written_stays_and_how_it_ended_is_written_nevertheless(d
     folder.path.mkdir()
     metrics = {str(number): 1.0 for number in range(900)}
     writes = {
-        folder.checkpoint: lambda: write_sealed(folder.checkpoint, lambda file: torch.save(torch.rand(20_000), file)),
-        folder.environment: lambda: folder.write_starts([{"text": "x" * 9000}]),
-        folder.path / "metrics.jsonl": lambda: folder.add_epoch(len(folder.epochs()), metrics),
+        folder.checkpoint: lambda: write_archive(folder.checkpoint, lambda file: torch.save(torch.rand(20_000), file)),
+        folder.environment: lambda: folder.write_environment("t", [{"text": "x" * 9000}]),
+        folder.path / "metrics.jsonl": lambda: folder.write_epochs([{"epoch": 0, "timestamp": 1.0, "metrics": metrics}]),
     }
     for write in writes.values():
         write()
@@ -137,7 +137,7 @@ def test_what_a_run_has_written_stays_and_how_it_ended_is_written_nevertheless(d
                 folder.write_state(INTERRUPTED, reason="no room", epoch=leave)
                 state = folder.state()
                 assert (state["state"], state["reason"], state["epoch"]) == (INTERRUPTED, "no room", leave)
-                assert is_whole(folder.checkpoint)
+                assert read_archive(folder.checkpoint)
                 assert folder.starts() == [{"text": "x" * 9000}]
     assert outcomes == {"written", "no room"}
 
@@ -167,7 +167,7 @@ def wait_for(happened, process: subprocess.Popen) -> None:
 
 def have_epochs(place: Place, count: int) -> bool:
     folders = place.folders()
-    return len(folders) == 2 and all(len(folder.intact_epochs()) >= count for folder in folders)
+    return len(folders) == 2 and all(folder.count_epochs() >= count for folder in folders)
 
 
 def assert_as_undisturbed(place: Place, reference: Place) -> None:
@@ -197,7 +197,7 @@ def test_runs_whose_checkpoints_find_no_room_go_on_from_their_last(request, disk
     with tally:
         for folder in place.folders():
             kept[folder.path] = len(folder.epochs())
-            assert kept[folder.path] >= 3 and is_whole(folder.checkpoint)
+            assert kept[folder.path] >= 3 and read_archive(folder.checkpoint)
             assert folder.state()["state"] == INTERRUPTED
     with tally:  # while there is no room, yet
         status, _, errors = place.run(*GRID)
@@ -212,7 +212,7 @@ def test_runs_whose_checkpoints_find_no_room_go_on_from_their_last(request, disk
             for epochs, extra in zip(kept.values(), (1, 1), strict=True)
         )
         assert_as_undisturbed(place, reference)
-        assert_told_once(tmp_path / "mlflow.db", place.folders())
+        assert_uploaded_once(tmp_path / "mlflow.db", place.folders())
 
 
 @pytest.mark.fault(FAULT)
@@ -237,5 +237,5 @@ def test_training_goes_on_where_the_tracking_has_no_room(request, disk, tally, t
     with tally:
         status, _, errors = place.run("experiments sync")
         assert (status, errors) == (0, "")
-        assert_told_once(database, place.folders())
+        assert_uploaded_once(database, place.folders())
         assert rows(database, "PRAGMA integrity_check") == [("ok",)]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from faults.backend import tagged
 from faults.disturbed import WAIT_SECONDS, Disturbed, assert_undisturbed, wait_for
-from faults.made_up import made_up_runs
+from run_folders import make_grid
 
 from experiments.runs.folder import INTERRUPTED
 from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
-from experiments.tuning.storage import load_trials
+from experiments.tuning.storage import load_study
 from experiments.tuning.trial import COMPLETE, RUNNING, Trial
 
 FAULT = "SIGTERM, SIGINT, twice"
@@ -63,10 +63,10 @@ class Stopped(Disturbed):
 
     def train_on(self, epochs: int) -> Callable[[], bool]:
         """Whether each run has so many epochs more than now."""
-        wanted = {folder.path.name: len(folder.intact_epochs()) + epochs for folder in self.folders()}
+        wanted = {folder.path.name: folder.count_epochs() + epochs for folder in self.folders()}
         return lambda: (
             len(self.folders()) == 2
-            and all(len(folder.intact_epochs()) >= wanted.get(folder.path.name, epochs) for folder in self.folders())
+            and all(folder.count_epochs() >= wanted.get(folder.path.name, epochs) for folder in self.folders())
         )
 
     def assert_interrupted(self) -> None:
@@ -162,7 +162,7 @@ def test_a_grid_stops_soon_and_the_same_command_goes_on(tally, tmp_path):
 @pytest.mark.slow_fault
 def test_tables_that_were_stopped_are_made_by_the_next_command(tally, tmp_path):
     place = Stopped(tmp_path, "analysis tables")
-    made_up_runs(place, "cs-kd", seeds=2, epochs=3)
+    make_grid(place.runs, "cs-kd", seeds=2, epochs=3)
     sync_plan(place.uri, load_plans(place.runs)[0], place.runs)
     with tally:
         assert place.strike("analysis.written:save_table", 1, signal.SIGTERM) == (130, "", GOES_ON)
@@ -190,4 +190,4 @@ def test_a_study_stops_soon_and_the_same_command_goes_on(tally, tmp_path):
 
 
 def trials_of(place: Stopped) -> list[Trial]:
-    return load_trials(str(place.runs / "studies" / "journal.log"), "digits-cs-kd-demo")[1]
+    return load_study(str(place.runs / "studies" / "journal.log"), "digits-cs-kd-demo")[1]

@@ -1,6 +1,7 @@
-"""Every recipe, profile and method starts and takes a step, on made-up images of its dataset."""
+"""Runs from their spec to their results, on random images in place of each recipe's dataset."""
 
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -10,7 +11,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-import yaml
 
 from cskd.data.prepare import prepared_folder
 from cskd.data.sources.base import Listing
@@ -19,34 +19,26 @@ from cskd.methods import METHODS, PAPER_COMPOSITES
 from cskd.models.build import SMALL_IMAGE
 from cskd.train.trainer import Interrupted
 from cskd.utils.errors import UserError
-from experiments.config import recipe
 from experiments.config.datasets import open_data, parts_of
-from experiments.config.recipe import ScheduleSettings, load_settings, recipe_names
+from experiments.config.recipe import ScheduleSettings, Subset, load_settings, recipe_names
 from experiments.config.spec import RunSpec, make_spec, make_splits
 from experiments.launch import worker
 from experiments.launch.build import build_trainer, initialised_model
-from experiments.runs.folder import DONE, RunFolder
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
 
-PROFILES = [
-    (name, profile)
-    for name in recipe_names()
-    for profile in (None, *(yaml.safe_load((recipe.RECIPES / f"{name}.yaml").read_text()).get("profiles") or {}))
-]
+CPU = torch.device("cpu")
+CLASSES, IMAGES = 3, 4  # classes, and training images of each, of the random datasets
 
 
-CLASSES, EACH = 3, 4  # images of the made-up datasets
-
-
-def made_up(
+def make_run(
     name: str, profile: str | None, method: str, folder: Path, architecture: str = "resnet18"
 ) -> tuple[RunSpec, RunFolder]:
-    """A run of the recipe on a few noise images, prepared below ``folder``; its network and images are made small."""
+    """Return a run of a recipe on a few random images below ``folder``, with a small network and small images."""
     _, settings = load_settings(name, profile)
-    inputs = settings.inputs
     overrides = ["batch_size=4"]
     if settings.subset:
-        overrides.append(f"subset={{classes: {CLASSES}, images_per_class: {EACH}}}")
-    if inputs.image_size > SMALL_IMAGE:
+        overrides.append(f"subset={{classes: {CLASSES}, images_per_class: {IMAGES}}}")
+    if settings.inputs.image_size > SMALL_IMAGE:
         overrides += [f"inputs.image_size={SMALL_IMAGE + 8}", f"inputs.test_resize={SMALL_IMAGE + 16}"]
     else:
         overrides.append("width=4")
@@ -56,11 +48,12 @@ def made_up(
     parts = [prepared_folder(part, folder) for part in parts_of(name, settings.data)]
     if not parts[0].exists():
         random = np.random.default_rng(0)
-        count = CLASSES * (EACH + 2)
         images = [
-            (random.integers(0, 256, size=(side, side, 3), dtype=np.uint8), index % CLASSES) for index in range(count)
+            (random.integers(0, 256, size=(side, side, 3), dtype=np.uint8), index % CLASSES)
+            for index in range(CLASSES * (IMAGES + 2))
         ]
-        listing = Listing(["one", "two", "three"], train=images[: CLASSES * EACH], test=images[CLASSES * EACH :])
+        split = CLASSES * IMAGES
+        listing = Listing(["one", "two", "three"], train=images[:split], test=images[split:])
         for part in parts:
             write_dataset(part, part.name, listing, complete=False, source="made up")
     dataset = open_data(name, settings.data, folder)
@@ -70,188 +63,202 @@ def made_up(
     return spec, run
 
 
+def with_settings(spec: RunSpec, folder: RunFolder, **settings) -> RunFolder:
+    """Return the folder of the same run with other settings."""
+    spec = spec.model_copy(update={"settings": spec.settings.model_copy(update=settings)})
+    folder = RunFolder.of(spec, folder.path.parent)
+    folder.create(spec)
+    return folder
+
+
+def schedule_of(epochs: int) -> dict:
+    return {"schedule": ScheduleSettings(epochs=epochs, milestones=())}
+
+
 def finish_teacher(spec: RunSpec, runs: Path) -> RunFolder:
-    """The teacher's run of a spec, as if it had been trained."""
+    """Return the run of a spec's teacher, as if it had been trained."""
     folder = RunFolder.of(spec.teacher, runs)
     folder.create(spec.teacher)
-    model = initialised_model(spec.teacher, CLASSES)
-    torch.save(model.state_dict(), folder.weights)
+    torch.save(initialised_model(spec.teacher, CLASSES).state_dict(), folder.weights)
     folder.write_state(DONE, epoch=1)
     return folder
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """A folder whose prepared data the tests of one recipe and profile share."""
-    return functools.cache(lambda *recipe: tmp_path_factory.mktemp("data"))
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """Restores the handlers that the worker replaces."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
-@pytest.mark.parametrize("method", [*METHODS, *PAPER_COMPOSITES])
-@pytest.mark.parametrize(("name", "profile"), PROFILES)
-def test_every_recipe_takes_a_step_with_every_method_and_architecture(
-    name, profile, method, architecture, shared, monkeypatch
-):
-    folder = shared(name, profile)
-    monkeypatch.setenv("DATA_DIR", str(folder))
-    spec, run = made_up(name, profile, method, folder, architecture)
-    if spec.teacher:
-        finish_teacher(spec, folder / "runs")
-    trainer = build_trainer(spec, run, torch.device("cpu"), "fp32")
-    before = trainer.model.head.weight.detach().clone()
-    steps = []
-    with pytest.raises(Interrupted):
-        trainer.run(on_epoch=lambda *_: None, on_step=steps.append, should_stop=lambda: bool(steps))
-    assert steps[0].images == 4
-    assert not torch.equal(trainer.model.head.weight, before)
-
-
-def test_a_student_starts_from_its_trained_teacher_alone(tmp_path, monkeypatch):
+@pytest.fixture
+def digits(tmp_path, monkeypatch):
+    """A run of CS-KD on digits."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    spec, folder = made_up("digits", None, "kd", tmp_path)
-    assert (spec.teacher.architecture, spec.teacher.method, spec.teacher.seed) == ("densenet41", "cs-kd", 0)
-    with pytest.raises(UserError, match="teacher digits/densenet41/cs-kd/seed0 is not trained yet"):
-        build_trainer(spec, folder, torch.device("cpu"), "fp32")
-    teacher = finish_teacher(spec, tmp_path / "runs")
-    trainer = build_trainer(spec, folder, torch.device("cpu"), "fp32")
-    weights = torch.load(teacher.weights, weights_only=True)
-    assert all(torch.equal(value, weights[key]) for key, value in trainer.step.teacher.state_dict().items())
-    teacher.weights.write_bytes(b"not weights")
-    with pytest.raises(UserError, match="weights of the teacher"):
-        build_trainer(spec, folder, torch.device("cpu"), "fp32")
+    return make_run("digits", None, "cs-kd", tmp_path)
 
 
-def test_a_run_on_a_merged_set_measures_each_domain_at_every_epoch(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    spec, folder = made_up("merged", "mini", "cs-kd", tmp_path)
-    schedule = spec.settings.schedule.model_copy(update={"epochs": 2})
-    changes = {"subset": recipe.Subset(classes=6, images_per_class=3), "schedule": schedule}
-    spec = spec.model_copy(update={"settings": spec.settings.model_copy(update=changes)})
-    trainer = build_trainer(spec, folder, torch.device("cpu"), "fp32")
-    epochs = []
-    predictions = trainer.run(on_epoch=lambda epoch, metrics: epochs.append(metrics))
-    dataset = open_data("merged", spec.settings.data, tmp_path)
-    kept = make_splits(spec, dataset)[0]
-    domains = [label.partition("/")[0] for label in kept]
-    assert len(kept) == predictions.logits.shape[1] == 6
-    for name in ("cub200", "dogs", "mit67"):
-        predicted = [
-            domains[guess] == name
-            for guess, label in zip(predictions.logits.argmax(1), predictions.labels, strict=True)
-            if domains[label] == name
-        ]
-        assert epochs[-1][f"test/domain_accuracy_{name}"] == pytest.approx(100 * np.mean(predicted))
-        assert 0 <= epochs[0][f"test/top1_error_{name}"] <= 100
-
-
-def test_the_initial_weights_come_from_the_seed_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    spec, folder = made_up("digits", None, "cs-kd", tmp_path)
-    weights = []
-    for burnt in (0, 5):
-        torch.rand(burnt)  # what was drawn before must not matter
-        trainer = build_trainer(spec, folder, torch.device("cpu"), "fp32")
-        weights.append(torch.cat([parameter.flatten() for parameter in trainer.model.parameters()]))
-    assert torch.equal(*weights)
-    other = build_trainer(spec.model_copy(update={"seed": 1}), folder, torch.device("cpu"), "fp32")
-    assert not torch.equal(weights[0], torch.cat([parameter.flatten() for parameter in other.model.parameters()]))
-
-
-def test_data_that_changed_since_the_plan_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    spec, folder = made_up("digits", None, "cs-kd", tmp_path)
-    changed = spec.model_copy(update={"data_digest": "0" * 64})
-    with pytest.raises(UserError, match="data of digits have changed"):
-        build_trainer(changed, folder, torch.device("cpu"), "fp32")
-
-
-def with_settings(spec: RunSpec, folder: RunFolder, **settings) -> RunFolder:
-    """The run's folder under other settings."""
-    other = spec.model_copy(update={"settings": spec.settings.model_copy(update=settings)})
-    there = RunFolder.of(other, folder.path.parent)
-    there.create(other)
-    return there
-
-
-ONE_EPOCH = {"schedule": ScheduleSettings(epochs=1, milestones=())}
-
-
-def run_worker(folder: RunFolder, monkeypatch) -> int:
+def train(folder: RunFolder, monkeypatch) -> int:
     monkeypatch.setattr(sys, "argv", ["worker", str(folder.path), "--threads", str(torch.get_num_threads())])
     return worker.main()
 
 
-@pytest.mark.parametrize(("compile_", "recorded"), [(True, True), (False, False), ("auto", False)])
-def test_whether_the_step_was_compiled_is_recorded(compile_, recorded, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The folder of a recipe's data, shared by the tests of that recipe."""
+    return functools.cache(lambda *recipe: tmp_path_factory.mktemp("data"))
+
+
+RECIPES = [(name, profile) for name in recipe_names() for profile in ((None,) if name == "digits" else (None, "mini"))]
+EVERY_METHOD = [*METHODS, *PAPER_COMPOSITES]
+# Every method with both kinds of network, and every recipe and profile with several methods.
+CASES = [
+    (*RECIPES[number % len(RECIPES)], method, architecture)
+    for number, (architecture, method) in enumerate(itertools.product(("resnet18", "densenet121"), EVERY_METHOD))
+]
+
+
+@pytest.mark.parametrize(("name", "profile", "method", "architecture"), CASES)
+def test_each_recipe_method_and_network_takes_a_step(name, profile, method, architecture, data, monkeypatch):
+    folder = data(name, profile)
+    monkeypatch.setenv("DATA_DIR", str(folder))
+    spec, run = make_run(name, profile, method, folder, architecture)
+    if spec.teacher:
+        finish_teacher(spec, folder / "runs")
+    trainer = build_trainer(spec, run, CPU, "fp32")
+    before = trainer.model.head.weight.detach().clone()
+    steps = []
+    with pytest.raises(Interrupted):
+        trainer.run(on_step=steps.append, should_stop=lambda: bool(steps))
+    assert steps[0].images == 4
+    assert not torch.equal(trainer.model.head.weight, before)
+
+
+def test_student_needs_the_weights_of_its_trained_teacher(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = make_run("digits", None, "kd", tmp_path)
+    assert (spec.teacher.architecture, spec.teacher.method, spec.teacher.seed) == ("densenet41", "cs-kd", 0)
+    with pytest.raises(UserError, match="teacher digits/densenet41/cs-kd/seed0 is not trained yet"):
+        build_trainer(spec, folder, CPU, "fp32")
+    teacher = finish_teacher(spec, tmp_path / "runs")
+    trainer = build_trainer(spec, folder, CPU, "fp32")
+    weights = torch.load(teacher.weights, weights_only=True)
+    assert all(torch.equal(value, weights[key]) for key, value in trainer.step.teacher.state_dict().items())
+    teacher.weights.write_bytes(b"not weights")
+    with pytest.raises(UserError, match=r"weights of the teacher, .* cannot be read"):
+        build_trainer(spec, folder, CPU, "fp32")
+    teacher.weights.unlink()
+    with pytest.raises(UserError, match=r"weights of the teacher, .* were deleted"):
+        build_trainer(spec, folder, CPU, "fp32")
+
+
+def test_merged_dataset_has_metrics_of_each_domain_in_each_epoch(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = make_run("merged", "mini", "cs-kd", tmp_path)
+    folder = with_settings(spec, folder, subset=Subset(classes=6, images_per_class=3), **schedule_of(2))
+    spec, records = folder.spec(), []
+    predictions = build_trainer(spec, folder, CPU, "fp32").run(on_checkpoint=records.extend)
+    classes = make_splits(spec, open_data("merged", spec.settings.data, tmp_path))[0]
+    domains = np.array([label.partition("/")[0] for label in classes])
+    assert len(classes) == predictions.logits.shape[1] == 6
+    predicted, true = domains[predictions.logits.argmax(1)], domains[predictions.labels]
+    for name in ("cub200", "dogs", "mit67"):
+        expected = 100 * np.mean(predicted[true == name] == name)
+        assert records[-1]["metrics"][f"test/domain_accuracy_{name}"] == pytest.approx(expected)
+        assert 0 <= records[0]["metrics"][f"test/top1_error_{name}"] <= 100
+
+
+def test_initial_weights_depend_on_the_seed_alone(digits):
+    spec, _ = digits
+    weights = []
+    for seed, draws in ((0, 0), (0, 5), (1, 0)):
+        torch.rand(draws)  # earlier draws must not matter
+        model = initialised_model(spec.model_copy(update={"seed": seed}), CLASSES)
+        weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"data_digest": "0" * 64}, "data of digits have changed"), ({"numerics_version": 0}, "another version")],
+)
+def test_run_of_other_data_or_numerics_is_refused(digits, change, message):
+    spec, folder = digits
+    with pytest.raises(UserError, match=message):
+        build_trainer(spec.model_copy(update=change), folder, CPU, "fp32")
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(True, True), (False, False), ("auto", False)])
+def test_run_records_how_it_was_trained(digits, setting, expected, monkeypatch):
     compiled = []
     monkeypatch.setattr(worker.Trainer, "compile", lambda trainer: compiled.append(trainer.seed))
-    folder = with_settings(*made_up("digits", None, "cs-kd", tmp_path), compile=compile_, **ONE_EPOCH)
-    assert run_worker(folder, monkeypatch) == worker.EXIT_DONE
-    assert len(compiled) == recorded
-    assert [start["compiled"] for start in folder.starts()] == [recorded]
-
-
-def test_how_long_a_run_took_to_its_first_step_is_recorded(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    folder = with_settings(*made_up("digits", None, "cs-kd", tmp_path), **ONE_EPOCH)
-    assert run_worker(folder, monkeypatch) == worker.EXIT_DONE
-    (start,) = folder.starts()
-    assert start["started"] < start["first_step_started"] < folder.epochs()[0]["timestamp"]
+    folder = with_settings(*digits, compile=setting, **schedule_of(1))
+    assert train(folder, monkeypatch) == worker.EXIT_DONE
+    (start,), (record,) = folder.starts(), folder.epochs()
+    assert (bool(compiled), start["compiled"]) == (expected, expected)
+    assert start["started"] < start["first_step_started"] < record["timestamp"]
     process = psutil.Process().create_time()
     assert start["set_up_seconds"] == pytest.approx(start["first_step_started"] - process, abs=0.01)
-    assert 0 < start["first_step_seconds"] <= folder.epochs()[0]["metrics"]["time/train_seconds"] + 0.01
+    assert 0 < start["first_step_seconds"] <= record["metrics"]["time/train_seconds"] + 0.01
+    assert (folder.summary()["reason"], folder.damage()) == ("all 1 epochs", None)
+    files = {path.name for path in folder.path.iterdir()}
+    assert not files & {"lease", "checkpoint.pt", "previous.pt"}
+    before = folder.state()
+    assert train(folder, monkeypatch) == worker.EXIT_DONE  # again: it is left as it is
+    assert folder.state() == before
 
 
-def test_a_compiler_that_is_missing_fails_the_run_that_asked_for_it_alone(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-
+def test_missing_compiler_fails_only_the_run_that_requires_it(digits, monkeypatch, capsys):
     def missing(self):
         raise RuntimeError("g++ not found\nand much more")
 
     monkeypatch.setattr(worker.Trainer, "compile", missing)
-    asked = with_settings(*made_up("digits", None, "cs-kd", tmp_path), compile=True, **ONE_EPOCH)
-    assert run_worker(asked, monkeypatch) == worker.EXIT_FAILED
-    message = "torch.compile does not work here (g++ not found)"
-    assert asked.state()["reason"] == f"{message}: run with SET=compile=auto, or mend it"
-    # one that was compiled where it began, and is taken up here
-    begun = with_settings(*made_up("digits", None, "cs-kd", tmp_path), **ONE_EPOCH)
-    start = asked.starts()[0]
-    begun.write_starts([start | {"compiled": True}])
+    required = with_settings(*digits, compile=True, **schedule_of(1))
+    assert train(required, monkeypatch) == worker.EXIT_FAILED
+    assert required.state()["reason"].startswith("failed: torch.compile does not work here (g++ not found): run with")
+    # compiled on the machine where it started, and resumed on this one
+    resumed = with_settings(*digits, **schedule_of(1))
+    resumed.write_environment("t", [required.starts()[0] | {"compiled": True}])
     capsys.readouterr()
-    assert run_worker(begun, monkeypatch) == worker.EXIT_DONE
-    assert capsys.readouterr().err == f"{message}: the run goes on without it\n"
-    assert [start["compiled"] for start in begun.starts()] == [True, False]
+    assert train(resumed, monkeypatch) == worker.EXIT_DONE
+    expected = "torch.compile does not work here (g++ not found): the run continues without it\n"
+    assert capsys.readouterr().err == expected
+    assert [start["compiled"] for start in resumed.starts()] == [True, False]
+    assert resumed.training_id() == "t"
 
 
-def test_a_run_through_torchvisions_pipeline_is_taken_up_exactly(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    options = {"pipeline": "torchvision", "schedule": ScheduleSettings(epochs=2, milestones=())}
-    spec, made = made_up("digits", None, "cs-kd", tmp_path)
-    at_once = with_settings(spec, made, **options)
-    assert run_worker(at_once, monkeypatch) == worker.EXIT_DONE
-    losses = [record["metrics"]["train/loss"] for record in at_once.epochs()]
-    trainer = build_trainer(at_once.spec(), at_once, torch.device("cpu"), at_once.starts()[0]["precision"])
+def test_training_that_starts_from_epoch_0_again_has_a_new_id(digits, monkeypatch):
+    folder = with_settings(*digits, **schedule_of(1))
+    assert train(folder, monkeypatch) == worker.EXIT_DONE
+    first, numbers = folder.training_id(), folder.epochs()[0]["metrics"]["train/loss"]
+    folder.weights.write_bytes(b"damaged")
+    folder.discard_damaged()
+    assert train(folder, monkeypatch) == worker.EXIT_DONE
+    assert folder.training_id() != first
+    assert len(folder.starts()) == 1
+    assert folder.epochs()[0]["metrics"]["train/loss"] == numbers
+    folder.environment.write_text("{")
+    folder.discard_damaged()
+    assert train(folder, monkeypatch) == worker.EXIT_DONE
+    assert len(folder.starts()) == 1
+
+
+def test_torchvision_pipeline_trains_through_the_worker(digits, monkeypatch):
+    torchvision = with_settings(*digits, pipeline="torchvision", **schedule_of(2))
+    assert train(torchvision, monkeypatch) == worker.EXIT_DONE
+    losses = [record["metrics"]["train/loss"] for record in torchvision.epochs()]
+    trainer = build_trainer(torchvision.spec(), torchvision, CPU, torchvision.starts()[0]["precision"])
     assert [trainer.train_epoch(number)["train/loss"] for number in range(2)] == losses
-    ours = with_settings(spec, made, schedule=options["schedule"])
-    assert run_worker(ours, monkeypatch) == worker.EXIT_DONE
-    assert ours.epochs()[0]["metrics"]["train/loss"] != losses[0]
+    batched = with_settings(*digits, **schedule_of(2))
+    assert train(batched, monkeypatch) == worker.EXIT_DONE
+    assert batched.epochs()[0]["metrics"]["train/loss"] != losses[0]
 
 
-def test_a_run_that_another_grid_has_finished_is_left_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    _, folder = made_up("digits", None, "cs-kd", tmp_path)
-    folder.write_state(DONE, epoch=40)
-    before = sorted(path.name for path in folder.path.iterdir())
-    monkeypatch.setattr(sys, "argv", ["worker", str(folder.path)])
-    assert worker.main() == worker.EXIT_DONE
-    assert folder.state()["state"] == DONE
-    assert sorted(path.name for path in folder.path.iterdir()) == sorted([*before, "claim", "holder.1"])
-
-
-def test_a_process_that_dies_as_its_run_ends_leaves_no_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    folder = with_settings(*made_up("digits", None, "cs-kd", tmp_path), **ONE_EPOCH)
+def test_process_that_dies_at_the_end_leaves_a_run_that_the_next_one_finishes(digits, monkeypatch):
+    folder = with_settings(*digits, **schedule_of(1))
 
     class Killed(BaseException):
         pass
@@ -262,27 +269,35 @@ def test_a_process_that_dies_as_its_run_ends_leaves_no_checkpoint(tmp_path, monk
     with monkeypatch.context() as patched:
         patched.setattr(RunFolder, "remove_checkpoints", die)
         with pytest.raises(Killed):
-            run_worker(folder, monkeypatch)
+            train(folder, monkeypatch)
     assert folder.state()["state"] != DONE
     folder.path.joinpath("checkpoint.pt.17.part").write_bytes(b"half of one")
-    assert run_worker(folder, monkeypatch) == worker.EXIT_DONE
-    assert folder.state()["state"] == DONE
+    monkeypatch.setattr(worker, "build_trainer", die)  # nothing is trained again
+    assert train(folder, monkeypatch) == worker.EXIT_DONE
+    assert (folder.state()["state"], len(folder.starts())) == (DONE, 1)
     assert not [*folder.path.glob("*.part"), *folder.path.glob("checkpoint*"), *folder.path.glob("previous*")]
 
 
-def test_sigterm_and_a_lost_launcher_ask_the_run_to_stop(monkeypatch):
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        stop = worker.StopSignal(os.getppid())
-        assert not stop()
-        monkeypatch.setattr(worker.os, "getppid", lambda: 1)
-        assert stop()
-        monkeypatch.undo()
-        assert not stop()
-        signal.raise_signal(signal.SIGTERM)
-        assert stop()
-        assert worker.StopSignal(launcher=1)()
-        assert not worker.StopSignal()()  # a run on its own outlives the terminal that started it
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+def test_interruption_and_failure_are_recorded_with_their_reason(digits, monkeypatch):
+    folder = with_settings(*digits, **schedule_of(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.StopRequest, "__call__", lambda stop: stop._on_signal(signal.SIGINT, None) or True)
+        assert train(folder, monkeypatch) == worker.EXIT_INTERRUPTED
+    summary = folder.summary()
+    assert (summary["state"], summary["reason"]) == (INTERRUPTED, "interrupted: Ctrl-C")
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.Trainer, "train_epoch", lambda *arguments: bytearray(2**60))
+        assert train(folder, monkeypatch) == worker.EXIT_FAILED
+    summary = folder.summary()
+    assert summary["state"] == FAILED
+    assert summary["reason"].startswith("failed: out of memory (MemoryError): fewer WORKERS")
+
+
+def test_signals_and_a_dead_launcher_stop_the_run():
+    stop = worker.StopRequest(os.getppid())
+    assert not stop()
+    signal.raise_signal(signal.SIGTERM)
+    assert (stop(), stop.reason) == (True, "stopped by SIGTERM")
+    orphan = worker.StopRequest(launcher=1)
+    assert (orphan(), orphan.reason) == (True, "its launcher has died")
+    assert not worker.StopRequest()()  # a run without a launcher

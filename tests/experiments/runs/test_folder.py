@@ -33,7 +33,7 @@ def folder(tmp_path):
     spec = RunSpec(
         dataset="digits", profile=profile, architecture="resnet10", method="cs-kd", parameters={}, seed=0,
         settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
-        comparable=False, comparable_reason="profile demo",
+        comparable=False, comparable_reason="profile demo", numerics_version=1,
     )  # fmt: skip
     folder = RunFolder.of(spec, tmp_path)
     folder.create(spec)
@@ -63,7 +63,7 @@ def test_epochs_are_replaced_by_those_of_a_checkpoint(folder):
     assert folder.epochs() == []
 
 
-@pytest.mark.parametrize("text", ["nonsense\n", '{"epoch": 1, "timestamp": 1, "metrics": {}}\n', '{"epoch": 0, "met', "[]"])
+@pytest.mark.parametrize("text", ["nonsense", '{"epoch": 1, "timestamp": 1, "metrics": {}}', '{"epoch": 0, "met', "[]"])
 def test_damaged_metrics_are_reported(folder, text):
     folder.metrics.write_text(text)
     with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
@@ -231,7 +231,7 @@ def test_process_that_lost_the_lease_writes_nothing(folder):
             lambda: folder.end(FAILED, "failed: x"),
             lambda: folder.write_epochs([]),
             lambda: folder.write_environment("u", [START]),
-            lambda: write_archive(folder.weights, lambda file: torch.save({}, file), before_replace=folder.before_replace),
+            lambda: write_archive(folder.weights, print, before_replace=folder.before_replace),
         ):
             with pytest.raises(LeaseLost):
                 write()

@@ -117,6 +117,7 @@ def test_changed_hyperparameters_are_no_longer_the_papers():
 
 
 TUNED = TunedParameters(
+    dataset="digits", method="cs-kd", profile="demo", architecture="resnet10",
     parameters={"temperature": 2.0}, objective="error", value=1.0, recipe_parameters={}, recipe_value=None,
     study="s", trial=0, trials=1, seeds=[1000], split_digest="", data_digest="", git_commit="", git_dirty=False,
     date="2026-01-01",
