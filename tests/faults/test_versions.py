@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from place import Place
 
 from analysis.load import frames as reading
-from analysis.load.data_quality import doubts
+from analysis.load.data_quality import data_quality_notes
 from analysis.load.pools import pools
 from analysis.load.store import Store
 from analysis.tables.provenance import footer
@@ -48,7 +48,7 @@ def changed(tracked, folder, table, key, value, of=RUN):
 
 
 def message(experiment) -> str:
-    return "\n".join([*footer(experiment), *doubts(pools([experiment])[0])])
+    return "\n".join([*footer(experiment), *data_quality_notes(pools([experiment])[0])])
 
 
 @pytest.mark.fault(FAULT)

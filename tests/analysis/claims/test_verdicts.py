@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import make_evaluations as made_up_evaluations
 from golden import compare
-from made_up_pool import made_up_evaluations, made_up_pool
+from made_up_pool import made_up_pool
 from rich.console import Console
 from scipy import stats
 

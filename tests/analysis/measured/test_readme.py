@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from builders import make_evaluations as made_up_evaluations
 from golden import compare
-from made_up_pool import made_up_evaluations, made_up_pool
+from made_up_pool import made_up_pool
 
 from analysis.claims.claims import load_claims
 from analysis.claims.verdicts import judge

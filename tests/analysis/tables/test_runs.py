@@ -4,10 +4,8 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
-import pytest
 from made_up_pool import made_up_pool
 
-from analysis.load.data_quality import doubts
 from analysis.report.html import Link
 from analysis.tables.runs import run_table, settings_table
 from cskd import NUMERICS_VERSION
@@ -31,36 +29,6 @@ def pool_of():
         runs.loc[done, f"test/{name}"] = 1.0
     runs["params.numerics_version"] = str(NUMERICS_VERSION)
     return dataclasses.replace(pool, runs=runs)
-
-
-def test_only_the_unfinished_run_is_doubted_where_all_else_is_well():
-    assert doubts(pool_of()) == [f"{CS}/seed1 is failed: not used."]
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        ("git_commit", "", "was tracked without its commit: used."),
-        ("params.numerics_version", "0", f"has numerics version 0, this is {NUMERICS_VERSION}: used."),
-        ("params.numerics_version", np.nan, f"has numerics version unknown, this is {NUMERICS_VERSION}: used."),
-        ("test/nll", np.nan, "has no finite test/nll: left out of what needs it."),
-        ("test/nll", np.inf, "has no finite test/nll: left out of what needs it."),
-    ],
-)
-def test_what_may_be_doubted_is_said_with_the_run(column, value, message):
-    pool = pool_of()
-    pool.runs.loc[pool.runs.run == f"{CE}/seed0", column] = value
-    assert f"{CE}/seed0 {message}" in doubts(pool)
-    assert len(doubts(pool)) == 2
-
-
-def test_uncommitted_changes_are_one_line_a_cell():
-    pool = pool_of()
-    pool.runs["git_dirty"] = "true"
-    message = [
-        f"{cell}, {seeds}: from uncommitted changes, used." for cell, seeds in ((CE, "seeds 0, 1"), (CS, "seed 0"))
-    ]
-    assert doubts(pool) == [*message, f"{CS}/seed1 is failed: not used."]
 
 
 def test_a_run_is_a_row_with_a_link():
