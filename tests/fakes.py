@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from cskd.data.sources.source import DatasetSource
+from cskd.data.sources.base import DatasetSource
 
 TRAIN, TEST = 3, 2
 WNIDS = ("n02124075", "n01443537", "n04067472")

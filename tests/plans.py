@@ -10,7 +10,8 @@ def plan_of(*specs: RunSpec) -> Plan:
         name=specs[0].cell,
         key=specs[0].cell_key,
         order=0,
-        comparable_with_paper=specs[0].comparable_with_paper,
+        comparable=specs[0].comparable,
+        comparable_reason=specs[0].comparable_reason,
         runs={one.seed: one.run_key for one in specs},
     )
     return Plan(experiment="demo", grid="demo", title="A title", profile="demo", cells=[cell])

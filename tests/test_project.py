@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from cskd.data.prepare import SOURCES
+from cskd.data.sources.registry import SOURCES
 from cskd.methods import METHODS
 from cskd.models import ARCHITECTURES
 from experiments.config.recipe import recipe_names

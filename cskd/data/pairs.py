@@ -1,22 +1,21 @@
-"""The same-class image that a class-wise method pairs each image with."""
+"""Draws, for each image, another image of the same class."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-class ClassPartners:
-    """For each sample a same-class one, drawn uniformly over the class, the sample itself included."""
+class PairSampler:
+    """Draws images uniformly from the classes of given images; an image may be paired with itself."""
 
     def __init__(self, labels: np.ndarray):
-        labels = torch.as_tensor(labels)
-        self.labels = labels
-        self.members = torch.argsort(labels, stable=True)  # sample indices, class after class
-        self.count = torch.bincount(labels)
-        self.first = self.count.cumsum(0) - self.count
+        self.labels = torch.as_tensor(labels)
+        self.members = torch.argsort(self.labels, stable=True)  # image indices, class after class
+        self.counts = torch.bincount(self.labels)
+        self.first = self.counts.cumsum(0) - self.counts
 
     def draw(self, indices: Tensor, random: torch.Generator) -> Tensor:
+        """indices: (N,) of images. Returns the index of a same-class image for each."""
         labels = self.labels[indices]
         uniform = torch.rand(len(indices), generator=random, dtype=torch.float64)
-        place = (uniform * self.count[labels]).long()
-        return self.members[self.first[labels] + place]
+        return self.members[self.first[labels] + (uniform * self.counts[labels]).long()]

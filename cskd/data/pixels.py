@@ -1,7 +1,7 @@
-"""The pixels that batches are resized from, on the device: a whole split's, or each batch's as its turn comes."""
+"""Three sources of resized images with equal pixels: Pillow, and batches on the device (resident or streamed)."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,20 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cskd.data.resize import geometry, resize
+from cskd.data.resize import crop_with_pillow, geometry, resize
 from cskd.data.splits import Split
 
-RESIZING = ("pillow", "resident", "streamed")
-RESIDENT_SHARE = 0.25  # of the device's free memory, at most: the rest is the network's, and other processes'
-BLOCK = 64 * 2**20  # bytes of images put together on the CPU for one copy to the device
-PORTION = 32  # images of a request where all images of a split are made
+RESIDENT_SHARE = 0.25  # of the device's free memory; the network and other processes need the rest
+BLOCK = 64 * 2**20  # bytes of images that are copied to the device at once
+PORTION = 32  # images that are resized at once outside training
 
 
 def choose_resizing(split: Split, device: torch.device) -> str:
-    """``pillow`` on a CPU; on CUDA ``resident`` where the split's images fit their share, or else ``streamed``.
+    """``pillow`` on a CPU; on CUDA ``resident`` if the split's images fit into their share, otherwise ``streamed``.
 
-    The pixels are the same. On one thread of a CPU the matrix products of ``resize``, mostly zeros, take 15 times as
-    long as Pillow for photographs to 224 px, and 3 times for 64 px to 32.
+    All three give the same pixels. On one CPU thread ``resize`` takes 15 times as long as Pillow for photographs at
+    224 px, and 3 times for 64 px to 32 px.
     """
     if device.type != "cuda":
         return "pillow"
@@ -30,25 +29,50 @@ def choose_resizing(split: Split, device: torch.device) -> str:
     return "resident" if 3 * _areas(split.sizes).sum() <= RESIDENT_SHARE * free else "streamed"
 
 
-def open_pixels(split: Split, device: torch.device, resizing: str) -> "ResidentPixels | StreamedPixels | None":
-    """Where images are resized from; None for ``pillow``, which needs no pixels on the device."""
+def open_pixels(split: Split, device: torch.device, resizing: str) -> "Pixels":
+    """The source of resized images of this name."""
     if resizing not in RESIZING:
         raise ValueError(f"unknown resizing {resizing!r}: choose from {', '.join(RESIZING)}")
-    if resizing == "pillow":
-        return None
-    return ResidentPixels(split, device) if resizing == "resident" else StreamedPixels(split, device)
+    return RESIZING[resizing](split, device)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A batch to be made. indices: (N,), which images of the split. crops: their ``crop_table`` (N, 9)."""
+    """One batch to resize. indices: (N,), images of the split. crops: their ``crop_table`` (N, 9)."""
 
     indices: Tensor
     crops: Tensor
 
 
+class PillowPixels:
+    """Images resized one by one by Pillow, in threads. A further thread makes the next batch meanwhile."""
+
+    def __init__(self, split: Split, device: torch.device):
+        self.split, self.device = split, device
+        self.executor = ThreadPoolExecutor(torch.get_num_threads())
+
+    def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
+        """The images of each request, uint8 (N, size, size, 3), on the device."""
+
+        def make(number: int) -> Tensor:
+            request = requests[number]
+            indices, crops = request.indices.tolist(), request.crops.tolist()
+            batch = torch.empty((len(indices), size, size, 3), dtype=torch.uint8)
+            array = batch.numpy()
+
+            def fill(row: int) -> None:
+                array[row] = crop_with_pillow(self.split.image(indices[row]), crops[row], size)
+
+            for _ in self.executor.map(fill, range(len(indices))):
+                pass
+            return batch
+
+        for batch in _one_ahead(make, len(requests)):
+            yield batch.to(self.device)
+
+
 class ResidentPixels:
-    """All images of a split, on the device from the start."""
+    """All images of a split, copied to the device once."""
 
     def __init__(self, split: Split, device: torch.device):
         self.device, self.sizes = device, torch.as_tensor(split.sizes).long()
@@ -64,57 +88,53 @@ class ResidentPixels:
             self.pixels[filled : filled + len(block)] = torch.from_numpy(block)
             start = stop
 
-    def resized(self, wanted: list[Request], size: int) -> Iterator[Tensor]:
-        """For each request its images, uint8 (N, size, size, 3), on the device."""
-        tables = _tables(wanted, [self._located(request) for request in wanted])
+    def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
+        """The images of each request, uint8 (N, size, size, 3), on the device."""
+        tables = _tables(requests, [self._locate(request) for request in requests])
         return _resized(tables, itertools.repeat(self.pixels), size, self.device)
 
-    def _located(self, request: Request) -> tuple[Tensor, Tensor]:
+    def _locate(self, request: Request) -> tuple[Tensor, Tensor]:
         stride = self.sizes[request.indices, 1]
         return self.first[request.indices] + request.crops[:, 0] * stride + request.crops[:, 1], stride
 
 
 class StreamedPixels:
-    """The boxes of one batch at a time, and of the next, which a thread gathers meanwhile.
+    """The boxes of one batch at a time. A thread gathers the next batch meanwhile.
 
-    They take two buffers of the size of the largest batch's boxes, pinned where the device is a GPU, and as much on
-    the device: for 32 photographs of 500 x 500 px at most 24 MB each a view.
+    Two buffers hold the boxes of the largest batch, in pinned memory for a GPU, and the device needs the same space:
+    at most 24 MB per view for 32 photographs of 500 x 500 px.
     """
 
     def __init__(self, split: Split, device: torch.device):
         self.split, self.device = split, device
 
-    def resized(self, wanted: list[Request], size: int) -> Iterator[Tensor]:
-        """For each request its images, uint8 (N, size, size, 3), on the device."""
-        tables = _tables(wanted, [self._located(request) for request in wanted])
-        return _resized(tables, self._gathered(wanted), size, self.device)
+    def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
+        """The images of each request, uint8 (N, size, size, 3), on the device."""
+        tables = _tables(requests, [self._locate(request) for request in requests])
+        return _resized(tables, self._gathered(requests), size, self.device)
 
-    def _located(self, request: Request) -> tuple[Tensor, Tensor]:
+    def _locate(self, request: Request) -> tuple[Tensor, Tensor]:
         areas, width = request.crops[:, 2:4].prod(1), request.crops[:, 3]
         return areas.cumsum(0) - areas, width
 
-    def _gathered(self, wanted: list[Request]) -> Iterator[Tensor]:
-        """The pixels (P, 3) of each request's boxes, one after the other, on the device."""
+    def _gathered(self, requests: list[Request]) -> Iterator[Tensor]:
+        """The concatenated pixels (P, 3) of each request's boxes, on the device."""
         cuda = self.device.type == "cuda"
-        counts = [int(request.crops[:, 2:4].prod(1).sum()) for request in wanted]
+        counts = [int(request.crops[:, 2:4].prod(1).sum()) for request in requests]
         buffers = [torch.empty((max(counts), 3), dtype=torch.uint8, pin_memory=cuda) for _ in range(2)]
         copied = [torch.cuda.Event() if cuda else None for _ in range(2)]
 
         def gather(number: int) -> Tensor:
             if cuda:
-                copied[number % 2].synchronize()  # until the device has what was in this buffer, if anything was
-            self._fill(buffers[number % 2].numpy(), wanted[number])
+                copied[number % 2].synchronize()  # wait until the device has copied this buffer's last content
+            self._fill(buffers[number % 2].numpy(), requests[number])
             return buffers[number % 2][: counts[number]]
 
-        with ThreadPoolExecutor(1) as thread:
-            ahead = thread.submit(gather, 0)
-            for number in range(len(wanted)):
-                pixels = ahead.result().to(self.device, non_blocking=True)
-                if cuda:
-                    copied[number % 2].record(torch.cuda.current_stream(self.device))
-                if number + 1 < len(wanted):
-                    ahead = thread.submit(gather, number + 1)
-                yield pixels
+        for number, gathered in enumerate(_one_ahead(gather, len(requests))):
+            pixels = gathered.to(self.device, non_blocking=True)
+            if cuda:
+                copied[number % 2].record(torch.cuda.current_stream(self.device))
+            yield pixels
 
     def _fill(self, buffer: np.ndarray, request: Request) -> None:
         end = 0
@@ -126,27 +146,42 @@ class StreamedPixels:
             buffer[start:end].reshape(height, width, 3)[:] = box
 
 
-def _tables(wanted: list[Request], located: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
-    """The ``geometry`` of each request, from (first, stride) of its boxes."""
-    first, stride = map(torch.cat, zip(*located, strict=True))
-    table = geometry(torch.cat([request.crops for request in wanted]), first, stride)
-    return table.split([len(request.indices) for request in wanted])
+Pixels = PillowPixels | ResidentPixels | StreamedPixels
+RESIZING = {"pillow": PillowPixels, "resident": ResidentPixels, "streamed": StreamedPixels}
+
+
+def _one_ahead(make: Callable[[int], Tensor], count: int) -> Iterator[Tensor]:
+    """``make(0)`` to ``make(count - 1)``. A thread makes the next result while the caller uses the last one."""
+    with ThreadPoolExecutor(1) as thread:
+        ahead = thread.submit(make, 0)
+        for number in range(count):
+            ready = ahead.result()
+            if number + 1 < count:
+                ahead = thread.submit(make, number + 1)
+            yield ready
+
+
+def _tables(requests: list[Request], locations: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    """The ``geometry`` of each request. locations: the first pixels and the strides of its boxes."""
+    first, stride = map(torch.cat, zip(*locations, strict=True))
+    table = geometry(torch.cat([request.crops for request in requests]), first, stride)
+    return table.split([len(request.indices) for request in requests])
 
 
 def _resized(tables: tuple[Tensor, ...], supply: Iterable[Tensor], size: int, device: torch.device) -> Iterator[Tensor]:
-    # One copy of all tables to the device: one for each batch would wait for it each time.
-    moved = torch.cat(tables).to(device).split([len(table) for table in tables])
-    for table, on_device, pixels in zip(tables, moved, supply, strict=False):  # a supply may be without end
-        yield resize(pixels, table, on_device, size)
+    # All tables are copied to the device at once, because each copy makes the CPU wait.
+    on_device = torch.cat(tables).to(device).split([len(table) for table in tables])
+    for table, moved, pixels in zip(tables, on_device, supply, strict=False):  # the supply may be infinite
+        yield resize(pixels, table, moved, size)
 
 
-def resize_all(pixels: ResidentPixels | StreamedPixels, indices: Tensor, crops: Tensor, size: int) -> Tensor:
-    """These images (N,) of the split as their crops tell, uint8 (N, size, size, 3), on the device."""
-    made = torch.empty((len(indices), size, size, 3), dtype=torch.uint8, device=pixels.device)
-    wanted = [Request(*both) for both in zip(indices.split(PORTION), crops.split(PORTION), strict=True)]
-    for portion, images in zip(made.split(PORTION), pixels.resized(wanted, size), strict=True):
+def resize_all(pixels: Pixels, indices: Tensor, crops: Tensor, size: int) -> Tensor:
+    """The crops of these images (N,) of the split, uint8 (N, size, size, 3), on the device."""
+    resized = torch.empty((len(indices), size, size, 3), dtype=torch.uint8, device=pixels.device)
+    requests = [Request(*both) for both in zip(indices.split(PORTION), crops.split(PORTION), strict=True)]
+    for portion, images in zip(resized.split(PORTION), pixels.resized(requests, size), strict=True):
         portion.copy_(images)
-    return made
+    return resized
 
 
 def _areas(sizes: np.ndarray) -> np.ndarray:

@@ -1,29 +1,22 @@
-"""The datasets by name, and how one becomes prepared: found or downloaded, checked, decoded."""
+"""Prepares a dataset: finds or downloads it, checks it, decodes it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cskd.data.archive import Archive, download, place, verify
-from cskd.data.sources import cifar100, cub200, digits, dogs, mit67, tinyimagenet
-from cskd.data.sources.listing import Listing, some
-from cskd.data.sources.source import DatasetSource
+from cskd.data.archive import unpack_or_copy
+from cskd.data.download import download, verify
+from cskd.data.folders import ProgressReport, no_report, remove_leftovers, storage_errors, temporary_folder
+from cskd.data.sources.base import Archive, DatasetSource, Listing, first_few
+from cskd.data.sources.registry import SOURCES
 from cskd.data.store import Dataset, open_dataset, write_dataset
-from cskd.data.workspace import (
-    Report,
-    exclusive,
-    remove_leftovers,
-    silent,
-    temporary_folder,
-)
 from cskd.utils.errors import UserError
+from cskd.utils.files import exclusive
 
-SOURCES: dict[str, DatasetSource] = {
-    module.SOURCE.name: module.SOURCE for module in (cifar100, tinyimagenet, cub200, dogs, mit67, digits)
-}
-INCOMPLETE = (
-    "unpack the official archive again, or take the incomplete copy with PARTIAL=1 "
-    "(its numbers are never shown beside the paper's)"
+LOCK = ".lock"  # in DATA_DIR: one process prepares at a time
+REMEDY = (
+    "unpack the official archive again, or accept the incomplete copy with PARTIAL=1 "
+    "(its results are never compared with the paper's)"
 )
 
 
@@ -39,9 +32,9 @@ def prepared_folder(name: str, data_dir: Path) -> Path:
 
 
 def open_prepared(name: str, data_dir: Path, *, test: bool = True) -> Dataset:
-    """The prepared dataset; ``test=False`` leaves its test set closed.
+    """The prepared dataset. test: False does not open its test set.
 
-    Raises UserError, with the command that prepares it, if it is not there.
+    Raises UserError, with the command that prepares it, if it is missing or damaged.
     """
     return open_dataset(prepared_folder(name, data_dir), test=test)
 
@@ -52,123 +45,123 @@ def prepare(
     *,
     partial: bool = False,
     source: DatasetSource | None = None,
-    report: Report | None = None,
+    report: ProgressReport = no_report,
 ) -> Dataset:
-    """The dataset, prepared if it is not yet.
+    """The prepared dataset. Prepares it first if necessary, from the first of these that exists:
 
-    Looked for in this order: prepared; an unpacked official tree in ``data_dir``; its archives in
-    ``data_dir`` or ``data_dir/downloads``; the official addresses. Archives stay where they are. A dataset
-    once prepared is not compared with its images again: remove its folder to have it prepared anew.
+    an unpacked official folder in ``data_dir``; its archives in ``data_dir`` or ``data_dir/downloads``; the official
+    addresses. Archives are kept. A prepared dataset is not compared with its images again: remove its folder to
+    prepare it again.
 
-    partial: take a copy with images missing, as ``complete=False``, too. Without it, a dataset that was
-    prepared so is prepared anew.
-    source: for a dataset outside the catalogue. report: told the progress (see ``workspace.Report``).
-    Raises UserError for whatever the user can mend.
+    Args:
+        partial: accept a copy with missing images, with ``complete=False``. Without it, such a dataset is prepared
+            again.
+        source: of a dataset outside the registry.
+
+    Raises UserError for every problem that the user can fix.
     """
     source = source or get_source(name)
-    report = report or silent
     folder = prepared_folder(name, data_dir)
-    ready = _already(folder, partial)
-    if ready:
-        return ready
-    with exclusive(data_dir, report):
+    prepared = _open_if_prepared(folder, partial)
+    if prepared:
+        return prepared
+    with storage_errors(data_dir):
+        data_dir.mkdir(parents=True, exist_ok=True)
+    with exclusive(data_dir / LOCK, lambda: report(f"wait for another process in {data_dir}", 0, None)):
         remove_leftovers(folder.parent, name)
-        ready = _already(folder, partial)  # by another process, meanwhile
-        if ready:
-            return ready
-        with _tree(source, folder, data_dir, report) as (tree, described):
+        prepared = _open_if_prepared(folder, partial)  # another process may have prepared it meanwhile
+        if prepared:
+            return prepared
+        with _unpacked(source, folder, data_dir, report) as (tree, origin):
             report("list images", 0, None)
             listing, complete = _read(source, tree, partial)
             counts = ", counts checked" if complete else ", incomplete"
-            text = described + (counts if source.num_classes else "")
+            text = origin + (counts if source.num_classes else "")
             return write_dataset(folder, name, listing, complete=complete, source=text, report=report)
 
 
-def _already(folder: Path, partial: bool) -> Dataset | None:
-    """The prepared dataset, unless it is missing, damaged, or partial where that is not wanted."""
+def _open_if_prepared(folder: Path, partial: bool) -> Dataset | None:
+    """The prepared dataset; None if it is missing, damaged, or incomplete without ``partial``."""
     try:
         dataset = open_dataset(folder)
-    except UserError:  # its remedy is to prepare it, which is what comes next
+    except UserError:
         return None
     return dataset if dataset.complete or partial else None
 
 
 @contextmanager
-def _tree(source: DatasetSource, folder: Path, data_dir: Path, report: Report) -> Iterator[tuple[Path, str]]:
-    """The source's unpacked tree and how it was come by; what had to be unpacked is removed at the end."""
-    at_hand = source.find(data_dir)
+def _unpacked(
+    source: DatasetSource, folder: Path, data_dir: Path, report: ProgressReport
+) -> Iterator[tuple[Path, str]]:
+    """(the unpacked folder, its origin in words). A folder that was unpacked here is removed on exit."""
+    found = source.find(data_dir)
     if source.bundled:
         yield data_dir, "bundled with an installed package"
-    elif at_hand:
-        yield at_hand, f"folder {at_hand.name} at hand"
+    elif found:
+        yield found, f"folder {found.name}"
     elif source.archives:
         paths = _gather(source, data_dir, report)
-        with temporary_folder(folder.with_name(f"{source.name}.unpacked")) as aside:
+        with temporary_folder(folder.with_name(f"{source.name}.unpacked")) as temporary:
+            tree = temporary / "tree"
             for path in paths:
-                place(path, aside / "tree", report)
-            described = ", ".join(_described(archive) for archive in source.archives)
+                unpack_or_copy(path, tree, report)
+            origin = ", ".join(_describe(archive) for archive in source.archives)
             try:
-                yield aside / "tree" / source.archive_root, described
+                yield tree / source.archive_root, origin
             except UserError as error:
-                # the unpacked tree is gone when this is read: name the files that stay
-                message = str(error).replace(f"{aside / 'tree'}/", "")
-                where = ", ".join(str(path) for path in paths)
-                raise UserError(
-                    f"{message} (read from {where}: delete what is faulty to have it downloaded again)"
-                ) from error
+                # The temporary folder is gone when the user reads this: name the archives instead.
+                message = str(error).replace(f"{tree}/", "")
+                archives = ", ".join(map(str, paths))
+                raise UserError(f"{message} (read from {archives}: delete the faulty file to download it)") from error
     else:
-        raise UserError(f"{source.name}: {data_dir / source.folders[0]} holds no train/ and test/ folders")
+        raise UserError(f"{source.name}: {data_dir / source.folders[0]} has no train/ and test/ folders: add them")
 
 
-def _gather(source: DatasetSource, data_dir: Path, report: Report) -> list[Path]:
-    """Every archive of the source, verified: those at hand, then those downloaded."""
-    places = (data_dir, data_dir / "downloads")
-    at_hand: dict[Archive, Path] = {}
+def _gather(source: DatasetSource, data_dir: Path, report: ProgressReport) -> list[Path]:
+    """The paths of the source's archives. Verifies the present ones, then downloads the others."""
+    downloads = data_dir / "downloads"
+    paths: dict[Archive, Path] = {}
     for archive in source.archives:
-        for path in (folder / archive.filename for folder in places):
-            if archive not in at_hand and path.is_file():
+        for path in (data_dir / archive.filename, downloads / archive.filename):
+            if archive not in paths and path.is_file():
                 verify(path, archive, report)
-                at_hand[archive] = path
+                paths[archive] = path
     for archive in source.archives:
-        if archive not in at_hand:
+        if archive not in paths:
             try:
-                at_hand[archive] = download(archive, data_dir / "downloads", report)
+                paths[archive] = download(archive, downloads, report)
             except UserError as error:
-                others = [other for other in source.archives if other not in at_hand and other != archive]
-                also = [other.by_hand(data_dir / "downloads") for other in others]
-                raise UserError(f"{'; also '.join([str(error), *also])}; {source.unpacked(data_dir)}") from error
-    return [at_hand[archive] for archive in source.archives]
+                others = [other for other in source.archives if other not in paths and other != archive]
+                message = "; also ".join([str(error), *(other.manual_download(downloads) for other in others)])
+                raise UserError(f"{message}; {source.accepted_folders(data_dir)}") from error
+    return [paths[archive] for archive in source.archives]
 
 
-def _described(archive: Archive) -> str:
+def _describe(archive: Archive) -> str:
     return f"archive {archive.filename}" + (f" ({archive.algorithm} verified)" if archive.checksum else "")
 
 
 def _read(source: DatasetSource, tree: Path, partial: bool) -> tuple[Listing, bool]:
-    """The images of the tree that are there, and whether they are all of the official ones."""
+    """(the existing images of the unpacked folder, whether they are complete). Raises UserError if not ``partial``."""
     listing = source.read(tree)
     missing = listing.missing()
     if missing and not partial:
-        raise UserError(f"{source.name}: {len(missing):,} listed images are missing: {some(missing)}: {INCOMPLETE}")
-    listing = listing.at_hand() if missing else listing
-    return listing, _counts_hold(source, listing, tree, partial) and not missing
-
-
-def _counts_hold(source: DatasetSource, listing: Listing, tree: Path, partial: bool) -> bool:
-    """Whether the official numbers hold; UserError if they do not and ``partial`` does not allow it."""
+        raise UserError(f"{source.name}: {len(missing):,} listed images are missing: {first_few(missing)}: {REMEDY}")
+    if missing:
+        listing = listing.without_missing()
     if source.num_classes not in (None, len(listing.classes)):
         raise UserError(
             f"{source.name}: {source.title} has {source.num_classes} classes, {tree} has "
             f"{len(listing.classes)}: unpack the official archive again"
         )
     wrong = [
-        f"{expected:,} {kind} images, found {found:,}"
-        for kind, expected, found in (
+        f"{expected:,} {kind} images, found {actual:,}"
+        for kind, expected, actual in (
             ("training", source.train_images, len(listing.train)),
             ("test", source.test_images, len(listing.test)),
         )
-        if expected not in (None, found)
+        if expected not in (None, actual)
     ]
     if wrong and not partial:
-        raise UserError(f"{source.name}: expected {' and '.join(wrong)} in {tree}: {INCOMPLETE}")
-    return not wrong
+        raise UserError(f"{source.name}: expected {' and '.join(wrong)} in {tree}: {REMEDY}")
+    return listing, not (missing or wrong)

@@ -1,42 +1,66 @@
-"""Cropping and resizing a whole batch of images of different sizes at once, on any device, to Pillow's very bits.
+"""Crops and resizes a batch of images of different sizes at once, on any device, bit-equal to Pillow.
 
-Each output pixel is a weighted sum of input pixels, with the weights of a triangle that is as wide as the reduction
-(antialiased bilinear), cut at the box's edge and normalised; along one axis, then along the other. Here these are
-two batched matrix products. Pillow computes in integers: weights are multiples of 2^-22, and each of the two passes
-is rounded to 8 bits. The products below have whole numbers as operands and as partial sums, all of which a float
-holds exactly, so neither the order of additions nor the device changes a bit of the result. (The weights are
-normalised in doubles before they are rounded: only one within 1e-9 of the middle between two multiples could differ.)
+Pillow's antialiased bilinear resize works along one axis, then along the other. Each output pixel is a weighted sum of
+input pixels. The weights form a triangle that is as wide as the reduction, cut at the edge of the box and normalised.
+Here these two passes are two batched matrix products.
+
+Pillow computes in integers: the weights are multiples of 2^-22, and each pass is rounded to 8 bits. The products below
+have integers as operands and as partial sums, and a float represents all of them exactly. Therefore neither the order
+of the additions nor the device changes a bit. (The weights are normalised in double precision before they are rounded.
+Only a weight within 1e-9 of the middle between two multiples could differ.)
 """
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-WORKSPACE = 256 * 2**20  # bytes that ``resize`` takes beside its input and output; more only for one image beyond it
-BITS = 22  # Pillow's weights are integers of 2^-22 ...
-# ... taken apart here into a coarse part of 11 bits and a fine one, each with sums below 2^24. TF32, in which a GPU may
-# multiply, holds just 11.
+WORKSPACE = 256 * 2**20  # bytes that ``resize`` uses besides input and output, unless one image alone needs more
+BITS = 22  # Pillow's weights are multiples of 2^-22
+# Each weight is split into a coarse part of 11 bits and a fine part, so that all sums stay below 2^24. TF32, in which a
+# GPU may multiply, has 11 bits.
 HALF = 11
-LARGEST_FLOAT_RATIO = 32  # up to this reduction at most 64 pixels have a weight, and 64 * 255 * 2^10 < 2^24
+MAX_FLOAT_RATIO = 32  # up to this reduction at most 64 pixels have a weight, and 64 * 255 * 2^10 < 2^24
 
 
 def crop_table(boxes: Tensor, scaled: Tensor, window: Tensor, flip: Tensor) -> Tensor:
-    """int64 (N, 9): what is to be made of N images.
+    """int64 (N, 9): the crops of N images.
 
-    boxes: (N, 4), top, left, height and width of a part of the image. scaled: (N, 2), the height and width that it
-    is resized to. window: (N, 2), top and left of the output therein. flip: (N, 1), 1 to mirror the output.
+    Args:
+        boxes: (N, 4), top, left, height and width of the part of the image that is used.
+        scaled: (N, 2), height and width of the box after the resize.
+        window: (N, 2), top and left of the output in the resized box.
+        flip: (N, 1), 1 to mirror the output.
     """
     return torch.cat([boxes, scaled, window, flip], dim=1)
 
 
-def geometry(crops: Tensor, first: Tensor, stride: Tensor) -> Tensor:
-    """int64 (N, 12): the crops' table for pixels that lie one after the other, its axes in the order of the passes.
+def crop_with_pillow(image: np.ndarray, crop: list[int], size: int) -> np.ndarray:
+    """(size, size, 3) uint8: one image, cropped by Pillow as a row of its ``crop_table`` says."""
+    top, left, height, width, scaled_height, scaled_width, window_top, window_left, flip = crop
+    pixels = image[top : top + height, left : left + width]
+    if (scaled_height, scaled_width) != (height, width):
+        resized = Image.fromarray(pixels).resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(resized)
+    pixels = pixels[window_top : window_top + size, window_left : window_left + size]
+    return pixels[:, ::-1] if flip else pixels
 
-    first: (N,), the place of the box's first pixel. stride: (N,), places from one row of the box to the next.
-    Columns: first; then a pair each, the axis of the second pass before that of the first: stride, length, scaled
-    length, window, flip; then 1 where the axes are exchanged. As in Pillow 13, the rows are resized first, but
-    where the height shrinks by more than twice as many pixels as the width.
+
+def geometry(crops: Tensor, first: Tensor, stride: Tensor) -> Tensor:
+    """int64 (N, 12): the crops, for pixels stored in one array, with the axes in the order of the two passes.
+
+    As in Pillow 13, the width is resized first, unless the height shrinks by more than twice as many pixels.
+
+    Args:
+        crops: a ``crop_table``.
+        first: (N,), the index of each box's first pixel.
+        stride: (N,), the distance between the first pixels of two rows of the box.
+
+    Returns:
+        The columns: first; stride, length, scaled length, window and flip, each for the second pass and then for the
+        first pass; 1 if the axes are exchanged.
     """
     _, _, height, width, scaled_height, scaled_width, top, left, flip = crops.T
     one, none = torch.ones_like(stride), torch.zeros_like(stride)
@@ -52,12 +76,14 @@ def geometry(crops: Tensor, first: Tensor, stride: Tensor) -> Tensor:
 def resize(pixels: Tensor, table: Tensor, on_device: Tensor, size: int, workspace: int = WORKSPACE) -> Tensor:
     """uint8 (N, size, size, 3) on the device of the pixels.
 
-    pixels: uint8 (P, 3), images or parts of them one after the other, each row by row. table: their ``geometry``
-    (N, 12) on the CPU; on_device: the same on the pixels' device, so that nothing has to wait for it. A large
-    batch is made in parts, so that at most ``workspace`` bytes are taken.
+    Args:
+        pixels: uint8 (P, 3), images or parts of images, stored row by row one after the other.
+        table: their ``geometry`` (N, 12) on the CPU.
+        on_device: the same table on the pixels' device, so that the CPU does not wait for a copy.
+        workspace: bytes; a larger batch is made in parts.
     """
     made = torch.empty((len(table), size, size, 3), dtype=torch.uint8, device=pixels.device)
-    # Whoever calls may be inside of autocast, whose bfloat16 does not hold these integers.
+    # Under the caller's autocast, bfloat16 could not represent these integers.
     with torch.autocast(pixels.device.type, enabled=False):
         for start, stop in parts(table, size, workspace):
             made[start:stop] = _resize(pixels, table[start:stop], on_device[start:stop], size)
@@ -65,7 +91,7 @@ def resize(pixels: Tensor, table: Tensor, on_device: Tensor, size: int, workspac
 
 
 def parts(table: Tensor, size: int, workspace: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of consecutive images that fit the workspace together; one that alone does not is a part."""
+    """(start, stop) of consecutive images that fit the workspace together. A larger image is a part of its own."""
     start, second, first = 0, 0, 0
     for stop, (along_second, along_first) in enumerate(table[:, 3:5].tolist()):
         second, first = max(second, along_second), max(first, along_first)
@@ -76,15 +102,15 @@ def parts(table: Tensor, size: int, workspace: int) -> Iterator[tuple[int, int]]
 
 
 def bytes_needed(second: int, first: int, size: int) -> int:
-    """What an image takes of the workspace at most, in a part whose boxes are up to so long along the passes' axes."""
+    """Maximum workspace of one image. second, first: the maximum box lengths of its part along the two passes."""
     number = _exact(second, first, size).itemsize
     planes, narrow, weights = 3 * number * second * first, 3 * number * second * size, 2 * number * size
-    doubles = 16 * size  # of the weights in the making, for each tap
+    doubles = 16 * size  # temporary weights, for each tap
     steps = (
-        14 * second * first,  # gathering: places as 64-bit integers, the pixels twice
+        14 * second * first,  # the gather: 64-bit indices, the pixels twice
         planes + 3 * second * first,
         planes + (weights + doubles) * first,
-        planes + weights * first + 2 * narrow,  # the first pass, whose sums have two parts
+        planes + weights * first + 2 * narrow,  # the first pass: coarse and fine sums
         3 * narrow,
         narrow + (weights + doubles) * second,
     )
@@ -92,19 +118,20 @@ def bytes_needed(second: int, first: int, size: int) -> int:
 
 
 def _exact(second: int, first: int, size: int) -> torch.dtype:
-    """What holds every partial sum. Boxes are reduced at most to the output's size."""
-    return torch.float32 if max(second, first) <= LARGEST_FLOAT_RATIO * size else torch.float64
+    """The type that represents every partial sum exactly."""
+    return torch.float32 if max(second, first) <= MAX_FLOAT_RATIO * size else torch.float64
 
 
 def _resize(pixels: Tensor, table: Tensor, on_device: Tensor, size: int) -> Tensor:
     longest_second, longest_first = table[:, 3:5].amax(0).tolist()
     exact = _exact(longest_second, longest_first, size)
     columns = on_device.T[:, :, None]  # each (N, 1), in the order of ``geometry``
-    place = torch.arange(size, device=pixels.device)
+    positions = torch.arange(size, device=pixels.device)
 
     def weights(axis: int, longest: int) -> Tensor:
         length, scaled, window, flip = columns[3 + axis :: 2][:4]
-        return _weights(window + torch.where(flip == 1, size - 1 - place, place), length, scaled, longest, exact)
+        outputs = window + torch.where(flip == 1, size - 1 - positions, positions)
+        return _weights(outputs, length, scaled, longest, exact)
 
     planes = _gather(pixels, columns, longest_second, longest_first).to(exact).flatten(1, 2)
     narrow = _rounded(planes @ weights(1, longest_first).mT, dim=2)  # (N, 3 * second, size)
@@ -116,36 +143,39 @@ def _resize(pixels: Tensor, table: Tensor, on_device: Tensor, size: int) -> Tens
 
 
 def _gather(pixels: Tensor, columns: Tensor, longest_second: int, longest_first: int) -> Tensor:
-    """The boxes as uint8 (N, 3, second, first); beyond a box its last pixels again, which have no weight."""
+    """The boxes as uint8 (N, 3, second, first), padded with their last pixels, which get no weight."""
     start, stride_second, stride_first, length_second, length_first = columns[:5]
     second = torch.minimum(torch.arange(longest_second, device=pixels.device), length_second - 1)
     first = torch.minimum(torch.arange(longest_first, device=pixels.device), length_first - 1)
-    places = (start + second * stride_second)[:, :, None] + (first * stride_first)[:, None]
-    return pixels[places].permute(0, 3, 1, 2).contiguous()
+    indices = (start + second * stride_second)[:, :, None] + (first * stride_first)[:, None]
+    return pixels[indices].permute(0, 3, 1, 2).contiguous()
 
 
-def _weights(place: Tensor, length: Tensor, scaled: Tensor, taps: int, exact: torch.dtype) -> Tensor:
-    """The coarse weights and below them the fine ones, (N, 2 * size, taps), whole numbers.
+def _weights(outputs: Tensor, length: Tensor, scaled: Tensor, taps: int, exact: torch.dtype) -> Tensor:
+    """(N, 2 * size, taps): the coarse weights, then the fine ones, as integers.
 
-    place: (N, size), positions among the ``scaled`` (N, 1) that the ``length`` (N, 1) pixels of the box become.
-    Step by step what Pillow does in doubles (precompute_coeffs and normalize_coeffs_8bpc in its Resample.c).
+    The steps are those of Pillow, in double precision (precompute_coeffs and normalize_coeffs_8bpc in Resample.c).
+
+    Args:
+        outputs: (N, size), positions of the output pixels in the resized box.
+        length: (N, 1), pixels of the box. scaled: (N, 1), pixels of the resized box.
     """
     ratio = length.double() / scaled
-    centre = (place + 0.5) * ratio
-    tap = torch.arange(taps, dtype=torch.float64, device=place.device)
+    centre = (outputs + 0.5) * ratio
+    tap = torch.arange(taps, dtype=torch.float64, device=outputs.device)
     weights = (tap - centre[:, :, None]).add_(0.5).mul_((1 / ratio.clamp(min=1))[:, :, None])
     weights.abs_().neg_().add_(1).clamp_(min=0).mul_((tap < length)[:, None])
     weights.div_(weights.sum(2, keepdim=True)).mul_(2**BITS).add_(0.5).floor_()
     coarse = (weights * 2**-HALF).add_(0.5).floor_()
     fine = weights.sub_(coarse, alpha=2**HALF)
-    split = torch.empty((len(place), 2 * place.shape[1], taps), dtype=exact, device=place.device)
+    split = torch.empty((len(outputs), 2 * outputs.shape[1], taps), dtype=exact, device=outputs.device)
     for part, values in zip(split.chunk(2, dim=1), (coarse, fine), strict=True):
         part.copy_(values)
     return split
 
 
 def _rounded(sums: Tensor, dim: int) -> Tensor:
-    """The sums with the coarse weights and those with the fine ones together, rounded half up to whole pixels."""
+    """The coarse and the fine sums added and rounded half up to integer pixels."""
     coarse, fine = sums.chunk(2, dim)
-    # floor((coarse * 2^11 + fine + 2^21) / 2^22), whose numerator is too large for a float, in two steps
+    # floor((coarse * 2^11 + fine + 2^21) / 2^22) in two steps, because the numerator is too large for a float
     return fine.mul_(2**-HALF).floor_().add_(coarse).add_(2 ** (HALF - 1)).mul_(2**-HALF).floor_()

@@ -1,4 +1,4 @@
-"""Parts of a split, seen through the interface of the whole: chosen classes, fewer images, a validation split."""
+"""Parts of a split: fewer classes, fewer images, a validation split."""
 
 import hashlib
 
@@ -11,9 +11,9 @@ from cskd.utils.seeding import generator
 
 
 class SplitView:
-    """Some images of a split, in the order of ``indices``, with labels of their own.
+    """Some images of a split, in the order of ``indices``, with new labels. It has the interface of ImageSplit.
 
-    Of a view it is a view of what that one shows: ``indices`` always count in the prepared split.
+    ``indices`` always count in the prepared split, also for a view of a view.
     """
 
     def __init__(self, split: "Split", indices: np.ndarray, labels: np.ndarray):
@@ -32,15 +32,15 @@ class SplitView:
         return self.split.image(self.indices[index])
 
     def uniform(self) -> np.ndarray | None:
-        whole = self.split.uniform()
-        return None if whole is None else whole[self.indices]
+        images = self.split.uniform()
+        return None if images is None else images[self.indices]
 
 
 Split = ImageSplit | JoinedSplit | SplitView
 
 
 def choose(count: int, wanted: int, stream: str) -> np.ndarray:
-    """``wanted`` of ``count`` indices, ascending; the same ones for every seed of a run."""
+    """``wanted`` of ``count`` indices, ascending. The choice does not depend on the seed of a run."""
     order = torch.randperm(count, generator=generator(0, stream)).numpy()
     return np.sort(order[:wanted])
 
@@ -54,52 +54,55 @@ def restrict(
     num_classes: int | None,
     images_per_class: int,
 ) -> tuple[tuple[str, ...], Split, Split | None]:
-    """``num_classes`` of the classes with ``images_per_class`` training images each, all their test images.
+    """(class names, train, test) of a subset: some classes, some training images of each, all their test images.
 
-    num_classes None: all of them, and one with fewer training images than that keeps those that it has.
-    The choice is drawn once and does not depend on a run's seed. Returns (class names, train, test); a test
-    set that was not opened stays None.
+    The choice does not depend on the seed of a run. A test split of None stays None.
+
+    Args:
+        num_classes: None keeps all classes; then a class with fewer than ``images_per_class`` images keeps them all.
     """
     if num_classes is not None and num_classes > len(classes):
-        raise UserError(f"{name}: {num_classes} classes are asked for, there are {len(classes)}")
-    kept = np.arange(len(classes)) if num_classes is None else choose(len(classes), num_classes, "subset/classes")
+        raise UserError(f"{name}: has {len(classes)} classes, not {num_classes}: lower 'subset.classes'")
+    labels = np.arange(len(classes)) if num_classes is None else choose(len(classes), num_classes, "subset/classes")
     chosen = []
-    for label in kept:
+    for label in labels:
         members = np.flatnonzero(train.labels == label)
         if len(members) < images_per_class and num_classes is not None:
             raise UserError(
-                f"{name}: {images_per_class} training images a class are asked for, "
-                f"class {classes[label]!r} has {len(members)}"
+                f"{name}: class {classes[label]!r} has {len(members)} training images, not {images_per_class}: "
+                "lower 'subset.images_per_class'"
             )
         chosen.append(members[choose(len(members), images_per_class, f"subset/images/{label}")])
     train_indices = np.sort(np.concatenate(chosen))
     return (
-        tuple(classes[label] for label in kept),
-        _relabelled(train, train_indices, kept),
-        None if test is None else _relabelled(test, np.flatnonzero(np.isin(test.labels, kept)), kept),
+        tuple(classes[label] for label in labels),
+        _relabelled(train, train_indices, labels),
+        None if test is None else _relabelled(test, np.flatnonzero(np.isin(test.labels, labels)), labels),
     )
 
 
-def _relabelled(split: Split, indices: np.ndarray, kept: np.ndarray) -> SplitView:
-    return SplitView(split, indices, np.searchsorted(kept, split.labels[indices]))
+def _relabelled(split: Split, indices: np.ndarray, labels: np.ndarray) -> SplitView:
+    return SplitView(split, indices, np.searchsorted(labels, split.labels[indices]))
 
 
 def hold_out(name: str, train: Split, fraction: float) -> tuple[SplitView, SplitView]:
-    """(what is left to train on, validation split): ``fraction`` of each class's training images is held out.
+    """(training split, validation split): ``fraction`` of each class's training images is held out.
 
-    Stratified: of n images of a class, fraction * n to the nearest, at least one and never all. The choice is
-    drawn once and does not depend on a run's seed. Raises UserError for a class of a single image.
+    The number of held-out images of a class is rounded, at least one, and less than all. The choice does not depend
+    on the seed of a run. Raises UserError for a class with a single image.
     """
-    held = []
+    held_out = []
     for label in np.unique(train.labels):
         members = np.flatnonzero(train.labels == label)
         if len(members) < 2:
-            raise UserError(f"{name}: class {label} has one training image, none can be held out for validation")
+            raise UserError(
+                f"{name}: class {label} has one training image, so none can be held out for validation: add images"
+            )
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        held.append(members[choose(len(members), count, f"validation/{label}")])
-    held = np.sort(np.concatenate(held))
-    left = np.setdiff1d(np.arange(len(train)), held)
-    return SplitView(train, left, train.labels[left]), SplitView(train, held, train.labels[held])
+        held_out.append(members[choose(len(members), count, f"validation/{label}")])
+    held_out = np.sort(np.concatenate(held_out))
+    rest = np.setdiff1d(np.arange(len(train)), held_out)
+    return SplitView(train, rest, train.labels[rest]), SplitView(train, held_out, train.labels[held_out])
 
 
 def indices_digest(view: SplitView) -> str:

@@ -1,4 +1,4 @@
-"""Prepared datasets: decoded images in one file a split, memory-mapped."""
+"""Prepared datasets: decoded images in one memory-mapped file a split."""
 
 import datetime
 import hashlib
@@ -12,27 +12,26 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cskd.data.decoding import Problem, decode, in_order, measure
-from cskd.data.sources.listing import Labelled, Listing, some
-from cskd.data.workspace import Report, replaced_folder, require_free, silent
+from cskd.data.decode import ImageProblem, decode, measure, threaded_map
+from cskd.data.folders import ProgressReport, no_report, replaced_folder, require_free
+from cskd.data.sources.base import LabelledImage, Listing, first_few
 from cskd.utils.errors import UserError
 
-FORMAT = 1  # of the files below; raise it when they change
-SPLITS = ("train", "test")
-THREADS_FROM = 3 * 96 * 96  # bytes of the average image
+FORMAT = 1  # of the files in a prepared folder; increase it with every change of them
+THREADS_FROM = 3 * 96 * 96  # bytes of the mean image from which decoding in threads is faster
 
 
 class ImageSplit:
     """The decoded images of one split, memory-mapped.
 
-    pixels: uint8 (total,), all images one after the other, each (height, width, 3) in C order.
+    pixels: uint8 (total,), the concatenated images, each (height, width, 3) in C order.
     labels: int64 (N,). sizes: int32 (N, 2), height and width in pixels.
     """
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, sizes: np.ndarray):
         self.labels, self.sizes = labels, sizes
         self._pixels = pixels
-        self._ends = np.cumsum(_bytes_of(sizes))
+        self._ends = np.cumsum(_image_bytes(sizes))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,27 +41,29 @@ class ImageSplit:
         return self._pixels.nbytes
 
     def image(self, index: int) -> np.ndarray:
-        """(height, width, 3) uint8, RGB: a read-only view of the file."""
+        """(height, width, 3) uint8, RGB: a read-only view of the mapped file."""
         height, width = self.sizes[index]
         end = self._ends[index]
         return self._pixels[end - 3 * int(height) * int(width) : end].reshape(height, width, 3)
 
     def uniform(self) -> np.ndarray | None:
-        """All images as one view (N, height, width, 3) uint8, or None when their sizes differ."""
+        """All images as one view (N, height, width, 3) uint8; None if their sizes differ."""
         if (self.sizes != self.sizes[0]).any():
             return None
         return self._pixels.reshape(len(self), *self.sizes[0], 3)
 
 
 class JoinedSplit:
-    """Splits one after the other, with the interface of ImageSplit; their pixels stay where they are.
+    """The concatenation of splits, with the interface of ImageSplit. No pixel is copied.
 
-    splits: of one kind, of several datasets. first: the class that each split's class 0 becomes.
+    splits: the training splits, or the test splits, of several datasets. first_classes: the new label of each
+    split's class 0.
     """
 
-    def __init__(self, splits: list[ImageSplit], first: list[int]):
+    def __init__(self, splits: list[ImageSplit], first_classes: list[int]):
         self.splits = splits
-        self.labels = np.concatenate([split.labels + label for split, label in zip(splits, first, strict=True)])
+        pairs = zip(splits, first_classes, strict=True)
+        self.labels = np.concatenate([split.labels + first for split, first in pairs])
         self.sizes = np.concatenate([split.sizes for split in splits])
         self._ends = np.cumsum([len(split) for split in splits])
 
@@ -74,12 +75,12 @@ class JoinedSplit:
         return sum(split.nbytes for split in self.splits)
 
     def image(self, index: int) -> np.ndarray:
-        """(height, width, 3) uint8, RGB: a read-only view of a split's file."""
+        """(height, width, 3) uint8, RGB: a read-only view of the mapped file."""
         number = int(np.searchsorted(self._ends, index, side="right"))
         return self.splits[number].image(index - self._ends[number] + len(self.splits[number]))
 
     def uniform(self) -> np.ndarray | None:
-        """All images (N, height, width, 3) uint8, a copy, or None when their sizes differ."""
+        """A copy of all images (N, height, width, 3) uint8; None if their sizes differ."""
         if (self.sizes != self.sizes[0]).any():
             return None
         return np.concatenate([split.uniform() for split in self.splits])
@@ -87,20 +88,20 @@ class JoinedSplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared dataset, as ``open_dataset`` returns it, or several merged into one."""
+    """A prepared dataset, or several merged into one."""
 
     name: str
     classes: tuple[str, ...]
     train: ImageSplit | JoinedSplit
-    test: ImageSplit | JoinedSplit | None  # None: was not opened
-    digest: str  # SHA-256 over the classes and over both splits' labels, sizes and pixels
-    complete: bool  # the official numbers of images hold
-    source: str  # what was read, and how it was checked
-    short_side: int  # pixels: the median short side of the training images; merged: of the part with the smallest
-    domains: tuple[str, ...] | None = None  # merged: the part that each class comes from
+    test: ImageSplit | JoinedSplit | None  # None if it was not opened
+    digest: str  # SHA-256 over the classes and both splits' labels, sizes and pixels
+    complete: bool  # has the official numbers of images
+    source: str  # the folder or archives that were read, and the checks that passed
+    short_side: int  # px, the median over the training images; of a merged dataset, the smallest part's
+    domains: tuple[str, ...] | None = None  # of a merged dataset: the part of each class
 
     def domains_of(self, classes: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The domain of each of these classes of the dataset; None where it has no domains."""
+        """The domain of each of these classes; None for a dataset without domains."""
         if self.domains is None:
             return None
         domain_of = dict(zip(self.classes, self.domains, strict=True))
@@ -110,14 +111,14 @@ class Dataset:
 def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
     """The dataset prepared in ``folder``. Raises UserError if it is missing or damaged.
 
-    The files' sizes are checked against ``dataset.json``; the pixels are not read. test: False leaves the test
-    set's files alone, for whoever must not have seen them.
+    The files' sizes are checked against ``dataset.json``; the pixels are not read. test: False does not open the
+    test files, so that tuning cannot use them.
     """
     remedy = f"make data DATASET={folder.name}"
     try:
         about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
-            raise UserError(f"{folder} was prepared by another version: prepare it again with {remedy}")
+            raise ValueError(f"format {about['format']}, not {FORMAT}")
         return Dataset(
             name=about["name"],
             classes=tuple(about["classes"]),
@@ -145,54 +146,49 @@ def _open_split(folder: Path, about: dict[str, int], num_classes: int) -> ImageS
             raise ValueError(f"{folder / name} has shape {array.shape}, not {expected[name]}")
     if not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"{folder / 'labels.npy'} has labels outside 0 to {num_classes - 1}")
-    total = int(_bytes_of(sizes).sum())
+    total = int(_image_bytes(sizes).sum())
     if path.stat().st_size != total or about["bytes"] != total:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, not {total:,}")
-    # a plain array over the map: slicing np.memmap itself costs microseconds an image
+    # A plain array over the map, because slicing np.memmap itself costs microseconds an image.
     return ImageSplit(np.asarray(np.memmap(path, np.uint8, mode="r")), labels, sizes)
 
 
-def _bytes_of(sizes: np.ndarray) -> np.ndarray:
+def _image_bytes(sizes: np.ndarray) -> np.ndarray:
     return 3 * sizes.astype(np.int64).prod(axis=1)
 
 
 def write_dataset(
-    folder: Path, name: str, listing: Listing, *, complete: bool, source: str, report: Report | None = None
+    folder: Path, name: str, listing: Listing, *, complete: bool, source: str, report: ProgressReport = no_report
 ) -> Dataset:
-    """Decode a listing into ``folder``, in place of what was there, and open it.
+    """Decode a listing into ``folder``, replace its old content, and open the dataset.
 
-    Written beside the folder and renamed when whole: an error or Ctrl-C leaves the old content or nothing.
-    Raises UserError for an impossible listing, for images that cannot be decoded (all of them in one
-    message), and for a folder that cannot be written or has no space.
+    An error or Ctrl-C leaves the old content, or nothing. Raises UserError for an inconsistent listing, for images
+    that cannot be decoded (one message names them all), and for a folder that cannot be written or has no space.
     """
-    report = report or silent
     listing.check(name)
-    splits = dict(zip(SPLITS, (listing.train, listing.test), strict=True))
+    images = listing.train + listing.test
     with warnings.catch_warnings():
-        # Pillow warns of a huge image, and refuses only one twice as large: here, either is a problem
+        # Pillow only warns of a huge image and refuses one twice as large. Here both are problems.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # torchvision's loader ignores a palette's transparency as well
+        # torchvision's loader ignores the transparency of palettes, too.
         warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-        needed, problems = _measure(listing.train + listing.test, report)
+        needed, problems = _measure(images, report)
         require_free(folder, needed)
-        mean = needed / len(listing.train + listing.test)
-        # small images spend their time in Python, where threads only get into each other's way
-        workers = min(16, os.cpu_count() or 1) if mean > THREADS_FROM else 1
-        with replaced_folder(folder) as aside:
+        # Small images spend their time in Python, where threads only wait for each other.
+        workers = min(16, os.cpu_count() or 1) if needed / len(images) > THREADS_FROM else 1
+        with replaced_folder(folder) as new:
             digest = hashlib.sha256(json.dumps(listing.classes).encode())
             about = {}
-            for split, entries in splits.items():
-                progress = _Progress(f"decode {split} images", len(entries), report)
-                about[split] = _write_split(
-                    aside / split, entries, digest, problems, progress=progress, workers=workers
-                )
+            for split, entries in (("train", listing.train), ("test", listing.test)):
+                counter = _Counter(f"decode {split} images", len(entries), report)
+                about[split] = _write_split(new / split, entries, digest, problems, counter=counter, workers=workers)
             if problems:
                 unique = list({problem.image: problem for problem in problems}.values())
                 raise UserError(
-                    f"{name}: {len(unique):,} of {len(listing.train) + len(listing.test):,} images cannot be "
-                    f"decoded: {some(unique, len(unique))}: put sound copies in their place"
+                    f"{name}: {len(unique):,} of {len(images):,} images cannot be "
+                    f"decoded: {first_few(unique, len(unique))}: replace them with undamaged copies"
                 )
-            sizes = np.load(aside / "train" / "sizes.npy", allow_pickle=False)
+            sizes = np.load(new / "train" / "sizes.npy", allow_pickle=False)
             about |= {
                 "format": FORMAT,
                 "name": name,
@@ -203,14 +199,14 @@ def write_dataset(
                 "short_side": int(np.median(sizes.min(axis=1))),
                 "prepared": datetime.datetime.now(datetime.UTC).date().isoformat(),
             }
-            (aside / "dataset.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            (new / "dataset.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return open_dataset(folder)
 
 
-class _Progress:
-    """Counts images, and reports now and then: a report costs more than a small image."""
+class _Counter:
+    """Counts images. Reports every hundredth one, because a report takes longer than a small image."""
 
-    def __init__(self, stage: str, total: int, report: Report):
+    def __init__(self, stage: str, total: int, report: ProgressReport):
         self.stage, self.total, self.report, self.done = stage, total, report, 0
         report(stage, 0, total)
 
@@ -220,31 +216,32 @@ class _Progress:
             self.report(self.stage, self.done, self.total)
 
 
-def _measure(entries: list[Labelled], report: Report) -> tuple[int, list[Problem]]:
-    """The bytes that the decoded images will take, from their headers, and what is wrong with headers."""
+def _measure(entries: list[LabelledImage], report: ProgressReport) -> tuple[int, list[ImageProblem]]:
+    """(bytes of all decoded images, images with a faulty header), read from the headers only."""
     total, problems = 0, []
-    progress = _Progress("measure images", len(entries), report)
-    for size in (measure(image) for image, _ in entries):
-        if isinstance(size, Problem):
+    counter = _Counter("measure images", len(entries), report)
+    for image, _ in entries:
+        size = measure(image)
+        if isinstance(size, ImageProblem):
             problems.append(size)
         else:
             total += 3 * size[0] * size[1]
-        progress.step()
+        counter.step()
     return total, problems
 
 
 def _write_split(
     folder: Path,
-    entries: list[Labelled],
+    entries: list[LabelledImage],
     digest: Any,
-    problems: list[Problem],
+    problems: list[ImageProblem],
     *,
-    progress: _Progress,
+    counter: _Counter,
     workers: int,
 ) -> dict[str, int]:
-    """Write one split, add it to the digest (a hashlib object) and what cannot be decoded to the problems.
+    """Write one split, add it to the digest (a hashlib object), and add undecodable images to ``problems``.
 
-    Once there is a problem nothing more is written, but the rest is still tried: all are told at once.
+    After the first problem nothing more is written, but all images are tried, so that one error names them all.
     """
     folder.mkdir()
     sizes = np.zeros((len(entries), 2), "<i4")
@@ -252,16 +249,16 @@ def _write_split(
     pixels = hashlib.sha256()
     written = 0
     with (folder / "images.bin").open("wb") as file:
-        images = in_order(decode, (image for image, _ in entries), workers)
+        images = threaded_map(decode, (image for image, _ in entries), workers)
         for index, image in enumerate(images):
-            if isinstance(image, Problem):
+            if isinstance(image, ImageProblem):
                 problems.append(image)
             elif not problems:
                 content = np.ascontiguousarray(image)
                 sizes[index] = content.shape[:2]
                 pixels.update(content)
                 written += file.write(content)
-            progress.step()
+            counter.step()
     np.save(folder / "labels.npy", labels, allow_pickle=False)
     np.save(folder / "sizes.npy", sizes, allow_pickle=False)
     for part in (labels.tobytes(), sizes.tobytes(), pixels.digest()):

@@ -1,6 +1,6 @@
-"""The pipeline of most published code, to compare ours with: images one by one, by torchvision, in worker processes.
+"""The pipeline of most published code, for comparison: torchvision augments image by image in worker processes.
 
-torchvision takes seconds to import: it is imported where its pipeline is used.
+Imports of torchvision are local, because they take seconds.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,43 +16,43 @@ from cskd.data.splits import Split
 from cskd.data.transforms import Augmentation, PadAndCrop
 from cskd.utils.seeding import derived_seed
 
+Transform = Callable[[Image.Image], Image.Image]
 
-class ConventionalLoader(TrainLoader):
-    """A TrainLoader with the same order and partners, whose images torchvision augments in a DataLoader's workers.
 
-    Every image of every view has a seed of its own, so that the numbers do not depend on how many workers there are.
-    The pixels reach the device as uint8 and are normalised there, which is less work than this pipeline often has.
+class TorchvisionLoader(TrainLoader):
+    """A TrainLoader with the same order and pairs, whose images are augmented by torchvision in a DataLoader.
+
+    Each image of each view has its own seed, so the pixels do not depend on the number of workers. Pixels reach the
+    device as uint8 and are normalised there, which is less work than in most published code.
     """
 
-    def _made(self, epoch: int, subjects: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        augmented = conventional_augmentation(self.augmentation)
-        changes = {view: augmented if view in self.AUGMENTED else self._conventional_clean() for view in subjects}
+    def _views(self, epoch: int, image_indices: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        augmented = torchvision_augmentation(self.augmentation)
         images = _Images(
             self.split,
-            {view: indices.numpy() for view, indices in subjects.items()},
-            changes,
-            {view: derived_seed(self.seed, f"torchvision/{view}", epoch) for view in subjects},
+            {view: indices.numpy() for view, indices in image_indices.items()},
+            {view: augmented if view in self.AUGMENTED else self._clean_transform() for view in image_indices},
+            {view: derived_seed(self.seed, f"torchvision/{view}", epoch) for view in image_indices},
         )
-        # on a CPU the workers share its cores with the training
         batches = DataLoader(
             images,
             batch_size=self.batch_size,
             num_workers=torch.get_num_threads(),
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # the workers' seeds are not used: torch's own generator is left alone
+            generator=torch.Generator(),  # so that DataLoader does not draw from torch's global generator
         )
         for views in batches:
             yield {view: pixels.to(self.device, non_blocking=True) for view, pixels in views.items()}
 
-    def _conventional_clean(self) -> Callable[[Image.Image], Image.Image]:
+    def _clean_transform(self) -> Transform:
         from torchvision import transforms  # noqa: PLC0415
 
         steps = [] if self.clean.resize is None else [transforms.Resize(self.clean.resize)]
         return transforms.Compose([*steps, transforms.CenterCrop(self.clean.size)])
 
 
-def conventional_augmentation(augmentation: Augmentation) -> Callable[[Image.Image], Image.Image]:
-    """torchvision's transforms for the same augmentation."""
+def torchvision_augmentation(augmentation: Augmentation) -> Transform:
+    """The torchvision transforms of the same augmentation."""
     from torchvision import transforms  # noqa: PLC0415
 
     if isinstance(augmentation, PadAndCrop):
@@ -63,24 +63,24 @@ def conventional_augmentation(augmentation: Augmentation) -> Callable[[Image.Ima
 
 
 class _Images(torch.utils.data.Dataset):
-    """The views of one epoch, by place in its order: uint8 (size, size, 3)."""
+    """The views of one epoch, by position in its order: uint8 (size, size, 3)."""
 
     def __init__(
         self,
         split: Split,
-        subjects: dict[str, np.ndarray],
-        changes: dict[str, Callable[[Image.Image], Image.Image]],
+        image_indices: dict[str, np.ndarray],
+        transforms: dict[str, Transform],
         seeds: dict[str, int],
     ):
-        self.split, self.subjects, self.changes, self.seeds = split, subjects, changes, seeds
+        self.split, self.image_indices, self.transforms, self.seeds = split, image_indices, transforms, seeds
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
         views = {}
-        for view, indices in self.subjects.items():
-            torch.manual_seed(self.seeds[view] + place)
-            changed = self.changes[view](Image.fromarray(self.split.image(indices[place])))
-            views[view] = torch.from_numpy(np.array(changed))
+        for view, indices in self.image_indices.items():
+            torch.manual_seed(self.seeds[view] + position)
+            image = self.transforms[view](Image.fromarray(self.split.image(indices[position])))
+            views[view] = torch.from_numpy(np.array(image))
         return views

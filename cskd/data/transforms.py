@@ -1,19 +1,14 @@
-"""Augmentation of whole batches: what is drawn, and how it is applied.
+"""Augmentations and the test transform.
 
-An augmentation first draws its numbers for a whole epoch (``draw``), on the CPU and from a derived generator,
-then makes the images of one batch from them: uint8 (N, size, size, 3) on the loader's device. What resizes does so
-one image at a time with Pillow (``apply_one``), or tells what is to be made of each image (``crops``) for
-``cskd.data.resize``, which makes a batch of the same pixels at once.
+``draw`` draws the random numbers of an epoch on the CPU. ``crops`` gives the table from which ``cskd.data.resize``
+makes the images.
 """
 
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 
 from cskd.data.resize import crop_table
@@ -22,9 +17,9 @@ from cskd.data.splits import Split
 
 @dataclass(frozen=True)
 class PadAndCrop:
-    """Zero padding on every side, a random crop of the original size, a horizontal flip: CIFAR's.
+    """CIFAR's augmentation: zero padding, a random crop of the original size, a horizontal flip.
 
-    For splits whose images all are ``size`` x ``size``.
+    All images of the split must be ``size`` x ``size``.
     """
 
     size: int
@@ -32,21 +27,21 @@ class PadAndCrop:
     flip: bool = True
 
     def draw(self, sizes: np.ndarray, random: Generator) -> Tensor:
-        """(N, 3): top, left of the crop in the padded image, flip."""
+        """(N, 3): top and left of the crop in the padded image, flip."""
         count = len(sizes)
         offsets = torch.randint(2 * self.padding + 1, (count, 2), generator=random)
         flips = _draw_flips(count, self.flip, random)
         return torch.cat([offsets, flips], dim=1)
 
     def apply(self, images: Tensor, indices: Tensor, drawn: Tensor) -> Tensor:
-        """images: the whole split (M, size, size, 3) on the device. One gather, no loop over images."""
+        """images: all images of the split (M, size, size, 3). Returns the crops (N, size, size, 3) of ``indices``."""
         position = torch.arange(self.size, device=images.device)
         rows = drawn[:, 0, None] + position - self.padding  # (N, size), in the original image
         columns = drawn[:, 1, None] + position - self.padding
         columns = torch.where(drawn[:, 2, None] == 1, columns.flip(1), columns)
         inside = ((rows >= 0) & (rows < self.size))[:, :, None] & ((columns >= 0) & (columns < self.size))[:, None]
         rows, columns = rows.clamp(0, self.size - 1), columns.clamp(0, self.size - 1)
-        # One index a pixel of the flat split: on a CPU three times as fast as one each of image, row and column.
+        # One flat index per pixel: on a CPU three times as fast as indices of image, row and column.
         pixels = ((indices[:, None] * self.size + rows) * self.size)[:, :, None] + columns[:, None, :]
         cropped = images.reshape(-1, 3).index_select(0, pixels.flatten()).view(*pixels.shape, 3)
         return cropped * inside[..., None]
@@ -54,17 +49,17 @@ class PadAndCrop:
 
 @dataclass(frozen=True)
 class ResizedCrop:
-    """A random box of 8 to 100 % of the area and aspect 3/4 to 4/3, resized to ``size``, a horizontal flip.
+    """A random box of 8 to 100 % of the area and aspect 3/4 to 4/3, resized to ``size``, and a horizontal flip.
 
-    The boxes have torchvision's RandomResizedCrop's distribution, the pixels are Pillow's antialiased
-    bilinear ones, which that transform gives on Pillow images.
+    The boxes have the distribution of torchvision's RandomResizedCrop. The pixels are those of Pillow's antialiased
+    bilinear resize, which that transform also uses.
     """
 
     size: int
     flip: bool = True
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    ATTEMPTS: ClassVar[int] = 10  # torchvision's, before it falls back to the largest central box
+    ATTEMPTS: ClassVar[int] = 10  # as in torchvision, before the fallback to the largest central box
 
     def draw(self, sizes: np.ndarray, random: Generator) -> Tensor:
         """(N, 5): top, left, height, width of the box, flip. sizes: (N, 2) heights and widths."""
@@ -75,35 +70,27 @@ class ResizedCrop:
         ratio = torch.exp(low + (high - low) * uniform[..., 1])
         box_width, box_height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
         fits = (box_width > 0) & (box_width <= width) & (box_height > 0) & (box_height <= height)
-        first = fits.int().argmax(dim=1, keepdim=True)  # the first attempt that fits, 0 if none does
+        first = fits.int().argmax(dim=1, keepdim=True)  # the first attempt that fits; 0 if none fits
         box_height, box_width = box_height.gather(1, first), box_width.gather(1, first)
         top = ((height - box_height + 1) * uniform[..., 2].gather(1, first)).floor()
         left = ((width - box_width + 1) * uniform[..., 3].gather(1, first)).floor()
         drawn = torch.cat([top, left, box_height, box_width], dim=1)
-        drawn = torch.where(fits.any(1, keepdim=True), drawn, self._central(height, width))
+        drawn = torch.where(fits.any(1, keepdim=True), drawn, self._central_box(height, width))
         flips = _draw_flips(len(sizes), self.flip, random)
         return torch.cat([drawn.long(), flips], dim=1)
 
-    def _central(self, height: Tensor, width: Tensor) -> Tensor:
-        """The largest central box whose aspect lies within the ratio."""
+    def _central_box(self, height: Tensor, width: Tensor) -> Tensor:
+        """The largest central box with an aspect within the ratio."""
         aspect = width / height
         box_width = torch.where(aspect > self.ratio[1], (height * self.ratio[1]).round(), width)
         box_height = torch.where(aspect < self.ratio[0], (width / self.ratio[0]).round(), height)
         top, left = ((height - box_height) / 2).floor(), ((width - box_width) / 2).floor()
         return torch.cat([top, left, box_height, box_width], dim=1)
 
-    def apply_one(self, image: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        top, left, height, width, flip = drawn
-        box = Image.fromarray(image[top : top + height, left : left + width])
-        pixels = np.asarray(box.resize((self.size, self.size), Image.Resampling.BILINEAR))
-        return pixels[:, ::-1] if flip else pixels
-
     def crops(self, drawn: Tensor) -> Tensor:
-        """The ``crop_table`` of what was drawn."""
-        count = len(drawn)
-        return crop_table(
-            drawn[:, :4], torch.full((count, 2), self.size), torch.zeros((count, 2), dtype=torch.long), drawn[:, 4:]
-        )
+        """The ``crop_table`` of the drawn boxes."""
+        scaled = torch.full((len(drawn), 2), self.size)
+        return crop_table(drawn[:, :4], scaled, torch.zeros_like(scaled), drawn[:, 4:])
 
 
 def _draw_flips(count: int, flip: bool, random: Generator) -> Tensor:
@@ -112,56 +99,33 @@ def _draw_flips(count: int, flip: bool, random: Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """The test transform: the short side resized to ``resize`` (None: as it is), the centre cut out."""
+    """The test transform: resize the short side to ``resize`` (None: no resize), then crop the centre."""
 
     size: int
     resize: int | None = None
 
-    def place(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """What an image of this size is resized to, height and width, and the top and left of the crop in that."""
+    def crop_geometry(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(height and width after the resize, top and left of the crop) for an image of this size."""
         short, long = min(height, width), max(height, width)
         if self.resize not in (None, short):
-            long = int(self.resize * long / short)  # torchvision's Resize: the long side is rounded down
+            long = int(self.resize * long / short)  # rounded down, as in torchvision's Resize
             height, width = (self.resize, long) if height <= width else (long, self.resize)
         return height, width, round((height - self.size) / 2), round((width - self.size) / 2)
-
-    def apply_one(self, image: np.ndarray) -> np.ndarray:
-        height, width, top, left = self.place(*image.shape[:2])
-        if (height, width) != image.shape[:2]:
-            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-        return image[top : top + self.size, left : left + self.size]
 
     def crops(self, sizes: np.ndarray) -> Tensor:
         """The ``crop_table`` of images with these heights and widths (N, 2)."""
         sizes = torch.as_tensor(sizes).long()
-        placed = torch.tensor([self.place(height, width) for height, width in sizes.tolist()])
-        if (placed[:, :2] < self.size).any():
-            raise ValueError(f"an image is smaller than the crop of {self.size} px and not resized")
+        geometry = torch.tensor([self.crop_geometry(height, width) for height, width in sizes.tolist()])
+        if (geometry[:, :2] < self.size).any():
+            raise ValueError(f"an image is smaller than the crop of {self.size} px: set test_resize")
         boxes = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
-        return crop_table(boxes, placed[:, :2], placed[:, 2:], torch.zeros((len(sizes), 1), dtype=torch.long))
+        return crop_table(boxes, geometry[:, :2], geometry[:, 2:], torch.zeros((len(sizes), 1), dtype=torch.long))
 
     def unchanged(self, split: Split) -> Tensor | None:
-        """Every image of the split, uint8 (N, size, size, 3) on the CPU, if all have that size; or else None."""
+        """All images of the split, uint8 (N, size, size, 3) on the CPU, if they need no change; otherwise None."""
         if (split.sizes != self.size).any():
             return None
         return torch.from_numpy(np.array(split.uniform()))
-
-    def apply_all(self, split: Split, executor: Executor) -> Tensor:
-        """Every image of the split by Pillow: uint8 (N, size, size, 3) on the CPU."""
-        return stack_images(lambda index: self.apply_one(split.image(index)), len(split), self.size, executor)
-
-
-def stack_images(make: Callable[[int], np.ndarray], count: int, size: int, executor: Executor) -> Tensor:
-    """``make(0..count-1)``, each (size, size, 3) uint8, in one tensor; Pillow works outside Python's lock."""
-    batch = torch.empty((count, size, size, 3), dtype=torch.uint8)
-    array = batch.numpy()
-
-    def fill(index: int) -> None:
-        array[index] = make(index)
-
-    for _ in executor.map(fill, range(count)):
-        pass
-    return batch
 
 
 Augmentation = PadAndCrop | ResizedCrop

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cskd.utils.errors import UserError
 
@@ -31,15 +31,19 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Run the block in one process (and thread) at a time per path; the others wait. The file at ``path`` stays empty.
 
-    Raises UserError if the file cannot be created or locked.
+    on_wait: called once if another process holds the lock. Raises UserError if the file cannot be created or locked.
     """
     lock = FileLock(path)
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            on_wait()
+            lock.acquire()
     try:
         yield
     finally:

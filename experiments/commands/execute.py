@@ -9,9 +9,9 @@ from rich.table import Column, Table
 from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, check_choice, check_writable, data_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
-from experiments.commands.data import Reporter
-from experiments.config.datasets import is_prepared, open_data, prepare_data
+from experiments.config.datasets import is_prepared, open_data
 from experiments.config.recipe import Settings
+from experiments.launch.data_progress import prepare_with_progress
 from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
 from experiments.launch.loop import LAUNCHERS, LaunchCallbacks
 from experiments.launch.progress import Display, outcome
@@ -111,8 +111,7 @@ def _datasets(
         elif dry_run:
             absent.append(name)
         else:
-            with Reporter(name, console) as report:
-                datasets[name] = prepare_data(name, data, data_dir(), report=report)
+            datasets[name] = prepare_with_progress(name, data, data_dir(), console)
     return datasets, absent
 
 

@@ -1,13 +1,13 @@
-"""The prepared data behind a recipe: official sets by name, alone or merged; a user's image folders by their recipe."""
+"""The prepared datasets of a recipe: official ones by name, alone or merged, or a user's image folder."""
 
 from pathlib import Path
 
+from cskd.data.folders import ProgressReport, no_report
 from cskd.data.prepare import get_source, open_prepared, prepare, prepared_folder
+from cskd.data.sources.base import DatasetSource
 from cskd.data.sources.image_folder import image_folder_source
 from cskd.data.sources.merged import merge
-from cskd.data.sources.source import DatasetSource
 from cskd.data.store import Dataset
-from cskd.data.workspace import Report
 from cskd.utils.errors import UserError
 from experiments.config.recipe import MERGED, Data
 
@@ -15,46 +15,47 @@ IMAGE_FOLDER = "image-folder"
 
 
 def parts_of(recipe: str, data: Data) -> dict[str, Data]:
-    """What is prepared for a recipe, by name: recipes of one official set share it. Several for a merged set."""
+    """The datasets that are prepared for a recipe, by name. Recipes of one official dataset share it."""
     if data.parts is not None:
         return {part: Data(reader=part) for part in data.parts}
     return {recipe if data.reader == IMAGE_FOLDER else data.reader: data}
 
 
 def source_of(recipe: str, data: Data) -> DatasetSource:
-    """Where the images of a recipe, or of a part of it, come from.
-
-    Raises UserError for an unknown reader or a missing folder key.
-    """
+    """The source of a recipe's images, or of one part. Raises UserError for an unknown reader or a missing folder."""
     if data.reader != IMAGE_FOLDER:
         if data.folder is not None:
-            raise UserError(f"recipe {recipe}: 'data.folder' goes with 'reader: {IMAGE_FOLDER}' only")
+            raise UserError(f"recipe {recipe}: 'data.folder' needs 'reader: {IMAGE_FOLDER}': remove one of them")
         return get_source(data.reader)
     if data.folder is None:
-        raise UserError(f"recipe {recipe}: 'data.folder' must say where the images are")
+        raise UserError(f"recipe {recipe}: set 'data.folder' to the folder of the images")
     return image_folder_source(recipe, folder=data.folder)
 
 
 def open_data(recipe: str, data: Data, data_dir: Path, *, test: bool = True) -> Dataset:
-    """The prepared dataset; ``test=False`` leaves its test set closed.
+    """The prepared dataset. test: False does not open its test set.
 
-    Raises UserError, with the command that prepares it, if it or a part of it is not there.
+    Raises UserError, with the command that prepares it, if it or one of its parts is missing.
     """
     parts = {name: open_prepared(name, data_dir, test=test) for name in parts_of(recipe, data)}
     return merge(recipe, parts) if data.reader == MERGED else next(iter(parts.values()))
 
 
 def prepare_data(
-    recipe: str, data: Data, data_dir: Path, *, partial: bool = False, report: Report | None = None
+    recipe: str, data: Data, data_dir: Path, *, partial: bool = False, report: ProgressReport = no_report
 ) -> Dataset:
-    """The dataset, prepared (or downloaded first) if it is not there; of a merged one, each part that is not."""
+    """The prepared dataset. Downloads and prepares it, or the missing parts of a merged one, if necessary."""
     if data.reader != MERGED:
         (name,) = parts_of(recipe, data)
         return prepare(name, data_dir, partial=partial, source=source_of(recipe, data), report=report)
     parts, errors = {}, []
     for name, part in parts_of(recipe, data).items():
+
+        def report_part(stage: str, done: int, total: int | None, name: str = name) -> None:
+            report(f"{name}: {stage}", done, total)
+
         try:
-            parts[name] = prepare_data(name, part, data_dir, partial=partial, report=_of_part(name, report))
+            parts[name] = prepare_data(name, part, data_dir, partial=partial, report=report_part)
         except UserError as error:
             errors.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
     if errors:
@@ -62,13 +63,8 @@ def prepare_data(
     return merge(recipe, parts)
 
 
-def _of_part(name: str, report: Report | None) -> Report | None:
-    """The same report, with the part's name before each stage."""
-    return report and (lambda stage, done, total: report(f"{name}: {stage}", done, total))
-
-
 def is_prepared(recipe: str, data: Data, data_dir: Path) -> bool:
-    """Whether all of it is there. Raises UserError for data that nothing could prepare."""
+    """Whether all parts are prepared. Raises UserError for data that cannot be prepared."""
     for name, part in parts_of(recipe, data).items():
         source_of(name, part)
     return all((prepared_folder(name, data_dir) / "dataset.json").exists() for name in parts_of(recipe, data))

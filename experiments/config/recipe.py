@@ -7,7 +7,7 @@ from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
-from cskd.data.prepare import SOURCES
+from cskd.data.sources.registry import SOURCES
 from cskd.methods import build_method, method_parts
 from cskd.models import ARCHITECTURES
 from cskd.utils import yaml as yaml_files

@@ -4,8 +4,6 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import model_validator
-
 from cskd import NUMERICS_VERSION
 from cskd.data.splits import Split, hold_out, indices_digest, restrict
 from cskd.data.store import Dataset
@@ -14,9 +12,10 @@ from cskd.utils.errors import UserError
 from experiments.config.compatibility import check_compatibility
 from experiments.config.recipe import Settings, StrictModel
 
-# Settings that are not a run's own: where its data are found, what is chosen from, and what it came to is kept apart.
+# These settings only select what is trained. What they select is in the key by itself.
 NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
-# Settings that came after keys had been made: not in the key at the value that says what had always been done.
+# A setting at its default here is left out of the key, so that adding the setting changed no existing key.
+# A new setting goes here with its default, a nested one by its dotted name, such as "schedule.kind".
 DEFAULTS_OMITTED_FROM_KEY = {"compile": "auto", "pipeline": "batched"}
 
 
@@ -40,24 +39,15 @@ class RunSpec(StrictModel):
     data_digest: str
     data_complete: bool  # the official numbers of images hold
     data_source: str  # what was read, and how it was checked
-    comparable_with_paper: str  # "yes" or "no: <why>"
+    comparable: bool  # whether the paper's number may stand beside this run's
+    comparable_reason: str  # why not; "" if comparable
     validation: Validation | None = None
     teacher: "RunSpec | None" = None  # the run that teaches, for methods that need one
-    # Of the code that it was planned for; 1 was the only one when specs did not say.
-    numerics_version: int = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def without_what_an_earlier_version_kept(cls, raw: Any) -> Any:
-        """Settings used to have one ``architecture`` for all; what it came to has always stood beside them."""
-        if isinstance(raw, dict) and isinstance(raw.get("settings"), dict):
-            kept = {name: value for name, value in raw["settings"].items() if name != "architecture"}
-            return raw | {"settings": kept}
-        return raw
+    numerics_version: int  # of the code that planned the run
 
     @property
-    def evaluated(self) -> str:
-        """What the run's errors are measured on: "test" or "validation". Its metrics are named after it."""
+    def eval_split(self) -> str:
+        """The split that the run is evaluated on, "test" or "validation". It prefixes the names of the metrics."""
         return "validation" if self.validation else "test"
 
     @property
@@ -68,19 +58,13 @@ class RunSpec(StrictModel):
     def name(self) -> str:
         return f"{self.cell}/seed{self.seed}"
 
-    def numbers(self) -> dict[str, Any]:
-        """All that can change the numbers. Not names of datasets and profiles: their content counts.
+    def key_fields(self) -> dict[str, Any]:
+        """Everything that can change the run's numbers. Dataset and profile count by content, not by name.
 
-        ``precision`` and ``compile`` are what was asked for; ``auto`` is one key whatever the hardware makes of it,
-        so that a grid has the same keys everywhere. What it came to is in the run's environment.
+        ``precision`` and ``compile`` count as set: "auto" is one key on all hardware. The run's environment says what
+        was used.
         """
-        settings = self.settings.model_dump(mode="json", exclude=NOT_IN_KEY)
-        settings = {
-            name: value
-            for name, value in settings.items()
-            if name not in DEFAULTS_OMITTED_FROM_KEY or DEFAULTS_OMITTED_FROM_KEY[name] != value
-        }
-        # Not there at all without a validation split or a teacher: the keys are those from before there were any.
+        settings = _without_defaults(self.settings.model_dump(mode="json", exclude=NOT_IN_KEY))
         validation = {"validation": self.validation.model_dump()} if self.validation else {}
         teacher = {"teacher": self.teacher.run_key} if self.teacher else {}
         return (
@@ -99,17 +83,17 @@ class RunSpec(StrictModel):
 
     @property
     def run_key(self) -> str:
-        return _digest(self.numbers())
+        return _digest(self.key_fields())
 
     @property
     def cell_key(self) -> str:
         """The key of all seeds of the cell together. With the dataset's name: two recipes may share runs, not a row."""
-        shared = {name: value for name, value in self.numbers().items() if name != "seed"}
+        shared = {name: value for name, value in self.key_fields().items() if name != "seed"}
         return _digest(shared | {"dataset": self.dataset})
 
     def flat(self) -> dict[str, Any]:
         """Every setting by a dotted name, as tracked."""
-        return _flattened({"dataset": self.dataset, "profile": self.profile} | self.numbers())
+        return _flattened({"dataset": self.dataset, "profile": self.profile} | self.key_fields())
 
 
 def make_spec(
@@ -133,6 +117,7 @@ def make_spec(
         teacher = make_spec(
             name, dataset, profile, settings, trained, by.method, by.seed, overridden=overridden, validation=validation
         )
+    reason = "validation split" if validation else _incomparable_reason(dataset, profile, settings, overridden)
     return RunSpec(
         dataset=name,
         profile=profile,
@@ -144,9 +129,8 @@ def make_spec(
         data_digest=dataset.digest,
         data_complete=dataset.complete,
         data_source=dataset.source,
-        comparable_with_paper="no: validation split"
-        if validation
-        else _comparable(dataset, profile, settings, overridden),
+        comparable=not reason,
+        comparable_reason=reason,
         validation=validation,
         teacher=teacher,
         numerics_version=NUMERICS_VERSION,
@@ -205,18 +189,28 @@ def _restricted(name: str, dataset: Dataset, settings: Settings) -> tuple[tuple[
         raise UserError(f"'subset': {error}") from error
 
 
-def _comparable(dataset: Dataset, profile: str, settings: Settings, overridden: bool) -> str:
-    """Whether the paper's number may stand beside a run's: "yes", or "no" and the reason."""
+def _incomparable_reason(dataset: Dataset, profile: str, settings: Settings, overridden: bool) -> str:
+    """Return why a run is not comparable with the paper's; "" if it is."""
     resize = settings.inputs.test_resize
     if profile != "paper":
-        return f"no: profile {profile}"
+        return f"profile {profile}"
     if overridden:
-        return "no: settings differ from the recipe"
+        return "settings differ from the recipe"
     if not dataset.complete:
-        return "no: the dataset is incomplete"
+        return "the dataset is incomplete"
     if resize is not None and dataset.short_side < min(resize, settings.inputs.image_size):
-        return f"no: images of {dataset.short_side} px are smaller than the {settings.inputs.image_size} px needed"
-    return "yes"
+        return f"images of {dataset.short_side} px are smaller than the {settings.inputs.image_size} px needed"
+    return ""
+
+
+def _without_defaults(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings but for those that stand at their value in DEFAULTS_OMITTED_FROM_KEY."""
+    result = {}
+    for name, value in settings.items():
+        path = prefix + name
+        if path not in DEFAULTS_OMITTED_FROM_KEY or DEFAULTS_OMITTED_FROM_KEY[path] != value:
+            result[name] = _without_defaults(value, f"{path}.") if isinstance(value, dict) else value
+    return result
 
 
 def _digest(content: dict[str, Any]) -> str:

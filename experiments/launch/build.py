@@ -9,7 +9,7 @@ import torch
 from cskd import NUMERICS_VERSION
 from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.data.store import Dataset
-from cskd.data.torchvision_loader import ConventionalLoader
+from cskd.data.torchvision_loader import TorchvisionLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import build_method
 from cskd.models import Classifier, build_model
@@ -22,7 +22,7 @@ from experiments.config.datasets import open_data
 from experiments.config.spec import RunSpec, make_splits
 from experiments.runs.folder import DONE, RunFolder
 
-PIPELINES = {"batched": TrainLoader, "torchvision": ConventionalLoader}
+PIPELINES = {"batched": TrainLoader, "torchvision": TorchvisionLoader}
 
 
 def build_trainer(
@@ -97,7 +97,7 @@ def build_on(
         device=device,
         precision=precision,
         teacher=teacher,
-        evaluated=spec.evaluated,
+        evaluated=spec.eval_split,
         domains=dataset.domains_of(classes),
         checkpoint=checkpoint,
         known_epochs=known_epochs,

@@ -63,14 +63,14 @@ class Display:
         self._whole(run, (epoch + state["fraction"]) / epochs)
         if self.live:
             self.progress.update(
-                self.tasks[key], completed=epoch + state["fraction"], message=_told(state, run.spec.evaluated)
+                self.tasks[key], completed=epoch + state["fraction"], message=_told(state, run.spec.eval_split)
             )
             return
         before, when = self.said.get(key, (0, 0.0))
         if epoch > before and time.monotonic() - when >= LINE_SECONDS:
             self.said[key] = (epoch, time.monotonic())
             self.console.print(
-                f"{run.spec.name}: {_told(state, run.spec.evaluated)}", soft_wrap=True, highlight=False, markup=False
+                f"{run.spec.name}: {_told(state, run.spec.eval_split)}", soft_wrap=True, highlight=False, markup=False
             )
 
     def elsewhere(self, run: PlannedRun, state: str) -> None:
@@ -105,7 +105,7 @@ class Display:
 def outcome(run: PlannedRun, state: str) -> str:
     """One line on how a run ended."""
     if state == DONE:
-        metrics, on = run.folder.epochs()[-1]["metrics"], run.spec.evaluated
+        metrics, on = run.folder.epochs()[-1]["metrics"], run.spec.eval_split
         return f"done, {on} error {metrics[f'{on}/top1_error']:.2f} %, ECE {metrics[f'{on}/ece']:.2f} %"
     if state == FAILED:
         return f"failed: {run.folder.state().get('reason')} (log: {run.folder.log})"

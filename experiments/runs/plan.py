@@ -58,7 +58,8 @@ class Cell(StrictModel):
     name: str  # dataset/architecture/method
     key: str
     order: int
-    comparable_with_paper: str
+    comparable: bool  # whether the paper's number may stand beside its mean
+    comparable_reason: str = ""  # why not
     tuned: str = ""  # where tuned hyper-parameters come from; "": they are the recipe's
     hyperparameter_source: str = ""  # whose the recipe's are: "paper", "ours", or "" for none
     runs: dict[int, str]  # seed -> run key
@@ -71,7 +72,8 @@ class Plan(StrictModel):
     grid: str
     title: str
     profile: str
-    overrides: tuple[str, ...] = ()  # key=value, in the place of the recipe's
+    overrides: tuple[str, ...] = ()  # "key=value": settings changed from the recipe
+    tuned: bool = False  # whether the cells have tuned hyper-parameters
     cells: list[Cell]
 
     def save(self, runs_dir: Path) -> None:
@@ -210,11 +212,10 @@ def make_plan(
     plan = Plan(
         experiment=experiment_name(grid_name, profile, overrides, tuned is not None),
         grid=grid_name,
-        title=grid.title
-        + (", with tuned hyper-parameters" if tuned is not None else "")
-        + (f", with {' '.join(overrides)}" if overrides else ""),
+        title=grid.title,
         profile=profile,
         overrides=overrides,
+        tuned=tuned is not None,
         cells=list(cells.values()),
     )
     return plan, list(runs.values())
@@ -226,7 +227,8 @@ def _blank_cell(grid_name: str, spec: RunSpec, row: int, found: TunedParameters 
         name=spec.cell,
         key=spec.cell_key,
         order=_position(grid_name, spec.dataset, spec.method, row),
-        comparable_with_paper=spec.comparable_with_paper,
+        comparable=spec.comparable,
+        comparable_reason=spec.comparable_reason,
         tuned=found.message() if found else "",
         hyperparameter_source=_hyperparameter_source(spec),
         runs={},

@@ -190,7 +190,8 @@ class Tracker:
             "method": method,
             "seeds_planned": _seeds(cell),
             "grid_order": str(cell.order),
-            "comparable_with_paper": cell.comparable_with_paper,
+            "comparable": json.dumps(cell.comparable),
+            "comparable_reason": cell.comparable_reason,
             "tuned": cell.tuned,
             "hyperparameter_source": cell.hyperparameter_source,
             "superseded": "false",
@@ -239,7 +240,8 @@ class Tracker:
             "seed": str(spec.seed),
             "data_complete": json.dumps(spec.data_complete),
             "data_source": spec.data_source,
-            "comparable_with_paper": spec.comparable_with_paper,
+            "comparable": json.dumps(spec.comparable),
+            "comparable_reason": spec.comparable_reason,
         }
         started = int(folder.starts()[0]["started"] * 1000)
         run = self.client.create_run(self.experiment_id, start_time=started, tags=tags, run_name=spec.name)

@@ -10,11 +10,11 @@ from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
 from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
-from experiments.commands.data import Reporter
 from experiments.commands.execute import check_not_replaced
-from experiments.config.datasets import is_prepared, open_data, prepare_data
+from experiments.config.datasets import is_prepared, open_data
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
+from experiments.launch.data_progress import prepare_with_progress
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.objectives import parse_objectives
@@ -101,7 +101,7 @@ class StudyConfig:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for trials to be compared, by names that a user understands."""
-        numbers = self.spec({}, self.seeds[0]).numbers()
+        numbers = self.spec({}, self.seeds[0]).key_fields()
         searched = self.space.parameters
         fixed = {name: value for name, value in numbers.pop("parameters").items() if name not in searched}
         for name in ("seed", "data_digest", "method", "architecture"):
@@ -141,8 +141,7 @@ def resolve(wish: LaunchOptions, console: Console, *, prepare: bool = True) -> S
     if not is_prepared(wish.dataset, settings.data, data_dir()):
         if not prepare:
             raise UserError(f"no data yet, and so no budget: make data DATASET={wish.dataset} prepares it")
-        with Reporter(wish.dataset, console) as report:
-            prepare_data(wish.dataset, settings.data, data_dir(), report=report)
+        prepare_with_progress(wish.dataset, settings.data, data_dir(), console)
     data = open_data(wish.dataset, settings.data, data_dir(), test=False)
     validation, train_images, validation_images = make_validation(wish.dataset, data, settings)
     return StudyConfig(

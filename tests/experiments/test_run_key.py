@@ -1,5 +1,6 @@
 """The run key: every setting is either one that changes it or one that does not, and nothing else does."""
 
+import functools
 import json
 import os
 import random
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from cskd.data.store import Dataset
 from experiments.commands import execute
-from experiments.config.recipe import Settings, load_settings
-from experiments.config.spec import RunSpec, make_spec
+from experiments.config.datasets import open_data
+from experiments.config.recipe import ScheduleSettings, Settings, load_settings
+from experiments.config.spec import DEFAULTS_OMITTED_FROM_KEY, RunSpec, make_spec
 
 # Another value of every setting that changes what a run computes ...
 CHANGES = {
@@ -65,6 +67,7 @@ BASE["subset.images_per_class"] = BASE["subset.classes"]
 # Of a run that is taught, the same change: its teacher is another run.
 TAUGHT = ["teacher", "teacher.architecture", "teacher.method", "teacher.seed"]
 SPLIT = random_split(100, 10)
+FROZEN = {"cs-kd": "230147e2891deb5c", "cross-entropy": "bd9a56958a9785f4"}  # digits, resnet10, seed 2
 
 
 def spec(*overrides: str, method: str = "cs-kd", **changes) -> RunSpec:
@@ -95,6 +98,39 @@ def test_another_teacher_makes_another_run_of_one_that_is_taught(key):
     assert spec(KEEPS[key], method="kd").run_key != spec(method="kd").run_key
 
 
+class ScheduleWithKind(ScheduleSettings):
+    kind: str = "multistep"
+
+
+class SettingsWithKind(Settings):
+    schedule: ScheduleWithKind
+
+
+@pytest.mark.parametrize(("kind", "keeps_key"), [("multistep", True), ("cosine", False)])
+def test_new_nested_setting_at_its_default_keeps_the_key(monkeypatch, kind, keeps_key):
+    monkeypatch.setitem(DEFAULTS_OMITTED_FROM_KEY, "schedule.kind", "multistep")
+    raw = spec().settings.model_dump()
+    raw["schedule"]["kind"] = kind
+    extended = spec().model_copy(update={"settings": SettingsWithKind.model_validate(raw)})
+    assert (extended.run_key == spec().run_key) == keeps_key
+
+
+def test_settings_omitted_from_the_key_stand_at_their_defaults():
+    defaults = load_settings("digits")[1].model_dump()
+    for name, value in DEFAULTS_OMITTED_FROM_KEY.items():
+        *groups, last = name.split(".")
+        assert functools.reduce(dict.get, groups, defaults)[last] == value
+
+
+def test_run_keys_stay_what_they_were(call, tmp_path):
+    """The keys of the demo: a change here orphans every run that was trained before."""
+    assert call("experiments data", "digits")[0] == 0
+    _, settings = load_settings("digits")
+    digits = open_data("digits", settings.data, tmp_path / "data")
+    keys = {method: make_spec("digits", digits, "demo", settings, "resnet10", method, 2).run_key for method in FROZEN}
+    assert keys == FROZEN
+
+
 def test_no_two_changes_make_the_same_run():
     keys = [spec(change).run_key for change in CHANGES.values()]
     assert len(set(keys)) == len(keys)
@@ -109,7 +145,7 @@ def test_every_part_of_a_spec_is_known_to_change_the_key_or_not_to():
     }  # fmt: skip
     keeps = {
         "dataset": "renamed", "profile": "renamed", "data_complete": False, "data_source": "elsewhere",
-        "comparable_with_paper": "yes",
+        "comparable": True, "comparable_reason": "elsewhere",
     }  # fmt: skip
     assert set(changes) | set(keeps) == set(RunSpec.model_fields)
     kept = one.model_dump(mode="json")

@@ -12,7 +12,7 @@ TABLE1 = ["cifar100/resnet18/cross-entropy", "tinyimagenet/resnet18/label-smooth
 def planned(runs_dir, names: list[str], seeds: int) -> None:
     def cell(name: str) -> Cell:
         runs = {seed: f"{name.replace('/', '-')}-{seed}" for seed in range(seeds)}
-        return Cell(name=name, key=name, order=0, comparable_with_paper="yes", runs=runs)
+        return Cell(name=name, key=name, order=0, comparable=True, runs=runs)
 
     Plan(experiment="demo", grid="demo", title="", profile="demo", cells=[*map(cell, names)]).save(runs_dir)
 
@@ -28,7 +28,7 @@ def planned(runs_dir, names: list[str], seeds: int) -> None:
 def test_cells_can_be_told_apart_on_80_columns(call, tmp_path, monkeypatch, names, seeds, title, shown):
     planned(tmp_path / "runs", names, seeds)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(experiments.status, "_told", lambda folder, state: "done 12.34 %")
+    monkeypatch.setattr(experiments.commands.status, "_told", lambda folder, state: "done 12.34 %")
     status, output, errors = call("experiments status")
     assert (status, errors) == (0, "")
     lines = output.splitlines()

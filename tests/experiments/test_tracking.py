@@ -47,7 +47,7 @@ def spec(seed: int, method: str = "cs-kd") -> RunSpec:
     return RunSpec(
         dataset="digits", profile=profile, architecture="resnet10", method=method, parameters={}, seed=seed,
         settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
-        comparable_with_paper="no: profile demo",
+        numerics_version=1, comparable=False, comparable_reason="profile demo",
     )  # fmt: skip
 
 

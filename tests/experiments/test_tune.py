@@ -54,7 +54,7 @@ def test_tuning_works_with_the_test_set_gone_and_so_never_opens_it(tuned):
     assert [trial.state for trial in trials] == [COMPLETE] * 4
     for folder in place.folders():
         spec, last = folder.spec(), folder.epochs()[-1]["metrics"]
-        assert spec.comparable_with_paper == "no: validation split"
+        assert spec.comparable_reason == "validation split"
         assert "validation/top1_error" in last
         assert not [name for name in last if name.startswith("test/")]
         assert len(folder.load_predictions().labels) == 100

@@ -36,7 +36,7 @@ class Bench:
             RunSpec(
                 dataset="digits", profile=self.profile, architecture="resnet10", method="cs-kd", parameters=point,
                 seed=seed, settings=self.settings, data_digest="d", data_complete=True, data_source="made up",
-                comparable_with_paper="no: validation split", validation=Validation(fraction=0.5, indices_digest="i"),
+                numerics_version=1, comparable=False, comparable_reason="validation split", validation=Validation(fraction=0.5, indices_digest="i"),
             )
             for seed in self.seeds
         ]  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from cskd.data.prepare import prepared_folder
-from cskd.data.sources.listing import Listing
+from cskd.data.sources.base import Listing
 from cskd.data.store import write_dataset
 from cskd.methods import METHODS, PAPER_COMPOSITES
 from cskd.models.build import SMALL_IMAGE

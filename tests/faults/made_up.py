@@ -25,7 +25,7 @@ def made_up_runs(place: Place, method: str, seeds: int, epochs: int) -> None:
         RunSpec(
             dataset="digits", profile=profile, architecture="resnet10", method=method, parameters={}, seed=seed,
             settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
-            comparable_with_paper="no: profile demo",
+            numerics_version=1, comparable=False, comparable_reason="profile demo",
         )
         for seed in range(seeds)
     ]  # fmt: skip

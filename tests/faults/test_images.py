@@ -1,6 +1,5 @@
-"""Images of every kind, sound and not: read as torchvision reads them, or refused by name, all at once."""
+"""Images of every kind: read as torchvision reads them, or named with the reason in one error."""
 
-import shutil
 import struct
 import warnings
 import zlib
@@ -9,21 +8,19 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
-from faults.own_tree import OwnTree
 from PIL import Image
 from torchvision.datasets.folder import default_loader
 
-from cskd.data.prepare import open_prepared, prepare
+from cskd.data.prepare import prepare
 from cskd.data.sources.image_folder import image_folder_source
 from cskd.utils.errors import UserError
 
 FAULT = "images: damaged, unusual, bombs"
-RECIPE = "data: {reader: image-folder, folder: flowers}\ninputs: {image_size: 32, train: resized-crop}\n"
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
 
 
 def png(path: Path, width: int, height: int, bits: int, colour: int, rows: bytes) -> None:
-    """A PNG that says of itself what it is told to. colour: 0 grey, 2 RGB, 4 grey with alpha, 6 RGB with alpha."""
+    """A PNG with this header and these rows. colour: 0 grey, 2 RGB, 4 grey with alpha, 6 RGB with alpha."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -63,7 +60,7 @@ def deep(kind: type, *values: float, form: str = "TIFF"):
 
 
 def cut(form: str, part: float):
-    """Truncated after a part of it."""
+    """An image truncated after this part."""
 
     def make(path: Path) -> None:
         Image.fromarray(fakes.noise(5, 60, 60)).save(path, format=form)
@@ -84,7 +81,7 @@ def written(content: bytes):
     return lambda path: path.write_bytes(content)
 
 
-# name -> how it is made; all are to be read as torchvision reads them
+# name: maker. All are read as torchvision reads them.
 SOUND = {
     "rgb.png": saved("RGB", "PNG"),
     "rgb.jpg": saved("RGB", "JPEG"),
@@ -120,14 +117,15 @@ SOUND = {
     "new\nline.png": saved("RGB", "PNG"),
     "deep-rgb.png": lambda path: png(path, 2, 1, 16, 2, b"\0" + struct.pack(">6H", 0, 257, 65535, 32896, 514, 0)),
 }
-DEEP = [0, 257, 32896, 65535]  # torchvision's loader makes 255 of all but the first
+DEEP = [0, 257, 32896, 65535]  # torchvision's loader clips all but the first at 255
 SCALED = {
     "deep.png": deep(np.uint16, *DEEP, form="PNG"),
     "deep.tif": deep(np.uint16, *DEEP),
     "deep.pgm": deep(np.uint16, *DEEP, form="PPM"),
     "deeper.tif": deep(np.int32, *DEEP),
 }
-# name -> (how it is made, what is said of it)
+CUT_FORMATS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "BMP": "bmp", "WEBP": "webp", "TIFF": "tif", "PPM": "ppm"}
+# name: (maker, reason in the error)
 FAULTY = {
     "empty.png": (written(b""), "not an image"),
     "text.jpg": (written(b"this is text"), "not an image"),
@@ -148,15 +146,7 @@ FAULTY = {
     "negative.tif": (deep(np.int32, -1, 5), "more than 16 bits"),
     **{
         f"cut-{round(100 * part)}.{ending}": (cut(form, part), "")
-        for form, ending in (
-            ("PNG", "png"),
-            ("JPEG", "jpg"),
-            ("GIF", "gif"),
-            ("BMP", "bmp"),
-            ("WEBP", "webp"),
-            ("TIFF", "tif"),
-            ("PPM", "ppm"),
-        )
+        for form, ending in CUT_FORMATS.items()
         for part in (0.02, 0.3, 0.6, 0.95)
     },
 }
@@ -164,7 +154,7 @@ FAULTY = {
 
 @pytest.fixture
 def flowers(tmp_path):
-    """The user's folder of images, with a sound test image and a sound training image."""
+    """An image folder with a sound training image and a sound test image."""
     folder = tmp_path / "data" / "flowers"
     for split in ("train", "test"):
         (folder / split / "rose").mkdir(parents=True)
@@ -172,107 +162,65 @@ def flowers(tmp_path):
     return folder
 
 
-def prepared(flowers: Path):
+def prepare_flowers(flowers: Path):
     return prepare("flowers", flowers.parent, source=image_folder_source("flowers", "flowers"))
 
 
 @pytest.mark.fault(FAULT)
-def test_sound_images_are_read_as_torchvision_reads_them(flowers, tally):
-    lost = []
-    for name, make in SOUND.items():
-        path = flowers / "train" / "rose" / name
-        make(path)
-        shutil.rmtree(flowers.parent / "prepared", ignore_errors=True)
-        try:
-            with tally:
-                dataset = prepared(flowers)
-                at = sorted(entry.name for entry in path.parent.iterdir()).index(name)
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-                    expected = default_loader(str(path))
-                assert np.array_equal(dataset.train.image(at), expected)
-        except (AssertionError, UserError) as error:
-            lost.append(f"{name}: {error}")
-        path.unlink()
+def test_sound_images_are_read_as_by_torchvision_and_deep_greyscale_is_scaled(flowers, tally):
+    folder, lost = flowers / "train" / "rose", []
+    for name, make in (SOUND | SCALED).items():
+        make(folder / name)
+    dataset = prepare_flowers(flowers)
+    for index, path in enumerate(sorted(folder.iterdir())):
+        if path.name in SCALED:
+            expected = np.array([[[0] * 3, [1] * 3, [128] * 3, [255] * 3]])
+        else:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
+                expected = default_loader(str(path))
+        with tally:
+            if not np.array_equal(dataset.train.image(index), expected):
+                lost.append(path.name)
     assert not lost
 
 
 @pytest.mark.fault(FAULT)
-def test_16_bit_greyscale_is_scaled(flowers, tally):
-    for name, make in SCALED.items():
-        make(flowers / "train" / "rose" / name)
-    dataset = prepared(flowers)
-    for at in range(len(SCALED)):
-        with tally:
-            assert dataset.train.image(at).tolist() == [[[0] * 3, [1] * 3, [128] * 3, [255] * 3]]
-
-
-def check_told(tally, faulty: dict[str, Path], message: str, data: Path) -> None:
-    """Every faulty image is told with its reason in one line, and nothing is left of the preparation."""
-    lost = []
-    for name, path in faulty.items():
-        try:
-            with tally:
-                assert f"{path} (" in message
-                assert FAULTY[name][1] in message.split(f"{path} (")[1].split(")", maxsplit=1)[0]
-        except AssertionError as error:
-            lost.append(f"{name}: {error}")
-    assert not lost
-    assert "\n" not in message
-    assert "sound.png" not in message
-    assert [entry.name for entry in data.rglob("*") if "flowers" not in entry.relative_to(data).parts[0]] in (
-        [],
-        ["prepared"],
-    )
-
-
-def make_faulty(flowers: Path) -> dict[str, Path]:
-    paths = {}
+def test_one_error_names_every_faulty_image_and_nothing_is_prepared(flowers, tally):
+    paths, lost = {}, []
     for number, (name, (make, _)) in enumerate(FAULTY.items()):
         paths[name] = flowers / ("train", "test")[number % 2] / "rose" / name
         make(paths[name])
-    return paths
-
-
-@pytest.mark.fault(FAULT)
-def test_every_faulty_image_is_told_at_once_and_nothing_is_prepared(flowers, tally):
-    faulty = make_faulty(flowers)
     with pytest.raises(UserError) as caught:
-        prepared(flowers)
-    assert f"{len(FAULTY)} of {len(FAULTY) + 2} images cannot be decoded" in str(caught.value)
-    check_told(tally, faulty, str(caught.value), flowers.parent)
-
-
-@pytest.mark.fault(FAULT)
-def test_the_command_tells_every_faulty_image_and_goes_on_once_they_are_gone(flowers, tmp_path, tally):
-    place = OwnTree(tmp_path)
-    (place.recipes / "flowers.yaml").write_text(RECIPE)
-    faulty = make_faulty(flowers)
-    for name, make in SOUND.items():
-        make(flowers / "train" / "rose" / name)
-    status, output, errors = place.run("experiments data", "flowers")
-    assert (status, errors.count("\n"), "Traceback" in output) == (2, 1, False)
-    check_told(tally, faulty, errors.rstrip("\n"), flowers.parent)
-    for path in faulty.values():
+        prepare_flowers(flowers)
+    message = str(caught.value)
+    assert f"{len(FAULTY)} of {len(FAULTY) + 2} images cannot be decoded" in message
+    assert "\n" not in message
+    assert "sound.png" not in message
+    for name, path in paths.items():
+        with tally:
+            reason = message.partition(f"{path} (")[2].partition(")")[0]
+            if not reason or FAULTY[name][1] not in reason:
+                lost.append(f"{name}: {reason}")
+    assert not lost
+    assert list((flowers.parent / "prepared").iterdir()) == []
+    for path in paths.values():
         path.unlink()
-    with tally:
-        status, _, errors = place.run("experiments data", "flowers")
-        assert (status, errors) == (0, "")
-        assert len(open_prepared("flowers", flowers.parent).train) == len(SOUND) + 1
+    assert len(prepare_flowers(flowers).train) == 1
 
 
 @pytest.mark.fault(FAULT)
-def test_what_stands_in_the_wrong_place_is_told_at_once(flowers, tally):
+def test_one_error_names_every_misplaced_file_and_folder(flowers, tally):
     strays = [flowers / "train" / "stray.png", flowers / "test" / "stray.jpg"]
-    strangers = [flowers / "test" / "weed", flowers / "test" / "moss"]
+    untrained = [flowers / "test" / "weed", flowers / "test" / "moss"]
     empty = [flowers / "train" / "lily", flowers / "train" / "tulip"]
     for path in strays:
         Image.fromarray(COLOURS).save(path)
-    for path in strangers + empty:
+    for path in untrained + empty:
         path.mkdir()
     with pytest.raises(UserError) as caught:
-        prepared(flowers)
-    for path in strays + strangers + empty:
+        prepare_flowers(flowers)
+    for path in strays + untrained + empty:
         with tally:
-            assert str(path) in str(caught.value)
+            assert f"{path}" in str(caught.value)
     assert not (flowers.parent / "prepared").exists()

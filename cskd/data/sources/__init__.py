@@ -1,1 +1,1 @@
-"""The datasets: one file each."""
+"""Datasets, a file each."""

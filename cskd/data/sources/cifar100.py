@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy._core.multiarray import _reconstruct
 
-from cskd.data.archive import Archive
-from cskd.data.sources.listing import Listing, class_folders
-from cskd.data.sources.source import DatasetSource
+from cskd.data.sources.base import Archive, DatasetSource, Listing
+from cskd.data.sources.image_folder import read_class_folders
+from cskd.data.sources.reading import UNPACK_AGAIN
 from cskd.utils.errors import UserError
 
 SIDE = 32  # px
@@ -19,12 +19,11 @@ SIDE = 32  # px
 def read(folder: Path) -> Listing:
     """The official pickles ``{train,test,meta}``, or ``{train,test}/<class>/<images>``.
 
-    The official label order is the alphabetical one, so that both give the same labels.
+    The official labels are in alphabetical order, so both layouts give the same labels.
     """
     if (folder / "train").is_dir():
-        return class_folders(folder)
-    names = _field(folder / "meta", "fine_label_names", list)
-    classes = [str(name) for name in names]
+        return read_class_folders(folder)
+    classes = [str(name) for name in _read_field(folder / "meta", "fine_label_names", list)]
     return Listing(
         classes,
         train=_read_batch(folder / "train", len(classes)),
@@ -33,56 +32,56 @@ def read(folder: Path) -> Listing:
 
 
 def _read_batch(path: Path, num_classes: int) -> list[tuple[np.ndarray, int]]:
-    data = _field(path, "data", np.ndarray)
-    labels = _field(path, "fine_labels", list)
+    data = _read_field(path, "data", np.ndarray)
+    labels = _read_field(path, "fine_labels", list)
     if data.dtype != np.uint8 or data.shape != (len(labels), 3 * SIDE * SIDE):
         raise UserError(
             f"{path} holds {len(labels):,} labels and pixels of shape {data.shape}, {data.dtype}, "
-            f"not ({len(labels)}, {3 * SIDE * SIDE}), uint8: unpack the official archive again"
+            f"not ({len(labels)}, {3 * SIDE * SIDE}), uint8: {UNPACK_AGAIN}"
         )
     if not all(isinstance(label, int) and 0 <= label < num_classes for label in labels):
-        raise UserError(f"{path} has labels of no class of its meta file: unpack the official archive again")
-    # a row is the image's red plane, then the green one, then the blue one
+        raise UserError(f"{path} has labels outside the {num_classes} classes of its meta file: {UNPACK_AGAIN}")
+    # A row holds the image's red plane, then the green one, then the blue one.
     images = np.ascontiguousarray(data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
     return list(zip(images, labels, strict=True))
 
 
-def _field(path: Path, key: str, kind: type) -> Any:
+def _read_field(path: Path, key: str, kind: type) -> Any:
     content = safe_pickle_load(path)
     value = content.get(key) if isinstance(content, dict) else None
     if not isinstance(value, kind):
-        raise UserError(f"{path} has no {key!r}: unpack the official archive again")
+        raise UserError(f"{path} has no {key!r}: {UNPACK_AGAIN}")
     return value
 
 
 def safe_pickle_load(path: Path) -> Any:
-    """The content of a pickle of arrays, numbers, texts, lists and dicts; nothing else is ever made.
+    """The content of a pickle that holds only arrays, numbers, strings, lists and dicts.
 
-    The official files come from Python 2, whose texts are read as Latin-1. Raises UserError for a missing
-    or damaged file, and for one that asks for anything else: a pickle may otherwise run any code.
+    The official files come from Python 2; their strings are read as Latin-1. Raises UserError for a missing or
+    damaged file, and for any other type in it: an ordinary pickle can run any code.
     """
     try:
         return _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: unpack the official archive again") from error
+        raise UserError(f"{path} is missing: {UNPACK_AGAIN}") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+    except Exception as error:  # a damaged pickle can raise nearly any exception
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read ({reason}): unpack the official archive again") from error
+        raise UserError(f"{path} cannot be read ({reason}): {UNPACK_AGAIN}") from error
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """What Python 3 writes for bytes in an old pickle: a call of ``_codecs.encode``."""
+    """``_codecs.encode``, which Python 3 writes for bytes in old pickle protocols."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes a text as {encoding!r}")
     return text.encode("latin1")
 
 
 class _ArraysOnly(pickle.Unpickler):
-    ALLOWED = {  # noqa: RUF012 - never changed
+    ALLOWED = {  # noqa: RUF012 - constant
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,  # numpy 2's name of it
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,  # its name in NumPy 2
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("_codecs", "encode"): _latin1_bytes,

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from cskd.data.archive import Archive
-from cskd.data.sources.listing import Listing, read_table
-from cskd.data.sources.source import DatasetSource
+from cskd.data.sources.base import Archive, DatasetSource, Listing
+from cskd.data.sources.reading import UNPACK_AGAIN, read_table
 from cskd.utils.errors import UserError
 
 
 def read(folder: Path) -> Listing:
     """``images.txt, image_class_labels.txt, train_test_split.txt, classes.txt, images/<class>/*.jpg``.
 
-    Each list maps an image's (or a class's) number to something; classes are numbered from 1.
+    Each list maps the number of an image or of a class to a value. Classes are numbered from 1.
     """
     paths = read_table(folder / "images.txt")
     labels = read_table(folder / "image_class_labels.txt")
@@ -22,13 +21,13 @@ def read(folder: Path) -> Listing:
     for number, path in paths.items():
         for table, name in ((labels, "image_class_labels.txt"), (training, "train_test_split.txt")):
             if number not in table:
-                raise UserError(f"{folder / name} lacks image {number} ({path}): unpack the archive again")
+                raise UserError(f"{folder / name} lacks image {number} ({path}): {UNPACK_AGAIN}")
         if labels[number] not in label_of:
-            raise UserError(f"{path}: class {labels[number]} is not in {folder / 'classes.txt'}")
+            raise UserError(f"{path}: class {labels[number]} is not in {folder / 'classes.txt'}: {UNPACK_AGAIN}")
         if training[number] not in splits:
-            raise UserError(f"{folder / 'train_test_split.txt'}: image {number} is neither 0 nor 1")
+            raise UserError(f"{folder / 'train_test_split.txt'}: image {number} is neither 0 nor 1: {UNPACK_AGAIN}")
         splits[training[number]].append((folder / "images" / path, label_of[labels[number]]))
-    # "001.Black_footed_Albatross"
+    # A class is called "001.Black_footed_Albatross".
     names = [name.partition(".")[2] or name for name in classes.values()]
     return Listing(names, train=splits["1"], test=splits["0"])
 

@@ -1,28 +1,26 @@
-"""scikit-learn's bundled 8x8 digits (Alpaydin and Kaynak, 1998): for demonstrations, without a download."""
+"""scikit-learn's bundled 8x8 digits (Alpaydin and Kaynak, 1998): a demonstration without a download."""
 
 from pathlib import Path
 
 import numpy as np
 
-from cskd.data.sources.listing import Listing
-from cskd.data.sources.source import DatasetSource
+from cskd.data.sources.base import DatasetSource, Listing
 
 TRAIN_PER_CLASS = 20
 WHITE = 16  # the brightest grey of the bundled images
 
 
 def read(folder: Path) -> Listing:
-    """20 training images of each digit, always the same ones; the rest is the test set.
+    """Twenty fixed training images of each digit; all other images are the test set.
 
-    folder: not used, the images are in scikit-learn. Few training images keep the task hard enough for
-    methods to differ.
+    folder: not used; the images come with scikit-learn. With few training images the methods differ visibly.
     """
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - its import takes seconds that no other dataset needs
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - takes seconds to import
 
     digits = load_digits()
     grey = np.rint(digits.images * (255 / WHITE)).astype(np.uint8)
     images = np.repeat(grey[:, :, :, None], 3, axis=3)
-    # a named bit generator and plain uniforms: the stream that numpy is least likely to change
+    # A named bit generator and plain uniforms: NumPy keeps this stream the same in all versions.
     rank = np.random.Generator(np.random.PCG64(0)).random(len(images))
     classes = [str(name) for name in digits.target_names]
     train = np.zeros(len(images), bool)

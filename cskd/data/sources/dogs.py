@@ -1,17 +1,16 @@
 """Stanford Dogs (Khosla et al., 2011): photographs of 120 breeds, from ImageNet."""
 
+import io
 import zlib
 from pathlib import Path
 
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from cskd.data.archive import Archive
-from cskd.data.sources.listing import Labelled, Listing
-from cskd.data.sources.source import DatasetSource
+from cskd.data.sources.base import Archive, DatasetSource, LabelledImage, Listing
 from cskd.utils.errors import UserError
 
-# what scipy raises for a file that is no .mat file, or part of one, or has other variables
+# SciPy raises these for a file that is not a .mat file, is truncated, or has other variables.
 NOT_A_LIST = (
     OSError,
     MatReadError,
@@ -23,40 +22,42 @@ NOT_A_LIST = (
     zlib.error,
 )
 
+UNPACK_LISTS = "unpack lists.tar again"
+
 
 def read(folder: Path) -> Listing:
     """``Images/<wnid>-<breed>/*.jpg, train_list.mat, test_list.mat``.
 
-    A list has ``file_list`` (paths below Images) and ``labels`` (from 1).
+    Each list has ``file_list`` (paths below Images) and ``labels`` (from 1).
     """
     breeds: dict[int, str] = {}
     splits = {split: _read_list(folder, split, breeds) for split in ("train", "test")}
     if sorted(breeds) != list(range(1, len(breeds) + 1)):
-        raise UserError(f"{folder / 'train_list.mat'} skips a label: unpack lists.tar again")
-    # "n02085620-Chihuahua"
+        raise UserError(f"{folder / 'train_list.mat'} skips a label: {UNPACK_LISTS}")
+    # A folder is called "n02085620-Chihuahua".
     names = [breeds[label].partition("-")[2] or breeds[label] for label in sorted(breeds)]
     return Listing(names, **splits)
 
 
-def _read_list(folder: Path, split: str, breeds: dict[int, str]) -> list[Labelled]:
-    """One split's images; ``breeds`` takes up the folder of each label."""
+def _read_list(folder: Path, split: str, breeds: dict[int, str]) -> list[LabelledImage]:
+    """The images of one split. Adds the folder of each label to ``breeds``."""
     path = folder / f"{split}_list.mat"
     try:
-        content = loadmat(path)
+        content = loadmat(io.BytesIO(path.read_bytes()))  # for a path, SciPy hides that the file is missing
         names = [str(entry.item()) for entry in content["file_list"].ravel()]
         labels = [int(label) for label in content["labels"].ravel()]
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: unpack lists.tar in {folder}") from error
     except NOT_A_LIST as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read ({reason}): unpack lists.tar again") from error
+        raise UserError(f"{path} cannot be read ({reason}): {UNPACK_LISTS}") from error
     if len(names) != len(labels):
-        raise UserError(f"{path} has {len(names):,} files and {len(labels):,} labels: unpack lists.tar again")
+        raise UserError(f"{path} has {len(names):,} files and {len(labels):,} labels: {UNPACK_LISTS}")
     images = []
     for name, label in zip(names, labels, strict=True):
         breed = name.partition("/")[0]
         if breeds.setdefault(label, breed) != breed:
-            raise UserError(f"{path}: {name} has label {label}, which is {breeds[label]}")
+            raise UserError(f"{path}: {name} has label {label}, which is {breeds[label]}: {UNPACK_LISTS}")
         images.append((folder / "Images" / name, label - 1))
     return images
 
@@ -66,7 +67,7 @@ SOURCE = DatasetSource(
     title="Stanford Dogs",
     homepage="http://vision.stanford.edu/aditya86/ImageNetDogs/",
     reader=read,
-    # Stanford publishes no checksums: TensorFlow Datasets' url_checksums/stanford_dogs.txt
+    # Stanford publishes no checksums; these are from TensorFlow Datasets' url_checksums/stanford_dogs.txt.
     archives=(
         Archive(
             "http://vision.stanford.edu/aditya86/ImageNetDogs/lists.tar",

@@ -1,33 +1,32 @@
 """MIT Indoor Scenes (Quattoni and Torralba, CVPR 2009): photographs of 67 kinds of room.
 
-Some of its images are GIF or PNG under a ``.jpg`` name; Pillow goes by the content.
+Some images are GIF or PNG files with a ``.jpg`` name; Pillow detects the format from the content.
 """
 
 from pathlib import Path
 
-from cskd.data.archive import Archive
-from cskd.data.sources.listing import Labelled, Listing, read_lines
-from cskd.data.sources.source import DatasetSource
+from cskd.data.sources.base import Archive, DatasetSource, LabelledImage, Listing
+from cskd.data.sources.reading import UNPACK_AGAIN, read_lines
 from cskd.utils.errors import UserError
 
 
 def read(folder: Path) -> Listing:
-    """``Images/<class>/*.jpg, TrainImages.txt, TestImages.txt``; the lists have ``<class>/<file>`` a line.
+    """``Images/<class>/*.jpg, TrainImages.txt, TestImages.txt``; each line of a list is ``<class>/<file>``.
 
-    Only listed images are used: the archive holds three times as many. Labels follow the sorted names.
+    The archive holds three times as many images as are listed. Labels follow the sorted class names.
     """
     lists = {split: folder / f"{split}Images.txt" for split in ("Train", "Test")}
     classes = sorted({line.partition("/")[0] for line in read_lines(lists["Train"])})
     return Listing(classes, *(_read_list(path, folder / "Images", classes) for path in lists.values()))
 
 
-def _read_list(path: Path, images: Path, classes: list[str]) -> list[Labelled]:
+def _read_list(path: Path, images: Path, classes: list[str]) -> list[LabelledImage]:
     label_of = {name: label for label, name in enumerate(classes)}
     entries = []
     for line in read_lines(path):
         name, slash, file = line.partition("/")
         if not slash or not file or name not in label_of:
-            raise UserError(f"{path}: {line!r} is not <class>/<file> with a class of TrainImages.txt")
+            raise UserError(f"{path}: {line!r} is not <class>/<file> with a class of TrainImages.txt: {UNPACK_AGAIN}")
         entries.append((images / name / file, label_of[name]))
     return entries
 
@@ -38,13 +37,13 @@ SOURCE = DatasetSource(
     homepage="https://web.mit.edu/torralba/www/indoor.html",
     reader=read,
     archives=(
-        # nobody publishes checksums of the lists: the official counts are the check
+        # No checksums of the lists are published; the official numbers of images check them.
         Archive("http://web.mit.edu/torralba/www/TrainImages.txt", "TrainImages.txt"),
         Archive("http://web.mit.edu/torralba/www/TestImages.txt", "TestImages.txt"),
         Archive(
             "http://groups.csail.mit.edu/vision/LabelMe/NewImages/indoorCVPR_09.tar",
             "indoorCVPR_09.tar",
-            "sha1:0b252516e746ba428b96af408d2e8162d9b08ac5",  # MIT publishes none: vipy's dataset MIT67
+            "sha1:0b252516e746ba428b96af408d2e8162d9b08ac5",  # MIT publishes none; from vipy's dataset MIT67
         ),
     ),
     folders=("mit67",),

@@ -13,7 +13,7 @@ from analysis.figures.sources import prepared_test_split
 from analysis.load.pools import pools
 from analysis.load.store import Store, UnusableRun
 from analysis.stats.evaluation import RAW, Evaluation
-from cskd.data.sources.listing import Listing
+from cskd.data.sources.base import Listing
 from cskd.data.store import open_dataset, write_dataset
 from cskd.evaluate.predictions import Predictions
 from cskd.evaluate.scores import expected_calibration_error, reliability_bins

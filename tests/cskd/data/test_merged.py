@@ -1,4 +1,4 @@
-"""Merged datasets: every image is its part's, with a class of its own."""
+"""Merged datasets: each image keeps its pixels and gets a class of its own."""
 
 import dataclasses
 
@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from arrays import random_split
 
-from cskd.data.prepare import SOURCES, open_prepared, prepare
+from cskd.data.prepare import open_prepared, prepare
 from cskd.data.sources.merged import merge
+from cskd.data.sources.registry import SOURCES
 from cskd.data.splits import restrict
 from cskd.data.store import JoinedSplit
 from cskd.utils.errors import UserError
@@ -20,7 +21,7 @@ PARTS = ("cub200", "dogs", "mit67")
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """A DATA_DIR with the three fakes, prepared."""
+    """A DATA_DIR with the three prepared parts."""
     folder = tmp_path_factory.mktemp("data")
     for name in PARTS:
         fakes.TREES[name](folder)
@@ -33,38 +34,35 @@ def parts(data_dir):
     return {name: open_prepared(name, data_dir) for name in PARTS}
 
 
-def test_every_image_is_its_parts_with_a_class_of_its_own(parts):
+def test_each_image_is_that_of_its_part_with_a_new_class(parts):
     dataset = merge("merged", parts)
-    assert dataset.classes[:1] == ("cub200/Black_footed_Albatross",)
-    assert dataset.classes[3:] == tuple(f"{name}/{label}" for name in PARTS[1:] for label in parts[name].classes)
+    assert dataset.classes == tuple(f"{name}/{label}" for name in PARTS for label in parts[name].classes)
     assert dataset.domains == tuple(name for name in PARTS for _ in range(3))
     for split in ("train", "test"):
         joined = getattr(dataset, split)
-        own = [
+        originals = [
             (name, part.classes[getattr(part, split).labels[row]], getattr(part, split).image(row))
             for name, part in parts.items()
             for row in range(len(getattr(part, split)))
         ]
-        assert len(joined) == len(own)
+        assert len(joined) == len(originals)
         assert joined.nbytes == sum(getattr(part, split).nbytes for part in parts.values())
-        for row, (name, label, pixels) in enumerate(own):
+        for row, (name, label, pixels) in enumerate(originals):
             assert dataset.classes[joined.labels[row]] == f"{name}/{label}"
             assert joined.sizes[row].tolist() == list(pixels.shape[:2])
             assert np.shares_memory(joined.image(row), pixels)
             assert np.array_equal(joined.image(row), pixels)
 
 
-def test_it_is_as_complete_and_as_large_as_its_parts(parts):
+def test_completeness_and_short_side_come_from_the_parts(parts):
     dataset = merge("merged", parts)
     assert dataset.complete
-    assert dataset.short_side == min(part.short_side for part in parts.values())
-    assert dataset.source.startswith("cub200: folder CUB_200_2011 at hand, counts checked; dogs: ")
-    part = dataclasses.replace(parts["dogs"], complete=False, short_side=5)
-    assert not merge("merged", parts | {"dogs": part}).complete
-    assert merge("merged", parts | {"dogs": part}).short_side == 5
+    assert dataset.source.startswith("cub200: folder CUB_200_2011, counts checked; dogs: ")
+    changed = merge("merged", parts | {"dogs": dataclasses.replace(parts["dogs"], complete=False, short_side=5)})
+    assert (changed.complete, changed.short_side) == (False, 5)
 
 
-def test_the_digest_comes_from_the_parts_and_their_names(parts):
+def test_digest_comes_from_the_parts_and_their_names(parts):
     digest = merge("merged", parts).digest
     assert merge("another", parts).digest == digest
     changed = dataclasses.replace(parts["dogs"], digest="0" * 64)
@@ -72,27 +70,42 @@ def test_the_digest_comes_from_the_parts_and_their_names(parts):
     assert len({digest, *(merge("merged", other).digest for other in others)}) == 4
 
 
-def test_images_of_one_size_are_uniform(parts):
-    train = parts["dogs"].train  # noise of 9 x 12 px, throughout
+def test_joined_images_of_one_size_are_uniform(parts):
+    train = parts["dogs"].train  # all 9 x 12 px
     joined = JoinedSplit([train, train], [0, 3])
     assert joined.uniform().shape == (18, 9, 12, 3)
     assert np.array_equal(joined.uniform()[9:], train.uniform())
     assert merge("merged", parts).train.uniform() is None
 
 
-def test_the_domains_follow_the_classes_that_a_subset_keeps(parts):
+def test_domains_follow_the_classes_of_a_subset(parts):
     dataset = merge("merged", parts)
     classes, train, _ = restrict("merged", dataset.classes, dataset.train, None, num_classes=5, images_per_class=2)
     assert dataset.domains_of(classes) == tuple(label.partition("/")[0] for label in classes)
     assert len(train) == 10
-    for row in range(len(train)):
-        whole = train.indices[row]
-        assert dataset.classes[dataset.train.labels[whole]] == classes[train.labels[row]]
-        assert np.array_equal(train.image(row), dataset.train.image(whole))
+    for row, index in enumerate(train.indices):
+        assert dataset.classes[dataset.train.labels[index]] == classes[train.labels[row]]
+        assert np.array_equal(train.image(row), dataset.train.image(index))
     assert parts["dogs"].domains_of(parts["dogs"].classes) is None
 
 
-def test_the_recipe_is_the_three_sets_and_the_test_set_can_stay_closed(data_dir):
+def test_subset_of_all_classes_keeps_at_most_the_requested_images(parts):
+    dataset = merge("merged", parts)
+
+    def subset(num_classes, images):
+        return restrict(
+            "merged", dataset.classes, dataset.train, dataset.test, num_classes=num_classes, images_per_class=images
+        )
+
+    for images in (2, fakes.TRAIN + 1):
+        classes, train, test = subset(None, images)
+        assert classes == dataset.classes
+        assert np.bincount(train.labels).tolist() == [min(images, fakes.TRAIN)] * 9
+        assert len(test) == len(dataset.test)
+    assert np.array_equal(subset(None, 2)[1].indices, subset(9, 2)[1].indices)
+
+
+def test_recipe_merges_the_three_datasets_and_can_leave_the_test_set_closed(data_dir):
     _, settings = load_settings("merged")
     assert settings.data.parts == PARTS
     assert is_prepared("merged", settings.data, data_dir)
@@ -100,35 +113,16 @@ def test_the_recipe_is_the_three_sets_and_the_test_set_can_stay_closed(data_dir)
     closed = open_data("merged", settings.data, data_dir, test=False)
     assert (len(dataset.train), len(dataset.test), closed.test) == (27, 18, None)
     assert dataset.digest == closed.digest
-    assert len(dataset.classes) == 9
 
 
-def test_a_part_that_is_not_prepared_is_named(data_dir):
+def test_missing_part_is_named(data_dir):
     data = Data(reader="merged", parts=("cub200", "tinyimagenet"))
     assert not is_prepared("merged", data, data_dir)
     with pytest.raises(UserError, match=r"tinyimagenet is not prepared .*: make data DATASET=tinyimagenet"):
         open_data("merged", data, data_dir)
 
 
-def test_all_classes_keep_at_most_the_images_asked_for(parts):
-    dataset = merge("merged", parts)
-    for most in (2, fakes.TRAIN + 1):
-        classes, train, test = restrict(
-            "merged", dataset.classes, dataset.train, dataset.test, num_classes=None, images_per_class=most
-        )
-        assert classes == dataset.classes
-        assert np.bincount(train.labels).tolist() == [min(most, fakes.TRAIN)] * 9
-        assert len(test) == len(dataset.test)
-    # of a class, it is the same draw with or without a choice of classes
-    chosen = [
-        restrict("merged", dataset.classes, dataset.train, None, num_classes=count, images_per_class=2)[1].indices
-        for count in (None, 9, None)
-    ]
-    assert np.array_equal(chosen[0], chosen[1])
-    assert np.array_equal(chosen[0], chosen[2])
-
-
-def test_the_mini_profile_has_classes_of_every_domain():
+def test_mini_profile_has_classes_of_every_domain():
     _, settings = load_settings("merged", "mini")
     counts = {name: SOURCES[name].num_classes for name in settings.data.parts}
     domains = np.repeat(list(counts), list(counts.values()))

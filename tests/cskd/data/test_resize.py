@@ -1,4 +1,4 @@
-"""Batched cropping and resizing against Pillow, one image at a time: the same bits."""
+"""Batched crops and resizes are bit-equal to Pillow, whatever the source of the pixels."""
 
 import json
 import math
@@ -6,49 +6,56 @@ import math
 import numpy as np
 import pytest
 import torch
+from arrays import ArraySplit, random_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cskd.data.resize import bytes_needed, crop_table, geometry, parts, resize
+from cskd.data import pixels
+from cskd.data.pixels import RESIZING, Request, StreamedPixels, choose_resizing, resize_all
+from cskd.data.resize import bytes_needed, crop_table, crop_with_pillow, geometry, parts, resize
+from cskd.data.splits import SplitView
+from cskd.data.store import ImageSplit, JoinedSplit
 from cskd.data.transforms import CenterCrop, ResizedCrop
+from cskd.utils.seeding import generator
 
 SIZE = 12
+CPU = torch.device("cpu")
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Black, white and everything between, in spots and edges: where rounding shows."""
+    """Black, white and everything between: rounding shows in spots and edges."""
     random = np.random.default_rng(seed)
-    pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return np.where(random.random((height, width, 1)) < 0.3, pixels // 128 * 255, pixels).astype(np.uint8)
+    image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.where(random.random((height, width, 1)) < 0.3, image // 128 * 255, image).astype(np.uint8)
 
 
 def tables(images: list[np.ndarray], crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images' pixels one after the other, and the geometry of their crops there."""
+    """The concatenated pixels of the images, and the geometry of their crops there."""
     sizes = torch.tensor([image.shape[:2] for image in images])
     areas = sizes.prod(1)
     first = areas.cumsum(0) - areas + crops[:, 0] * sizes[:, 1] + crops[:, 1]
-    pixels = torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images]))
-    return pixels, geometry(crops, first, sizes[:, 1])
+    return torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images])), geometry(
+        crops, first, sizes[:, 1]
+    )
 
 
-def made(images: list[np.ndarray], crops: torch.Tensor, size: int, **options) -> np.ndarray:
-    pixels, table = tables(images, crops)
-    return resize(pixels, table, table, size, **options).numpy()
+def resized(images: list[np.ndarray], crops: torch.Tensor, size: int, **options) -> np.ndarray:
+    joined, table = tables(images, crops)
+    return resize(joined, table, table, size, **options).numpy()
 
 
-def whole(images: list[np.ndarray], size: int) -> torch.Tensor:
-    """The crops of whole images to size x size."""
-    count = len(images)
+def full_crops(images: list[np.ndarray], size: int) -> torch.Tensor:
+    """The crops that resize the complete images to size x size."""
     boxes = torch.tensor([[0, 0, *image.shape[:2]] for image in images])
-    zeros = torch.zeros((count, 3), dtype=torch.long)
-    return crop_table(boxes, torch.full((count, 2), size), zeros[:, :2], zeros[:, 2:])
+    zeros = torch.zeros((len(images), 3), dtype=torch.long)
+    return crop_table(boxes, torch.full((len(images), 2), size), zeros[:, :2], zeros[:, 2:])
 
 
-def by_pillow(image: np.ndarray, size: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+def by_pillow(image: np.ndarray, *size: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize(size * 2 if len(size) == 1 else size, Image.Resampling.BILINEAR))
 
 
 @st.composite
@@ -61,80 +68,55 @@ def boxes_of_images(draw):
     return image, (top, left, box_height, box_width, draw(st.integers(0, 1)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(boxes_of_images(), min_size=1, max_size=5), st.integers(1, 40))
-def test_random_boxes_give_pillows_bits(drawn, size):
-    images, boxes = [image for image, _ in drawn], np.array([box for _, box in drawn])
-    crop = ResizedCrop(size)
-    batch = made(images, crop.crops(torch.from_numpy(boxes)), size)
-    assert batch.dtype == np.uint8
-    for result, image, box in zip(batch, images, boxes, strict=True):
-        np.testing.assert_array_equal(result, crop.apply_one(image, box))
+def test_random_boxes_are_bit_equal_to_pillow(drawn, size):
+    images, boxes = [image for image, _ in drawn], torch.tensor([box for _, box in drawn])
+    batch = resized(images, ResizedCrop(size).crops(boxes), size)
+    for result, image, (top, left, height, width, flip) in zip(batch, images, boxes.tolist(), strict=True):
+        expected = by_pillow(image[top : top + height, left : left + width], size)
+        np.testing.assert_array_equal(result, expected[:, ::-1] if flip else expected)
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [(1, 1), (1, 2), (2, 1), (1, 700), (700, 1), (3, 5000), (5000, 3), (12, 12), (12, 60), (60, 12), (383, 384)],
-)
-def test_extreme_shapes_give_pillows_bits(shape):
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (1, 700), (700, 1), (3, 5000), (5000, 3), (12, 12), (60, 12)])
+def test_extreme_shapes_are_bit_equal_to_pillow(shape):
     images = [noise(*shape), np.full((*shape, 3), 255, np.uint8), np.zeros((*shape, 3), np.uint8)]
-    for result, image in zip(made(images, whole(images, SIZE), SIZE), images, strict=True):
+    for result, image in zip(resized(images, full_crops(images, SIZE), SIZE), images, strict=True):
         np.testing.assert_array_equal(result, by_pillow(image, SIZE))
 
 
-def test_either_axis_is_resized_first_as_pillow_does():
-    """That these differ is what makes the order matter: where it does not, the test above cannot tell."""
-    tall, wide = noise(80, 30), noise(30, 80)
-    for image, columns_first in ((tall, True), (wide, False)):
-        steps = ((image.shape[1], SIZE), (SIZE, SIZE)) if columns_first else ((SIZE, image.shape[0]), (SIZE, SIZE))
-        other = ((SIZE, image.shape[0]), (SIZE, SIZE)) if columns_first else ((image.shape[1], SIZE), (SIZE, SIZE))
-        in_order, exchanged = (
-            np.asarray(
-                Image.fromarray(image).resize(first, Image.Resampling.BILINEAR).resize(last, Image.Resampling.BILINEAR)
-            )
-            for first, last in (steps, other)
-        )
-        result = made([image], whole([image], SIZE), SIZE)[0]
-        np.testing.assert_array_equal(result, in_order)
-        assert (result != exchanged).any()
+@pytest.mark.parametrize(("shape", "first_pass"), [((80, 30), (30, SIZE)), ((30, 80), (SIZE, 30))])
+def test_axes_are_resized_in_the_order_of_pillow(shape, first_pass):
+    image = noise(*shape)
+    in_order = by_pillow(by_pillow(image, *first_pass), SIZE)
+    other = by_pillow(by_pillow(image, *((SIZE, 80) if shape[0] == 80 else (80, SIZE))), SIZE)
+    (result,) = resized([image], full_crops([image], SIZE), SIZE)
+    np.testing.assert_array_equal(result, in_order)
+    assert (result != other).any()
 
 
-def test_a_reduction_too_large_for_a_float_gives_pillows_bits():
-    """Halves of neighbouring greys, whose mean lies at the very point where rounding turns."""
-    lengths = [3000 + 97 * number for number in range(40)]
+def test_reduction_too_large_for_floats_is_bit_equal_to_pillow():
+    """The mean of two neighbouring greys lies exactly where rounding turns."""
     images = [
         np.repeat(np.where(np.arange(length) < length // 2, grey, grey + 1).astype(np.uint8), 3).reshape(1, -1, 3)
-        for grey, length in zip(range(200, 240), lengths, strict=True)
+        for grey, length in zip(range(200, 240), range(3000, 6880, 97), strict=True)
     ]
     images += [image.transpose(1, 0, 2).copy() for image in images]
-    for result, image in zip(made(images, whole(images, 1), 1), images, strict=True):
+    for result, image in zip(resized(images, full_crops(images, 1), 1), images, strict=True):
         np.testing.assert_array_equal(result, by_pillow(image, 1))
 
 
 @pytest.mark.parametrize("resize_to", [None, 12, 17, 40])
-def test_central_crops_give_the_test_transforms_bits(resize_to):
-    transform = CenterCrop(SIZE, resize_to)
+def test_centre_crops_are_bit_equal_to_pillow(resize_to):
     shapes = [(12, 12), (75, 50), (50, 75), (51, 51), (13, 97), (97, 14), (12, 40)]
     images = [noise(*shape, seed) for seed, shape in enumerate(shapes)]
-    batch = made(images, transform.crops(np.array(shapes)), SIZE)
-    for result, image in zip(batch, images, strict=True):
-        np.testing.assert_array_equal(result, transform.apply_one(image))
-
-
-def test_a_central_crop_larger_than_its_image_is_refused():
-    with pytest.raises(ValueError, match="smaller than the crop"):
-        CenterCrop(12).crops(np.array([[20, 11]]))
-
-
-def test_autocast_around_it_changes_no_bit():
-    images = [noise(30, 41), noise(55, 20)]
-    expected = made(images, whole(images, SIZE), SIZE)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        np.testing.assert_array_equal(made(images, whole(images, SIZE), SIZE), expected)
+    crops = CenterCrop(SIZE, resize_to).crops(np.array(shapes))
+    for result, image, crop in zip(resized(images, crops, SIZE), images, crops.tolist(), strict=True):
+        np.testing.assert_array_equal(result, crop_with_pillow(image, crop, SIZE))
 
 
 class TensorFloat32(TorchDispatchMode):
-    """Matrix products as a GPU makes them beside bf16: of numbers that are rounded to 11 significant bits."""
+    """Matrix products as on a GPU with TF32: operands rounded to 11 significant bits."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func in (torch.ops.aten.mm.default, torch.ops.aten.bmm.default):
@@ -142,54 +124,101 @@ class TensorFloat32(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_tensor_float_32_changes_no_bit():
+def test_autocast_and_tf32_change_no_bit():
     images = [noise(30, 41), noise(350, 200), noise(5, 9)]
-    expected = made(images, whole(images, SIZE), SIZE)
-    assert all((torch.ones(3, 3) * 2049 @ torch.eye(3)).flatten() == 2049)
+    expected = resized(images, full_crops(images, SIZE), SIZE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        np.testing.assert_array_equal(resized(images, full_crops(images, SIZE), SIZE), expected)
     with TensorFloat32():
         assert all((torch.ones(3, 3) * 2049 @ torch.eye(3)).flatten() != 2049)
-        np.testing.assert_array_equal(made(images, whole(images, SIZE), SIZE), expected)
+        np.testing.assert_array_equal(resized(images, full_crops(images, SIZE), SIZE), expected)
 
 
-def test_a_small_workspace_changes_no_bit_and_makes_more_parts():
+def test_small_workspace_makes_more_parts_and_changes_no_bit():
     images = [noise(20 + 7 * seed, 60 - 5 * seed, seed) for seed in range(8)]
-    crops = whole(images, SIZE)
+    crops = full_crops(images, SIZE)
     _, table = tables(images, crops)
     small = 3 * bytes_needed(60, 70, SIZE)
     assert list(parts(table, SIZE, 2**40)) == [(0, 8)]
     assert len(list(parts(table, SIZE, small))) > 1
-    np.testing.assert_array_equal(made(images, crops, SIZE, workspace=small), made(images, crops, SIZE))
-
-
-def test_an_image_larger_than_the_workspace_is_made_alone():
+    np.testing.assert_array_equal(resized(images, crops, SIZE, workspace=small), resized(images, crops, SIZE))
     images = [noise(9, 9), noise(90, 90), noise(9, 9), noise(9, 9)]
-    _, table = tables(images, whole(images, SIZE))
+    _, table = tables(images, full_crops(images, SIZE))
     assert list(parts(table, SIZE, 2 * bytes_needed(9, 9, SIZE))) == [(0, 1), (1, 2), (2, 4)]
 
 
-@pytest.mark.parametrize(
-    ("shape", "size", "count"), [((94, 125), 56, 8), ((125, 94), 56, 8), ((64, 64), 32, 8), ((9, 12), 64, 6)]
-)
-def test_no_more_memory_is_taken_than_is_stated(shape, size, count, tmp_path):
+@pytest.mark.parametrize(("shape", "size", "count"), [((94, 125), 56, 8), ((125, 94), 56, 8), ((9, 12), 64, 6)])
+def test_memory_stays_within_the_workspace(shape, size, count, tmp_path):
     images = [noise(*shape, seed) for seed in range(count)]
-    pixels, table = tables(images, whole(images, size))
-    longest = table[:, 3:5].amax(0).tolist()
-    for together in (count, count // 2):
-        workspace = together * bytes_needed(*longest, size)
-        assert len(list(parts(table, size, workspace))) == math.ceil(count / together)
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-            resize(pixels, table, table, size, workspace)
-        taken = peak(recorded, tmp_path / "trace.json") - count * 3 * size**2
-        assert workspace / 2 < taken <= workspace + 20_000 * together  # some small vectors beside
+    joined, table = tables(images, full_crops(images, size))
+    workspace = count // 2 * bytes_needed(*table[:, 3:5].amax(0).tolist(), size)
+    assert len(list(parts(table, size, workspace))) == math.ceil(count / (count // 2))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        resize(joined, table, table, size, workspace)
+    recorded.export_chrome_trace(str(tmp_path / "trace.json"))
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    memory = sorted((event for event in events if event.get("name") == "[memory]"), key=lambda event: event["ts"])
+    peak = max(np.cumsum([event["args"]["Bytes"] for event in memory])) - count * 3 * size**2
+    assert workspace / 2 < peak <= workspace + 20_000 * count  # some small vectors besides
 
 
-def peak(recorded: profile, trace) -> int:
-    """The most bytes that were allocated at a time."""
-    recorded.export_chrome_trace(str(trace))
-    events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("name") == "[memory]"]
-    return max(np.cumsum([event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])]))
+def stored(split: ArraySplit) -> ImageSplit:
+    return ImageSplit(np.concatenate([image.ravel() for image in split.images]), split.labels, split.sizes)
 
 
-def test_photographs_of_500_px_fit_the_workspace_in_one_part():
-    _, table = tables([np.zeros((500, 500, 3), np.uint8)] * 32, whole([np.zeros((500, 500, 3))] * 32, 224))
-    assert list(parts(table, 224, 256 * 2**20)) == [(0, 32)]
+def requests_of(split) -> tuple[list[Request], np.ndarray]:
+    """Requests for random boxes, some images repeatedly, and the images that Pillow makes."""
+    crop = ResizedCrop(10)
+    indices = torch.randint(len(split), (18,), generator=generator(0, "indices"))
+    crops = crop.crops(crop.draw(split.sizes[indices.numpy()], generator(0, "boxes")))
+    expected = [
+        crop_with_pillow(split.image(index), row, 10)
+        for index, row in zip(indices.tolist(), crops.tolist(), strict=True)
+    ]
+    return [Request(*both) for both in zip(indices.split(4), crops.split(4), strict=True)], np.stack(expected)
+
+
+@pytest.mark.parametrize("source", RESIZING.values())
+@pytest.mark.parametrize("kind", ["image", "joined", "view"])
+def test_every_source_answers_requests_in_order_and_concurrently(source, kind, monkeypatch):
+    monkeypatch.setattr(pixels, "BLOCK", 10_000)  # several blocks of these few images
+    one, two = (stored(random_split(9, 3, size=None, seed=seed)) for seed in (0, 1))
+    split = {"image": one, "joined": JoinedSplit([one, two], [0, 3])}.get(kind)
+    if split is None:
+        split = SplitView(JoinedSplit([one, two], [0, 3]), np.array([3, 0, 17, 8, 9, 12]), np.zeros(6, int))
+    requests, expected = requests_of(split)
+    opened = source(split, CPU)
+    abandoned = opened.resized(requests, 10)
+    next(abandoned)
+    pairs = list(zip(opened.resized(requests, 10), opened.resized(requests[::-1], 10), strict=True))
+    abandoned.close()
+    assert [len(batch) for batch, _ in pairs] == [4, 4, 4, 4, 2]
+    np.testing.assert_array_equal(torch.cat([batch for batch, _ in pairs]).numpy(), expected)
+    np.testing.assert_array_equal(torch.cat([batch for _, batch in pairs[::-1]]).numpy(), expected)
+
+
+def test_resize_all_keeps_the_order_over_several_portions(monkeypatch):
+    monkeypatch.setattr(pixels, "PORTION", 4)
+    split = random_split(11, 3, size=None)
+    crops = CenterCrop(16, 18).crops(split.sizes)
+    images = resize_all(StreamedPixels(split, CPU), torch.arange(11), crops, 16)
+    expected = [crop_with_pillow(image, crop, 16) for image, crop in zip(split.images, crops.tolist(), strict=True)]
+    np.testing.assert_array_equal(images.numpy(), np.stack(expected))
+
+
+@pytest.mark.parametrize("source", [RESIZING["pillow"], RESIZING["streamed"]])
+def test_error_in_the_thread_reaches_the_training(source):
+    split = random_split(9, 3, size=None)
+    requests, _ = requests_of(split)
+    split.images = split.images[:1]
+    with pytest.raises(IndexError):
+        list(source(split, CPU).resized(requests, 10))
+
+
+@pytest.mark.parametrize(("free", "expected"), [(4.0, "resident"), (3.9, "streamed")])
+def test_images_stay_on_a_gpu_if_they_fit_a_quarter_of_its_free_memory(free, expected, monkeypatch):
+    split = random_split(12, 3, size=None)
+    needed = sum(image.nbytes for image in split.images)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * needed), 100 * needed))
+    assert choose_resizing(split, torch.device("cuda")) == expected
+    assert choose_resizing(split, CPU) == "pillow"

@@ -1,7 +1,6 @@
-"""Folders that are whole or not there, and one line for what a disk refuses."""
+"""Folders that are written completely or not at all, and one-line errors about the disk."""
 
 import errno
-import fcntl
 import glob
 import os
 import shutil
@@ -11,18 +10,18 @@ from pathlib import Path
 
 from cskd.utils.errors import UserError
 
-# report(stage, done, total): bytes while downloading, checking and unpacking, images otherwise.
-# total is None when it is not known.
-Report = Callable[[str, int, int | None], None]
+# report(stage, done, total): bytes during download, check and unpack; images otherwise.
+# total is None if it is unknown.
+ProgressReport = Callable[[str, int, int | None], None]
 
 
-def silent(stage: str, done: int, total: int | None) -> None:
-    """A report to nobody."""
+def no_report(stage: str, done: int, total: int | None) -> None:
+    """A progress report that prints nothing."""
 
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Turn an OSError about ``folder`` into a UserError of one line."""
+    """Raise each OSError about ``folder`` as a UserError of one line."""
     try:
         yield
     except OSError as error:
@@ -34,17 +33,17 @@ def storage_errors(folder: Path) -> Iterator[None]:
         elif error.errno in (errno.EEXIST, errno.ENOTDIR):
             message = f"{path} is not a folder: move the file away, or set DATA_DIR to another folder"
         else:
-            message = f"{path}: {error.strerror or error}: set DATA_DIR to a folder that works"
+            message = f"{path}: {error.strerror or error}: set DATA_DIR to another folder"
         raise UserError(message) from error
 
 
 @contextmanager
 def temporary_folder(beside: Path) -> Iterator[Path]:
-    """A fresh folder next to ``beside``, removed at the end with what is still in it."""
+    """A new empty folder next to ``beside``, removed on exit with its content."""
     folder = beside.with_name(f".{beside.name}.{os.getpid()}.part")
     with storage_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed and had the same number
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process that had the same number
         try:
             folder.mkdir()
             yield folder
@@ -54,31 +53,31 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to fill; afterwards ``folder`` has the whole new content, or still the old.
+    """A new folder to fill, which replaces ``folder`` on exit. After an exception ``folder`` is unchanged.
 
-    An exception leaves nothing behind. Who has files of the old folder mapped keeps them.
+    Processes that have mapped files of the old folder keep them.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder: move the file away")
-    with temporary_folder(folder) as aside:
-        yield aside
-        for path in [*aside.rglob("*"), aside]:
-            _sync(path)
-        old = aside.with_suffix(".old")
+    with temporary_folder(folder) as new:
+        yield new
+        for path in [*new.rglob("*"), new]:
+            _flush(path)
+        old = new.with_suffix(".old")
         if folder.exists():
             folder.rename(old)
         try:
-            aside.rename(folder)
+            new.rename(folder)
         except BaseException:
             if old.exists():
                 old.rename(folder)
             raise
-        _sync(folder.parent)
+        _flush(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    """Have the disk hold a file's or a folder's content."""
+def _flush(path: Path) -> None:
+    """Wait until the disk has the content of a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -87,9 +86,9 @@ def _sync(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove the temporary folders of ``name`` that killed processes left. Only under ``exclusive``.
+    """Remove the temporary folders of ``name`` from killed processes. Call it only while holding the lock.
 
-    An old content that a process was killed over, between the two renames, is put back.
+    If a process was killed between the two renames of ``replaced_folder``, the old content is restored.
     """
     pattern = f".{glob.escape(name)}.*"
     for path in folder.glob(f"{pattern}.old"):
@@ -98,27 +97,6 @@ def remove_leftovers(folder: Path, name: str) -> None:
     for suffix in ("part", "old"):
         for path in folder.glob(f"{pattern}.{suffix}"):
             shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def exclusive(folder: Path, report: Report) -> Iterator[None]:
-    """Let one process at a time work in ``folder``; the others wait. Nothing is left on the disk."""
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"wait for another process in {folder}", 0, None)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            # some network file systems have no locks: there, the user sees to it
-            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL):
-                raise
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def require_free(folder: Path, needed: int) -> None:

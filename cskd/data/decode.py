@@ -1,4 +1,4 @@
-"""From an image file to an array of 8-bit RGB, many at a time."""
+"""Decodes image files into arrays of 8-bit RGB."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,20 +9,19 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cskd.data.sources.listing import ImageSource
+from cskd.data.sources.base import ImageSource
 
-# What Pillow may take a file for, whatever its name says: the formats of listing.EXTENSIONS. Others are not tried:
-# one starts a program (PostScript).
+# The formats that Pillow tries, whatever the file's name says. PostScript, for one, would start a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-MAX_ASPECT = 200  # long side to short: the test transform would make gigabytes of a longer strip
+MAX_ASPECT = 200  # long side to short; the test transform would need gigabytes for a longer strip
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Problem:
-    """An image that cannot be used."""
+class ImageProblem:
+    """An image that cannot be used, and the reason."""
 
     image: str
     reason: str
@@ -31,42 +30,42 @@ class Problem:
         return f"{self.image} ({self.reason})"
 
 
-def measure(source: ImageSource) -> tuple[int, int] | Problem:
-    """(height, width) in pixels; of a file only the header is read."""
+def measure(source: ImageSource) -> tuple[int, int] | ImageProblem:
+    """(height, width) in pixels, read from the file's header only."""
     if isinstance(source, np.ndarray):
         return source.shape[:2]
     try:
         with Image.open(source, formats=FORMATS) as image:
             if max(image.size) > MAX_ASPECT * min(image.size):
                 size = f"{image.width} x {image.height} px"
-                return Problem(str(source), f"{size}, one side more than {MAX_ASPECT} times the other")
+                return ImageProblem(str(source), f"{size}, one side more than {MAX_ASPECT} times the other")
             return image.height, image.width
-    except Exception as error:  # decoders of a dozen formats, each with its own exceptions
-        return Problem(str(source), _reason(error))
+    except Exception as error:  # each format's decoder raises its own exceptions
+        return ImageProblem(str(source), _reason(error))
 
 
-def decode(source: ImageSource) -> np.ndarray | Problem:
-    """(height, width, 3) uint8, RGB.
+def decode(source: ImageSource) -> np.ndarray | ImageProblem:
+    """(height, width, 3) uint8, RGB, as torchvision's default loader gives it: Pillow's ``convert("RGB")``.
 
-    As torchvision's default loader does: Pillow's ``convert("RGB")``, and no rotation by the EXIF
-    orientation, which the released code of the paper does not apply either. An animation gives its first
-    frame. 16-bit greyscale, which ``convert`` would clip at 255, is scaled; brighter pixels, and floating-point
-    ones, have no white that is known and are a problem.
+    - The EXIF orientation is ignored, as in the paper's released code.
+    - An animation gives its first frame.
+    - 16-bit greyscale is scaled, because ``convert`` would clip it at 255.
+    - Brighter greyscale and floating-point pixels are a problem, because their white is unknown.
     """
     if isinstance(source, np.ndarray):
         return source
     try:
         with Image.open(source, formats=FORMATS) as image:
             if image.mode == "F":
-                return Problem(str(source), "floating-point pixels")
+                return ImageProblem(str(source), "floating-point pixels")
             if image.mode.startswith("I"):
                 grey = np.asarray(image).astype(np.float64)
                 if grey.min() < 0 or grey.max() > 65535:
-                    return Problem(str(source), "greyscale of more than 16 bits")
+                    return ImageProblem(str(source), "greyscale of more than 16 bits")
                 return np.repeat(np.rint(grey / 257).astype(np.uint8)[:, :, None], 3, axis=2)
             return np.asarray(image.convert("RGB"))
-    except Exception as error:  # as above
-        return Problem(str(source), _reason(error))
+    except Exception as error:  # as in measure
+        return ImageProblem(str(source), _reason(error))
 
 
 def _reason(error: Exception) -> str:
@@ -79,8 +78,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """``map`` over threads; few results wait at a time, so that memory stays bounded."""
+def threaded_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """``map`` over threads, in order. At most a few results wait at a time, so that memory stays bounded."""
     if workers == 1:
         yield from map(function, items)
         return
@@ -93,5 +92,5 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:  # also when interrupted
+    finally:  # also after an interruption
         pool.shutdown(cancel_futures=True)

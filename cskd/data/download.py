@@ -1,0 +1,129 @@
+"""Downloads of official files: resumed, retried, and checked against the published checksum."""
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from cskd.data.folders import ProgressReport, no_report, require_free, storage_errors
+from cskd.data.sources.base import Archive
+from cskd.utils.errors import UserError
+
+BLOCK = 1 << 20
+TIMEOUT_S = 30
+ATTEMPTS = 4
+BACKOFF_S = 0.5  # before the second attempt; doubled before each further one
+RETRIED_STATUS = (408, 416, 429)  # and every 5xx; 416 after the useless ``.part`` file is deleted
+
+
+class _RetryableError(Exception):
+    """A download failed for a reason that may pass."""
+
+
+def download(archive: Archive, folder: Path, report: ProgressReport = no_report) -> Path:
+    """Download an archive into ``folder`` and return its path. An interrupted download resumes from its ``.part`` file.
+
+    Raises UserError with the address, file name, folder and checksum if the download fails.
+    """
+    part = folder / f"{archive.filename}.part"
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(BACKOFF_S * 2 ** (attempt - 1))
+        resumed = part.exists()
+        try:
+            _fetch(archive, part, report)
+        except _RetryableError as error:
+            reason = str(error)
+            continue
+        checksum = _checksum(part, archive, report)
+        if checksum == archive.checksum:
+            with storage_errors(folder):
+                return part.replace(folder / archive.filename)
+        part.unlink()
+        reason = f"it has {(checksum or '').replace(':', ' ')}"
+        if not resumed:  # a complete new copy is wrong on the server; a resumed one may have had a wrong start
+            break
+    raise _failure(archive, folder, reason)
+
+
+def _failure(archive: Archive, folder: Path, reason: str) -> UserError:
+    return UserError(f"{archive.filename} could not be downloaded ({reason}): {archive.manual_download(folder)}")
+
+
+def _fetch(archive: Archive, part: Path, report: ProgressReport) -> None:
+    """Complete the ``.part`` file from its present length."""
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(archive.url, headers={"User-Agent": "cskd"})
+    if done:
+        request.add_header("Range", f"bytes={done}-")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            # Status 206 sends the remaining bytes. A server without ranges sends all bytes with status 200.
+            resumes = response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+            if response.status != http.HTTPStatus.PARTIAL_CONTENT or not resumes:
+                done = 0
+            length = response.headers.get("Content-Length")
+            total = done + int(length) if length and length.isdigit() else None
+            require_free(part.parent, (total or done) - done)
+            for reached in _append(response, part, done):
+                done = reached
+                report(f"download {archive.filename}", done, total)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
+            if error.headers.get("Content-Range") == f"bytes */{done}":
+                return  # the part is complete already
+            part.unlink()
+        reason = f"HTTP {error.code} {error.reason}"
+        if error.code in RETRIED_STATUS or error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _RetryableError(reason) from error
+        raise _failure(archive, part.parent, reason) from error
+    except (OSError, http.client.HTTPException) as error:  # URLError and every socket error are OSErrors
+        raise _RetryableError(" ".join(str(getattr(error, "reason", error)).split())) from error
+    # http.client takes a connection that closes early for an ordinary end of file.
+    if total is not None and done != total:
+        raise _RetryableError(f"the connection closed after {done:,} of {total:,} bytes")
+
+
+def _append(response: http.client.HTTPResponse, part: Path, done: int) -> Iterator[int]:
+    """Write the response after the first ``done`` bytes of the part. Yields the length so far."""
+    with storage_errors(part.parent):
+        file = part.open("r+b" if done else "wb")
+    with file:
+        file.seek(done)
+        yield done
+        while block := response.read(BLOCK):
+            with storage_errors(part.parent):
+                file.write(block)
+                file.flush()
+            done += len(block)
+            yield done
+
+
+def verify(path: Path, archive: Archive, report: ProgressReport = no_report) -> None:
+    """Raise UserError if the file does not have the archive's checksum. Without a published one, nothing is checked."""
+    checksum = _checksum(path, archive, report)
+    if checksum != archive.checksum:
+        actual, expected = checksum.replace(":", " "), archive.checksum.replace(":", " ")
+        raise UserError(
+            f"{path} has {actual}, not {expected}: it is damaged or not the official file; "
+            f"delete it to download {archive.url}"
+        )
+
+
+def _checksum(path: Path, archive: Archive, report: ProgressReport) -> str | None:
+    """The file's checksum, in the form and with the algorithm of the archive's checksum."""
+    if archive.checksum is None:
+        return None
+    digest = hashlib.new(archive.algorithm, usedforsecurity=False)
+    with storage_errors(path), path.open("rb") as file:
+        total, done = path.stat().st_size, 0
+        while block := file.read(BLOCK):
+            digest.update(block)
+            done += len(block)
+            report(f"check {archive.filename}", done, total)
+    return f"{archive.algorithm}:{digest.hexdigest()}"

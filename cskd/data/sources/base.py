@@ -1,0 +1,125 @@
+"""The description of a dataset: its official archives, its layout, its numbers of images, and its listing."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cskd.utils.cli import absolute
+from cskd.utils.errors import UserError
+
+ImageSource = Path | np.ndarray  # a file, or (height, width, 3) uint8
+LabelledImage = tuple[ImageSource, int]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One official file.
+
+    checksum: ``md5:...``, ``sha1:...`` or ``sha256:...``, in hexadecimal; None if no checksum is published.
+    """
+
+    url: str
+    filename: str
+    checksum: str | None = None
+
+    @property
+    def algorithm(self) -> str | None:
+        return self.checksum and self.checksum.partition(":")[0]
+
+    def manual_download(self, folder: Path) -> str:
+        """The instruction for a user whose machine cannot reach the address."""
+        checksum = f" ({self.checksum.replace(':', ' ')})" if self.checksum else ""
+        return f"download {self.url} by other means and save it as {folder / self.filename}{checksum}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of both splits before decoding. A label is an index into ``classes``."""
+
+    classes: list[str]
+    train: list[LabelledImage]
+    test: list[LabelledImage]
+
+    def missing(self) -> list[Path]:
+        """The listed files that do not exist."""
+        return [image for image, _ in self.train + self.test if not _exists(image)]
+
+    def without_missing(self) -> "Listing":
+        """The same listing without the files that do not exist."""
+        return replace(
+            self,
+            train=[entry for entry in self.train if _exists(entry[0])],
+            test=[entry for entry in self.test if _exists(entry[0])],
+        )
+
+    def check(self, name: str) -> None:
+        """Raise UserError for an empty split, a class without training images, or two classes of one name."""
+        if not self.train or not self.test:
+            raise UserError(f"{name}: no {'test' if self.train else 'training'} images were found")
+        repeated = sorted({label for label in self.classes if self.classes.count(label) > 1})
+        if repeated:
+            raise UserError(f"{name}: several classes are named {first_few(repeated)}: give each class its own name")
+        trained = {label for _, label in self.train}
+        empty = [label for index, label in enumerate(self.classes) if index not in trained]
+        if empty:
+            raise UserError(f"{name}: no training image of {first_few(empty)}: add images or remove the class")
+
+
+def _exists(image: ImageSource) -> bool:
+    return not isinstance(image, Path) or image.is_file()
+
+
+def first_few(names: Iterable, limit: int = 3) -> str:
+    """The first names, separated by commas, and the number of the remaining ones."""
+    names = [str(name) for name in names]
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """One dataset: where it is downloaded, how its folder looks, and how many images it must have.
+
+    reader: lists the images of an unpacked folder; the first line of its docstring describes the layout.
+    folders: names of the unpacked folder in DATA_DIR, or absolute paths.
+    landmarks: entries of the unpacked folder; a folder that has none of them is ignored.
+    archive_root: the dataset's folder inside the archives.
+    num_classes, train_images, test_images: official numbers; None for a user's own images.
+    A source without folders and archives is bundled with an installed package.
+    """
+
+    name: str
+    title: str
+    homepage: str
+    reader: Callable[[Path], Listing]
+    archives: tuple[Archive, ...] = ()
+    folders: tuple[str, ...] = ()
+    landmarks: tuple[str, ...] = ()
+    archive_root: str = "."
+    num_classes: int | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+
+    @property
+    def bundled(self) -> bool:
+        return not self.archives and not self.folders
+
+    def find(self, data_dir: Path) -> Path | None:
+        """The unpacked folder in ``data_dir``, or None. Raises UserError for an impossible folder name."""
+        for name in self.folders:
+            folder = absolute(name if name.startswith("~") else data_dir / name, "data.folder")
+            if any((folder / landmark).exists() for landmark in self.landmarks):
+                return folder
+        return None
+
+    def accepted_folders(self, data_dir: Path) -> str:
+        """A sentence that names the accepted unpacked folders and their layout."""
+        layout = (self.reader.__doc__ or "").partition("\n")[0].replace("``", "").rstrip(".")
+        folders = " or ".join(f"{data_dir / name}/" for name in self.folders)
+        return f"an unpacked copy is also accepted, as {folders}: {layout}"
+
+    def read(self, folder: Path) -> Listing:
+        """The images in ``folder``. Raises UserError that names the faulty file."""
+        return self.reader(folder)

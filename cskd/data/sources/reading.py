@@ -1,0 +1,60 @@
+"""Helpers of the readers: text lists and folders, with errors that name the file."""
+
+from pathlib import Path
+
+from cskd.utils.errors import UserError
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+UNPACK_AGAIN = "unpack the official archive again"
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, stripped, without empty ones. Raises UserError if it cannot be read."""
+    try:
+        # Python reads file names with surrogateescape, so a name in any encoding finds its file.
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: {UNPACK_AGAIN}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): {UNPACK_AGAIN}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_table(path: Path, separator: str | None = None) -> dict[str, str]:
+    """A text file of two columns as a mapping from the first to the second.
+
+    separator: the text between the columns; None for any blanks. Further columns stay in the second.
+    Raises UserError, with the line, for a line of one column and for a repeated key.
+    """
+    table = {}
+    for line in read_lines(path):
+        key, *rest = line.split(separator, maxsplit=1)
+        if not rest:
+            raise UserError(f"{path}: {line!r} has one column, not two: {UNPACK_AGAIN}")
+        if key in table:
+            raise UserError(f"{path}: {key!r} is listed twice: {UNPACK_AGAIN}")
+        table[key] = rest[0].strip()
+    return table
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images directly in a folder, sorted by name. Hidden files (macOS writes ``._*.jpg``) are ignored."""
+    return sorted(
+        path
+        for path in _entries(folder)
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders directly in a folder, sorted by name, without hidden ones."""
+    return sorted(path for path in _entries(folder) if path.is_dir() and not path.name.startswith("."))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is missing: add it, or unpack the dataset again") from error
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}): make it readable") from error

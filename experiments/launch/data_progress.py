@@ -1,0 +1,59 @@
+"""Progress of a dataset's preparation: a bar on a terminal, a line per stage elsewhere."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from cskd.data.store import Dataset
+from experiments.config.datasets import prepare_data
+from experiments.config.recipe import Data
+
+
+def prepare_with_progress(name: str, data: Data, data_dir: Path, console: Console, *, partial: bool = False) -> Dataset:
+    """``prepare_data`` with its progress on the console."""
+    with PreparationProgress(name, console) as report:
+        return prepare_data(name, data, data_dir, partial=partial, report=report)
+
+
+class PreparationProgress:
+    """Shows the stage of a preparation and how much of it is done."""
+
+    def __init__(self, dataset: str, console: Console):
+        self.dataset, self.console = dataset, console
+        self.stage = None
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[amount]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> "PreparationProgress":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if stage != self.stage:
+            self.stage = stage
+            for task in self.progress.task_ids:
+                self.progress.remove_task(task)
+            self.task = self.progress.add_task(f"{self.dataset}: {stage}", total=total, amount="")
+            if not self.console.is_terminal:
+                print(f"{self.dataset}: {stage} {format_amount(stage, None, total)}".rstrip(), flush=True)
+        self.progress.update(self.task, completed=done, total=total, amount=format_amount(stage, done, total))
+
+
+def format_amount(stage: str, done: int | None, total: int | None) -> str:
+    """``3.1/169.0 MB`` or ``1,200/50,000``. An unknown number is left out."""
+    numbers = [number for number in (done, total) if number is not None]
+    if stage.endswith("images"):
+        return "/".join(f"{number:,}" for number in numbers)
+    return "/".join(f"{number / 1e6:,.1f}" for number in numbers) + (" MB" if numbers else "")

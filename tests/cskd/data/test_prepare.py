@@ -1,0 +1,199 @@
+"""Preparation: sources in order, official numbers, PARTIAL=1, damage, one process at a time."""
+
+import dataclasses
+import hashlib
+import queue
+import shutil
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+
+from cskd.data import download
+from cskd.data.prepare import LOCK, get_source, open_prepared, prepare, prepared_folder
+from cskd.data.sources.image_folder import image_folder_source
+from cskd.data.sources.registry import SOURCES
+from cskd.utils.errors import UserError
+from cskd.utils.files import exclusive
+
+
+def pack(source, tree: Path, folder: Path):
+    """Pack a fake tree into the official archives in ``folder``. Returns the source with their checksums.
+
+    The addresses lead nowhere.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = []
+    for archive in source.archives:
+        path = folder / archive.filename
+        if path.suffix == ".txt":
+            shutil.copy(tree / path.name, path)
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(path, "w") as file:
+                for entry in sorted(tree.rglob("*")):
+                    file.write(entry, entry.relative_to(tree.parent))
+        else:
+            with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as file:
+                for entry in _top_entries(path.name, tree):
+                    file.add(entry, entry.relative_to(tree if source.archive_root == "." else tree.parent))
+        checksum = archive.checksum
+        if checksum:
+            checksum = f"{archive.algorithm}:{hashlib.new(archive.algorithm, path.read_bytes()).hexdigest()}"
+        url = f"http://127.0.0.1:9/{archive.filename}"
+        packed.append(dataclasses.replace(archive, url=url, checksum=checksum))
+    return dataclasses.replace(fakes.small(source), archives=tuple(packed))
+
+
+def _top_entries(name: str, tree: Path) -> list[Path]:
+    """The top entries of the official tar file of that name."""
+    if name == "lists.tar":
+        return sorted(tree.glob("*.mat"))
+    if name in ("images.tar", "indoorCVPR_09.tar"):
+        return [tree / "Images"]
+    if name == "CUB_200_2011.tgz":
+        return [tree, tree.parent / "attributes.txt"]
+    return [tree]
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def cub200(tmp_path):
+    """The source of a small unpacked CUB-200 in tmp_path."""
+    fakes.cub200(tmp_path)
+    return fakes.small(SOURCES["cub200"])
+
+
+@pytest.mark.parametrize(("name", "place"), [*zip(fakes.TREES, [".", "downloads"] * 3, strict=False)])
+def test_archives_give_the_same_digest_as_their_unpacked_folder(tmp_path, name, place):
+    data_dir = tmp_path / "data"
+    source = pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), data_dir / place)
+    before = {path.name for path in data_dir.iterdir()}
+    dataset = prepare(name, data_dir, source=source)
+    assert dataset.complete
+    assert "verified), counts checked" in dataset.source
+    assert dataset.digest == prepare(name, tmp_path / "made", source=source).digest
+    assert {path.name for path in data_dir.iterdir()} == {*before, LOCK, "prepared"}
+    assert [path.name for path in (data_dir / "prepared").iterdir()] == [name]
+
+
+def test_prepared_dataset_is_not_prepared_again_unless_damaged(tmp_path, cub200):
+    digest = prepare("cub200", tmp_path, source=cub200).digest
+    (tmp_path / "CUB_200_2011").rename(tmp_path / "elsewhere")
+    assert prepare("cub200", tmp_path, source=cub200).digest == digest
+    (tmp_path / "elsewhere").rename(tmp_path / "CUB_200_2011")
+    (prepared_folder("cub200", tmp_path) / "train" / "images.bin").write_bytes(b"")
+    with pytest.raises(UserError, match="make data DATASET=cub200"):
+        open_prepared("cub200", tmp_path)
+    assert prepare("cub200", tmp_path, source=cub200).digest == digest
+
+
+@pytest.mark.parametrize("name", ["tinyimagenet", "cub200", "dogs", "mit67"])
+def test_incomplete_copy_needs_partial_and_is_marked(tmp_path, name):
+    source = fakes.small(SOURCES[name])
+    fakes.TREES[name](tmp_path)
+    missing = source.read(source.find(tmp_path)).train[-1][0]
+    missing.rename(tmp_path / "missing")
+    with pytest.raises(UserError, match=r"PARTIAL=1"):
+        prepare(name, tmp_path, source=source)
+    dataset = prepare(name, tmp_path, source=source, partial=True)
+    assert not dataset.complete
+    assert len(dataset.train) == 3 * fakes.TRAIN - 1
+    assert dataset.source.endswith(", incomplete")
+    with pytest.raises(UserError, match=r"PARTIAL=1"):
+        prepare(name, tmp_path, source=source)
+    (tmp_path / "missing").rename(missing)
+    assert prepare(name, tmp_path, source=source).complete
+
+
+def test_wrong_numbers_of_images_are_refused(tmp_path, cub200):
+    with pytest.raises(UserError, match=r"CUB-200-2011 has 200 classes, .*CUB_200_2011 has 3"):
+        prepare("cub200", tmp_path, partial=True)
+    source = dataclasses.replace(SOURCES["cub200"], num_classes=3)
+    with pytest.raises(UserError, match="expected 5,994 training images, found 9 and 5,794 test images, found 6"):
+        prepare("cub200", tmp_path, source=source)
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_archive_with_another_checksum_is_not_unpacked(tmp_path):
+    source = pack(SOURCES["dogs"], fakes.dogs(tmp_path / "made"), tmp_path / "data")
+    path = tmp_path / "data" / "images.tar"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=rf"{path} has sha256 .*, not sha256"):
+        prepare("dogs", tmp_path / "data", source=source)
+    assert not (tmp_path / "data" / "prepared").exists()
+
+
+@pytest.mark.parametrize("name", fakes.TREES)
+def test_offline_error_names_all_missing_files_and_the_accepted_folders(tmp_path, offline, name):
+    source = pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), tmp_path / "packed")
+    with pytest.raises(UserError) as caught:
+        prepare(name, tmp_path / "data", source=source)
+    archives, _, accepted = str(caught.value).partition("; an unpacked copy is also accepted, as ")
+    for archive in source.archives:
+        assert archive.manual_download(tmp_path / "data" / "downloads") in archives
+    folders, _, layout = accepted.partition(": ")
+    assert folders.split(" or ") == [f"{tmp_path / 'data' / folder}/" for folder in source.folders]
+    assert all(landmark in layout for landmark in source.landmarks)
+    assert not (tmp_path / "data" / "prepared").exists()
+
+
+def test_truncated_image_of_an_archive_leaves_nothing_behind(tmp_path):
+    image = fakes.cub200(tmp_path / "made") / "images" / "002.Laysan_Albatross" / "Laysan_Albatross_0000_6.jpg"
+    image.write_bytes(image.read_bytes()[:-40])
+    data_dir = tmp_path / "data"
+    source = pack(SOURCES["cub200"], tmp_path / "made" / "CUB_200_2011", data_dir)
+    with pytest.raises(UserError, match=r"1 of 15 images cannot be decoded: CUB_200_2011/.*_0000_6\.jpg") as caught:
+        prepare("cub200", data_dir, source=source)
+    assert f"read from {data_dir / 'CUB_200_2011.tgz'}: delete" in str(caught.value)
+    assert {path.name for path in data_dir.rglob("*")} == {LOCK, "CUB_200_2011.tgz", "prepared"}
+
+
+def test_second_preparation_waits_and_says_so(tmp_path, cub200):
+    stages = queue.Queue()
+    second = threading.Thread(
+        target=prepare,
+        args=("cub200", tmp_path),
+        kwargs={"source": cub200, "report": lambda stage, done, total: stages.put(stage)},
+    )
+    with exclusive(tmp_path / LOCK):
+        second.start()
+        assert stages.get(timeout=30).startswith("wait for another process")
+        assert not (tmp_path / "prepared").exists()
+    second.join(timeout=30)
+    assert open_prepared("cub200", tmp_path).complete
+
+
+def test_digits_have_the_recorded_digest(tmp_path):
+    """The digest is part of run keys: another one would orphan every recorded run."""
+    dataset = prepare("digits", tmp_path)
+    assert dataset.digest == "1b06341fe337ffef41ac0fdd97743f39f9b948d28d7eef4c1101560fa979d3b5"
+    assert dataset.source == "bundled with an installed package, counts checked"
+    assert np.bincount(dataset.train.labels).tolist() == [20] * 10
+
+
+def test_image_folder_of_a_user_becomes_a_dataset(tmp_path):
+    fakes.image_folder(tmp_path / "flowers", suffix=".JPG")
+    for folder, data_dir in (("flowers", tmp_path), (str(tmp_path / "flowers"), tmp_path / "elsewhere")):
+        dataset = prepare("garden", data_dir, source=image_folder_source("garden", folder))
+        assert (dataset.name, dataset.classes) == ("garden", ("iris", "rose", "tulip"))
+        assert dataset.complete
+        assert len(dataset.test) == 3 * fakes.TEST
+
+
+def test_missing_image_folder_and_unknown_dataset_are_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path / 'flowers'} has no train/ and test/ folders"):
+        prepare("flowers", tmp_path, source=image_folder_source("flowers", "flowers"))
+    with pytest.raises(UserError, match="unknown dataset 'cifar10': choose from cifar100, tinyimagenet, cub200"):
+        get_source("cifar10")
+    (tmp_path / "data").write_text("")
+    with pytest.raises(UserError, match="data is not a folder"):
+        prepare("digits", tmp_path / "data")
