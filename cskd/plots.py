@@ -1,7 +1,6 @@
-"""Drawing on arrays: reliability diagrams and mean curves. Needs matplotlib, which training does not.
+"""Figures from arrays: reliability diagrams and mean curves. Needs matplotlib, which training does not.
 
-Figures are built without pyplot, so nothing global is changed and no window system is touched. The same
-arrays give the same bytes. Colours are Okabe and Ito's, told apart by colour-blind readers.
+Figures are built without pyplot: no global state, no display. Equal arrays give equal bytes.
 """
 
 import textwrap
@@ -20,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from cskd.evaluate.scores import ReliabilityBins, expected_calibration_error, reliability_bins
 from cskd.utils.files import atomic_write
 
-DIAGRAM_BINS = 10  # the paper's figure 5; its ECE has 20
-MARKERS_A_CURVE = 6
+DIAGRAM_BINS = 10  # as in the paper's figure 5; the ECE has 20
+MARKERS_PER_CURVE = 6
 INK, FAINT = "#333333", "#bbbbbb"
 DIAGONAL = {"linestyle": "--", "color": INK, "linewidth": 1}
 RELIABILITY_LEGEND = {
@@ -31,49 +30,53 @@ RELIABILITY_LEGEND = {
     ),
 }
 
-# Okabe and Ito 2008, but for their yellow, which is lost on white paper.
+# The palette of Okabe and Ito 2008, which colour-blind readers can distinguish, without its yellow.
 BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
 SKY, PURPLE, BLACK = "#56b4e9", "#cc79a7", "#000000"
-# Fewer colours than methods: those that meet in one table of the paper differ.
-METHOD_COLORS = {
-    "cross-entropy": BLUE,
-    "cs-kd": VERMILION,
-    "cs-kd-e": BLACK,
-    "adacos": SKY,
-    "virtual-softmax": GREEN,
-    "max-entropy": PURPLE,
-    "label-smoothing": ORANGE,
-    "ddgsd": GREEN,
-    "byot": SKY,
-    "mixup": GREEN,
-    "mixup+cs-kd": PURPLE,
-    "kd": SKY,
-    "kd+cs-kd": ORANGE,
+# Methods in one table of the paper differ in colour; the markers of all methods differ.
+METHOD_STYLES = {
+    "cross-entropy": (BLUE, "o"),
+    "cs-kd": (VERMILION, "s"),
+    "cs-kd-e": (BLACK, "D"),
+    "adacos": (SKY, "^"),
+    "virtual-softmax": (GREEN, "v"),
+    "max-entropy": (PURPLE, "P"),
+    "label-smoothing": (ORANGE, "X"),
+    "ddgsd": (GREEN, "<"),
+    "byot": (SKY, ">"),
+    "mixup": (GREEN, "*"),
+    "mixup+cs-kd": (PURPLE, "p"),
+    "kd": (SKY, "h"),
+    "kd+cs-kd": (ORANGE, "d"),
 }
-OTHERS = (GREEN, PURPLE, ORANGE, SKY)
-# Where methods of the same colour meet, and in grey print, the marker tells them apart: each has its own.
-METHOD_MARKERS = dict(zip(METHOD_COLORS, "osD^vPX<>*phd", strict=True))
+OTHER_COLORS = (GREEN, PURPLE, ORANGE, SKY)
+
+
+def _method_style(name: str) -> tuple[str, str]:
+    """Return (colour, marker) of a method. Other methods get a style that depends on their name only."""
+    number = zlib.crc32(name.encode())
+    markers = [marker for _, marker in METHOD_STYLES.values()]
+    other = (OTHER_COLORS[number % len(OTHER_COLORS)], markers[number % len(markers)])
+    return METHOD_STYLES.get(name, other)
 
 
 def method_color(name: str) -> str:
-    """The colour of a method, the same in every figure; one that is not known here gets one by its name."""
-    return METHOD_COLORS.get(name) or OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
+    """Return a method's colour, the same in every figure."""
+    return _method_style(name)[0]
 
 
 def method_marker(name: str) -> str:
-    """The marker of a method, the same in every figure; one that is not known here gets one by its name."""
-    markers = tuple(METHOD_MARKERS.values())
-    return METHOD_MARKERS.get(name) or markers[zlib.crc32(name.encode()) % len(markers)]
+    """Return a method's marker, the same in every figure."""
+    return _method_style(name)[1]
 
 
 def reliability_diagram(
     axes: Axes, counts: Axes, bins: ReliabilityBins, *, ece: float, title: str, color: str = BLUE
 ) -> None:
-    """Accuracy against confidence on ``axes``, the number of samples in each bin on ``counts``.
+    """Draw the accuracy of each confidence bin on ``axes``, and its number of samples on ``counts``.
 
-    bins: equal-width bins of top-label confidence; ece: a fraction, written into the corner in percent.
-    The hatched part of a bin is its gap, between accuracy and mean confidence; no bar, no sample.
-    Source: Guo et al., ICML 2017, figure 1; the paper's figure 5.
+    The hatched part of a bar is the gap between accuracy and mean confidence. Empty bins have no bar. ece: a fraction,
+    printed in percent. Source: Guo et al., ICML 2017, figure 1; the paper's figure 5.
     """
     width = bins.upper - bins.lower
     filled = bins.count > 0
@@ -100,13 +103,13 @@ def reliability_diagram(
     counts.bar(middle, bins.count[filled], width[filled], color=FAINT, edgecolor="white", linewidth=0.8)
     counts.set(xlim=(0, 1), xlabel="confidence")
     counts.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-    for each in (axes, counts):
-        each.spines[["top", "right"]].set_visible(False)
-        each.set_xticks(np.linspace(0, 1, 6))
+    for panel in (axes, counts):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xticks(np.linspace(0, 1, 6))
 
 
 def reliability_panels(title: str, panels: dict[str, tuple[ReliabilityBins, float]]) -> Figure:
-    """One reliability diagram a method, side by side: ``{method: (bins, ece as a fraction)}``."""
+    """Return reliability diagrams side by side. panels: method to (bins, ECE as a fraction)."""
     figure, row = square_panels(len(panels), title, RELIABILITY_LEGEND)
     for (axes, counts), (method, (bins, ece)) in zip(row, panels.items(), strict=True):
         reliability_diagram(axes, counts, bins, ece=ece, title=method, color=method_color(method))
@@ -114,10 +117,7 @@ def reliability_panels(title: str, panels: dict[str, tuple[ReliabilityBins, floa
 
 
 def reliability_figure(logits, labels, title: str, color: str = BLUE) -> Figure:
-    """The reliability diagram of one run: 10 bins, with the ECE of 20 in the corner.
-
-    logits: (N, C); labels: (N,). Raises ValueError as the metrics do.
-    """
+    """Return the reliability diagram (10 bins) and ECE (20 bins) of one run: logits (N, C), labels (N,)."""
     figure, [(axes, counts)] = square_panels(1, title, RELIABILITY_LEGEND)
     bins, ece = reliability_bins(logits, labels, DIAGRAM_BINS), expected_calibration_error(logits, labels)
     reliability_diagram(axes, counts, bins, ece=ece, title=f"{len(labels):,} samples", color=color)
@@ -127,23 +127,23 @@ def reliability_figure(logits, labels, title: str, color: str = BLUE) -> Figure:
 def mean_curve(
     axes: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str, marker: str | None = None
 ) -> None:
-    """The mean of several seeds as a line, mean +- std (ddof=1) as a band, the seeds as faint lines.
+    """Draw the mean over seeds as a line, mean +- std (ddof=1) as a band, and the seeds as faint lines.
 
-    steps: (E,); values: (S, E). One seed is a line alone: it has no std. marker: on the mean, now and then.
+    steps: (E,); values: (S, E). A single seed is drawn as a line only. marker: drawn at some points of the mean.
     """
     mean = values.mean(axis=0)
     if len(values) > 1:
         std = values.std(axis=0, ddof=1)
         axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.25, linewidth=0)
         axes.plot(steps, values.T, color=color, alpha=0.35, linewidth=0.6)
-    every = max(1, len(steps) // MARKERS_A_CURVE)
+    every = max(1, len(steps) // MARKERS_PER_CURVE)
     axes.plot(steps, mean, color=color, linewidth=1.6, label=label, marker=marker, markersize=4, markevery=every)
 
 
 def curves_figure(title: str, curves: dict[str, np.ndarray], color: str = BLUE) -> Figure:
-    """One panel a metric: ``{its label: values (seeds, epochs)}``, drawn as mean curves over the epochs.
+    """Return one panel per metric with its mean curve over epochs, counted from 0.
 
-    Epochs count from 0, as tracked. Raises ValueError for anything but (seeds, epochs) with one of each.
+    curves: the metric's label to values (seeds, epochs). Raises ValueError for empty values or another shape.
     """
     figure = Figure(figsize=(3.4 * len(curves), 3.2), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
@@ -156,18 +156,18 @@ def curves_figure(title: str, curves: dict[str, np.ndarray], color: str = BLUE) 
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0)
-    message = "mean, ± std (ddof=1) and single seeds" if values.shape[0] > 1 else "one seed"
-    figure.suptitle(f"{title}: {message}", fontsize=10)
+    content = "mean, ± std (ddof=1) and single seeds" if values.shape[0] > 1 else "one seed"
+    figure.suptitle(f"{title}: {content}", fontsize=10)
     return figure
 
 
 def square_panels(
     number: int, title: str, legend: dict[str, Artist], *, per_row: int | None = None
 ) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure with ``number`` pairs of axes: a square one, and a low one of the same width below it.
+    """Return a figure and ``number`` pairs of axes: a square, and low axes of the same width below it.
 
-    legend: ``{text: handle}``, below all. per_row: pairs in a row at most; None: all of them.
-    Placed by inches: matplotlib's layouts let go either of the squares or of the common width.
+    legend: text to handle, at the bottom. per_row: the maximum number of pairs in a row; None puts all in one row.
+    Positions are set in inches: matplotlib's layouts keep either the squares or the common width, not both.
     """
     columns = min(number, per_row or number)
     rows = -(-number // columns)
@@ -175,7 +175,7 @@ def square_panels(
     legend_rows = 1 if columns > 1 else len(legend)
     bottom = 0.6 + 0.18 * legend_rows
     width = left + columns * (side + gap) - gap + right
-    title_lines = textwrap.wrap(title, int(width / 0.07), break_on_hyphens=False) or [""]  # 0.07 inches a letter
+    title_lines = textwrap.wrap(title, int(width / 0.07), break_on_hyphens=False) or [""]  # 0.07 inches per letter
     top = 0.62 + 0.15 * (len(title_lines) - 1)
     low, space, between = 0.6, 0.15, 0.75
     row_height = low + space + side
@@ -205,8 +205,8 @@ def square_panels(
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG (150 dots an inch) or a PDF, by the ending: the same figure gives the same bytes."""
-    # What would tell the time and matplotlib's version. Fonts of type 42 are what publishers take.
+    """Write a PNG (150 dpi) or a PDF, according to the suffix. Equal figures give equal bytes."""
+    # Without the time and matplotlib's version. Publishers require fonts of type 42.
     metadata = {
         ".png": {"Software": None},
         ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},

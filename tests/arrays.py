@@ -1,4 +1,4 @@
-"""Splits and predictions made of arrays, for tests of what comes after the store and after the network."""
+"""Splits and predictions from arrays, for tests that need no prepared dataset and no network."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class ArraySplit:
 
 
 def random_split(count: int, classes: int, size: tuple[int, int] | None = (8, 8), seed: int = 0) -> ArraySplit:
-    """Noise images; their class shows in their brightness. size None: sizes of their own."""
+    """Return noise images whose brightness depends on the class. size None: random sizes."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     images = []
@@ -35,7 +35,7 @@ def random_split(count: int, classes: int, size: tuple[int, int] | None = (8, 8)
 def random_predictions(
     seed: int, samples: int = 300, classes: int = 12, scale: float = 2.0, decimals: int = 8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, C) that favour the true class, and labels. Few decimals make ties within and between images."""
+    """Return logits (N, C) that favour the true class, and labels (N,). Few decimals give ties."""
     random = np.random.default_rng(seed)
     labels = random.integers(classes, size=samples)
     logits = scale * random.normal(size=(samples, classes))

@@ -1,4 +1,4 @@
-"""One training step of a method on made-up images, for tests of the methods."""
+"""One training step of a method on noise images, for tests of the methods."""
 
 import torch
 
@@ -9,12 +9,17 @@ from cskd.models import Classifier, build_model
 CLASSES = 3
 
 
+def doubles(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Return normally distributed float64 values."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
 def float_images(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
 def batch_of(method: Method, classes: int = CLASSES) -> Batch:
-    """Six noise images of each view that the method asks for."""
+    """Return six noise images for each view that the method needs."""
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(6) % classes
     views = {
@@ -31,18 +36,18 @@ def model_for(method: Method, classes: int = CLASSES, seed: int = 0) -> Classifi
 
 
 def teacher_for(method: Method) -> Classifier | None:
-    """A frozen network of other weights, where the method needs one."""
+    """Return a frozen network with other weights if the method needs a teacher."""
     if not method.needs_teacher:
         return None
     torch.manual_seed(99)
     return build_model("resnet10", CLASSES, 32, width=4).eval().requires_grad_(False)
 
 
-def passes_of(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> ForwardCache:
+def forward_cache(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> ForwardCache:
     transformed = method.transform(batch, torch.Generator().manual_seed(5))
     return ForwardCache(model, transformed, float_images, teacher or teacher_for(method))
 
 
 def step_loss(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> torch.Tensor:
-    passes = passes_of(method, model, batch, teacher)
-    return sum(term.weight * term.loss(passes) for term in method.terms())
+    cache = forward_cache(method, model, batch, teacher)
+    return sum(term.weight * term.loss(cache) for term in method.terms())

@@ -61,8 +61,8 @@ def test_the_method_is_its_formula_alone_and_in_a_sum(logit_penalty):
     model = build_model("resnet10", 3, 32, width=4).eval()
     labels = torch.arange(6) % 3
     batch = Batch({"x": torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8)}, labels, labels, 3)
-    passes = ForwardCache(model, batch, lambda images: images.float() / 255)
-    loss = sum(term.weight * term.loss(passes) for term in method.terms())
+    cache = ForwardCache(model, batch, lambda images: images.float() / 255)
+    loss = sum(term.weight * term.loss(cache) for term in method.terms())
     logits = model(batch.views["x"].float() / 255)
     expected = torch.nn.functional.cross_entropy(logits, labels) + 0.5 * (logits**2).mean()
     torch.testing.assert_close(loss, expected)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cskd.evaluate.predictions import load_arrays
-from cskd.utils.integrity import write_sealed
+from cskd.utils.integrity import write_archive
 
 Arrays = dict[str, np.ndarray]
 
@@ -22,7 +22,7 @@ def load_cached(path: Path) -> Arrays | None:
 def store_cached(path: Path, arrays: Arrays) -> None:
     """Write the arrays to an npz file. Folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_sealed(path, lambda file: np.savez(file, **arrays), durable=False)
+    write_archive(path, lambda file: np.savez(file, **arrays), durable=False)
 
 
 def cached(path: Path, compute: Callable[[], Arrays]) -> Arrays:

@@ -16,11 +16,12 @@ import pandas as pd
 from analysis.load.cache import load_cached, store_cached
 from analysis.load.store import Store, UnusableRun
 from analysis.stats.threads import one_thread
-from cskd.evaluate.bootstrap import bootstrap, resampling_weights
-from cskd.evaluate.calibration import cross_fitted_logits, evaluate_calibration, fit_temperature, outcomes, summed_up
+from cskd.evaluate.bootstrap import bootstrap_metrics, resampling_weights
+from cskd.evaluate.calibration import cross_fitted_logits, fit_temperature
+from cskd.evaluate.metrics import evaluate_calibration
 from cskd.evaluate.predictions import Predictions
-from cskd.evaluate.scores import ReliabilityBins, binned
-from cskd.evaluate.separation import feature_spread, variance_within_classes
+from cskd.evaluate.scores import ReliabilityBins, reliability_bins
+from cskd.evaluate.separation import feature_spread, prediction_variance
 
 VERSION = 2  # of what is computed; raise it when that changes
 BINS = 20
@@ -62,8 +63,7 @@ def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Eva
     do.
     """
     logits, labels = predictions.logits, predictions.labels
-    found = outcomes(logits, labels)
-    metrics, temperatures = {RAW: summed_up(found)}, {}
+    metrics, temperatures = {RAW: evaluate_calibration(logits, labels)}, {}
     if predictions.training is not None:
         temperatures[TRAINING_SPLIT] = fit_temperature(*predictions.training)
         metrics[TRAINING_SPLIT] = evaluate_calibration(logits / temperatures[TRAINING_SPLIT], labels)
@@ -75,13 +75,13 @@ def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Eva
         run_key,
         metrics,
         temperatures,
-        bootstrap(found, weights),
-        binned(found.confidence, ~found.wrong, BINS),
+        bootstrap_metrics(logits, labels, weights),
+        reliability_bins(logits, labels, BINS),
         predicted,
         true,
         {
             "feature_spread": _spread(predictions),
-            "prediction_variance": variance_within_classes(found.probabilities, labels),
+            "prediction_variance": prediction_variance(logits, labels),
         },
     )
 

@@ -1,1 +1,1 @@
-"""What is measured on predictions: metrics, calibration, bootstrap intervals."""
+"""Evaluation of predictions: metrics, calibration, bootstrap, class separation, and the file of predictions."""

@@ -1,26 +1,27 @@
-"""The bootstrap over test images: how much a metric would differ had other images of the same classes been drawn.
+"""The bootstrap over test images: how much a metric varies if other images of the same classes are drawn.
 
-It says nothing of what another training seed would give: that is the spread over seeds.
+It does not include the variation between training seeds.
 """
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
+from torch.nn.functional import cross_entropy
 
-from cskd.evaluate.calibration import BINS, Outcomes, above_lowest_bin, equal_mass_bin, outcomes
-from cskd.evaluate.scores import equal_width_bin
+from cskd.evaluate.calibration import above_first_bin, class_deviation, confidence_and_deviation, equal_mass_bin
+from cskd.evaluate.scores import BINS, equal_width_bin, validate
 from cskd.utils.seeding import generator
 
-BLOCK = 250  # resamples at a time: their weights take 20 MB for 10,000 images
+BLOCK = 250  # resamples that are computed at once: their weights take 20 MB for 10,000 images
 
 
 def resampling_weights(labels, resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """How often each image is drawn in each bootstrap resample: (R, N), uint8.
+    """Return how often each bootstrap resample contains each image: (R, N), uint8.
 
-    Drawn with replacement within each class, which keeps its number of images. Depends on the labels, the number
-    of resamples and the seed alone: two networks on the same test set are resampled alike, and their replicates can be
-    compared pair by pair. (More than 255 draws of one image have a probability below 1e-500.)
-    Raises ValueError for no images, and for resamples < 1.
+    Images are drawn with replacement within each class, so every class keeps its number of images. The draws depend
+    on the labels, the number of resamples and the seed only. So the replicates of two networks on one test set can be
+    compared in pairs. (More than 255 draws of one image have a probability below 1e-500.)
+    Raises ValueError for no images and for resamples < 1.
     """
     labels = np.asarray(torch.as_tensor(labels).cpu())
     if labels.ndim != 1 or len(labels) == 0:
@@ -39,21 +40,50 @@ def resampling_weights(labels, resamples: int = 1000, seed: int = 0) -> np.ndarr
 
 
 def bootstrap_metrics(logits, labels, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics of ``evaluate_calibration`` in each resample, (R,) each: those of the images, each so often repeated.
+    """Return the metrics of ``metrics.evaluate_calibration`` for each resample, (R,) values per metric.
 
-    logits: (N, C); labels: (N,); weights: (R, N) non-negative integers, as from ``resampling_weights``.
-    Exact but for adaptive_ece, whose bins keep the images that they have in the whole sample.
-    On average a resample's calibration errors lie above the sample's, as the sample's lie above the truth: a sum of
-    absolute values rises with the noise in it, and most where the network is well calibrated. So take the spread of
-    the replicates for a standard error, and not their percentiles for an interval: these may leave the estimate out.
+    The replicates are exact, except for adaptive_ece, whose bins keep the images of the full sample.
+
+    Calibration errors are on average higher in a resample than in the sample, since noise increases a sum of absolute
+    values. So use the replicates' standard deviation as a standard error, not their percentiles as an interval.
+
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        weights: (R, N) non-negative integers, as from ``resampling_weights``.
+
     Raises ValueError for undefined input and for a resample without images.
     """
-    return bootstrap(outcomes(logits, labels), weights)
+    confidence, deviation = confidence_and_deviation(logits, labels)
+    probabilities, deviation_of_class = class_deviation(logits, labels)
+    samples, classes = probabilities.shape
+    drawn = _check_weights(weights, samples)
+    double, index = validate(logits, labels)
+    wrong = (double.argmax(1) != index).cpu().numpy()
+    nll = cross_entropy(double, index, reduction="none").cpu().numpy()
+    means = np.stack([100 * wrong, nll, np.square(deviation_of_class).sum(1)])
+    image, row, above = above_first_bin(probabilities, deviation_of_class, BINS)
+    above = csr_array((above, (row, image)), shape=(classes * BINS, samples))
+    gaps = (
+        _in_bins(equal_width_bin(confidence, BINS), deviation),
+        _in_bins(equal_mass_bin(confidence, BINS), deviation),
+    )
+    blocks = []
+    for start in range(0, len(weights), BLOCK):
+        rows = slice(start, start + BLOCK)
+        block = weights[rows].T.astype(np.float64, order="C")
+        ece, adaptive_ece = (100 * np.abs(gap @ block).sum(axis=0) for gap in gaps)
+        by_class = (above @ block).reshape(classes, BINS, -1)
+        by_class[:, 0] = deviation_of_class.T @ block - by_class.sum(axis=1)
+        classwise_ece = 100 * np.abs(by_class, out=by_class).sum(axis=(0, 1)) / classes
+        top1_error, nll, brier = means @ block
+        blocks.append(np.stack([top1_error, ece, adaptive_ece, classwise_ece, nll, brier]) / drawn[rows])
+    names = ("top1_error", "ece", "adaptive_ece", "classwise_ece", "nll", "brier")
+    return dict(zip(names, np.concatenate(blocks, axis=1), strict=True))
 
 
-def bootstrap(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """``bootstrap_metrics`` of outcomes that are there already."""
-    samples, classes = found.probabilities.shape
+def _check_weights(weights: np.ndarray, samples: int) -> np.ndarray:
+    """Return the number of images in each resample (R,). Raises ValueError for invalid weights."""
     if weights.ndim != 2 or weights.shape[1] != samples or not np.issubdtype(weights.dtype, np.integer):
         raise ValueError(f"integer weights (R, {samples}) needed, not {weights.dtype} {weights.shape}")
     if len(weights) == 0:
@@ -61,27 +91,9 @@ def bootstrap(found: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
     drawn = weights.sum(axis=1, dtype=np.int64)
     if weights.min() < 0 or drawn.min() < 1:
         raise ValueError("weights must not be negative, and every resample needs an image")
-    means = np.stack([100 * found.wrong, found.nll, found.brier])
-    image, row, deviation = above_lowest_bin(found, BINS)
-    above = csr_array((deviation, (row, image)), shape=(classes * BINS, samples))
-    gaps = (
-        _in_bins(equal_width_bin(found.confidence, BINS), found.deviation),
-        _in_bins(equal_mass_bin(found.confidence, BINS), found.deviation),
-    )
-    blocks = []
-    for start in range(0, len(weights), BLOCK):
-        rows = slice(start, start + BLOCK)
-        block = weights[rows].T.astype(np.float64, order="C")
-        ece, adaptive_ece = (100 * np.abs(gap @ block).sum(axis=0) for gap in gaps)
-        of_class = (above @ block).reshape(classes, BINS, -1)
-        of_class[:, 0] = found.class_deviation.T @ block - of_class.sum(axis=1)
-        classwise_ece = 100 * np.abs(of_class, out=of_class).sum(axis=(0, 1)) / classes
-        top1_error, nll, brier = means @ block
-        blocks.append(np.stack([top1_error, ece, adaptive_ece, classwise_ece, nll, brier]) / drawn[rows])
-    names = ("top1_error", "ece", "adaptive_ece", "classwise_ece", "nll", "brier")
-    return dict(zip(names, np.concatenate(blocks, axis=1), strict=True))
+    return drawn
 
 
 def _in_bins(index: np.ndarray, deviation: np.ndarray) -> csr_array:
-    """(BINS, N): each image's deviation in the row of its bin, so that a product with weights sums over each bin."""
+    """Return (BINS, N) with each image's deviation in the row of its bin. Times weights, it sums over each bin."""
     return csr_array((deviation, (index, np.arange(len(index)))), shape=(BINS, len(index)))

@@ -1,4 +1,4 @@
-"""What a trained network says of images, and the file that it is kept in."""
+"""The predictions of a trained network, and the file that stores them."""
 
 import threading
 from collections.abc import Callable
@@ -7,19 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from cskd.utils.integrity import read_sealed, write_sealed
+from cskd.utils.integrity import read_archive, write_archive
 
-# numpy parses headers as Python expressions. Where two threads do so at once, Python 3.11 now and then raises a
-# SystemError (seen here; CPython's issue 106905).
+# NumPy parses array headers as Python expressions. If two threads do so at once, Python 3.11 sometimes raises a
+# SystemError (CPython issue 106905).
 _PARSING = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of N images in the order of their split: logits (N, C), pooled features (N, D), labels (N,).
+    """Logits (N, C), pooled features (N, D) and labels (N,) of N images, in the order of their split.
 
-    indices: (N,) where each image stands in its prepared split. classes: the C names. training: logits and labels of
-    training images. Runs of earlier versions kept none of these: None, no names, and None.
+    indices: (N,), the position of each image in its prepared split; None if unknown.
+    classes: the C class names; empty if unknown.
+    training: the logits and labels of training images; None if they are not stored.
     """
 
     logits: np.ndarray
@@ -36,9 +37,11 @@ def save_predictions(
     training: Predictions | None = None,
     before_replace: Callable[[], None] = lambda: None,
 ) -> None:
-    """Into an npz file, whole or not at all. training: of training images, whose logits and labels are kept.
+    """Write predictions to an npz file atomically.
 
-    before_replace: as that of atomic_write.
+    Args:
+        training: predictions for training images, of which only logits and labels are stored.
+        before_replace: as in ``atomic_write``.
     """
     arrays = {"logits": predictions.logits, "features": predictions.features, "labels": predictions.labels}
     if predictions.indices is not None:
@@ -47,11 +50,11 @@ def save_predictions(
         arrays["classes"] = np.array(predictions.classes)
     if training is not None:
         arrays |= {"training_logits": training.logits, "training_labels": training.labels}
-    write_sealed(path, lambda file: np.savez(file, **arrays), before_replace=before_replace)
+    write_archive(path, lambda file: np.savez(file, **arrays), before_replace=before_replace)
 
 
 def load_predictions(path: Path) -> Predictions:
-    """What ``save_predictions`` wrote. Raises as ``load_arrays``."""
+    """Read the file of ``save_predictions``. Raises as ``load_arrays``."""
     arrays = load_arrays(path)
     return Predictions(
         arrays["logits"],
@@ -64,14 +67,11 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name.
-
-    Raises OSError, ValueError (cskd.utils.integrity.Damaged) or KeyError for other files.
-    """
-    content = read_sealed(path)
+    """Return the arrays of an npz file by name. Raises OSError, or ValueError for a damaged file."""
+    content = read_archive(path)
     with _PARSING, np.load(content, allow_pickle=False) as arrays:
-        found = dict(arrays)
-    for name, array in found.items():
-        if not isinstance(array, np.ndarray):  # numpy gives the bytes of a member that is none
+        by_name = dict(arrays)
+    for name, array in by_name.items():
+        if not isinstance(array, np.ndarray):  # NumPy returns other members of the archive as bytes
             raise ValueError(f"{name} is not an array")
-    return found
+    return by_name

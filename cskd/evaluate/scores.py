@@ -1,9 +1,8 @@
-"""The functions behind the metrics: errors, proper scores, calibration, retrieval.
+"""The functions behind the metrics: errors, proper scores, ECE and retrieval.
 
-Logits are (N, C), labels (N,) class indices, features (N, D); torch tensors or NumPy arrays. Everything is
-computed in float64 except the retrieval's distances. Fractions are returned as fractions (0.25, not 25 %).
-Undefined input (no samples, NaN or infinite logits, labels outside the classes) raises ValueError: a metric
-of broken predictions is not a number that should reach a table.
+Logits are (N, C), labels (N,) class indices, features (N, D); torch tensors or NumPy arrays. All are computed in
+float64, except the distances of R@1. Fractions are returned as fractions (0.25, not 25 %). All functions raise
+ValueError for undefined input: no samples, NaN or infinite values, labels outside the classes, other shapes.
 """
 
 from collections.abc import Sequence
@@ -13,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+BINS = 20  # of the ECE in the paper
 
-def checked(logits, labels) -> tuple[Tensor, Tensor]:
-    """Logits in float64 and labels as indices. Raises ValueError where no metric is defined (see above)."""
+
+def validate(logits, labels) -> tuple[Tensor, Tensor]:
+    """Return the logits in float64 and the labels as indices. Raises ValueError for undefined input."""
     logits, labels = torch.as_tensor(logits).double(), torch.as_tensor(labels).long()
     if logits.dim() != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits (N, C) and labels (N,) needed, not {tuple(logits.shape)} and {tuple(labels.shape)}")
@@ -28,8 +29,8 @@ def checked(logits, labels) -> tuple[Tensor, Tensor]:
     return logits, labels
 
 
-def checked_features(features, labels, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Features as ``dtype`` and labels as indices. Raises ValueError for other shapes, NaN and infinite values."""
+def validate_features(features, labels, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return the features as ``dtype`` and the labels as indices. Raises ValueError for undefined input."""
     features, labels = torch.as_tensor(features).to(dtype), torch.as_tensor(labels).long()
     if features.dim() != 2 or labels.shape != features.shape[:1]:
         raise ValueError(f"features (N, D) and labels (N,) needed, not {tuple(features.shape)}, {tuple(labels.shape)}")
@@ -39,16 +40,16 @@ def checked_features(features, labels, dtype: torch.dtype) -> tuple[Tensor, Tens
 
 
 def _all_finite(values: Tensor) -> bool:
-    # NaN is both the least and the greatest value; torch.isfinite takes ten times as long.
+    # aminmax returns NaN if any value is NaN, and is ten times as fast as isfinite on all values.
     return values.numel() == 0 or bool(torch.isfinite(torch.stack(values.aminmax())).all())
 
 
 def top_k_error(logits, labels, k: int = 1) -> float:
-    """The fraction of samples whose true class is not among the k highest logits.
+    """Return the fraction of samples whose true class is not among the k highest logits.
 
-    Ties count in favour of the lower class index, as argmax has it. With k >= C the error is 0.
+    Of equal logits the lower class index comes first, as in argmax. With k >= C the error is 0.
     """
-    logits, labels = checked(logits, labels)
+    logits, labels = validate(logits, labels)
     true = logits.gather(1, labels[:, None])
     index = torch.arange(logits.shape[1], device=logits.device)
     ahead = (logits > true) | ((logits == true) & (index < labels[:, None]))
@@ -56,17 +57,17 @@ def top_k_error(logits, labels, k: int = 1) -> float:
 
 
 def negative_log_likelihood(logits, labels) -> float:
-    """The mean of -log softmax(logits)[label], in nats."""
-    logits, labels = checked(logits, labels)
+    """Return the mean of -log softmax(logits)[label], in nats."""
+    logits, labels = validate(logits, labels)
     return float(torch.nn.functional.cross_entropy(logits, labels))
 
 
 def brier_score(logits, labels) -> float:
-    """The mean squared distance between probabilities and the one-hot label, summed over classes: 0..2.
+    """Return the mean over samples of the squared distance between probabilities and one-hot label, 0 to 2.
 
     Source: Brier 1950, the multi-class form.
     """
-    logits, labels = checked(logits, labels)
+    logits, labels = validate(logits, labels)
     probabilities = logits.softmax(1)
     one_hot = torch.nn.functional.one_hot(labels, logits.shape[1])
     return float((probabilities - one_hot).square().sum(1).mean())
@@ -74,43 +75,35 @@ def brier_score(logits, labels) -> float:
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Equal-width bins of top-label confidence; arrays of length ``bins``, NaN in the means of empty bins."""
+    """Equal-width bins of top-label confidence: arrays of length ``bins``. The means of empty bins are NaN."""
 
     lower: np.ndarray
     upper: np.ndarray
     count: np.ndarray
-    confidence: np.ndarray  # mean confidence of the bin's samples
-    accuracy: np.ndarray  # fraction of them that are right
+    confidence: np.ndarray  # mean confidence of the samples in the bin
+    accuracy: np.ndarray  # fraction of them that are correct
 
     @property
     def gap(self) -> np.ndarray:
-        """Accuracy minus confidence: negative where the network is over-confident."""
+        """Accuracy minus confidence; negative if the network is over-confident."""
         return self.accuracy - self.confidence
 
 
 def equal_width_bin(probabilities: np.ndarray, bins: int) -> np.ndarray:
-    """The bin of each probability, of any shape: b for those in (b/bins, (b+1)/bins], and 0 for 0 itself.
+    """Return the bin of each probability, for an array of any shape.
 
-    Raises ValueError for bins < 1.
+    Bin b is (b/bins, (b+1)/bins], as in Guo et al., ICML 2017; 0 is in bin 0. Raises ValueError for bins < 1.
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
     return np.searchsorted(np.arange(1, bins) / bins, probabilities, side="left")
 
 
-def reliability_bins(logits, labels, bins: int = 20) -> ReliabilityBins:
-    """Confidence against accuracy, bin by bin: what a reliability diagram shows.
-
-    Bin b holds the confidences in (b/bins, (b+1)/bins], the definition of Guo et al., ICML 2017: exactly 1
-    falls into the last bin, and 1/bins into the first.
-    """
-    logits, labels = checked(logits, labels)
-    confidence, correct = logits.softmax(1).amax(1), logits.argmax(1) == labels
-    return binned(confidence.cpu().numpy(), correct.cpu().numpy(), bins)
-
-
-def binned(confidence: np.ndarray, correct: np.ndarray, bins: int) -> ReliabilityBins:
-    """``reliability_bins`` of confidences (N,), and of whether the prediction is right (N,)."""
+def reliability_bins(logits, labels, bins: int = BINS) -> ReliabilityBins:
+    """Return confidence and accuracy in equal-width bins, as drawn in a reliability diagram."""
+    logits, labels = validate(logits, labels)
+    confidence = logits.softmax(1).amax(1).cpu().numpy()
+    correct = (logits.argmax(1) == labels).cpu().numpy()
     index = equal_width_bin(confidence, bins)
     edges = np.arange(bins + 1) / bins
     count = np.bincount(index, minlength=bins)
@@ -120,12 +113,15 @@ def binned(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Reliabilit
     return ReliabilityBins(edges[:-1], edges[1:], count, mean_confidence, accuracy)
 
 
-def expected_calibration_error(logits, labels, bins: int = 20) -> float:
-    """ECE: the mean over samples of |accuracy - confidence| of the sample's bin (L1, top label), 0..1.
+def expected_calibration_error(logits, labels, bins: int = BINS) -> float:
+    """Return the ECE: the mean over samples of |accuracy - confidence| of the sample's bin (L1, top label), 0 to 1.
 
-    logits: (N, C); labels: (N,); ``bins`` equal-width bins of the top label's softmax probability, 20 in the
-    paper. Empty bins count for nothing.
-    Raises ValueError for no samples, non-finite logits, labels outside the classes, or bins < 1.
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        bins: the number of equal-width bins of the top label's softmax probability.
+
+    Raises ValueError for undefined input and bins < 1.
     Source: Naeini et al., AAAI 2015; Guo et al., ICML 2017, equation 3.
     """
     table = reliability_bins(logits, labels, bins)
@@ -134,46 +130,55 @@ def expected_calibration_error(logits, labels, bins: int = 20) -> float:
 
 
 def recall_at_1(features, labels, chunk: int = 1024) -> float:
-    """R@1: the fraction of samples whose nearest other sample (L2 on the features) has the same class.
+    """Return R@1: the fraction of samples whose nearest other sample (L2 on the features) has the same class.
 
-    features: (N, D) with N >= 2; computed in float32, ``chunk`` rows of the distance matrix at a time.
-    Equal distances go to the lower index. Source: the paper's table 6.
+    Args:
+        features: (N, D) with N >= 2. Distances are computed in float32; of equal ones the lower index is nearest.
+        labels: (N,).
+        chunk: rows of the distance matrix that are computed at once.
+
+    Source: the paper's table 6.
     """
-    features, labels = checked_features(features, labels, torch.float32)
+    features, labels = validate_features(features, labels, torch.float32)
     if len(labels) < 2:
         raise ValueError("R@1 needs at least two samples")
-    features = features - features.mean(0)  # distances stay; their float32 evaluation below loses less
+    features = features - features.mean(0)  # the distances are the same, with less rounding error in float32
     squares = features.square().sum(1)
     hits = 0
     for start in range(0, len(labels), chunk):
         rows = slice(start, start + chunk)
-        # |a - b|^2 = |a|^2 - 2ab + |b|^2, and |a|^2 does not change which b is nearest
+        # |a - b|^2 = |a|^2 - 2ab + |b|^2; |a|^2 is constant in a row, and left out
         distance = squares - 2 * features[rows] @ features.T
-        own = torch.arange(start, min(start + chunk, len(labels)), device=features.device)
-        distance[own - start, own] = torch.inf
+        index = torch.arange(start, min(start + chunk, len(labels)), device=features.device)
+        distance[index - start, index] = torch.inf  # a sample is not its own neighbour
         hits += int((labels[distance.argmin(1)] == labels[rows]).sum())
     return hits / len(labels)
 
 
 def domain_metrics(logits, labels, domains: Sequence[str]) -> dict[str, float]:
-    """Of each domain's images: domain accuracy (predicted class in the domain) and top-1 error, in percent.
+    """Return ``domain_accuracy_<domain>`` and ``top1_error_<domain>`` of each domain's images, in percent.
 
-    domains: the domain of each of the C classes. Named ``domain_accuracy_<domain>`` and ``top1_error_<domain>``; a
-    domain without images has neither. The prediction is the highest logit of all classes, ties as in top_k_error.
-    Raises ValueError for undefined input, and for another number of domains than of classes.
+    Domain accuracy is the fraction of the domain's images whose predicted class, of all classes, is in the domain.
+    Domains without images are left out.
+
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        domains: the domain of each of the C classes.
+
     Source: the paper's figure 4.
     """
-    logits, labels = checked(logits, labels)
+    logits, labels = validate(logits, labels)
     if len(domains) != logits.shape[1]:
         raise ValueError(f"a domain for each of the {logits.shape[1]} classes needed, not {len(domains)}")
     names = list(dict.fromkeys(domains))
     domain_of = torch.tensor([names.index(name) for name in domains], device=logits.device)
     predicted = logits.argmax(1)
-    hit, wrong = (domain_of[predicted] == domain_of[labels]).double(), (predicted != labels).double()
+    in_domain, wrong = (domain_of[predicted] == domain_of[labels]).double(), (predicted != labels).double()
     result = {}
     for number, name in enumerate(names):
-        own = domain_of[labels] == number
-        if own.any():
-            result[f"domain_accuracy_{name}"] = 100 * float(hit[own].mean())
-            result[f"top1_error_{name}"] = 100 * float(wrong[own].mean())
+        images = domain_of[labels] == number
+        if images.any():
+            result[f"domain_accuracy_{name}"] = 100 * float(in_domain[images].mean())
+            result[f"top1_error_{name}"] = 100 * float(wrong[images].mean())
     return result

@@ -1,4 +1,4 @@
-"""AdaCos: cross-entropy on cosines whose scale follows the training."""
+"""AdaCos: cross-entropy on cosines with a scale that adapts during training."""
 
 import math
 from dataclasses import dataclass
@@ -7,29 +7,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cskd.losses import precise
+from cskd.losses import at_least_float32
 from cskd.methods.base import ForwardCache, Method, Term
 from cskd.utils.errors import UserError
 
 
 def adaptive_scale(cosines: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    """The scale for this batch from that of the one before.
+    """Return the scale for this batch: log(B) / cos(min(pi/4, median angle to the true class)).
 
-    cosines: (N, C) between features and class weights. labels: (N,). scale: (), the previous one. Returns ().
-    log(B) / cos(min(pi/4, median angle to the true class)), where B is the mean over the batch of the sum of
-    exp(scale * cosine) over the wrong classes. Source: Zhang et al., CVPR 2019, equations 10 and 11.
+    B is the mean over the batch of the sum of exp(scale * cosine) over the wrong classes.
+
+    Args:
+        cosines: (N, C), between features and class weights.
+        labels: (N,).
+        scale: (), the scale of the batch before.
+
+    Source: Zhang et al., CVPR 2019, equations 10 and 11.
     """
-    own = cosines.gather(1, labels[:, None])
-    wrong = torch.exp(scale * cosines).sum(dim=1) - torch.exp(scale * own[:, 0])
-    angle = torch.arccos(own.clamp(-1, 1)).median()
+    true = cosines.gather(1, labels[:, None])
+    wrong = torch.exp(scale * cosines).sum(dim=1) - torch.exp(scale * true[:, 0])
+    angle = torch.arccos(true.clamp(-1, 1)).median()
     return torch.log(wrong.mean()) / torch.cos(angle.clamp(max=math.pi / 4))
 
 
 class CosineHead(nn.Module):
-    """Cosines (N, C) of features (N, D) and class weights: unscaled, as the test sees them.
+    """Cosines (N, C) between features (N, D) and class weights, not scaled.
 
-    ``scale`` is what the training multiplies them by; it begins at sqrt(2) * log(C - 1) and is kept with the
-    weights.
+    ``scale`` is the training's factor. It starts at sqrt(2) * log(C - 1) and is saved with the weights.
     """
 
     def __init__(self, feature_size: int, num_classes: int):
@@ -40,17 +44,17 @@ class CosineHead(nn.Module):
         self.register_buffer("scale", torch.tensor(math.sqrt(2) * math.log(num_classes - 1)))
 
     def forward(self, features: Tensor) -> Tensor:
-        # Not in half precision: what is left of a cosine after rounding is multiplied by the scale.
+        # Not in half precision: the scale multiplies the rounding error of a cosine.
         with torch.autocast(features.device.type, enabled=False):
-            return F.normalize(precise(features)) @ F.normalize(precise(self.weight)).T
+            return F.normalize(at_least_float32(features)) @ F.normalize(at_least_float32(self.weight)).T
 
 
 @dataclass(frozen=True)
 class AdaCos(Method):
-    """CE(s * cosines, y), where the scale s is set anew from each batch before it is used.
+    """CE(s * cosines, y); each training batch updates the scale s before it is used.
 
-    Tested on softmax over the unscaled cosines: that is what the ECE in table 6 of Yun et al. shows. Probabilities
-    are near uniform then, and the ECE is near the accuracy.
+    Evaluation uses the softmax of the unscaled cosines, which agrees with the ECE in table 6 of Yun et al.: the
+    probabilities are nearly uniform, and the ECE is close to the accuracy.
     """
 
     name = "adacos"
@@ -61,10 +65,10 @@ class AdaCos(Method):
         return CosineHead(feature_size, num_classes)
 
     def classification(self) -> Term:
-        def scaled_cross_entropy(passes: ForwardCache):
-            cosines, head, labels = passes.logits("x"), passes.model.head, passes.batch.labels
-            if head.training:
-                head.scale.copy_(adaptive_scale(cosines.detach(), labels, head.scale))
-            return F.cross_entropy(head.scale * cosines, labels)
+        return Term("scaled_cross_entropy", self.scaled_cross_entropy)
 
-        return Term("scaled_cross_entropy", scaled_cross_entropy)
+    def scaled_cross_entropy(self, cache: ForwardCache) -> Tensor:
+        cosines, head, labels = cache.logits("x"), cache.model.head, cache.batch.labels
+        if head.training:
+            head.scale.copy_(adaptive_scale(cosines.detach(), labels, head.scale))
+        return F.cross_entropy(head.scale * cosines, labels)

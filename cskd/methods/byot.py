@@ -1,4 +1,4 @@
-"""BYOT, be your own teacher: classifiers on the earlier stages learn from the labels and from the deepest one."""
+"""BYOT (be your own teacher): classifiers on the earlier stages learn from the labels and the deepest classifier."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cskd.losses import cross_entropy, distillation_kl, precise
+from cskd.losses import at_least_float32, cross_entropy, distillation_kl
 from cskd.methods.base import ForwardCache, Method, Term
 
 
 def hint(features: Tensor, target_features: Tensor) -> Tensor:
-    """Squared L2 distance to the features that teach, mean over the batch. Both (N, D); no gradient to the target."""
-    return (precise(features) - precise(target_features.detach())).square().sum(dim=1).mean()
+    """Return the squared L2 distance to the target features, mean over the batch. Both (N, D); no target gradient."""
+    return (at_least_float32(features) - at_least_float32(target_features.detach())).square().sum(dim=1).mean()
 
 
 class ShallowClassifier(nn.Module):
-    """A stage's feature map to features like the deepest ones, and to logits.
+    """Features (N, feature_size) and logits (N, num_classes) from a stage's feature map (N, channels, H, W).
 
-    The bottleneck brings the map to the deepest stage's size and channels. It ends without ReLU: the features of
-    the network for small images have both signs.
+    The bottleneck brings the map to the size and channels of the deepest stage. It ends without ReLU, since the
+    features of the network for small images have both signs.
     """
 
     def __init__(self, channels: int, stride: int, feature_size: int, num_classes: int):
@@ -38,13 +38,12 @@ class ShallowClassifier(nn.Module):
         self.head = nn.Linear(feature_size, num_classes)
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        """feature_map: (N, channels, H, W). Returns features (N, feature_size) and logits (N, num_classes)."""
         features = self.bottleneck(feature_map).mean(dim=(2, 3))
         return features, self.head(features)
 
 
 class ShallowClassifiers(nn.ModuleList):
-    """One on every stage but the deepest, each stage half as large as the one before."""
+    """A classifier on every stage except the deepest. Each stage halves the size of the feature map."""
 
     def __init__(self, stage_channels: tuple[int, ...], feature_size: int, num_classes: int):
         earlier = stage_channels[:-1]
@@ -59,18 +58,17 @@ class ShallowClassifiers(nn.ModuleList):
 
 @dataclass(frozen=True)
 class BeYourOwnTeacher(Method):
-    """CE(x, y) of the deepest classifier + for each shallow one
+    """CE(x, y) of the deepest classifier, plus for each shallow classifier
     (1 - alpha) * CE + alpha * KL(P_deepest(.|x; T) || P_shallow(.|x; T)) + lambda_hint * ||f_shallow - f_deepest||^2.
 
-    The deepest classifier teaches without gradient, and alone is tested.
+    The deepest classifier is the teacher, without gradient. Evaluation uses only the deepest classifier.
     """
 
     name = "byot"
     source = (
         "Zhang et al., ICCV 2019; alpha 0.3, T 3 and no T^2 as in the authors' code; the bottleneck and the hint's "
-        "norm are ours, its weight 0.03 is theirs for another norm"
+        "norm are our choice, its weight 0.03 is the authors', for another norm"
     )
-
     has_own_cross_entropy = True
 
     temperature: float = 3.0
@@ -86,21 +84,25 @@ class BeYourOwnTeacher(Method):
         return ShallowClassifiers(stage_channels, feature_size, num_classes)
 
     def regularisers(self) -> tuple[Term, ...]:
-        def over_shallow(loss: Callable[[ForwardCache, Tensor, Tensor], Tensor]) -> Callable[[ForwardCache], Tensor]:
-            """The sum over the shallow classifiers of a loss of (passes, features, logits)."""
-            return lambda passes: torch.stack([loss(passes, *each) for each in passes.auxiliary("x")]).sum()
-
-        def learns(passes: ForwardCache, features: Tensor, logits: Tensor) -> Tensor:
-            return cross_entropy(logits, passes.batch.targets)
-
-        def taught(passes: ForwardCache, features: Tensor, logits: Tensor) -> Tensor:
-            return distillation_kl(logits, passes.logits("x"), self.temperature) / self.temperature**2
-
-        def hinted(passes: ForwardCache, features: Tensor, logits: Tensor) -> Tensor:
-            return hint(features, passes.features("x"))
-
         return (
-            Term("shallow_cross_entropy", over_shallow(learns), 1 - self.alpha),
-            Term("shallow_kl", over_shallow(taught), self.alpha),
-            Term("hint", over_shallow(hinted), self.lambda_hint),
+            Term("shallow_cross_entropy", self.shallow_cross_entropy, 1 - self.alpha),
+            Term("shallow_kl", self.shallow_kl, self.alpha),
+            Term("hint", self.hint, self.lambda_hint),
         )
+
+    def shallow_cross_entropy(self, cache: ForwardCache) -> Tensor:
+        return _sum_over_shallow(cache, lambda features, logits: cross_entropy(logits, cache.batch.targets))
+
+    def shallow_kl(self, cache: ForwardCache) -> Tensor:
+        def kl(features: Tensor, logits: Tensor) -> Tensor:
+            return distillation_kl(logits, cache.logits("x"), self.temperature) / self.temperature**2
+
+        return _sum_over_shallow(cache, kl)
+
+    def hint(self, cache: ForwardCache) -> Tensor:
+        return _sum_over_shallow(cache, lambda features, logits: hint(features, cache.features("x")))
+
+
+def _sum_over_shallow(cache: ForwardCache, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the sum of ``loss(features, logits)`` over the shallow classifiers."""
+    return torch.stack([loss(features, logits) for features, logits in cache.auxiliary("x")]).sum()

@@ -1,4 +1,4 @@
-"""Sums of methods, written ``a+b``: composed of their parts, with no loss of their own."""
+"""Combinations of methods, written ``a+b``. A combination has no loss of its own."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,15 @@ SEPARATOR = "+"
 
 @dataclass(frozen=True)
 class CompositeMethod(Method):
-    """Every part's transform and regularisers; one classification term and one head, from the part that has its own.
+    """The transforms and regularisers of all parts; the classification term and the head of the part that overrides it.
 
-    A hyper-parameter is called ``<part>.<name>``. Raises UserError for parts that contradict each other.
+    Hyper-parameters are called ``<part>.<name>``. Raises UserError for parts that cannot be combined.
     """
 
     parts: tuple[Method, ...]
 
     def __post_init__(self):
-        _refuse_contradictions(self.name, self.parts)
+        check_compatible(self.name, self.parts)
 
     @property
     def name(self) -> str:
@@ -40,16 +40,16 @@ class CompositeMethod(Method):
         return any(part.mixes_labels for part in self.parts)
 
     def classification(self) -> Term:
-        return self._own("classification").classification()
+        return self._part_with("classification").classification()
 
     def regularisers(self) -> tuple[Term, ...]:
         return tuple(term for part in self.parts for term in part.regularisers())
 
     def build_head(self, feature_size: int, num_classes: int) -> nn.Module:
-        return self._own("build_head").build_head(feature_size, num_classes)
+        return self._part_with("build_head").build_head(feature_size, num_classes)
 
     def build_auxiliary(self, stage_channels: tuple[int, ...], feature_size: int, num_classes: int) -> nn.Module | None:
-        return self._own("build_auxiliary").build_auxiliary(stage_channels, feature_size, num_classes)
+        return self._part_with("build_auxiliary").build_auxiliary(stage_channels, feature_size, num_classes)
 
     def transform(self, batch: Batch, random: Generator) -> Batch:
         for part in self.parts:
@@ -59,34 +59,35 @@ class CompositeMethod(Method):
     def parameters(self) -> dict[str, float]:
         return {f"{part.name}.{name}": value for part in self.parts for name, value in part.parameters().items()}
 
-    def _own(self, what: str) -> Method:
-        """The part that has its own ``what``, or any."""
-        return next((part for part in self.parts if _overrides(part, what)), self.parts[0])
+    def _part_with(self, attribute: str) -> Method:
+        """Return the part that overrides ``attribute``, or the first part."""
+        return next((part for part in self.parts if _overrides(part, attribute)), self.parts[0])
 
 
-def _overrides(part: Method, what: str) -> bool:
-    return getattr(type(part), what) is not getattr(Method, what)
+def _overrides(part: Method, attribute: str) -> bool:
+    return getattr(type(part), attribute) is not getattr(Method, attribute)
 
 
-def _refuse_contradictions(name: str, parts: tuple[Method, ...]) -> None:
+def check_compatible(name: str, parts: tuple[Method, ...]) -> None:
+    """Raise UserError if the parts cannot be combined. name: the combination's name, for the message."""
     for part in parts:
         if part.incompatible_logits:
-            raise UserError(f"{name}: {part.name} cannot be combined: its logits are not what other losses expect")
+            raise UserError(f"{name}: {part.name} cannot be combined: other losses cannot use its logits")
         for other in parts:
             if part.requires_hard_labels and other.mixes_labels:
-                raise UserError(f"{name}: {part.name} needs one true class an image, and {other.name} mixes several")
+                raise UserError(f"{name}: {part.name} needs one class per image, but {other.name} mixes classes")
             if part.has_own_cross_entropy and _overrides(other, "classification"):
-                message = f"{other.name} replaces the cross-entropy, of which {part.name} has more than one"
-                raise UserError(f"{name}: {message}: take one of them")
-        if not part.regularisers() and not any(
-            _overrides(part, what) for what in ("classification", "transform", "build_head")
-        ):
-            raise UserError(f"{name}: {part.name} adds nothing: cross-entropy is part of the other methods")
-    for what, message in (("classification", "the cross-entropy"), ("build_head", "the head")):
-        several = [part.name for part in parts if _overrides(part, what)]
-        if len(several) > 1:
-            raise UserError(f"{name}: {' and '.join(several)} each replace {message}: take one of them")
+                raise UserError(
+                    f"{name}: {other.name} replaces the cross-entropy, but {part.name} has several: use one of the two"
+                )
+        overridden = [_overrides(part, attribute) for attribute in ("classification", "transform", "build_head")]
+        if not part.regularisers() and not any(overridden):
+            raise UserError(f"{name}: {part.name} adds nothing: the other methods include cross-entropy")
+    for attribute, description in (("classification", "the cross-entropy"), ("build_head", "the head")):
+        overriding = [part.name for part in parts if _overrides(part, attribute)]
+        if len(overriding) > 1:
+            raise UserError(f"{name}: {' and '.join(overriding)} both replace {description}: use one of them")
     terms = [term.name for part in parts for term in part.regularisers()]
-    twice = next((term for term in terms if terms.count(term) > 1), None)
-    if twice:
-        raise UserError(f"{name}: more than one of the methods adds {twice}: take one of them")
+    for term in terms:
+        if terms.count(term) > 1:
+            raise UserError(f"{name}: several methods add {term}: use one of them")

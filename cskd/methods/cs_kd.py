@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from cskd.losses import class_wise_kl
 from cskd.methods.base import ForwardCache, Method, Term
 
@@ -10,7 +12,7 @@ from cskd.methods.base import ForwardCache, Method, Term
 class ClassWiseSelfKnowledgeDistillation(Method):
     """CE(x, y) + lambda_cls * T^2 * KL(P(.|partner; T) || P(.|x; T)), without gradient through the partner.
 
-    The cross-entropy is on x only: two forward passes and one backward pass a step.
+    Two forward passes and one backward pass per step.
     """
 
     name = "cs-kd"
@@ -24,7 +26,7 @@ class ClassWiseSelfKnowledgeDistillation(Method):
         self.require_weight("lambda_cls")
 
     def regularisers(self) -> tuple[Term, ...]:
-        def class_wise(passes: ForwardCache):
-            return class_wise_kl(passes.logits("x"), passes.target_logits("partner"), self.temperature)
+        return (Term("class_wise_kl", self.class_wise_kl, self.lambda_cls, frozenset({"x", "partner"})),)
 
-        return (Term("class_wise_kl", class_wise, self.lambda_cls, frozenset({"x", "partner"})),)
+    def class_wise_kl(self, cache: ForwardCache) -> Tensor:
+        return class_wise_kl(cache.logits("x"), cache.target_logits("partner"), self.temperature)

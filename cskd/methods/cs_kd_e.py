@@ -1,6 +1,8 @@
-"""CS-KD-E: CS-KD, and each image's own un-augmented view as a second teacher."""
+"""CS-KD-E: CS-KD with the image's view without augmentation as a second teacher."""
 
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from cskd.losses import distillation_kl
 from cskd.methods.base import ForwardCache, Term
@@ -11,11 +13,11 @@ from cskd.methods.cs_kd import ClassWiseSelfKnowledgeDistillation
 class ClassWiseAndSampleWise(ClassWiseSelfKnowledgeDistillation):
     """CS-KD + lambda_e * T^2 * KL(P(.|clean x; T) || P(.|x; T)), without gradient through the clean view.
 
-    Three forward passes and one backward pass a step. The paper says lambda_e > 0 and no value: 1 is ours.
+    Three forward passes and one backward pass per step.
     """
 
     name = "cs-kd-e"
-    source = "Yun et al., CVPR 2020, section 4.3; lambda_e is not published, 1 is ours"
+    source = "Yun et al., CVPR 2020, section 4.3; lambda_e is not published, 1 is our choice"
 
     lambda_e: float = 1.0
 
@@ -24,8 +26,8 @@ class ClassWiseAndSampleWise(ClassWiseSelfKnowledgeDistillation):
         self.require_weight("lambda_e")
 
     def regularisers(self) -> tuple[Term, ...]:
-        def sample_wise(passes: ForwardCache):
-            return distillation_kl(passes.logits("x"), passes.target_logits("clean"), self.temperature)
+        sample_wise = Term("sample_wise_kl", self.sample_wise_kl, self.lambda_e, frozenset({"x", "clean"}))
+        return (*super().regularisers(), sample_wise)
 
-        own = Term("sample_wise_kl", sample_wise, self.lambda_e, frozenset({"x", "clean"}))
-        return (*super().regularisers(), own)
+    def sample_wise_kl(self, cache: ForwardCache) -> Tensor:
+        return distillation_kl(cache.logits("x"), cache.target_logits("clean"), self.temperature)

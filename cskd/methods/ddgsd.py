@@ -1,39 +1,39 @@
-"""DDGSD: two distortions of each image learn the label, each other's prediction, and the same features on average."""
+"""DDGSD: two augmentations of each image learn the label, each other's prediction and the same mean features."""
 
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from cskd.losses import cross_entropy, precise
-from cskd.methods.base import Method, Term
+from cskd.losses import at_least_float32, cross_entropy
+from cskd.methods.base import ForwardCache, Method, Term
 
 
 def symmetric_kl(logits: Tensor, other_logits: Tensor, temperature: float) -> Tensor:
-    """T^2 * (KL(P || Q) + KL(Q || P)) of the two softened predictions, mean over the batch, in nats.
+    """Return T^2 * (KL(P || Q) + KL(Q || P)) of two softened predictions, mean over the batch, in nats.
 
-    Both (N, C); gradient flows into both. Zero where they agree.
+    Both inputs are (N, C), and both receive gradient.
     """
-    one, other = (F.log_softmax(precise(values) / temperature, dim=1) for values in (logits, other_logits))
-    return temperature**2 * ((one.exp() - other.exp()) * (one - other)).sum(dim=1).mean()
+    log_p = F.log_softmax(at_least_float32(logits) / temperature, dim=1)
+    log_q = F.log_softmax(at_least_float32(other_logits) / temperature, dim=1)
+    return temperature**2 * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=1).mean()
 
 
 def mean_feature_distance(features: Tensor, other_features: Tensor) -> Tensor:
-    """Squared L2 distance of the batches' mean features, both (N, D): the MMD with a linear kernel."""
-    difference = precise(features).mean(dim=0) - precise(other_features).mean(dim=0)
+    """Return the squared L2 distance of the batches' mean features, both (N, D): the MMD with a linear kernel."""
+    difference = at_least_float32(features).mean(dim=0) - at_least_float32(other_features).mean(dim=0)
     return difference.square().sum()
 
 
 @dataclass(frozen=True)
 class DataDistortionGuidedSelfDistillation(Method):
-    """CE(x, y) + CE(x2, y) + lambda_kl * symmetric KL(x, x2; T) + mu * feature distance, x2 another distortion of x.
+    """CE(x, y) + CE(x2, y) + lambda_kl * symmetric KL(x, x2; T) + mu * feature distance; x2 is a second augmentation.
 
-    Two forward and two backward passes a step.
+    Two forward and two backward passes per step.
     """
 
     name = "ddgsd"
-    source = "Xu and Liu, AAAI 2019, as re-implemented: weights 1 and 0.0005, T 3; T^2 before the KL is ours"
-
+    source = "Xu and Liu, AAAI 2019, as re-implemented: weights 1 and 0.0005, T 3; T^2 before the KL is our choice"
     has_own_cross_entropy = True
 
     temperature: float = 3.0
@@ -47,21 +47,16 @@ class DataDistortionGuidedSelfDistillation(Method):
     def regularisers(self) -> tuple[Term, ...]:
         both = frozenset({"x", "second"})
         return (
-            Term(
-                "second_cross_entropy",
-                lambda passes: cross_entropy(passes.logits("second"), passes.batch.targets),
-                views=frozenset({"second"}),
-            ),
-            Term(
-                "symmetric_kl",
-                lambda passes: symmetric_kl(passes.logits("x"), passes.logits("second"), self.temperature),
-                self.lambda_kl,
-                both,
-            ),
-            Term(
-                "feature_distance",
-                lambda passes: mean_feature_distance(passes.features("x"), passes.features("second")),
-                self.mu,
-                both,
-            ),
+            Term("second_cross_entropy", self.second_cross_entropy, views=frozenset({"second"})),
+            Term("symmetric_kl", self.symmetric_kl, self.lambda_kl, both),
+            Term("feature_distance", self.feature_distance, self.mu, both),
         )
+
+    def second_cross_entropy(self, cache: ForwardCache) -> Tensor:
+        return cross_entropy(cache.logits("second"), cache.batch.targets)
+
+    def symmetric_kl(self, cache: ForwardCache) -> Tensor:
+        return symmetric_kl(cache.logits("x"), cache.logits("second"), self.temperature)
+
+    def feature_distance(self, cache: ForwardCache) -> Tensor:
+        return mean_feature_distance(cache.features("x"), cache.features("second"))

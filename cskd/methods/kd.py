@@ -1,6 +1,8 @@
-"""Knowledge distillation: another network, trained before, teaches."""
+"""KD: knowledge distillation from a trained teacher network."""
 
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from cskd.losses import distillation_kl
 from cskd.methods.base import ForwardCache, Method, Term
@@ -10,12 +12,11 @@ from cskd.methods.base import ForwardCache, Method, Term
 class KnowledgeDistillation(Method):
     """CE(x, y) + lambda_kd * T^2 * KL(P_teacher(.|x; T) || P(.|x; T)).
 
-    The teacher sees the same augmented image, in evaluation mode and without gradient; its pass is made once a
-    step, whatever else asks for it.
+    The teacher sees the same augmented image, in evaluation mode and without gradient.
     """
 
     name = "kd"
-    source = "Hinton et al. 2015, T 4; the weight is not published, 1 is ours"
+    source = "Hinton et al. 2015, T 4; the weight is not published, 1 is our choice"
     needs_teacher = True
 
     temperature: float = 4.0
@@ -26,7 +27,7 @@ class KnowledgeDistillation(Method):
         self.require_weight("lambda_kd")
 
     def regularisers(self) -> tuple[Term, ...]:
-        def taught(passes: ForwardCache):
-            return distillation_kl(passes.logits("x"), passes.teacher_logits("x"), self.temperature)
+        return (Term("teacher_kl", self.teacher_kl, self.lambda_kd),)
 
-        return (Term("teacher_kl", taught, self.lambda_kd),)
+    def teacher_kl(self, cache: ForwardCache) -> Tensor:
+        return distillation_kl(cache.logits("x"), cache.teacher_logits("x"), self.temperature)

@@ -1,9 +1,11 @@
-"""Label smoothing: a part of each target is spread over all classes."""
+"""Label smoothing: a share of each target is spread evenly over all classes."""
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from cskd.losses import cross_entropy
-from cskd.methods.base import Method, Term
+from cskd.methods.base import ForwardCache, Method, Term
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class LabelSmoothing(Method):
         self.require("epsilon", 0 <= self.epsilon < 1, "from 0 to below 1")
 
     def classification(self) -> Term:
-        return Term(
-            "smoothed_cross_entropy",
-            lambda passes: cross_entropy(passes.logits("x"), passes.batch.targets, smoothing=self.epsilon),
-        )
+        return Term("smoothed_cross_entropy", self.smoothed_cross_entropy)
+
+    def smoothed_cross_entropy(self, cache: ForwardCache) -> Tensor:
+        return cross_entropy(cache.logits("x"), cache.batch.targets, smoothing=self.epsilon)

@@ -1,16 +1,16 @@
-"""Maximum-entropy regularisation, the confidence penalty: predictions are kept from being certain."""
+"""Maximum-entropy regularisation (confidence penalty): a high entropy of the prediction lowers the loss."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from cskd.losses import precise
-from cskd.methods.base import Method, Term
+from cskd.losses import at_least_float32
+from cskd.methods.base import ForwardCache, Method, Term
 
 
 def negative_entropy(logits: Tensor) -> Tensor:
-    """-H(softmax(logits)), mean over the batch, in nats: from -ln C (uniform) to 0 (certain). logits: (N, C)."""
-    log_prediction = precise(logits).log_softmax(dim=1)
+    """Return -H(softmax(logits)) of logits (N, C), mean over the batch: -ln C (uniform) to 0 (certain), in nats."""
+    log_prediction = at_least_float32(logits).log_softmax(dim=1)
     return (log_prediction.exp() * log_prediction).sum(dim=1).mean()
 
 
@@ -18,7 +18,7 @@ def negative_entropy(logits: Tensor) -> Tensor:
 class MaxEntropy(Method):
     """CE(x, y) - beta * H(P(.|x)).
 
-    With beta 1 a perfectly fitted image ends at a confidence of 27.6 % among 100 classes and 24.1 % among 200.
+    With beta 1 the loss is minimal at a confidence of 27.6 % for 100 classes, and 24.1 % for 200 classes.
     """
 
     name = "max-entropy"
@@ -30,4 +30,7 @@ class MaxEntropy(Method):
         self.require_weight("beta")
 
     def regularisers(self) -> tuple[Term, ...]:
-        return (Term("negative_entropy", lambda passes: negative_entropy(passes.logits("x")), self.beta),)
+        return (Term("negative_entropy", self.negative_entropy, self.beta),)
+
+    def negative_entropy(self, cache: ForwardCache) -> Tensor:
+        return negative_entropy(cache.logits("x"))

@@ -14,10 +14,10 @@ from cskd.methods.base import Method
 
 @dataclass(frozen=True)
 class Mixup(Method):
-    """CE(c * a + (1 - c) * b, c * y_a + (1 - c) * y_b), c ~ Beta(alpha, alpha) once a batch.
+    """CE(c * a + (1 - c) * b, c * y_a + (1 - c) * y_b), with c ~ Beta(alpha, alpha) drawn once per batch.
 
-    Every view is mixed with the same pairs and the same c, so that in ``mixup+cs-kd`` the partner of a mixed
-    image is mixed from partners of its two images.
+    All views are mixed with the same pairs and the same c. So in ``mixup+cs-kd`` the partner of a mixed image is a
+    mix of the partners of its two images.
     """
 
     name = "mixup"
@@ -31,20 +31,20 @@ class Mixup(Method):
 
     def transform(self, batch: Batch, random: Generator) -> Batch:
         coefficient = draw_coefficient(self.alpha, random)
-        # non_blocking: otherwise every step would wait for the device
+        # non_blocking: the step must not wait for the device
         order = torch.randperm(len(batch.labels), generator=random).to(batch.labels.device, non_blocking=True)
         return mix(batch, order, coefficient)
 
 
 def draw_coefficient(alpha: float, random: Generator) -> float:
-    """A draw from Beta(alpha, alpha)."""
-    # NumPy's, on a seed from our generator: torch's Beta distribution cannot be given one.
+    """Return a draw from Beta(alpha, alpha)."""
+    # NumPy's generator, seeded from ours: torch's Beta distribution takes no generator.
     seed = int(torch.randint(2**62, (), generator=random))
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 
 
 def mix(batch: Batch, order: Tensor, coefficient: float) -> Batch:
-    """Each image with the one at its place in ``order`` (N,): the first's share is ``coefficient``."""
+    """Mix image i with image ``order[i]``; order is (N,). ``coefficient`` is the share of image i."""
 
     def mixed(values: Tensor) -> Tensor:
         return coefficient * values + (1 - coefficient) * values[order]

@@ -1,4 +1,4 @@
-"""The methods by name. A new one is a file beside these, imported here, and a line in ``METHODS``; ``a+b`` is a sum."""
+"""The methods by name. To add a method, write its file, import it here and add a line to ``METHODS``."""
 
 import dataclasses
 
@@ -35,61 +35,58 @@ PAPER_COMPOSITES = ("mixup+cs-kd", "kd+cs-kd")
 
 
 def method_parts(name: str) -> list[str]:
-    """The names in ``a+b``; of a single method its own.
+    """Return the names of a combination's parts; for a single method, a list of its own name.
 
-    Raises UserError for a part that is not known or comes twice, and for parts in another order than that of
-    ``METHODS``: a sum has one name.
+    Raises UserError for an unknown or repeated part, and for parts in another order than in ``METHODS``: a combination
+    has one name only.
     """
-    ordered = _ordered(name)
-    if name.split(SEPARATOR) != ordered:
-        raise UserError(f"method {name} is written {SEPARATOR.join(ordered)}")
-    return ordered
+    canonical = canonical_name(name)
+    if name != canonical:
+        raise UserError(f"method {name} is written {canonical}")
+    return name.split(SEPARATOR)
 
 
 def canonical_name(name: str) -> str:
-    """The one name of a method, whatever the order of a sum's parts. Raises UserError for one unknown or twice."""
-    return SEPARATOR.join(_ordered(name))
-
-
-def _ordered(name: str) -> list[str]:
-    """The parts of a name, each given once, in the order of ``METHODS``."""
+    """Return the name with its parts in the order of ``METHODS``. Raises UserError for an unknown or repeated part."""
     parts = [check_choice("method", part, METHODS) for part in name.split(SEPARATOR)]
     for part in parts:
         if parts.count(part) > 1:
             raise UserError(f"method {name}: {part} is given twice")
-    return sorted(parts, key=list(METHODS).index)
+    return SEPARATOR.join(sorted(parts, key=list(METHODS).index))
 
 
 def build_method(name: str, parameters: dict[str, float] | None = None) -> Method:
-    """The method ``name`` with these hyper-parameters, its own defaults for the others.
+    """Return a method with the given hyper-parameters, and the defaults for the others.
 
-    Those of a sum ``a+b`` are called ``a.<name>`` and ``b.<name>``. Raises UserError for an unknown method, an
-    unknown hyper-parameter, a value that makes no sense, or methods that cannot be combined.
+    Hyper-parameters of a combination ``a+b`` are called ``a.<name>`` and ``b.<name>``. Raises UserError for an unknown
+    method or hyper-parameter, an invalid value, and methods that cannot be combined.
     """
     parameters = parameters or {}
     if SEPARATOR not in name:
-        return _build_one(check_choice("method", name, METHODS), parameters)
-    parts = _ordered(name)
-    own = {part: _parameters_of(part, parameters) for part in parts}
-    whole = CompositeMethod(tuple(_build_one(part, own[part]) for part in parts))
-    method_parts(name)  # how it is written is said after what cannot be combined
+        return _build_single(check_choice("method", name, METHODS), parameters)
+    parts = canonical_name(name).split(SEPARATOR)
+    composite = CompositeMethod(tuple(_build_single(part, _parameters_of(part, parameters)) for part in parts))
+    method_parts(name)  # checks the order last: that the parts cannot be combined is more important
     for parameter in parameters:
         if not parameter.startswith(tuple(f"{part}." for part in parts)):
-            has = ", ".join(whole.parameters()) or "none"
-            raise UserError(f"method {name} has no hyper-parameter {parameter!r}: it has {has}")
-    return whole
+            raise _unknown_parameter(name, parameter, composite.parameters())
+    return composite
 
 
 def _parameters_of(part: str, parameters: dict[str, float]) -> dict[str, float]:
-    """Those of one part, by the names that they have there."""
-    before = f"{part}."
-    return {name.removeprefix(before): value for name, value in parameters.items() if name.startswith(before)}
+    """Return the hyper-parameters of one part, without the prefix ``<part>.``."""
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
 
 
-def _build_one(name: str, parameters: dict[str, float]) -> Method:
+def _build_single(name: str, parameters: dict[str, float]) -> Method:
     method = METHODS[name]
     names = [field.name for field in dataclasses.fields(method)]
     for parameter in parameters:
         if parameter not in names:
-            raise UserError(f"method {name} has no hyper-parameter {parameter!r}: it has {', '.join(names) or 'none'}")
+            raise _unknown_parameter(name, parameter, names)
     return method(**parameters)
+
+
+def _unknown_parameter(method: str, parameter: str, names) -> UserError:
+    return UserError(f"method {method} has no hyper-parameter {parameter!r}: it has {', '.join(names) or 'none'}")

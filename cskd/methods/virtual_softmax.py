@@ -1,4 +1,4 @@
-"""Virtual softmax: the training has one class more, in the direction of each image's own feature."""
+"""Virtual softmax: training with an additional class, whose weight points along each image's own features."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cskd.losses import precise
+from cskd.losses import at_least_float32
 from cskd.methods.base import ForwardCache, Method, Term
 
 
 def virtual_softmax_cross_entropy(logits: Tensor, features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy over C + 1 classes, mean over the batch, in nats.
+    """Return the cross-entropy over C + 1 classes, mean over the batch, in nats.
 
-    logits: (N, C) = features @ weight.T, without bias. features: (N, D). weight: (C, D). labels: (N,). The
-    virtual class of an image has the weight ||w_y|| * f / ||f||, so its logit is ||w_y|| * ||f||: as large as
-    the true class's could be. Gradient flows through all of it. Source: Chen, Deng, Hu, NeurIPS 2018, equation 3.
+    Args:
+        logits: (N, C), features @ weight.T without bias.
+        features: (N, D).
+        weight: (C, D).
+        labels: (N,).
+
+    The virtual class of an image has the weight ||w_y|| * f / ||f||, so its logit is ||w_y|| * ||f||, the largest
+    value that the true class's logit can reach. Gradient flows through all inputs.
+    Source: Chen, Deng, Hu, NeurIPS 2018, equation 3.
     """
-    virtual = precise(weight)[labels].norm(dim=1) * precise(features).norm(dim=1)
-    return F.cross_entropy(torch.cat([precise(logits), virtual[:, None]], dim=1), labels)
+    virtual = at_least_float32(weight)[labels].norm(dim=1) * at_least_float32(features).norm(dim=1)
+    return F.cross_entropy(torch.cat([at_least_float32(logits), virtual[:, None]], dim=1), labels)
 
 
 @dataclass(frozen=True)
 class VirtualSoftmax(Method):
-    """CE over the classes and a virtual one; a head without bias. The test knows no virtual class."""
+    """CE over the classes and a virtual one, with a head without bias. Evaluation uses the real classes only."""
 
     name = "virtual-softmax"
     source = "Chen, Deng, Hu, NeurIPS 2018"
@@ -33,9 +39,8 @@ class VirtualSoftmax(Method):
         return nn.Linear(feature_size, num_classes, bias=False)
 
     def classification(self) -> Term:
-        def over_one_more(passes: ForwardCache):
-            return virtual_softmax_cross_entropy(
-                passes.logits("x"), passes.features("x"), passes.model.head.weight, passes.batch.labels
-            )
+        return Term("virtual_cross_entropy", self.virtual_cross_entropy)
 
-        return Term("virtual_cross_entropy", over_one_more)
+    def virtual_cross_entropy(self, cache: ForwardCache) -> Tensor:
+        weight = cache.model.head.weight
+        return virtual_softmax_cross_entropy(cache.logits("x"), cache.features("x"), weight, cache.batch.labels)

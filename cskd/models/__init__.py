@@ -1,4 +1,4 @@
-"""Networks by name: ``build_model("resnet18", num_classes=100, image_size=32)``."""
+"""The networks, by name: ``build_model("resnet18", num_classes=100, image_size=32)``."""
 
 from cskd.models.build import ARCHITECTURES, build_model
 from cskd.models.classifier import Backbone, Classifier

@@ -1,4 +1,4 @@
-"""The catalogue of architectures, and the one function that builds them."""
+"""The registry of architectures, and the function that builds a network."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,40 +10,40 @@ from cskd.models.densenet import DenseNet
 from cskd.models.preact_resnet import PreActResNet
 from cskd.utils.errors import UserError
 
-# Up to this size images get the small-image network: a 3x3 stem and no max-pool. The paper has 32 and 224.
+# Images up to this side get the network for small images (3x3 stem, no max-pooling). The paper uses 32 and 224 px.
 SMALL_IMAGE = 64
 
 
 @dataclass(frozen=True)
 class _ResNet:
-    """One ResNet in its two shapes."""
+    """A ResNet for small and for large images."""
 
     blocks: tuple[int, int, int, int]
-    narrowest: ClassVar[int] = 1
-    zero_bias: ClassVar[bool] = False  # whether torchvision starts the head's bias at zero
+    min_width: ClassVar[int] = 1
+    zero_bias: ClassVar[bool] = False  # torchvision initialises the head's bias with zeros
 
     def small(self, width: int) -> nn.Module:
         return PreActResNet(self.blocks, width)
 
     def large(self) -> nn.Module:
-        from cskd.models.torchvision_nets import TorchvisionResNet  # noqa: PLC0415 - small images do not need it
+        from cskd.models.torchvision_nets import TorchvisionResNet  # noqa: PLC0415 - slow import
 
         return TorchvisionResNet(self.blocks)
 
 
 @dataclass(frozen=True)
 class _DenseNet:
-    """One DenseNet in its two shapes."""
+    """A DenseNet for small and for large images."""
 
     layers: tuple[int, int, int, int]
-    narrowest: ClassVar[int] = 2  # it grows by half of its width
+    min_width: ClassVar[int] = 2  # the growth is half of it
     zero_bias: ClassVar[bool] = True
 
     def small(self, width: int) -> nn.Module:
         return DenseNet(self.layers, width)
 
     def large(self) -> nn.Module:
-        from cskd.models.torchvision_nets import TorchvisionDenseNet  # noqa: PLC0415 - small images do not need it
+        from cskd.models.torchvision_nets import TorchvisionDenseNet  # noqa: PLC0415 - slow import
 
         return TorchvisionDenseNet(self.layers)
 
@@ -56,6 +56,10 @@ ARCHITECTURES = {
 }
 
 
+def _no_auxiliary(stage_channels: tuple[int, ...], feature_size: int, num_classes: int) -> None:
+    return None
+
+
 def build_model(
     name: str,
     num_classes: int,
@@ -63,31 +67,34 @@ def build_model(
     *,
     width: int = 64,
     build_head: HeadBuilder = nn.Linear,
-    build_auxiliary: AuxiliaryBuilder = lambda stage_channels, feature_size, num_classes: None,
+    build_auxiliary: AuxiliaryBuilder = _no_auxiliary,
 ) -> Classifier:
-    """A freshly initialised network, drawn from torch's global generator.
+    """Return a newly initialised network. Weights are drawn from torch's global generator.
 
-    name: a key of ARCHITECTURES. num_classes: C >= 1. image_size: the side of the square images in pixels;
-    up to 64 it is the paper's network for 32 px (for 100 classes 11.2 M parameters with resnet18, 7.0 M with
-    densenet121), above torchvision's. width: channels of the stem, 64 in the paper; a DenseNet grows by half
-    of it. build_head: takes (feature size, C), for methods with a head of their own. build_auxiliary: takes (stage
-    channels, feature size, C), for methods that train layers on the earlier stages; drawn last, so that the rest
-    starts as without them.
+    The network computes the same function as the paper's released network, and has the same initialisation.
 
-    In training and in evaluation mode it computes what the released network computes from the same weights,
-    and starts as that does. The model's backbone is a ``cskd.models.classifier.Backbone``.
-    Raises UserError for an unknown name and for sizes without a network.
+    Args:
+        name: a key of ARCHITECTURES.
+        num_classes: C >= 1.
+        image_size: side of the square images in pixels. Up to 64: the paper's network for 32 px (with 100 classes,
+            11.2 M parameters for resnet18 and 7.0 M for densenet121). Above: torchvision's network.
+        width: channels of the stem, 64 in the paper. A DenseNet's growth is half of it.
+        build_head: called with (feature size, C); a method's ``build_head``.
+        build_auxiliary: called with (stage channels, feature size, C); a method's ``build_auxiliary``. Its weights
+            are drawn last, so that all others are the same as without it.
+
+    Raises UserError for an unknown name, and for sizes without a network.
     """
     if name not in ARCHITECTURES:
         raise UserError(f"unknown architecture {name!r}: choose from {', '.join(ARCHITECTURES)}")
     architecture = ARCHITECTURES[name]
-    if num_classes < 1 or width < architecture.narrowest:
-        least = f"num_classes must be at least 1 and width at least {architecture.narrowest}"
-        raise UserError(f"{name}: {least}, not {num_classes} and {width}")
+    if num_classes < 1 or width < architecture.min_width:
+        limits = f"num_classes must be at least 1 and width at least {architecture.min_width}"
+        raise UserError(f"{name}: {limits}, not {num_classes} and {width}")
     if image_size < 8:
         raise UserError(f"{name}: image_size must be at least 8 px, not {image_size}")
     small = image_size <= SMALL_IMAGE
-    if not small and width != 64:  # torchvision's ResNet fixes its stem at that
+    if not small and width != 64:  # torchvision's ResNet has a fixed stem
         raise UserError(f"{name}: networks for images over {SMALL_IMAGE} px have a width of 64 only, not {width}")
     backbone = architecture.small(width) if small else architecture.large()
     head = build_head(backbone.feature_size, num_classes)

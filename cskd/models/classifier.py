@@ -1,43 +1,38 @@
-"""A network as the methods see it: a backbone that gives features, and a head that gives logits."""
+"""A network in two parts: a backbone that computes features, and a head that computes logits."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 from torch import Tensor, nn
 
 
-class Backbone(Protocol):
-    """What every backbone offers besides being an nn.Module: its features in one go, or stage by stage.
+class Backbone:
+    """Base class of the backbones, beside nn.Module: the forward pass is available stage by stage.
 
-    feature_size: the length of the pooled penultimate features. stage_channels: C_1 to C_4, the channels of
-    the feature map after each of the four stages.
+    feature_size: the length of the pooled features.
+    stage_channels: C_1 to C_4, the channels of the feature map after each of the four stages.
     """
 
     feature_size: int
     stage_channels: tuple[int, int, int, int]
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images: (N, 3, H, W). Returns the feature map (N, C_i, H_i, W_i) after each stage, from first to last.
+        """Return the feature map (N, C_i, H_i, W_i) after each stage, for images (N, 3, H, W).
 
-        A DenseNet's are the maps after its dense blocks, before BN and ReLU.
+        The maps of a DenseNet are those after its dense blocks, before BN and ReLU.
         """
-        ...
+        raise NotImplementedError
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """The last stage's map to features (N, feature_size), by all that stands between the two: a DenseNet has
-        BN and ReLU there."""
-        ...
+        """Return the features (N, feature_size) for the last stage's map. A DenseNet applies BN and ReLU first."""
+        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """``pool(stage_maps(images)[-1])``."""
-        ...
+        """Return the features (N, feature_size)."""
+        return self.pool(self.stage_maps(images)[-1])
 
 
 class Classifier(nn.Module):
-    """``head(backbone(x))``. Backbone and head are both an nn.Module; between them go features (N, feature_size).
-
-    auxiliary: layers on the stage maps that only a method's training uses; None for most.
-    """
+    """``head(backbone(x))``. ``auxiliary``: layers on the stage maps that only a method's training uses, or None."""
 
     def __init__(self, backbone: Backbone, head: nn.Module, auxiliary: nn.Module | None = None):
         super().__init__()
@@ -46,10 +41,10 @@ class Classifier(nn.Module):
         self.auxiliary = auxiliary
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W), normalised. Returns logits (N, num_classes)."""
+        """Return logits (N, num_classes) for normalised images (N, 3, H, W)."""
         return self.head(self.backbone(images))
 
 
 HeadBuilder = Callable[[int, int], nn.Module]  # (feature size, number of classes) -> head
-# (channels of each stage, feature size, number of classes) -> layers on the stage maps, or none
+# (channels of each stage, feature size, number of classes) -> layers on the stage maps, or None
 AuxiliaryBuilder = Callable[[tuple[int, ...], int, int], nn.Module | None]

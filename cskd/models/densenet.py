@@ -1,12 +1,14 @@
-"""Densely connected networks for small images, as the paper's released code has them."""
+"""DenseNets for small images, as in the paper's released code."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cskd.models.classifier import Backbone
+
 
 class DenseLayer(nn.Module):
-    """BN-ReLU-conv 1x1 to 4 times the growth, then 3x3 to the growth; the new channels go before the old ones."""
+    """BN-ReLU-conv 1x1 to 4 * growth channels, then BN-ReLU-conv 3x3 to growth; new channels come first."""
 
     def __init__(self, inputs: int, growth: int):
         super().__init__()
@@ -22,7 +24,7 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """BN-ReLU-conv 1x1 to half the channels, then 2x2 average pooling."""
+    """BN-ReLU-conv 1x1 to half the channels, then average pooling 2x2."""
 
     def __init__(self, inputs: int):
         super().__init__()
@@ -33,13 +35,12 @@ class Transition(nn.Module):
         return F.avg_pool2d(self.conv(F.relu(self.bn(x))), 2)
 
 
-class DenseNet(nn.Module):
+class DenseNet(Backbone, nn.Module):
     """The released code's DenseNet for 32 px images, up to the pooled features.
 
-    A bare 3x3 stem of ``width`` channels, four stages of dense layers that add ``width // 2`` channels each
-    (the last three start with a transition, which halves channels and image), BN, ReLU, average pooling.
-    Unlike the released PreActResNet it does have BN and ReLU after the last stage; its weights too start as
-    PyTorch draws them. Takes (N, 3, H, W) with H and W of at least 8; returns (N, feature_size).
+    A 3x3 convolution to ``width`` channels; four stages of dense layers that add ``width // 2`` channels each; BN,
+    ReLU, average pooling. A transition before each of the last three stages halves the channels and the image. Weights
+    have PyTorch's default initialisation. Images are (N, 3, H, W) with H and W of at least 8.
     """
 
     def __init__(self, layers_per_stage: tuple[int, int, int, int], width: int = 64):
@@ -63,7 +64,6 @@ class DenseNet(nn.Module):
         self.feature_size = channels
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The feature maps (N, C_i, H_i, W_i) after the four dense blocks."""
         maps, out = [], self.conv1(images)
         for stage in self.stages:
             out = stage(out)
@@ -71,9 +71,5 @@ class DenseNet(nn.Module):
         return tuple(maps)
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """The last stage's map to features (N, feature_size): BN, ReLU, average pooling."""
         active = F.relu(self.bn(feature_map))
         return F.avg_pool2d(active, active.shape[-2:]).flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.pool(self.stage_maps(images)[-1])

@@ -1,7 +1,9 @@
-"""Pre-activation residual networks for small images, as the paper's released code has them."""
+"""Pre-activation ResNets for small images, as in the paper's released code."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cskd.models.classifier import Backbone
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -9,7 +11,7 @@ def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 class _Shortcut(nn.Conv2d):
-    """A 1x1 convolution without bias, to another number of channels and size."""
+    """A strided 1x1 convolution without bias."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__(inputs, outputs, kernel_size=1, stride=stride, bias=False)
@@ -17,14 +19,14 @@ class _Shortcut(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.in_channels >= 16:
             return super().forward(x)
-        # The same without a stride: with fewer than 16 channels oneDNN's gradient of a strided 1x1 convolution writes
-        # past its memory, and crashes at 48 px (its issue 6035, seen with torch 2.15).
+        # Below 16 channels, oneDNN's gradient of a strided 1x1 convolution writes out of bounds and crashes at 48 px
+        # (oneDNN issue 6035, torch 2.15). Slicing first is equivalent.
         rows, columns = self.stride
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv twice. Unlike He et al. 2016, identity shortcuts too carry relu(bn1(x)), not x."""
+    """BN-ReLU-conv twice. Unlike in He et al. 2016, identity shortcuts carry relu(bn1(x)), not x."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -42,13 +44,12 @@ class PreActBlock(nn.Module):
         return out + self.shortcut(active)
 
 
-class PreActResNet(nn.Module):
+class PreActResNet(Backbone, nn.Module):
     """The released code's network for 32 px images, up to the pooled features.
 
-    A 3x3 stem of ``width`` channels with BN and ReLU after it, four stages of 1, 2, 4 and 8 times the width
-    (the last three halve the image), average pooling. There is no BN or ReLU after the last stage, and the
-    weights start as PyTorch draws them: both are peculiarities of the released network that its numbers
-    rest on. Takes (N, 3, H, W) with H and W of at least 8; returns (N, 8 * width).
+    A 3x3 convolution to ``width`` channels with BN and ReLU; four stages of 1, 2, 4 and 8 times the width, of which the
+    last three halve the image; average pooling. As in the released network, there is no BN or ReLU after the last
+    stage, and weights have PyTorch's default initialisation. Images are (N, 3, H, W) with H and W of at least 8.
     """
 
     def __init__(self, blocks_per_stage: tuple[int, int, int, int], width: int = 64):
@@ -66,7 +67,6 @@ class PreActResNet(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The feature maps (N, C_i, H_i, W_i) after the four stages."""
         maps, out = [], F.relu(self.bn1(self.conv1(images)))
         for stage in self.stages:
             out = stage(out)
@@ -74,8 +74,4 @@ class PreActResNet(nn.Module):
         return tuple(maps)
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """The last stage's map to features (N, feature_size): average pooling."""
         return F.avg_pool2d(feature_map, feature_map.shape[-2:]).flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.pool(self.stage_maps(images)[-1])

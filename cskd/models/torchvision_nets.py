@@ -1,6 +1,6 @@
 """torchvision's networks for larger images, up to the pooled features.
 
-The only file that imports torchvision's models, which takes seconds: import it where such a network is built.
+Importing torchvision's models takes seconds, so this module is imported only when such a network is built.
 """
 
 import torch.nn.functional as F
@@ -8,19 +8,20 @@ from torch import Tensor
 from torchvision.models import DenseNet, ResNet
 from torchvision.models.resnet import BasicBlock
 
+from cskd.models.classifier import Backbone
 
-class TorchvisionResNet(ResNet):
-    """Basic blocks, Kaiming fan-out initialisation. Takes (N, 3, H, W), returns (N, 512)."""
+
+class TorchvisionResNet(Backbone, ResNet):
+    """A ResNet of basic blocks with Kaiming fan-out initialisation."""
 
     stage_channels = (64, 128, 256, 512)
 
     def __init__(self, blocks_per_stage: tuple[int, int, int, int]):
         super().__init__(BasicBlock, list(blocks_per_stage))
         self.feature_size = self.fc.in_features
-        del self.fc  # the head is the classifier's
+        del self.fc  # the head is a separate module
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The feature maps (N, C_i, H_i, W_i) after the four stages."""
         maps, out = [], self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             out = stage(out)
@@ -28,28 +29,23 @@ class TorchvisionResNet(ResNet):
         return tuple(maps)
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """The last stage's map to features (N, feature_size): average pooling."""
         return self.avgpool(feature_map).flatten(1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.pool(self.stage_maps(images)[-1])
 
-
-class TorchvisionDenseNet(DenseNet):
-    """Growth 32, a 7x7 stem of 64 channels, Kaiming fan-in initialisation. Takes (N, 3, H, W)."""
+class TorchvisionDenseNet(Backbone, DenseNet):
+    """A DenseNet of growth 32 with a 7x7 stem of 64 channels and Kaiming fan-in initialisation."""
 
     def __init__(self, layers_per_stage: tuple[int, int, int, int]):
         super().__init__(growth_rate=32, block_config=layers_per_stage, num_init_features=64)
         self.feature_size = self.classifier.in_features
-        del self.classifier  # the head is the classifier's
+        del self.classifier  # the head is a separate module
         transitions = (self.features.transition1, self.features.transition2, self.features.transition3)
         self.stage_channels = (*(transition.norm.num_features for transition in transitions), self.feature_size)
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The feature maps (N, C_i, H_i, W_i) after the four dense blocks."""
         maps, out = [], images
         for name, layer in self.features.named_children():
-            if name == "norm5":  # what follows the last dense block is for ``pool``
+            if name == "norm5":  # applied by ``pool``
                 break
             out = layer(out)
             if name.startswith("denseblock"):
@@ -57,9 +53,5 @@ class TorchvisionDenseNet(DenseNet):
         return tuple(maps)
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        """The last stage's map to features (N, feature_size): BN, ReLU, average pooling."""
         active = F.relu(self.features.norm5(feature_map))
         return F.adaptive_avg_pool2d(active, 1).flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.pool(self.stage_maps(images)[-1])

@@ -1,75 +1,112 @@
-"""Archives that carry a digest of themselves, so that damage is noticed wherever they have been copied to.
-
-What ``torch.save`` and ``np.savez`` write is a zip archive, and its comment is free: it takes the SHA-256 of all that
-stands before it. The checksums that the format has leave out its headers.
-"""
+"""Integrity of a run's files: JSON that parses, archives whose CRCs match, checksums of a finished run."""
 
 import hashlib
 import io
+import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cskd.utils.files import atomic_write
 
-MARK = b"sha256:"
-LENGTH = len(MARK) + 64
-END_RECORD = 22  # bytes at the end of a zip archive; the last two are the length of the comment after them
+CHECKSUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` checks a folder by hand
 
 
 class Damaged(ValueError):
-    """A file that is not as it was written."""
+    """The content of a file is not what was written."""
 
 
-def write_sealed(
+def write_json(
+    path: Path, content: dict[str, Any], durable: bool = True, before_replace: Callable[[], None] = lambda: None
+) -> None:
+    """Write a JSON file atomically; the options are those of ``atomic_write``. Raises ValueError for NaN."""
+    text = json_text(content)
+    with atomic_write(path, durable, before_replace) as file:
+        file.write(text)
+
+
+def json_text(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises Damaged if it does not parse, OSError if it cannot be read."""
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(text: bytes, path: Path) -> dict[str, Any]:
+    """Return the object in a JSON text that was read from ``path``. Raises Damaged."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path} is damaged") from error
+    if not isinstance(content, dict):
+        raise Damaged(f"{path} is damaged")
+    return content
+
+
+def write_archive(
     path: Path,
     write: Callable[[BinaryIO], None],
     durable: bool = True,
     before_replace: Callable[[], None] = lambda: None,
 ) -> None:
-    """Whole or not at all. write: writes the archive into the file that it is given. The rest as atomic_write."""
-    # By way of memory: torch.save would turn a full disk into an error of its own that names no cause.
+    """Write a zip archive (npz, torch.save) atomically.
+
+    Args:
+        write: writes the archive to the file object that it receives.
+        durable, before_replace: as in ``atomic_write``.
+    """
+    # In memory first: torch.save hides the cause when the disk is full.
     content = io.BytesIO()
     write(content)
-    content.seek(-2, io.SEEK_END)
-    content.write(LENGTH.to_bytes(2, "little"))  # of the comment
-    content.write(MARK + hashlib.sha256(content.getbuffer()).hexdigest().encode())
     with atomic_write(path, durable, before_replace) as file:
         file.write(content.getbuffer())
 
 
-def read_sealed(path: Path) -> io.BytesIO:
-    """The archive's content, to be loaded from. Raises Damaged, or OSError where there is none.
-
-    Archives without a seal, as earlier versions wrote them, are held against their own checksums.
-    """
-    content = path.read_bytes()
-    body, seal = memoryview(content)[:-LENGTH], content[-LENGTH:]
-    if seal.startswith(MARK):
-        whole = hashlib.sha256(body).hexdigest().encode() == seal.removeprefix(MARK)
-    else:
-        whole = _passes_its_checksums(content)
-    if not whole:
+def read_archive(path: Path) -> io.BytesIO:
+    """Return the bytes of a zip archive whose CRCs match. Raises Damaged, or OSError if it cannot be read."""
+    content = io.BytesIO(path.read_bytes())
+    try:
+        with zipfile.ZipFile(content) as archive:
+            intact = archive.testzip() is None
+    except Exception:  # a damaged header makes zipfile raise many kinds of exception
+        intact = False
+    if not intact:
         raise Damaged(f"{path} is damaged")
-    return io.BytesIO(content)
+    content.seek(0)
+    return content
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the file is there and not damaged."""
+def write_checksums(folder: Path, names: Iterable[str], before_replace: Callable[[], None] = lambda: None) -> None:
+    """Write the SHA-256 of these files of a folder into its SHA256SUMS."""
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
+    with atomic_write(folder / CHECKSUMS, before_replace=before_replace) as file:
+        file.write("".join(lines).encode())
+
+
+def find_damage(folder: Path, removable: Iterable[str] = ()) -> str | None:
+    """Return the name of a file that differs from the folder's SHA256SUMS, or None.
+
+    Args:
+        removable: names of files that a user may delete.
+    """
     try:
-        read_sealed(path)
-    except (FileNotFoundError, NotADirectoryError, Damaged):
-        return False
-    return True
+        lines = (folder / CHECKSUMS).read_text().splitlines()
+        expected = dict(reversed(line.split("  ")) for line in lines)
+    except ValueError:
+        return CHECKSUMS
+    for name, checksum in expected.items():
+        file = folder / name
+        if not file.exists():
+            if name not in removable:
+                return name
+        elif _sha256(file) != checksum:
+            return name
+    return None
 
 
-def _passes_its_checksums(content: bytes) -> bool:
-    # Python opens an archive whose comment is cut short, or is no seal any more: that one is damaged, if only there.
-    if not (content[-END_RECORD:].startswith(b"PK\5\6") and content.endswith(b"\0\0")):
-        return False
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return archive.testzip() is None
-    except Exception:  # a damaged header makes zipfile raise whatever it leads to
-        return False
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

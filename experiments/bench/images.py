@@ -8,7 +8,7 @@ from cskd.data.store import Dataset, ImageSplit
 from cskd.utils.cli import data_dir
 from experiments.config.datasets import open_data, prepare_data
 from experiments.config.recipe import Settings
-from experiments.launch.memory import check_free_memory
+from experiments.launch.estimate import check_free_memory
 
 PHOTO = (375, 500)  # height and width of a made-up photograph, as CUB's and Dogs' are
 STORED = {"tinyimagenet": (64, 64)}  # of readers of other images that are resized

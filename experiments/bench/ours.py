@@ -13,8 +13,8 @@ from experiments.bench.timing import now
 from experiments.config.recipe import Settings
 from experiments.config.spec import make_spec, make_splits
 from experiments.launch.build import build_on, initialised_model
-from experiments.launch.memory import check_memory
-from experiments.launch.worker import compile_step, wants_compiling
+from experiments.launch.estimate import check_memory
+from experiments.launch.worker import compile_step, should_compile
 from experiments.runs.environment import choose_device, use_repeatable_kernels
 
 TRAINERS = 1000  # that a process may compile: torch ends at 8, as if it were one whose shapes kept changing
@@ -45,7 +45,7 @@ class TimedTrainer:
         self.trainer = build_on(spec, dataset, self.device, self.precision, teacher=teacher)
         self.loader = self.trainer.loader
         compiled = False
-        if wants_compiling(settings, self.device):
+        if should_compile(settings, self.device):
             torch.compiler.config.recompile_limit = TRAINERS
             compiled = compile_step(self.trainer, required=settings.compile is True)
         self.watch = self.trainer.loader = Stopwatch(self.loader, uncounted, counted, self.device)

@@ -11,11 +11,13 @@ from cskd.utils.cli import STOPPED, check_choice, check_writable, data_dir, runs
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
 from experiments.config.recipe import Settings
+from experiments.launch.backends import BACKENDS
 from experiments.launch.data_progress import prepare_with_progress
 from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
-from experiments.launch.loop import LAUNCHERS, LaunchCallbacks
+from experiments.launch.job import teacher_folder
+from experiments.launch.loop import LaunchCallbacks, launch, submit
 from experiments.launch.progress import Display, outcome
-from experiments.launch.queue import RunQueue, teacher_folder
+from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
 from experiments.runs.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
 from experiments.tracking.uploader import BackgroundTracking, Tracking
@@ -41,7 +43,7 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
     """Plan and run a grid. Returns the exit status: 0 when every run is done."""
     if not 1 <= wish.workers <= MAX_WORKERS:
         raise UserError(f"WORKERS must be from 1 to {MAX_WORKERS}, not {wish.workers}")
-    check_choice("launcher", wish.launcher, LAUNCHERS)
+    check_choice("launcher", wish.launcher, BACKENDS)
     if not wish.dry_run:
         check_writable(RUNS_DIR=runs_dir())
     console = Console()
@@ -63,9 +65,13 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
     for run in due:
         run.folder.discard_damaged()
     plan.save(runs_dir())
+    backend = BACKENDS[wish.launcher](wish.workers)
     bars = Display("grid", len(due), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
     with tracking, bars as display:
-        waiting = RunQueue(due, elsewhere=display.elsewhere)
+        if backend.detached:
+            submit(due, backend)
+            return 0
+        queue = RunQueue(due, display.on_other_launch)
 
         def started(run: PlannedRun) -> None:
             tracking.watch(run.spec.run_key)
@@ -73,12 +79,13 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
 
         def ended(run: PlannedRun, state: str) -> None:
             display.ended(run, state)
-            waiting.ended(run, state)
+            queue.ended(run, state)
 
-        finished = LAUNCHERS[wish.launcher](waiting, wish.workers, LaunchCallbacks(started, display.moved, ended=ended))
-        if finished is False:
+        callbacks = LaunchCallbacks(started, display.progressed, ended=ended)
+        finished = launch(queue.ready(), backend, wish.workers, callbacks)
+        if not finished:
             tracking.stopped()
-    return 0 if finished is None else _summary(runs, tracking, finished, console)
+    return _summary(runs, tracking, finished, console)
 
 
 def _open_tracking(plan: Plan) -> Tracking:

@@ -4,7 +4,7 @@ import argparse
 
 from cskd.methods import canonical_name
 from experiments.commands.execute import LaunchOptions
-from experiments.launch.loop import LAUNCHERS
+from experiments.launch.backends import BACKENDS
 from experiments.runs.plan import ALL
 
 
@@ -31,7 +31,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--architectures", nargs="+", metavar="NAME", help="in place of the grid's or resnet18")
     add_settings(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each on a GPU of its own (default 1)")
-    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(LAUNCHERS)} (default local)")
+    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and train nothing")
     parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")
     parser.add_argument("--retry", action="store_true", help="run failed runs again")

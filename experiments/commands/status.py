@@ -47,13 +47,13 @@ def _show(plan: Plan, console: Console) -> None:
             state = folder.state()
             row.append(f"[{STYLES[state['state']]}]{_told(folder, state)}[/]")
             if state["state"] == FAILED:
-                reasons.append(f"failed {cell.name}/seed{seed}: {state['reason']} (log: {folder.log})")
-            elif state["state"] == INTERRUPTED and state.get("reason"):
-                reasons.append(f"interrupted {cell.name}/seed{seed}: {state['reason']}")
+                reasons.append((FAILED, f"{cell.name}/seed{seed}: {state['reason']} (log: {folder.log})"))
+            elif state["state"] == INTERRUPTED:
+                reasons.append((INTERRUPTED, f"{cell.name}/seed{seed}: {state['reason']}"))
         table.add_row(name, *row)
     console.print(table)
-    for reason in reasons:
-        console.print(reason, style=STYLES[reason.split()[0]], soft_wrap=True, highlight=False, markup=False)
+    for state, reason in reasons:
+        console.print(reason, style=STYLES[state], soft_wrap=True, highlight=False, markup=False)
 
 
 def _apart(names: list[str]) -> tuple[str, list[str]]:

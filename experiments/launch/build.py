@@ -1,4 +1,4 @@
-"""From a run's spec to its trainer: data, network, method, teacher."""
+"""Build a run's trainer from its spec: data, network, method, teacher."""
 
 import pickle
 from collections.abc import Callable
@@ -13,10 +13,11 @@ from cskd.data.torchvision_loader import TorchvisionLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import build_method
 from cskd.models import Classifier, build_model
-from cskd.train.trainer import Schedule, Trainer
+from cskd.train.schedule import Schedule
+from cskd.train.trainer import Trainer
 from cskd.utils.cli import data_dir
 from cskd.utils.errors import UserError
-from cskd.utils.integrity import read_sealed
+from cskd.utils.integrity import read_archive
 from cskd.utils.seeding import derived_seed
 from experiments.config.datasets import open_data
 from experiments.config.spec import RunSpec, make_splits
@@ -25,10 +26,8 @@ from experiments.runs.folder import DONE, RunFolder
 PIPELINES = {"batched": TrainLoader, "torchvision": TorchvisionLoader}
 
 
-def build_trainer(
-    spec: RunSpec, folder: RunFolder, device: torch.device, precision: str, known_epochs: int | None = None
-) -> Trainer:
-    """Everything a run is made of, from its spec, the prepared data and, if it is taught, its teacher's folder."""
+def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
+    """Return a run's trainer, made from its spec, the prepared data, its checkpoint and its teacher's weights."""
     if spec.numerics_version != NUMERICS_VERSION:
         message = f"numerics version {spec.numerics_version}, this is {NUMERICS_VERSION}"
         raise UserError(f"the run was planned by another version of the suite ({message}): launch its grid again")
@@ -43,7 +42,6 @@ def build_trainer(
         precision,
         teacher=teacher,
         checkpoint=folder.checkpoint,
-        known_epochs=known_epochs,
         before_replace=folder.before_replace,
     )
 
@@ -56,15 +54,12 @@ def build_on(
     *,
     teacher: Classifier | None = None,
     checkpoint: Path | None = None,
-    known_epochs: int | None = None,
     before_replace: Callable[[], None] = lambda: None,
 ) -> Trainer:
-    """The trainer of a run on an opened dataset. checkpoint: the file to resume from and to keep; None: neither.
-    known_epochs and before_replace: as the trainer's.
-    """
+    """Return the trainer of a run on an opened dataset; ``checkpoint`` and ``before_replace`` as in Trainer."""
     settings = spec.settings
     method = build_method(spec.method, spec.parameters)
-    classes, train, evaluated = make_splits(spec, dataset)
+    classes, train, test = make_splits(spec, dataset)
     inputs = settings.inputs
     if inputs.train == "pad-crop":
         augmentation = PadAndCrop(inputs.image_size, inputs.padding, inputs.flip)
@@ -80,57 +75,54 @@ def build_on(
         seed=spec.seed,
         device=device,
     )
+    batch_size = evaluation_batch_size(device, inputs.image_size)
     return Trainer(
         initialised_model(spec, len(classes)),
         method,
         loader,
-        TestSet(
-            evaluated,
-            center_crop,
-            batch_size=evaluation_batch(device, inputs.image_size),
-            device=device,
-            classes=classes,
-        ),
+        TestSet(test, center_crop, batch_size=batch_size, device=device, classes=classes),
         Normalise(inputs.mean, inputs.std, device),
         Schedule(**settings.schedule.model_dump()),
         seed=spec.seed,
         device=device,
         precision=precision,
         teacher=teacher,
-        evaluated=spec.eval_split,
+        eval_split=spec.eval_split,
         domains=dataset.domains_of(classes),
         checkpoint=checkpoint,
-        known_epochs=known_epochs,
         identity=spec.run_key,
         before_replace=before_replace,
     )
 
 
-def evaluation_batch(device: torch.device, size: int) -> int:
-    """Images of an evaluation's batch: on a GPU as many as are in 500 of 224 px; the trainer halves what does not fit.
+def evaluation_batch_size(device: torch.device, size: int) -> int:
+    """Return the images of an evaluation batch: on a GPU as many pixels as 500 images of 224 px, on a CPU 500 images.
 
-    On a CPU more than 500 gain nothing, and another number would change the last bits of earlier results.
+    The trainer halves batches that do not fit. On a CPU, another number would change the last bits of the results.
     """
     return 500 if device.type == "cpu" else max(1, 500 * 224**2 // size**2)
 
 
 def load_teacher(spec: RunSpec, runs_dir: Path, dataset: Dataset) -> Classifier:
-    """The trained network of the run that teaches. Raises UserError where that run is not done."""
+    """Return the trained network of a teacher's run. Raises UserError if that run is not done."""
     folder = RunFolder.of(spec, runs_dir)
     if folder.state()["state"] != DONE:
         raise UserError(f"the teacher {spec.name} is not trained yet: {folder.path} must be done first")
     num_classes = len(make_splits(spec, dataset)[0])
     model = initialised_model(spec, num_classes)
     try:
-        model.load_state_dict(torch.load(read_sealed(folder.weights), map_location="cpu", weights_only=True))
+        model.load_state_dict(torch.load(read_archive(folder.weights), map_location="cpu", weights_only=True))
+    except FileNotFoundError as error:
+        message = f"the weights of the teacher, {folder.weights}, were deleted"
+        raise UserError(f"{message}: remove {folder.path} and launch the grid again") from error
     except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         message = f"the weights of the teacher, {folder.weights}, cannot be read ({type(error).__name__})"
-        raise UserError(f"{message}: launch the grid again, which trains it anew") from error
+        raise UserError(f"{message}: launch the grid again, which trains the teacher again") from error
     return model
 
 
 def initialised_model(spec: RunSpec, num_classes: int) -> Classifier:
-    """The network with the weights that the seed draws, whatever was drawn before."""
+    """Return the run's network with the initial weights of its seed."""
     method = build_method(spec.method, spec.parameters)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(spec.seed, "init"))

@@ -1,50 +1,55 @@
-"""What a plan will cost: time from a step measured on this machine, disk from the sizes of what is kept."""
+"""Estimate what runs need before they start: time, memory, disk."""
 
+import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cskd.data.loader import Batch, Normalise
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
 from cskd.train.precision import autocast, resolve
+from cskd.utils.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.launch.build import initialised_model
-from experiments.launch.memory import check_memory
 from experiments.runs.environment import choose_device
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
 
-PROBE_PIXELS = 32 * 32 * 32  # of the measured batch: enough to be typical, little enough to take a moment
-ORDINARY_WIDTH, ORDINARY_SIZE = 64, 224  # the paper's: a step of such a network fits wherever it can be trained
+PROBE_PIXELS = 32 * 32 * 32  # of the timed batch: large enough to be typical, small enough to be fast
+PAPER_WIDTH, PAPER_SIZE = 64, 224  # networks up to the paper's are timed without checking the memory first
+CGROUP = Path("/sys/fs/cgroup")  # the memory limits of a container
 
 
 class Estimator:
-    """Estimates runs; each kind of step is measured once."""
+    """Estimates the time of runs; each kind of training step is timed once."""
 
     def __init__(self):
-        self._measured: dict[tuple, tuple[float, float]] = {}
+        self._seconds_per_image: dict[tuple, tuple[float, float]] = {}
 
     def seconds(self, run: PlannedRun) -> float:
-        """What is left of the run, training and testing. Its own finished epochs tell, or else a step."""
-        state = run.folder.state()
-        if state["state"] == DONE:
+        """Return the seconds of the remaining epochs, from the run's own epochs or from a timed step."""
+        if run.folder.state()["state"] == DONE:
             return 0.0
-        epochs = run.folder.intact_epochs()
-        left = run.spec.settings.schedule.epochs - run.folder.epochs_to_resume_from()
-        if epochs:
-            times = [record["metrics"] for record in epochs]
-            return left * float(np.mean([t["time/train_seconds"] + t["time/test_seconds"] for t in times]))
-        return self.seconds_anew(run) * left / run.spec.settings.schedule.epochs
+        total = run.spec.settings.schedule.epochs
+        remaining = total - run.folder.epochs_to_resume_from()
+        if run.folder.count_epochs():
+            metrics = [record["metrics"] for record in run.folder.epochs()]
+            return remaining * float(np.mean([m["time/train_seconds"] + m["time/test_seconds"] for m in metrics]))
+        return self.seconds_from_start(run) * remaining / total
 
-    def seconds_anew(self, run: PlannedRun) -> float:
-        """Training and testing from the start, whatever there is of the run."""
-        train, test = self._per_image(run)
+    def seconds_from_start(self, run: PlannedRun) -> float:
+        """Return the seconds of training and testing in all epochs."""
+        train, test = self._measure(run)
         return run.spec.settings.schedule.epochs * (run.train_images * train + run.test_images * test)
 
-    def _per_image(self, run: PlannedRun) -> tuple[float, float]:
+    def _measure(self, run: PlannedRun) -> tuple[float, float]:
         settings = run.spec.settings
         kind = (
             run.spec.architecture,
@@ -56,21 +61,21 @@ class Estimator:
             settings.precision,
             settings.batch_size,
         )
-        if kind not in self._measured:
-            self._measured[kind] = measure_step(run)
-            torch.cuda.empty_cache()  # the runs' processes need it; this one would keep it until the last of them ends
-        return self._measured[kind]
+        if kind not in self._seconds_per_image:
+            self._seconds_per_image[kind] = time_step(run)
+            torch.cuda.empty_cache()  # the runs need the memory; this process lives as long as they do
+        return self._seconds_per_image[kind]
 
 
-def measure_step(run: PlannedRun) -> tuple[float, float]:
-    """(seconds a training image, seconds a test image) of the network alone, on made-up images.
+def time_step(run: PlannedRun) -> tuple[float, float]:
+    """Return (seconds per training image, seconds per test image), measured on random images.
 
-    Raises UserError for a network that this machine has no memory for.
+    Raises UserError if this machine has too little memory for the network.
     """
     settings, device = run.spec.settings, choose_device()
     size = settings.inputs.image_size
     count = min(settings.batch_size, max(8, PROBE_PIXELS // size**2))
-    if settings.width > ORDINARY_WIDTH or size > ORDINARY_SIZE:
+    if settings.width > PAPER_WIDTH or size > PAPER_SIZE:
         check_memory(run.spec, run.num_classes, count, device)
     method = build_method(run.spec.method, run.spec.parameters)
     model = initialised_model(run.spec, run.num_classes).to(device, memory_format=torch.channels_last)
@@ -86,19 +91,19 @@ def measure_step(run: PlannedRun) -> tuple[float, float]:
 
     def train_step() -> None:
         with autocast(precision, device):
-            passes = ForwardCache(model, method.transform(batch, torch.Generator()), normalise, teacher)
-            loss = sum(term.weight * term.loss(passes) for term in method.terms())
+            cache = ForwardCache(model, method.transform(batch, torch.Generator()), normalise, teacher)
+            loss = sum(term.weight * term.loss(cache) for term in method.terms())
         loss.backward()
 
     def test_step() -> None:
         with torch.no_grad(), autocast(precision, device):
             model(normalise(images))
 
-    return _fastest(train_step, device) / count, _fastest(test_step, device) / count
+    return _min_seconds(train_step, device) / count, _min_seconds(test_step, device) / count
 
 
-def _fastest(step, device: torch.device, repeats: int = 2) -> float:
-    """Seconds of the fastest of ``repeats`` calls, after one that is not counted."""
+def _min_seconds(step: Callable[[], None], device: torch.device, repeats: int = 2) -> float:
+    """Return the seconds of the fastest of ``repeats`` calls, after a warm-up."""
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -109,18 +114,77 @@ def _fastest(step, device: torch.device, repeats: int = 2) -> float:
     return min(times[1:])
 
 
+def check_memory(spec: RunSpec, num_classes: int, images: int, device: torch.device) -> None:
+    """Raise UserError if the device has too little memory for a training step."""
+    settings = spec.settings
+    check_free_memory(
+        f"{spec.cell}: a step of {images:,} images",
+        step_bytes(spec, num_classes, images),
+        device,
+        f"lower 'width' ({settings.width}), 'inputs.image_size' ({settings.inputs.image_size}) or 'batch_size' "
+        f"({settings.batch_size})",
+    )
+
+
+def check_free_memory(subject: str, needed: int, device: torch.device, remedy: str) -> None:
+    free = free_memory(device)
+    if needed > free:
+        message = f"{subject} takes about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        raise UserError(f"{message}: {remedy}")
+
+
+def step_bytes(spec: RunSpec, num_classes: int, images: int) -> int:
+    """Return the bytes of weights, gradients, a teacher's weights, and the tensors saved for the backward pass."""
+    method, size = build_method(spec.method, spec.parameters), spec.settings.inputs.image_size
+    saved: dict[int, torch.Tensor] = {}
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with FakeTensorMode():  # tensors without content; autocast does not support torch's device "meta"
+        model = initialised_model(spec, num_classes)
+        teacher = initialised_model(spec.teacher, num_classes) if spec.teacher else None
+        labels = torch.zeros(images, dtype=torch.long)
+        batch = Batch(dict.fromkeys(method.views, torch.empty(images, 3, size, size)), labels, labels, num_classes)
+        cache = ForwardCache(model, batch, lambda view: view, teacher)
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            for term in method.terms():
+                term.loss(cache)
+    activations = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+    return activations + 2 * _bytes(model) + (_bytes(teacher) if teacher else 0)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a GPU, or of this machine or its container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    try:
+        limit, used, parts = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat"))
+    except OSError:  # no container, or one of another kind
+        return free
+    # The page cache counts as used, but is released on demand; a prepared dataset is in it.
+    cached = sum(int(size) for size in re.findall(r"^(?:in)?active_file (\d+)$", parts, re.MULTILINE))
+    return free if limit == "max" else min(free, max(0, int(limit) - int(used) + cached))
+
+
 def disk_bytes(run: PlannedRun) -> int:
-    """What a run leaves on the disk, in its folder and again in the tracking, or holds while it goes on."""
+    """Return the bytes that a run needs in its folder and, for the copy of its results, in the tracking store."""
     with torch.device("meta"):
         model = initialised_model(run.spec, run.num_classes)
-    weights = 4 * sum(parameter.numel() for parameter in model.parameters())
+    weights = _bytes(model)
     predictions = 4 * run.test_images * (run.num_classes + model.backbone.feature_size)
-    checkpoints = 2 * 2 * weights  # two, with the momentum; gone at the end, when the copy in the tracking comes
+    checkpoints = 2 * 2 * weights  # two, each with the momentum; removed before the results are copied
     return weights + predictions + max(checkpoints, weights + predictions)
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk of a folder that need not exist yet."""
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def _bytes(model: torch.nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in model.parameters())

@@ -1,229 +1,152 @@
-"""Launchers: what is done with a list of planned runs. A cluster's would be one more function here."""
+"""The launch loop of grids and studies: it starts runs on a backend, watches them, and stops them."""
 
-import os
-import re
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import torch
+from typing import Any
 
 from cskd.utils.errors import UserError, first_line
-from experiments.launch.queue import RunQueue
-from experiments.launch.worker import EXIT_CLAIMED, EXIT_INTERRUPTED
-from experiments.runs.environment import ROOT, usable_cores
+from experiments.launch.backends import Backend, Exit
+from experiments.launch.job import make_job
+from experiments.launch.worker import EXIT_HELD, EXIT_INTERRUPTED
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.plan import PlannedRun
 
 POLL_SECONDS = 0.2
-# For a run that has been asked to stop. A step, or an evaluation's last measures, may take longer; whoever stops keeps
-# no more than the last epoch's checkpoint anyway, and a process that is ended keeps it as well.
-PATIENCE_SECONDS = 3.0
+# A run that does not stop in time is killed; both ways it resumes from its last checkpoint.
+STOP_SECONDS = 3.0
 END = object()
 
 
 @dataclass
 class LaunchCallbacks:
-    """Whom a launcher tells how its runs stand. All calls come from the launcher's own thread."""
+    """Functions that the loop calls, from its own thread."""
 
     started: Callable[[PlannedRun], None] = lambda run: None
-    moved: Callable[[PlannedRun], None] = lambda run: None
-    unwanted: Callable[[PlannedRun], bool] = lambda run: False  # a running one that is to stop
-    ended: Callable[[PlannedRun, str], None] = lambda run, state: None
+    progressed: Callable[[PlannedRun], None] = lambda run: None  # at each poll
+    should_stop: Callable[[PlannedRun], bool] = lambda run: False  # True: the running run is to be stopped
+    ended: Callable[[PlannedRun, str], None] = lambda run, state: None  # RUNNING: another process trains it
 
 
 @dataclass
-class Worker:
-    """One run's process."""
+class Active:
+    """A job that was started."""
 
     run: PlannedRun
     slot: int
-    process: subprocess.Popen
-    before: float | None  # the heartbeat that the run had when its process was started
-    memory_kills: int  # of the machine, when it was started
-    asked_at: float | None = None  # when it was asked to stop
+    handle: Any
+    heartbeat: float | None  # of the run, before it was started
+    stopped_at: float | None = None  # when it was asked to stop
 
 
 @dataclass
-class Stop:
-    """Turns Ctrl-C and SIGTERM into a wish to stop: the first asks the runs to end, the second ends them."""
+class StopSignals:
+    """Counts Ctrl-C and SIGTERM: the first asks the runs to stop, the second kills them."""
 
-    asked: int = 0
+    count: int = 0
+    number: int = 0  # of the latest signal
     _before: dict = field(default_factory=dict)
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> "StopSignals":
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
+            self._before[number] = signal.signal(number, self._on_signal)
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number, frame) -> None:
-        self.asked += 1
+    def _on_signal(self, number: int, frame: object) -> None:
+        self.count += 1
+        self.number = number
 
 
-def command(folder: Path) -> list[str]:
-    """What trains one run: a line that a user could type."""
-    return [sys.executable, "-m", "experiments", "worker", str(folder)]
+def submit(runs: Iterable[PlannedRun], backend: Backend) -> None:
+    """Hand all runs to a detached backend, teachers first."""
+    for run in runs:
+        backend.start(make_job(run), slot=0)
 
 
-def launch_print(waiting: RunQueue, workers: int, watcher: LaunchCallbacks) -> None:
-    """Print what trains each run, for somebody else to run; 'make sync' tracks it afterwards.
+def launch(runs: Iterable[PlannedRun | None], backend: Backend, workers: int, callbacks: LaunchCallbacks) -> bool:
+    """Train the runs, ``workers`` at once; return False if a signal stopped the launch. A failed run stops no other.
 
-    A run that teaches others comes before them, and must be done when they start.
+    Args:
+        runs: yields the next run whenever a worker is free; None if no run can start yet.
     """
-    for run in waiting.runs:
-        print(shlex.join(command(run.folder.path)))
-
-
-def launch_here(waiting: RunQueue, workers: int, watcher: LaunchCallbacks) -> bool:
-    """Train the runs on this machine, those that are taught after their teachers."""
-    return launch_local(waiting.ready(), workers, watcher)
-
-
-def launch_local(runs: Iterable[PlannedRun | None], workers: int, watcher: LaunchCallbacks) -> bool:
-    """Train the runs on this machine, ``workers`` at once, each in a process and on a GPU of its own.
-
-    A run that fails does not stop the others. runs: drawn one by one as places become free; a None among
-    them means that there is none just now, and that there may be one later.
-    """
-    waiting, more, active = iter(runs), True, []
-    threads = max(1, usable_cores() // workers)
-    with Stop() as stop:
-        while active or (more and not stop.asked):
-            while more and len(active) < workers and not stop.asked:
-                run = next(waiting, END)
-                if run is END:
-                    more = False
-                if run is END or run is None:
+    queue, exhausted, active = iter(runs), False, []
+    with StopSignals() as stop:
+        while active or not (exhausted or stop.count):
+            while not (exhausted or stop.count) and len(active) < workers:
+                run = next(queue, END)
+                exhausted = run is END
+                if exhausted or run is None:
                     break
-                slot = min(set(range(workers)) - {worker.slot for worker in active})
-                watcher.started(run)
+                slot = min(set(range(workers)) - {job.slot for job in active})
+                callbacks.started(run)
                 try:
-                    active.append(_start(run, slot, threads))
+                    heartbeat = run.folder.state().get("heartbeat")
+                    active.append(Active(run, slot, backend.start(make_job(run), slot), heartbeat))
                 except OSError as error:
-                    watcher.ended(run, _ended(run.folder, FAILED, f"its process cannot be started: {error}"))
+                    callbacks.ended(run, _record_end(run.folder, FAILED, f"its process cannot be started: {error}"))
             time.sleep(POLL_SECONDS)
-            _pass_on(stop, active)
-            for worker in active:
-                if worker.asked_at is None and watcher.unwanted(worker.run):
-                    _ask_to_stop(worker)
-            for worker in list(active):
-                if worker.process.poll() is None:
-                    watcher.moved(worker.run)
+            _stop_jobs(active, stop, backend, callbacks)
+            for job in list(active):
+                ended = backend.poll(job.handle)
+                if ended is None:
+                    callbacks.progressed(job.run)
                 else:
-                    active.remove(worker)
-                    watcher.ended(worker.run, _outcome(worker))
-    return not stop.asked
+                    active.remove(job)
+                    callbacks.ended(job.run, _final_state(job, ended))
+    return not stop.count
 
 
-# Each returns whether all runs have had their turn (False: a stop was asked for), None if they run elsewhere.
-LAUNCHERS: dict[str, Callable[[RunQueue, int, LaunchCallbacks], bool | None]] = {
-    "local": launch_here,
-    "print": launch_print,
-}
+def _stop_jobs(active: list[Active], stop: StopSignals, backend: Backend, callbacks: LaunchCallbacks) -> None:
+    """Pass a signal on to the jobs, kill those that ignore it, and stop the runs that are no longer wanted."""
+    for job in active:
+        if job.stopped_at is None:
+            if stop.count or callbacks.should_stop(job.run):
+                job.stopped_at = time.monotonic()
+                backend.stop(job.handle, stop.number or signal.SIGTERM)
+        elif stop.count > 1 or (stop.count and time.monotonic() - job.stopped_at > STOP_SECONDS):
+            backend.stop(job.handle, signal.SIGKILL)
 
 
-def _start(run: PlannedRun, slot: int, threads: int) -> Worker:
-    memory_kills = out_of_memory_kills()
-    environment = dict(os.environ)
-    devices = _visible_devices()
-    if devices:
-        environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
-    before = run.folder.state().get("heartbeat")
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-    with run.folder.log.open("ab") as log:
-        # In a process group of its own: a Ctrl-C in the terminal reaches this process alone, which passes it on.
-        process = subprocess.Popen(
-            [*command(run.folder.path), "--threads", str(threads), "--launcher", str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    return Worker(run, slot, process, before, memory_kills)
-
-
-def _visible_devices() -> list[str]:
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [device for device in given.split(",") if device]
-    return [str(number) for number in range(torch.cuda.device_count())]
-
-
-def _pass_on(stop: Stop, active: list[Worker]) -> None:
-    """Ask the workers to stop, once; from the second request on, or out of patience, end them."""
-    if not stop.asked:
-        return
-    now = time.monotonic()
-    for worker in active:
-        if worker.asked_at is None:
-            _ask_to_stop(worker)
-        elif stop.asked > 1 or now - worker.asked_at > PATIENCE_SECONDS:
-            worker.process.kill()
-
-
-def _ask_to_stop(worker: Worker) -> None:
-    worker.asked_at = time.monotonic()
-    worker.process.terminate()
-
-
-def _outcome(worker: Worker) -> str:
-    """The state that the run ended in; one whose process died without a word has failed, and why is said."""
-    folder: RunFolder = worker.run.folder
-    status = worker.process.returncode
-    if status == EXIT_CLAIMED:
+def _final_state(job: Active, ended: Exit) -> str:
+    """Return the state that a run ended in; record it if the process died without recording it."""
+    if ended.status == EXIT_HELD:
         return RUNNING
-    state = folder.state()
-    # A failure or an interruption that an earlier start has left there does not count. Done is done.
-    # By comparison, not by the clock, which may have been set back meanwhile.
-    fresh = state.get("heartbeat") != worker.before
-    if state["state"] == DONE or (state["state"] in (FAILED, INTERRUPTED) and fresh):
+    state = job.run.folder.state()
+    # A state with the old heartbeat comes from an earlier process.
+    recorded = state["state"] in (FAILED, INTERRUPTED) and state.get("heartbeat") != job.heartbeat
+    if state["state"] == DONE or recorded:
         return state["state"]
-    return _ended(folder, *_death(worker))
+    return _record_end(job.run.folder, *_cause_of_death(job, ended))
 
 
-def _death(worker: Worker) -> tuple[str, str]:
-    """(state, reason) of a run whose process died without a word. Who was killed goes on; who crashed would again."""
-    status = worker.process.returncode
-    if status == EXIT_INTERRUPTED:
+def _cause_of_death(job: Active, ended: Exit) -> tuple[str, str]:
+    """Return (state, reason) for a process that died without recording why. A killed run can resume, a crash failed."""
+    if ended.status == EXIT_INTERRUPTED:
         return INTERRUPTED, "the disk is full: make room"
-    if worker.asked_at is not None:
-        return INTERRUPTED, "it was ended before it could stop by itself"
-    if status == -signal.SIGKILL:
-        if out_of_memory_kills() > worker.memory_kills:
-            message = "the process was killed by the system, which was out of memory: fewer WORKERS, or a smaller batch"
-            return FAILED, message
-        return INTERRUPTED, "the process was killed (SIGKILL), perhaps since memory ran out: then fewer WORKERS"
-    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-    asked = status in (-signal.SIGTERM, -signal.SIGINT)
-    return INTERRUPTED if asked else FAILED, f"the process ended {how}"
+    if job.stopped_at is not None:
+        return INTERRUPTED, "killed before it stopped by itself"
+    if ended.out_of_memory:
+        return FAILED, "killed by the system, which was out of memory: use fewer WORKERS or a smaller batch"
+    if ended.status == -signal.SIGKILL:
+        return INTERRUPTED, "killed (SIGKILL); if memory ran out, use fewer WORKERS"
+    cause = signal.Signals(-ended.status).name if ended.status < 0 else f"with status {ended.status}"
+    stopped = ended.status in (-signal.SIGTERM, -signal.SIGINT)
+    return INTERRUPTED if stopped else FAILED, f"the process ended {'by ' if ended.status < 0 else ''}{cause}"
 
 
-def out_of_memory_kills() -> int:
-    """How many processes this machine has killed since its start for want of memory; 0 where it is not told."""
+def _record_end(folder: RunFolder, state: str, reason: str) -> str:
     try:
-        counters = Path("/proc/vmstat").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"^oom_kill (\d+)$", counters, re.MULTILINE)
-    return int(found[1]) if found else 0
-
-
-def _ended(folder: RunFolder, state: str, reason: str) -> str:
-    try:
-        with folder.claimed(patience=1.0) as mine:
-            if mine:  # else another process has it, and its state is that one's
-                folder.write_state(state, reason=reason, epoch=len(folder.intact_epochs()))
+        with folder.leased(patience=1.0) as lease:
+            if lease:  # otherwise another process trains the run, and records its state
+                folder.end(state, f"{state}: {reason}")
+                return folder.state()["state"]
     except (OSError, UserError) as error:
-        # A full disk, most likely the reason itself. The other runs go on, and this one is tried again next time.
+        # Probably a full disk. The other runs continue, and the next launch tries this one again.
         print(f"{folder.path}: {reason}; its state cannot be written: {first_line(error)}", file=sys.stderr)
     return state

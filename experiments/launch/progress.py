@@ -1,4 +1,4 @@
-"""What a user sees while runs go on: bars on a terminal, lines elsewhere."""
+"""The progress of a launch: bars on a terminal, lines elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -7,116 +7,120 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING
+from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 
-LINE_SECONDS = 5.0  # between two lines about one run, off a terminal
+LINE_SECONDS = 5.0  # between two lines about one run, if the output is not a terminal
 
 
 class Display:
-    """A bar over the whole grid, one a running run: epoch, losses, test error, images/s, time left."""
+    """One bar for all runs and one for each running run: epoch, losses, test error, images/s, time left.
 
-    def __init__(self, name: str, total: int, whole: float, seconds: Callable[[PlannedRun], float], console: Console):
-        """name: of the whole; total: runs in it; whole and seconds: the estimates for all and for each of them."""
+    Args:
+        name: of the overall bar.
+        total: number of runs.
+        total_seconds: estimate for all runs, one at a time.
+        seconds_of: estimate for one run.
+    """
+
+    def __init__(
+        self, name: str, total: int, total_seconds: float, seconds_of: Callable[[PlannedRun], float], console: Console
+    ):
         self.console = console
         self.live = self.console.is_terminal
-        self.total = total
-        self.seconds = seconds
-        self.finished = 0
-        self.tasks: dict[str, TaskID] = {}
-        self.said: dict[str, tuple[int, float]] = {}  # run key -> (epoch, when) of the last line
+        self.total, self.finished = total, 0
+        self.seconds_of = seconds_of
+        self.tasks: dict[str, TaskID] = {}  # by run key
+        self.last_lines: dict[str, tuple[int, float]] = {}  # run key -> (epoch, time) of its last line
+        self.seconds_done: dict[str, float] = {}  # by run key
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[message]}"),
             TextColumn("left"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self.console,
             disable=not self.live,
             refresh_per_second=4,
         )
-        self.whole = self.progress.add_task(name, total=max(whole, 1e-9), message=self.heading())
-        self.parts: dict[str, float] = {}  # run key -> its share of the grid's bar that is done
+        self.overall = self.progress.add_task(name, total=max(total_seconds, 1e-9), message=self.heading())
 
     def __enter__(self) -> "Display":
         self.progress.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.progress.stop()
+
+    def heading(self) -> str:
+        """Return the text of the overall bar."""
+        return f"{self.finished}/{self.total} runs"
 
     def started(self, run: PlannedRun) -> None:
         epochs = run.spec.settings.schedule.epochs
         done = run.folder.epochs_to_resume_from()
         if self.live:
-            self.tasks[run.spec.run_key] = self.progress.add_task(
-                run.spec.name, total=epochs, completed=done, message="starting"
-            )
+            task = self.progress.add_task(run.spec.name, total=epochs, completed=done, message="starting")
+            self.tasks[run.spec.run_key] = task
         else:
             self.console.print(f"{run.spec.name}: {'resumes' if done else 'starts'} at epoch {done + 1} of {epochs}")
 
-    def moved(self, run: PlannedRun) -> None:
+    def progressed(self, run: PlannedRun) -> None:
         state = run.folder.state()
-        if "epochs" not in state or "metrics" not in state:
+        if "fraction" not in state:
             return
-        key, epoch, epochs = run.spec.run_key, state["epoch"], state["epochs"]
-        self._whole(run, (epoch + state["fraction"]) / epochs)
+        key, epoch = run.spec.run_key, state["epoch"]
+        self._update_overall(run, (epoch + state["fraction"]) / state["epochs"])
+        message = _progress_message(state, run.spec.eval_split)
         if self.live:
-            self.progress.update(
-                self.tasks[key], completed=epoch + state["fraction"], message=_told(state, run.spec.eval_split)
-            )
+            self.progress.update(self.tasks[key], completed=epoch + state["fraction"], message=message)
             return
-        before, when = self.said.get(key, (0, 0.0))
-        if epoch > before and time.monotonic() - when >= LINE_SECONDS:
-            self.said[key] = (epoch, time.monotonic())
-            self.console.print(
-                f"{run.spec.name}: {_told(state, run.spec.eval_split)}", soft_wrap=True, highlight=False, markup=False
-            )
+        last_epoch, last_time = self.last_lines.get(key, (0, 0.0))
+        if epoch > last_epoch and time.monotonic() - last_time >= LINE_SECONDS:
+            self.last_lines[key] = (epoch, time.monotonic())
+            self.print_line(f"{run.spec.name}: {message}")
 
-    def elsewhere(self, run: PlannedRun, state: str) -> None:
-        """Of a run that another process trains (RUNNING) or has ended."""
+    def on_other_launch(self, run: PlannedRun, state: str) -> None:
+        """Show that another launch trains a run (RUNNING), or how it ended there."""
         if state == RUNNING:
-            self._say(run, state)
+            self._print_outcome(run, state)
         else:
             self.ended(run, state)
 
     def ended(self, run: PlannedRun, state: str) -> None:
         key = run.spec.run_key
-        if self.live and key in self.tasks:  # else another process has trained it
+        if self.live and key in self.tasks:  # not there if another launch trained it
             self.progress.remove_task(self.tasks.pop(key))
         if state in (DONE, FAILED):
             self.finished += 1
-        self._whole(run, 1.0)
-        self._say(run, state)
+        self._update_overall(run, 1.0)
+        self._print_outcome(run, state)
 
-    def _say(self, run: PlannedRun, state: str) -> None:
-        message = f"{run.spec.name}: {outcome(run, state)}{', which is waited for' if state == RUNNING else ''}"
-        self.console.print(message, soft_wrap=True, highlight=False, markup=False)
+    def print_line(self, line: str) -> None:
+        """Print a line as it is, above the bars."""
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    def _whole(self, run: PlannedRun, fraction: float) -> None:
-        self.parts[run.spec.run_key] = fraction * self.seconds(run)
-        self.progress.update(self.whole, completed=sum(self.parts.values()), message=self.heading())
+    def _print_outcome(self, run: PlannedRun, state: str) -> None:
+        self.print_line(f"{run.spec.name}: {outcome(run, state)}{': waiting for it' if state == RUNNING else ''}")
 
-    def heading(self) -> str:
-        """What the bar over the whole says."""
-        return f"{self.finished}/{self.total} runs"
+    def _update_overall(self, run: PlannedRun, fraction: float) -> None:
+        self.seconds_done[run.spec.run_key] = fraction * self.seconds_of(run)
+        self.progress.update(self.overall, completed=sum(self.seconds_done.values()), message=self.heading())
 
 
 def outcome(run: PlannedRun, state: str) -> str:
-    """One line on how a run ended."""
+    """Return one line about how a run ended."""
     if state == DONE:
-        metrics, on = run.folder.epochs()[-1]["metrics"], run.spec.eval_split
-        return f"done, {on} error {metrics[f'{on}/top1_error']:.2f} %, ECE {metrics[f'{on}/ece']:.2f} %"
-    if state == FAILED:
-        return f"failed: {run.folder.state().get('reason')} (log: {run.folder.log})"
+        metrics, split = run.folder.epochs()[-1]["metrics"], run.spec.eval_split
+        return f"done, {split} error {metrics[f'{split}/top1_error']:.2f} %, ECE {metrics[f'{split}/ece']:.2f} %"
     if state == RUNNING:
-        return "is being trained by another process"
-    reason = run.folder.state().get("reason") if state == INTERRUPTED else None
-    return f"{state}: {reason}" if reason else state
+        return "another process trains it"
+    reason = run.folder.state()["reason"]
+    return f"{reason} (log: {run.folder.log})" if state == FAILED else reason
 
 
-def _told(state: dict[str, Any], evaluated: str) -> str:
-    """Epoch, loss terms, test or validation error, and speed of a state."""
+def _progress_message(state: dict[str, Any], split: str) -> str:
+    """Return epoch, loss terms, test or validation error, and speed."""
     metrics = state["metrics"]
     parts = [f"epoch {state['epoch']}/{state['epochs']}"]
     parts += [
@@ -125,6 +129,6 @@ def _told(state: dict[str, Any], evaluated: str) -> str:
         if name.startswith("train/") and name not in ("train/lr", "train/top1_error", "train/loss")
     ]
     if metrics:
-        parts.append(f"{evaluated} error {metrics[f'{evaluated}/top1_error']:.1f} %")
+        parts.append(f"{split} error {metrics[f'{split}/top1_error']:.1f} %")
         parts.append(f"{metrics['time/images_per_second']:.0f} images/s")
     return ", ".join(parts)

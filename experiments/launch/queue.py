@@ -1,82 +1,84 @@
-"""The runs of a grid in the order in which they can start: one that is taught waits for its teacher.
+"""The order of a grid's runs: a student starts when its teacher is done.
 
-One that another process trains, of another launch, is put aside until that process has done it or is gone.
+A run that another launch trains is set aside until that launch has finished it or has died.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from experiments.runs.folder import DONE, FAILED, RUNNING, RunFolder
+from experiments.launch.job import teacher_folder
+from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 
 
 class RunQueue:
-    """The runs that a launch has to do. ``ready()`` gives them one by one; ``ended`` must be told of each that ends.
+    """The runs that a launch trains. ``ready()`` yields them; ``ended`` must be called for each that ends.
 
-    elsewhere(run, state): told of a run that another process trains (RUNNING), once, and how it has ended it.
+    Args:
+        on_other_launch: called as (run, RUNNING) once if another launch trains the run, and as (run, state) when
+            that launch has finished it.
     """
 
-    def __init__(self, runs: list[PlannedRun], elsewhere: Callable[[PlannedRun, str], None] = lambda run, state: None):
+    def __init__(
+        self,
+        runs: list[PlannedRun],
+        on_other_launch: Callable[[PlannedRun, str], None] = lambda run, state: None,
+    ):
         self.runs = runs
-        self.elsewhere = elsewhere
-        self._left = list(runs)
+        self.on_other_launch = on_other_launch
+        self._pending = list(runs)
         self._active: set[str] = set()  # run keys
-        self._aside: set[str] = set()  # run keys
-        self._before = {run.spec.run_key: run.folder.state() for run in runs}
+        self._set_aside: set[str] = set()  # run keys
+        self._first_states = {run.spec.run_key: run.folder.state() for run in runs}
 
     def ready(self) -> Iterator[PlannedRun | None]:
-        """The next run that can start whenever one is drawn; None while all that are left wait for a teacher, or for
-        other processes that train them.
+        """Yield the next run that can start, None while all pending runs wait.
 
-        Ends when nothing is left but runs whose teacher has failed or is not there.
+        Ends when no run is pending, or only students whose teacher failed or is missing.
         """
-        while self._left:
+        while self._pending:
             run = self._next()
             if run is not None:
-                self._left.remove(run)
+                self._pending.remove(run)
                 self._active.add(run.spec.run_key)
-            elif not any(self._may_start_later(run) for run in self._left):
+            elif not any(self._may_start_later(run) for run in self._pending):
                 return
             yield run
 
     def ended(self, run: PlannedRun, state: str = "") -> None:
-        """state: RUNNING means that another process has it."""
+        """Record that a run ended. state: RUNNING if another process trains it."""
         self._active.discard(run.spec.run_key)
         if state == RUNNING:
-            self._left.append(run)
-            self._aside.add(run.spec.run_key)
+            self._pending.append(run)
+            self._set_aside.add(run.spec.run_key)
 
     def _next(self) -> PlannedRun | None:
-        for run in list(self._left):
-            if not self._can_start(run):
+        for run in list(self._pending):
+            if not self._teacher_is_done(run):
                 continue
-            if run.folder.is_claimed():
-                if run.spec.run_key not in self._aside:
-                    self._aside.add(run.spec.run_key)
-                    self.elsewhere(run, RUNNING)
+            if run.folder.is_held():
+                if run.spec.run_key not in self._set_aside:
+                    self._set_aside.add(run.spec.run_key)
+                    self.on_other_launch(run, RUNNING)
             elif self._has_ended(run, state := run.folder.state()):
-                self._left.remove(run)
-                self.elsewhere(run, state["state"])
+                self._pending.remove(run)
+                self.on_other_launch(run, state["state"])
             else:
                 return run
         return None
 
-    def _has_ended(self, run: PlannedRun, state: dict) -> bool:
-        """Whether another launch has done it. A failure that was known at the start is to be tried again."""
-        return state["state"] == DONE or (state["state"] == FAILED and state != self._before[run.spec.run_key])
+    def _has_ended(self, run: PlannedRun, state: dict[str, Any]) -> bool:
+        """Return True if another launch has finished the run. A failure from before this launch is tried again."""
+        return state["state"] == DONE or (state["state"] == FAILED and state != self._first_states[run.spec.run_key])
 
     @staticmethod
-    def _can_start(run: PlannedRun) -> bool:
+    def _teacher_is_done(run: PlannedRun) -> bool:
         teacher = teacher_folder(run)
         return teacher is None or teacher.state()["state"] == DONE
 
     def _may_start_later(self, run: PlannedRun) -> bool:
         teacher = teacher_folder(run)
         if teacher is None:
-            return True  # another process has it, or had it a moment ago
-        # DONE: by another launch, since it was asked whether the run can start
+            return True  # another process trains it
+        # DONE: another launch has finished the teacher since ``_next`` looked
         return run.spec.teacher.run_key in self._active or teacher.state()["state"] in (RUNNING, DONE)
-
-
-def teacher_folder(run: PlannedRun) -> RunFolder | None:
-    """The folder of the run that teaches this one, None for one that is not taught."""
-    return RunFolder.of(run.spec.teacher, run.folder.path.parent) if run.spec.teacher else None

@@ -1,24 +1,27 @@
-"""A run's folder: complete by itself, readable while the run goes on.
+"""A run's folder: complete by itself, and readable while the run trains.
 
-runs/<run key>/spec.json         what is run
-               environment.json  what it runs on: commit, versions, device
-               state.json        where it stands, with a heartbeat
-               metrics.jsonl     one line an epoch; only epochs that the checkpoint holds
-               checkpoint.pt     to resume from; gone when the run is done
-               previous.pt       the checkpoint before, for when that one is damaged
-               claim, holder.1   who trains it (see experiments.runs.lease)
-               predictions.npz   after the last epoch: of the test set, and logits of some training images
+runs/<run key>/spec.json         the run: everything that can change its numbers
+               environment.json  training_id, and the commit, versions and device of each start
+               state.json        state, reason, progress and heartbeat
+               metrics.jsonl     {"epoch", "timestamp", "metrics"} of each epoch, copied from the checkpoint
+               checkpoint.pt     the state to resume from, with all epochs so far; removed when the run is done
+               previous.pt       the checkpoint before it, used if checkpoint.pt is damaged
+               predictions.npz   predictions of the test set and of some training images, after the last epoch
                weights.pt        the trained network's state_dict
-               log.txt           what the process printed
+               summary.json      how the latest training process ended
+               SHA256SUMS        checksums of a run that is done
+               lease             the process that trains the run (see experiments.runs.lease)
+               log.txt           the output of the training processes
 
-Each file but the log carries a digest of itself (see cskd.utils.integrity, experiments.checked_json). Damage is mended by
-training again from the last state that is whole. A process that held the run and has lost it to another writes
-nothing more: ClaimLost is raised instead.
+A run that is not done needs no checksums: JSON that does not parse and archives whose CRCs differ are damaged.
+A damaged run is resumed from its last intact state. Every write of a process that holds the run's lease first checks
+that it still does, and raises LeaseLost if not.
 """
 
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,151 +29,211 @@ from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.train.checkpoint import previous_checkpoint
 from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull, atomic_write, write_errors
-from cskd.utils.integrity import Damaged, is_whole
+from cskd.utils.integrity import CHECKSUMS, Damaged, find_damage, json_text, read_json, write_checksums, write_json
 from experiments.config.spec import RunSpec
-from experiments.runs.json_files import checked_line, overwrite_checked, parse_line, read_checked, write_checked
-from experiments.runs.lease import HEARTBEAT_LIMIT, Claim, claimed, is_claimed
+from experiments.runs.lease import PATIENCE, Lease, is_held, run_lease
+from experiments.runs.summary import summarise
 
 MISSING, RUNNING, INTERRUPTED, FAILED, DONE = "missing", "running", "interrupted", "failed", "done"
+HEARTBEAT_LIMIT = 60.0  # seconds without a heartbeat after which a running process counts as dead
+ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class RunFolder:
-    """The files of one run, and the only place that knows their names."""
+    """The files of one run; no other module knows their names."""
 
     def __init__(self, path: Path):
         self.path = path
+        self.spec_file = path / "spec.json"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.pt"
         self.predictions = path / "predictions.npz"
         self.weights = path / "weights.pt"
-        self.environment = path / "environment.json"
-        self.spec_file = path / "spec.json"
+        self.summary_file = path / "summary.json"
         self.log = path / "log.txt"
-        self._metrics = path / "metrics.jsonl"
         self._state = path / "state.json"
-        self._claim: Claim | None = None  # while this process holds the run
+        self._lease: Lease | None = None  # while this process holds it
 
     @classmethod
     def of(cls, spec: RunSpec, runs_dir: Path) -> "RunFolder":
         return cls(runs_dir / spec.run_key)
 
+    # spec and environment
+
     def create(self, spec: RunSpec) -> None:
+        """Create the folder with its spec; replace a damaged spec."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             try:
-                read_checked(self.spec_file)
-            except (FileNotFoundError, Damaged):
-                write_checked(self.spec_file, spec.model_dump(mode="json"))
+                self.spec()
+            except UserError:
+                write_json(self.spec_file, spec.model_dump(mode="json"))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror}): set RUNS_DIR") from error
 
     def spec(self) -> RunSpec:
+        """Return the run's spec. Raises UserError if it is missing or damaged: its run key is the folder's name."""
         try:
-            return RunSpec.model_validate(read_checked(self.spec_file))
-        except ValueError as error:  # Damaged among them
-            message = f"{self.spec_file} is of another version of the suite, or damaged"
-            raise UserError(f"{message}: use that version, or remove {self.path} to start the run anew") from error
+            spec = RunSpec.model_validate(read_json(self.spec_file))
+        except (*ABSENT, ValueError) as error:
+            raise UserError(self._bad_spec()) from error
+        if spec.run_key != self.path.name:
+            raise UserError(self._bad_spec())
+        return spec
+
+    def _bad_spec(self) -> str:
+        return f"{self.spec_file} is missing, damaged, or of another version: launch its grid again"
+
+    def training_id(self) -> str:
+        """Return the identity of the training, "" before the first start; resuming keeps it."""
+        return self._read_environment()["training_id"]
 
     def starts(self) -> list[dict[str, Any]]:
-        """What the run was started on, each time it was (see experiments.runs.environment.describe)."""
+        """Return what ``environment.describe`` recorded at each start of this training."""
+        return self._read_environment()["starts"]
+
+    def write_environment(self, training_id: str, starts: list[dict[str, Any]]) -> None:
+        content = {"training_id": training_id, "starts": starts}
+        write_json(self.environment, content, before_replace=self.before_replace)
+
+    def _read_environment(self) -> dict[str, Any]:
         try:
-            return read_checked(self.environment)["starts"]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except (Damaged, KeyError) as error:
-            raise UserError(f"{self.environment} is damaged: the next launch starts the run anew") from error
+            content = read_json(self.environment)
+            if content["training_id"] and content["starts"]:
+                return content
+        except ABSENT:
+            return {"training_id": "", "starts": []}
+        except (Damaged, KeyError):
+            pass
+        raise UserError(f"{self.environment} is damaged: the next launch trains the run again")
 
-    def write_starts(self, starts: list[dict[str, Any]]) -> None:
-        write_checked(self.environment, {"starts": starts}, before_replace=self.before_replace)
-
-    # metrics
+    # epochs
 
     def epochs(self) -> list[dict[str, Any]]:
-        """The lines of the finished epochs: {"epoch": 0.., "timestamp": unix seconds, "metrics": {...}}."""
-        epochs, damaged = self._read_epochs()
-        if damaged:
-            raise UserError(f"{self._metrics} is damaged: the next launch trains what is lost again")
-        return epochs
-
-    def intact_epochs(self) -> list[dict[str, Any]]:
-        """As ``epochs``, of a damaged file those before the damage."""
-        return self._read_epochs()[0]
-
-    def _read_epochs(self) -> tuple[list[dict[str, Any]], bool]:
-        """(epochs up to the first damaged line, whether there is one)."""
+        """Return the records of the finished epochs: {"epoch": 0.., "timestamp": unix seconds, "metrics": {...}}."""
         try:
-            text = self._metrics.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return [], False
-        whole = text[: text.rfind(b"\n") + 1]  # a line that is still being written is not one yet
-        epochs = []
-        for line in whole.splitlines():
-            record = parse_line(line)
-            if record is None or record.get("epoch") != len(epochs):
-                return epochs, True
-            epochs.append(record)
-        return epochs, False
+            lines = self.metrics.read_text().splitlines()
+            records = [json.loads(line) for line in lines]
+            intact = all(record["epoch"] == epoch and "metrics" in record for epoch, record in enumerate(records))
+        except ABSENT:
+            return []
+        except (ValueError, TypeError, KeyError):
+            intact = False
+        if not intact:
+            raise UserError(f"{self.metrics} is damaged: the next launch writes it again")
+        return records
 
-    def add_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Append an epoch; one that is there already is left as it is."""
-        have = self.epochs()
-        if epoch < len(have):
-            return
-        if epoch > len(have):
-            raise UserError(f"{self._metrics} lacks epochs before {epoch}: remove {self.path} to start anew")
-        line = checked_line({"epoch": epoch, "timestamp": round(time.time(), 3), "metrics": metrics})
-        with write_errors(self._metrics), self._metrics.open("r+b" if self._metrics.exists() else "w+b") as file:
-            end = file.read().rfind(b"\n") + 1
-            self.before_replace()
-            file.truncate(end)  # half a line, from a process that died
-            file.seek(end)
-            file.write(line)
+    def count_epochs(self) -> int:
+        """Return the number of recorded epochs, 0 if the file is damaged."""
+        return len(self._intact_epochs())
 
-    def keep_epochs(self, count: int) -> str | None:
-        """Forget all but the first ``count`` epochs: those that the training starts from. Returns what was damaged."""
-        have, damaged = self._read_epochs()
-        if len(have) > count or damaged:
-            with atomic_write(self._metrics, before_replace=self.before_replace) as file:
-                file.writelines(map(checked_line, have[:count]))
-        return f"{self._metrics.name} is damaged from epoch {len(have) + 1} on" if damaged else None
+    def has_epochs(self) -> bool:
+        """Return True if epochs were recorded, whether or not the file is intact."""
+        return self.metrics.exists() and self.metrics.stat().st_size > 0
+
+    def _intact_epochs(self) -> list[dict[str, Any]]:
+        try:
+            return self.epochs()
+        except UserError:
+            return []
+
+    def write_epochs(self, records: list[dict[str, Any]]) -> None:
+        """Replace the records by those of a checkpoint."""
+        with atomic_write(self.metrics, before_replace=self.before_replace) as file:
+            file.writelines(json.dumps(record, allow_nan=False).encode() + b"\n" for record in records)
 
     # state
 
     def write_state(self, state: str, **details: Any) -> None:
         content = {"state": state, "heartbeat": time.time()} | details
         try:
-            write_checked(self._state, content, durable=state != RUNNING, before_replace=self.before_replace)
+            write_json(self._state, content, durable=state != RUNNING, before_replace=self.before_replace)
         except DiskFull:
             if not self._state.exists():
                 raise
+            # Overwriting needs no space. A crash meanwhile leaves a damaged file, which counts as interrupted.
             self.before_replace()
-            overwrite_checked(self._state, content)
+            with write_errors(self._state), self._state.open("r+b") as file:
+                file.write(json_text(content))
+                file.truncate()
 
     def state(self) -> dict[str, Any]:
-        """The state with its details.
+        """Return the state with its details; "reason" is always there.
 
-        A run that says that it is running, but has no heartbeat and no process that holds it, is interrupted; so is
-        one whose state or metrics are damaged: it has to go on from what is whole.
+        A run that says "running" is interrupted if it has no heartbeat and no process holds its lease, and so is a
+        run with a damaged state.
         """
         try:
-            content = read_checked(self._state)
-            name, heartbeat = content["state"], content["heartbeat"]
-        except (FileNotFoundError, NotADirectoryError):
-            return {"state": MISSING}
+            content = read_json(self._state)
+            state, heartbeat = content["state"], content["heartbeat"]
+            if state not in (RUNNING, INTERRUPTED, FAILED, DONE):
+                raise Damaged(state)
+        except ABSENT:
+            return {"state": MISSING, "reason": "not started"}
         except (Damaged, KeyError):
-            return self._damaged(self._state, heartbeat=0.0)
-        # A heartbeat from the future is no sign of life either: a clock was set back.
+            reason = f"interrupted: {self._state.name} is damaged"
+            return {"state": INTERRUPTED, "heartbeat": 0.0, "epoch": self.count_epochs(), "reason": reason}
+        # A heartbeat in the future is none either: the clock was set back.
         silent = abs(time.time() - heartbeat) > HEARTBEAT_LIMIT
-        if name == RUNNING and silent and not self.is_claimed():
-            content["state"] = INTERRUPTED
-        if name == DONE:
-            epochs, damaged = self._read_epochs()
-            if damaged or len(epochs) < content.get("epochs", 0):
-                return self._damaged(self._metrics, heartbeat)
-        return content
+        if state == RUNNING and silent and not self.is_held():
+            reason = f"interrupted: no heartbeat for {HEARTBEAT_LIMIT:.0f} s, killed?"
+            return content | {"state": INTERRUPTED, "reason": reason}
+        return {"reason": state} | content
 
-    def _damaged(self, file: Path, heartbeat: float) -> dict[str, Any]:
-        epoch = len(self.intact_epochs())
-        return {"state": INTERRUPTED, "heartbeat": heartbeat, "epoch": epoch, "reason": f"{file.name} is damaged"}
+    def begin(self, epoch: int, epochs: int) -> None:
+        """Record that a process starts to train the run."""
+        for file in (self.summary_file, self.path / CHECKSUMS):
+            self.before_replace()
+            file.unlink(missing_ok=True)
+        self.write_state(RUNNING, reason="training", epoch=epoch, epochs=epochs)
+
+    def end(self, state: str, reason: str) -> None:
+        """Record how the training process ended: the summary, then the state. A complete run is done in any case."""
+        if self.is_complete():
+            self.finish()
+            return
+        with suppress(UserError):  # a damaged spec, a full disk: the state alone is written
+            self._write_summary(state, reason)
+        self._write_end(state, reason)
+
+    def finish(self) -> None:
+        """Mark the run as done. If the process dies in between, the next one calls this again."""
+        reason = f"all {self.spec().settings.schedule.epochs} epochs"
+        if not self.is_complete():
+            self._write_summary(DONE, reason)
+            files = (self.spec_file, self.environment, self.metrics, self.summary_file, self.predictions, self.weights)
+            names = [file.name for file in files if file.exists()]
+            write_checksums(self.path, names, before_replace=self.before_replace)
+        self.remove_checkpoints()
+        self._write_end(DONE, reason)
+
+    def _write_end(self, state: str, reason: str) -> None:
+        details = {"reason": reason, "epoch": self.count_epochs()}
+        with suppress(UserError):
+            details["epochs"] = self.spec().settings.schedule.epochs
+        self.write_state(state, **details)
+
+    def _write_summary(self, state: str, reason: str) -> None:
+        write_json(self.summary_file, self._summarise(state, reason, time.time()), before_replace=self.before_replace)
+
+    def summary(self) -> dict[str, Any]:
+        """Return summary.json, or the same computed from the other files if the process died without writing it.
+
+        The keys are those of ``experiments.runs.summary.summarise``. Raises UserError for damaged files.
+        """
+        state = self.state()
+        try:
+            summary = read_json(self.summary_file)
+            if summary["state"] == state["state"]:
+                return summary
+        except (*ABSENT, Damaged, KeyError):
+            pass
+        return self._summarise(state["state"], state["reason"], state.get("heartbeat", 0.0))
+
+    def _summarise(self, state: str, reason: str, ended: float) -> dict[str, Any]:
+        environment = self._read_environment()
+        return summarise(self.spec(), environment, self._intact_epochs(), state, reason, ended)
 
     # results
 
@@ -178,36 +241,33 @@ class RunFolder:
         return load_predictions(self.predictions)
 
     def damage(self) -> str | None:
-        """Which file of a finished run is not as it was written; None where all are. Reads every byte of them."""
-        for file in (self.predictions, self.weights):
-            if file.exists() and not is_whole(file):
-                return f"{file.name} is damaged"
+        """Return "<file> is damaged" for a run that is done, None if it is intact. Reads all of its files.
+
+        Predictions and weights that were deleted are not damage: users delete them to save space.
+        """
         try:
-            self.starts()
-        except UserError:
-            return f"{self.environment.name} is damaged"
-        return None
+            name = find_damage(self.path, removable=(self.predictions.name, self.weights.name))
+        except ABSENT:
+            return None
+        return f"{name} is damaged" if name else None
 
     def is_complete(self) -> bool:
-        """Whether all that a finished run has is here and undamaged, whatever its state says.
-
-        The checkpoint goes when all else is there.
-        """
-        results = all(map(is_whole, (self.predictions, self.weights)))
-        count = len(self.intact_epochs())
-        return results and not self.checkpoint.exists() and count == self.spec().settings.schedule.epochs
+        """Return True if all results are there and intact, whatever the state says."""
+        return (self.path / CHECKSUMS).exists() and self.damage() is None
 
     def discard_damaged(self) -> None:
-        """Of a finished run one of whose files is damaged: let it be trained again."""
+        """Let a run that is done and damaged be trained again."""
         if self.state()["state"] != DONE:
             return
-        with self.claimed(patience=1.0) as mine:
-            if mine and self.state()["state"] == DONE and (damage := self.damage()):
-                self.write_state(INTERRUPTED, reason=damage, epoch=len(self.intact_epochs()))
+        with self.leased(patience=1.0) as lease:
+            if lease and self.state()["state"] == DONE and (damage := self.damage()):
+                self.end(INTERRUPTED, f"interrupted: {damage}")
+
+    # checkpoints
 
     def epochs_to_resume_from(self) -> int:
-        """How many epochs need not be trained again, as far as the names of the files tell."""
-        return len(self.intact_epochs()) if any(file.exists() for file in self._checkpoints()) else 0
+        """Return how many epochs a resumed run probably skips; the checkpoints are not read."""
+        return self.count_epochs() if any(file.exists() for file in self._checkpoints()) else 0
 
     def _checkpoints(self) -> tuple[Path, Path]:
         return self.checkpoint, previous_checkpoint(self.checkpoint)
@@ -217,33 +277,28 @@ class RunFolder:
         for file in self._checkpoints():
             file.unlink(missing_ok=True)
 
-    def remove_leftovers(self) -> None:
-        """What processes that were killed had begun to write. Only for the one that holds the run."""
+    def remove_partial_files(self) -> None:
+        """Remove what killed processes began to write. Only for the process that holds the lease."""
         for file in self.path.glob("*.part"):
-            if not file.name.startswith("holder."):  # of another machine, which is about to ask for the run
-                file.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
-    # who trains it
+    # lease
 
     @contextmanager
-    def claimed(self, patience: float = 15.0) -> Iterator[Claim | None]:
-        """Hold the run for this process, so that no two train it; None when another one has it.
-
-        The claim ends with the process, however that ends. patience: seconds to wait for a process that is
-        about to stop.
-        """
-        with claimed(self.path, patience) as claim:
-            self._claim = claim
+    def leased(self, patience: float = PATIENCE) -> Iterator[Lease | None]:
+        """Hold the run's lease; yield None if another process still holds it after ``patience`` seconds."""
+        with run_lease(self.path, patience) as lease:
+            self._lease = lease
             try:
-                yield claim
+                yield lease
             finally:
-                self._claim = None
+                self._lease = None
 
     def before_replace(self) -> None:
-        """Raises ClaimLost where this process held the run and another one has taken it over."""
-        if self._claim is not None:
-            self._claim.check()
+        """Raise LeaseLost if this process held the run and another process has taken it over."""
+        if self._lease is not None:
+            self._lease.check()
 
-    def is_claimed(self) -> bool:
-        """Whether a process holds the run."""
-        return is_claimed(self.path)
+    def is_held(self) -> bool:
+        """Return True if a process holds the run's lease."""
+        return is_held(self.path)

@@ -13,6 +13,8 @@ from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
+from cskd.utils.files import exclusive
+from cskd.utils.integrity import read_json, write_json
 from experiments.config.recipe import (
     MAX_COUNT,
     Settings,
@@ -25,8 +27,6 @@ from experiments.config.recipe import (
 from experiments.config.spec import RunSpec, count_images, make_spec
 from experiments.config.tuned import TunedParameters, find
 from experiments.runs.folder import RunFolder
-from experiments.runs.json_files import read_checked, write_checked
-from experiments.runs.lease import alone
 
 CellName = tuple[str, str, str]  # dataset, architecture, method
 
@@ -79,8 +79,8 @@ class Plan(StrictModel):
     def save(self, runs_dir: Path) -> None:
         """Keep the plan, together with what the kept one of the same experiment has beside it."""
         path = self.path(self.experiment, runs_dir)
-        with alone(path.with_suffix(".saving")):
-            write_checked(path, self._joined(path).model_dump(mode="json"))
+        with exclusive(path.with_suffix(".lock")):
+            write_json(path, self._joined(path).model_dump(mode="json"))
 
     def _joined(self, path: Path) -> "Plan":
         """A cell of the same name and key keeps its earlier seeds; one of another key (its settings have
@@ -285,7 +285,7 @@ def _cells(grid: Grid, settings: dict[str, Settings]) -> list[CellName]:
 
 def load_plan(path: Path) -> Plan:
     try:
-        return Plan.model_validate(read_checked(path))
+        return Plan.model_validate(read_json(path))
     except (OSError, ValueError) as error:  # Damaged among them
         raise UserError(f"{path} is damaged: remove it and launch its grid again") from error
 

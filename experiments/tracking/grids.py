@@ -21,9 +21,9 @@ from mlflow.exceptions import MlflowException
 from cskd import RECORDS_VERSION
 from cskd.plots import curves_figure, method_color, reliability_figure
 from cskd.utils.errors import UserError
+from cskd.utils.files import exclusive
 from experiments.config.spec import RunSpec
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.runs.lease import alone
 from experiments.runs.plan import Cell, Plan, load_plan
 from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
 from experiments.tracking.records import STATUS, epoch_batches, kilojoules, minutes, start_tags
@@ -57,7 +57,7 @@ class Tracker:
 
     def _alone(self) -> AbstractContextManager:
         """While held, no other launch into the same RUNS_DIR creates anything in the experiment."""
-        return alone(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".tracking"))
+        return exclusive(Plan.path(self.plan.experiment, self.runs_dir).with_suffix(".tracking.lock"))
 
     def _open(self) -> None:
         self.origin = origin_of(self.runs_dir)
@@ -105,7 +105,7 @@ class Tracker:
                 return
         except UserError:  # damaged: the next launch starts the run anew, and then it is told
             return
-        epochs = folder.intact_epochs()
+        epochs = folder.epochs()
         child = cell.key, run_key
         if self.sent.get(child) == (len(epochs), state["state"]):
             return
@@ -266,7 +266,7 @@ class Tracker:
 
     def _is_overtaken(self, run: Run) -> bool:
         """Whether the run was trained again since it was told."""
-        epochs = RunFolder(self.runs_dir / run.data.tags["run_key"]).intact_epochs()
+        epochs = RunFolder(self.runs_dir / run.data.tags["run_key"]).epochs()
         return not math.isclose(run.data.metrics.get("minutes", math.nan), minutes(epochs))
 
     def _forget(self, child: tuple[str, str]) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from cskd.utils.files import atomic_write
-from experiments.runs.lease import alone
+from cskd.utils.files import atomic_write, exclusive
 
 ORIGIN = "runs_dir_id"  # the tag
 CLOCK = "time/train_seconds"  # a metric: no two trainings of an epoch take equally long
@@ -18,7 +17,7 @@ def origin_of(runs_dir: Path) -> str:
     """A name that this RUNS_DIR alone has, made when it is first asked for."""
     folder = runs_dir / "plans" / "origin"
     file = folder / "id"
-    with alone(folder):
+    with exclusive(folder / "lock"):
         if not file.exists():
             with atomic_write(file) as content:
                 content.write(uuid.uuid4().hex.encode())

@@ -13,9 +13,9 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from cskd import RECORDS_VERSION
+from cskd.utils.files import exclusive
 from experiments.config.spec import RunSpec
 from experiments.runs.folder import RunFolder
-from experiments.runs.lease import alone
 from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
 from experiments.tracking.records import epoch_batches, minutes, start_tags
 from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
@@ -62,7 +62,7 @@ class StudyTracking:
 
     def _alone(self) -> AbstractContextManager:
         """While held, no other launch into the same RUNS_DIR creates any run of a study."""
-        return alone(self.runs_dir / "studies" / "tracking.claim")
+        return exclusive(self.runs_dir / "studies" / "tracking.lock")
 
     def _open(self, objectives: tuple[str, ...]) -> None:
         self.origin = origin_of(self.runs_dir)

@@ -45,7 +45,7 @@ def make_budget(subject: StudyConfig, count: int, left: int, teacher: PlannedRun
     example, seeds = subject.runs(subject.recipe_point())[0], len(subject.seeds)
     estimator = Estimator()
     with console.status("measuring a training step on this machine"):
-        run_seconds = estimator.seconds_anew(example) if left else 0.0
+        run_seconds = estimator.seconds_from_start(example) if left else 0.0
         teacher_seconds = estimator.seconds(teacher) if teacher else 0.0
     disk = left * seeds * disk_bytes(example) + (disk_bytes(teacher) if teacher else 0)
     return Budget(count, left, seeds, run_seconds, teacher, teacher_seconds, disk)

@@ -9,7 +9,8 @@ from rich.console import Console
 from cskd.utils.cli import STOPPED, check_choice, check_writable, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
 from experiments.commands.execute import MAX_WORKERS, news, say_tracking
-from experiments.launch.loop import LaunchCallbacks, launch_local
+from experiments.launch.backends import BACKENDS
+from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.runs.environment import commit
 from experiments.runs.plan import PlannedRun
 from experiments.tracking.uploader import BackgroundTracking, Tracking
@@ -89,8 +90,8 @@ def _plan(
     return budget, teaching, deadline
 
 
-def _run(study: Study, subject: StudyConfig, count: int, launch: Launch, console: Console) -> int:
-    budget, teaching, deadline = _plan(study, subject, count, launch, console)
+def _run(study: Study, subject: StudyConfig, count: int, options: Launch, console: Console) -> int:
+    budget, teaching, deadline = _plan(study, subject, count, options, console)
     # An address that cannot be used fails here; a server that is away does not.
     tracking = BackgroundTracking(lambda: _open_tracking(subject.name), news(console))
     bars = TrialDisplay(study, budget, console)
@@ -99,7 +100,7 @@ def _run(study: Study, subject: StudyConfig, count: int, launch: Launch, console
         count,
         subject.runs,
         deadline=deadline,
-        prune_after=subject.settings.schedule.milestones[0] if launch.prune else None,
+        prune_after=subject.settings.schedule.milestones[0] if options.prune else None,
         ended=bars.trial_ended,
     )
     with storage_lost(storage_address()), tracking, bars as display:
@@ -107,7 +108,7 @@ def _run(study: Study, subject: StudyConfig, count: int, launch: Launch, console
         def moved(run: PlannedRun) -> None:
             if not teaching.is_of(run):
                 tuner.moved(run)
-            display.moved(run)
+            display.progressed(run)
 
         def unwanted(run: PlannedRun) -> bool:
             return not teaching.is_of(run) and tuner.unwanted(run)
@@ -119,8 +120,9 @@ def _run(study: Study, subject: StudyConfig, count: int, launch: Launch, console
             else:
                 tuner.ended(run, state)
 
-        watcher = LaunchCallbacks(display.started, moved, ended=ended, unwanted=unwanted)
-        finished = launch_local(teaching.before(tuner.runs()), launch.workers, watcher)
+        callbacks = LaunchCallbacks(display.started, moved, unwanted, ended)
+        backend = BACKENDS["local"](options.workers)
+        finished = launch(teaching.before(tuner.runs()), backend, options.workers, callbacks)
         if not finished:
             tracking.stopped()
         outcome.write(subject, study.trials(), commit(), results_dir() / "studies" / subject.name)

@@ -28,11 +28,9 @@ def train_by_hand(seeds: int) -> None:
     for point in subject.space.grid():
         for run in subject.runs(point):
             run.folder.create(run.spec)
-            for epoch in range(40):
-                error = error_of(point, run.spec.seed)
-                run.folder.add_epoch(
-                    epoch, {"validation/top1_error": error, "validation/nll": 1.0, "validation/ece": 50 - error}
-                )
+            error = error_of(point, run.spec.seed)
+            metrics = {"validation/top1_error": error, "validation/nll": 1.0, "validation/ece": 50 - error}
+            run.folder.write_epochs([{"epoch": n, "timestamp": 1.7e9, "metrics": metrics} for n in range(40)])
             run.folder.write_state(DONE)
 
 

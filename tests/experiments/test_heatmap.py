@@ -35,7 +35,7 @@ def complete(number: int, temperature: float, weight: float, errors: list[float]
         runs[seed] = f"run{number}-{seed}"
         (folder / runs[seed]).mkdir(parents=True)
         metrics = {f"validation/{name}": value for name, value in record.items()}
-        RunFolder(folder / runs[seed]).add_epoch(0, metrics)
+        RunFolder(folder / runs[seed]).write_epochs([{"epoch": 0, "timestamp": 1.7e9, "metrics": metrics}])
     means = {name: sum(record[name] for record in records) / len(records) for name in records[0]}
     return trial(number, COMPLETE, {"temperature": temperature, "lambda_cls": weight}, runs, means)
 

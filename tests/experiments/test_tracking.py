@@ -20,7 +20,7 @@ from plans import plan_of
 from analysis.load.store import Store
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.utils.errors import UserError
-from cskd.utils.integrity import write_sealed
+from cskd.utils.integrity import write_archive
 from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
@@ -70,14 +70,15 @@ def make_run(runs_dir, seed, state=DONE, epochs=3, **details) -> RunSpec:
     one = spec(seed)
     folder = RunFolder.of(one, runs_dir)
     folder.create(one)
-    folder.write_starts([START])
-    for epoch in range(epochs):
-        folder.add_epoch(epoch, epoch_metrics(seed, epoch, epoch == 2))
+    folder.write_environment("t", [START])
+    folder.write_epochs(
+        [{"epoch": n, "timestamp": 1.7e9 + n, "metrics": epoch_metrics(seed, n, n == 2)} for n in range(epochs)]
+    )
     if state == DONE:
         random = np.random.default_rng(seed)
         logits, features = random.normal(size=(30, 10)).astype("f4"), np.ones((30, 4), "f4")
         save_predictions(folder.predictions, Predictions(logits, features, np.arange(30) % 10))
-        write_sealed(folder.weights, lambda file: torch.save({}, file))
+        write_archive(folder.weights, lambda file: torch.save({}, file))
     folder.write_state(state, epoch=epochs, epochs=3, **details)
     return one
 
@@ -204,9 +205,9 @@ def test_a_run_whose_state_was_damaged_is_told_no_second_time(uri, tmp_path):
 def train_again(folder: RunFolder, kept: int) -> None:
     """After the first ``kept`` epochs, with another clock and another ECE, as on another device."""
     records = folder.epochs()
-    folder.keep_epochs(kept)
     for record in records[kept:]:
-        folder.add_epoch(record["epoch"], record["metrics"] | {"time/train_seconds": 50.0, "test/ece": 11.0})
+        record["metrics"] |= {"time/train_seconds": 50.0, "test/ece": 11.0}
+    folder.write_epochs(records)
     folder.write_state(DONE, epoch=3, epochs=3)
 
 
@@ -244,7 +245,7 @@ def test_a_run_that_was_begun_anew_is_told_anew(uri, tmp_path):
     one = make_run(tmp_path, 0)
     folder = RunFolder.of(one, tmp_path)
     (before,) = track(uri, plan_of(one), tmp_path).children.values()
-    folder.write_starts([START | {"started": 1_800_000_000.0, "device": "a GPU"}])
+    folder.write_environment("t", [START | {"started": 1_800_000_000.0, "device": "a GPU"}])
     train_again(folder, kept=0)
     (run_id,) = track(uri, plan_of(one), tmp_path).children.values()
     assert run_id != before
@@ -269,7 +270,7 @@ def test_a_run_that_another_runs_dir_has_too_keeps_its_mlflow_run(uri, tmp_path)
     one = make_run(there, 0)
     first = track(uri, plan_of(one), there)
     make_run(here, 0)
-    RunFolder.of(one, here).write_starts([START | {"started": 1_800_000_000.0}])
+    RunFolder.of(one, here).write_environment("t", [START | {"started": 1_800_000_000.0}])
     train_again(RunFolder.of(one, here), kept=0)
     second = track(uri, plan_of(one), here)
     for _ in range(2):
@@ -291,7 +292,7 @@ def test_a_run_that_was_told_before_runs_dirs_had_names_is_known_by_its_start(is
     (before,) = tracker.children.values()
     tracker.client.delete_tag(before, ORIGIN)
     if not is_here:
-        RunFolder.of(one, tmp_path).write_starts([START | {"started": 1_800_000_000.0}])
+        RunFolder.of(one, tmp_path).write_environment("t", [START | {"started": 1_800_000_000.0}])
     (run_id,) = track(uri, plan_of(one), tmp_path).children.values()
     assert (run_id == before) == is_here
 
@@ -362,7 +363,7 @@ def test_a_run_that_has_not_begun_is_not_tracked(uri, tmp_path):
 )
 def test_the_threads_of_a_cpu_are_told_since_they_change_the_results(tmp_path, device, threads, message):
     folder = RunFolder.of(make_run(tmp_path, 0), tmp_path)
-    folder.write_starts([{**START, "device": device, "threads": threads}])
+    folder.write_environment("t", [{**START, "device": device, "threads": threads}])
     assert start_tags(folder)["device"] == message
 
 

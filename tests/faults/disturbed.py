@@ -41,7 +41,7 @@ class Disturbed(Place):
 
     def epochs(self) -> int:
         """How many epochs of all runs are recorded."""
-        return sum(len(folder.intact_epochs()) for folder in self.folders())
+        return sum(folder.count_epochs() for folder in self.folders())
 
     def told_runs(self) -> set[tuple[str, str]]:
         """(run key, MLflow run) of every run that MLflow has been told of, deleted ones included."""

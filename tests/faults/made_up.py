@@ -6,14 +6,14 @@ from place import Place
 from plans import plan_of
 
 from cskd.evaluate.predictions import Predictions, save_predictions
-from cskd.utils.integrity import write_sealed
+from cskd.utils.integrity import write_archive
 from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec
-from experiments.runs.folder import DONE, RunFolder
+from experiments.runs.folder import RunFolder
 
 START = {
     "git_commit": "c" * 40, "git_dirty": False, "machine": "a machine", "device": "cpu", "precision": "fp32",
-    "threads": 1, "python": "3.12.1", "packages": {}, "started": 1_700_000_000.0,
+    "threads": 1, "compiled": False, "python": "3.12.1", "packages": {}, "started": 1_700_000_000.0,
 }  # fmt: skip
 TESTED = ("top1_error", "top5_error", "nll", "brier", "ece")
 
@@ -33,15 +33,17 @@ def made_up_runs(place: Place, method: str, seeds: int, epochs: int) -> None:
         random = np.random.default_rng(spec.seed)
         folder = RunFolder.of(spec, place.runs)
         folder.create(spec)
-        folder.write_starts([START])
+        folder.write_environment(f"training-{spec.seed}", [START])
+        records = []
         for epoch in range(epochs):
             values = random.uniform(1, 50, 12).tolist()
             metrics = {f"test/{name}": values.pop() for name in TESTED}
             metrics |= {"train/loss": values.pop(), "train/lr": 0.1, "train/class_kl": values.pop()}
             metrics |= {"time/train_seconds": values.pop(), "time/test_seconds": values.pop()}
-            folder.add_epoch(epoch, metrics)
+            records.append({"epoch": epoch, "timestamp": 1.7e9 + epoch, "metrics": metrics})
+        folder.write_epochs(records)
         logits = random.normal(size=(30, 10)).astype("f4")
         save_predictions(folder.predictions, Predictions(logits, np.ones((30, 4), "f4"), np.arange(30) % 10))
-        write_sealed(folder.weights, lambda file: torch.save({}, file))
-        folder.write_state(DONE, epoch=epochs, epochs=epochs)
+        write_archive(folder.weights, lambda file: torch.save({}, file))
+        folder.finish()
     plan_of(*specs).save(place.runs)

@@ -17,7 +17,7 @@ from place import Place
 
 from cskd.data.store import open_dataset
 from cskd.utils.files import DiskFull
-from cskd.utils.integrity import is_whole, write_sealed
+from cskd.utils.integrity import read_archive, write_archive
 from experiments.runs.folder import DONE, INTERRUPTED, RUNNING, RunFolder
 
 FAULT = "disk full"
@@ -111,9 +111,9 @@ def test_what_a_run_has_written_stays_and_how_it_ended_is_written_nevertheless(d
     folder.path.mkdir()
     metrics = {str(number): 1.0 for number in range(900)}
     writes = {
-        folder.checkpoint: lambda: write_sealed(folder.checkpoint, lambda file: torch.save(torch.rand(20_000), file)),
-        folder.environment: lambda: folder.write_starts([{"text": "x" * 9000}]),
-        folder.path / "metrics.jsonl": lambda: folder.add_epoch(len(folder.epochs()), metrics),
+        folder.checkpoint: lambda: write_archive(folder.checkpoint, lambda file: torch.save(torch.rand(20_000), file)),
+        folder.environment: lambda: folder.write_environment("t", [{"text": "x" * 9000}]),
+        folder.path / "metrics.jsonl": lambda: folder.write_epochs([{"epoch": 0, "timestamp": 1.0, "metrics": metrics}]),
     }
     for write in writes.values():
         write()
@@ -137,7 +137,7 @@ def test_what_a_run_has_written_stays_and_how_it_ended_is_written_nevertheless(d
                 folder.write_state(INTERRUPTED, reason="no room", epoch=leave)
                 state = folder.state()
                 assert (state["state"], state["reason"], state["epoch"]) == (INTERRUPTED, "no room", leave)
-                assert is_whole(folder.checkpoint)
+                assert read_archive(folder.checkpoint)
                 assert folder.starts() == [{"text": "x" * 9000}]
     assert outcomes == {"written", "no room"}
 
@@ -167,7 +167,7 @@ def wait_for(happened, process: subprocess.Popen) -> None:
 
 def have_epochs(place: Place, count: int) -> bool:
     folders = place.folders()
-    return len(folders) == 2 and all(len(folder.intact_epochs()) >= count for folder in folders)
+    return len(folders) == 2 and all(folder.count_epochs() >= count for folder in folders)
 
 
 def assert_as_undisturbed(place: Place, reference: Place) -> None:
@@ -197,7 +197,7 @@ def test_runs_whose_checkpoints_find_no_room_go_on_from_their_last(request, disk
     with tally:
         for folder in place.folders():
             kept[folder.path] = len(folder.epochs())
-            assert kept[folder.path] >= 3 and is_whole(folder.checkpoint)
+            assert kept[folder.path] >= 3 and read_archive(folder.checkpoint)
             assert folder.state()["state"] == INTERRUPTED
     with tally:  # while there is no room, yet
         status, _, errors = place.run(*GRID)

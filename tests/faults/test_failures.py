@@ -8,7 +8,9 @@ import pytest
 from faults.backend import assert_told_once, rows, tagged
 from place import Place
 
-from experiments.launch import loop as launch
+from experiments.launch import loop
+from experiments.launch.backends import BACKENDS
+from experiments.launch.job import Job
 from experiments.runs.folder import DONE, FAILED, RunFolder
 from experiments.runs.plan import PlannedRun
 
@@ -160,14 +162,15 @@ CRASHES = {
 @pytest.mark.fault(CRASH)
 def test_a_process_that_ends_without_a_word_has_failed(tally, tmp_path, monkeypatch):
     codes = iter(CRASHES)
-    monkeypatch.setattr(launch, "command", lambda folder: [sys.executable, "-c", next(codes)])
+    make_job = lambda run: Job((sys.executable, "-c", next(codes)), run.folder)  # noqa: E731
+    monkeypatch.setattr(loop, "make_job", make_job)
     ended = []
     runs = [PlannedRun(None, RunFolder(tmp_path / str(number)), 1, 1, 1) for number in range(len(CRASHES))]
     for run in runs:
         run.folder.path.mkdir()
-    watcher = launch.LaunchCallbacks(ended=lambda run, state: ended.append((run, state)))
-    assert launch.launch_local(iter(runs), 1, watcher)
+    callbacks = loop.LaunchCallbacks(ended=lambda run, state: ended.append((run, state)))
+    assert loop.launch(iter(runs), BACKENDS["local"](1), 1, callbacks)
     for (run, state), reason in zip(ended, CRASHES.values(), strict=True):
         with tally:
             assert state == FAILED
-            assert (run.folder.state()["state"], run.folder.state()["reason"]) == (FAILED, reason)
+            assert (run.folder.state()["state"], run.folder.state()["reason"]) == (FAILED, f"failed: {reason}")

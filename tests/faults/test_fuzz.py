@@ -12,7 +12,7 @@ from place import Place
 from cskd.data import prepare as catalog
 from cskd.data.prepare import prepare
 from cskd.utils.errors import UserError
-from experiments.launch import estimate, memory
+from experiments.launch import estimate
 
 FAULT = "recipe, grid and command-line fuzzing"
 CASES = st.one_of(*3 * [overridden()], launched(), *2 * [mistyped()], *2 * [recipes()], grids(), elsewhere())
@@ -29,7 +29,7 @@ def fuzzing(tmp_path, monkeypatch) -> Fuzzing:
 
     monkeypatch.setattr(catalog, "download", no_network)
     monkeypatch.setattr(estimate, "PROBE_PIXELS", 0)  # the smallest batch
-    monkeypatch.setattr(memory, "free_memory", lambda device: 100_000_000)
+    monkeypatch.setattr(estimate, "free_memory", lambda device: 100_000_000)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return Fuzzing(place)
 

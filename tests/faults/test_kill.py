@@ -72,7 +72,7 @@ class Killed(Disturbed):
         process, moments = self.launch(), {}
         while process.poll() is None:
             for pid, folder in workers_of(process).items():
-                key, epochs = folder.path.name, len(folder.intact_epochs())
+                key, epochs = folder.path.name, folder.count_epochs()
                 reached = min(epochs + self.draw.randrange(4), EPOCHS - 1)
                 epoch, delay = moments.setdefault(key, (reached, self.draw.uniform(0, 0.1)))
                 if epochs >= epoch >= 0:

@@ -63,10 +63,10 @@ class Stopped(Disturbed):
 
     def train_on(self, epochs: int) -> Callable[[], bool]:
         """Whether each run has so many epochs more than now."""
-        wanted = {folder.path.name: len(folder.intact_epochs()) + epochs for folder in self.folders()}
+        wanted = {folder.path.name: folder.count_epochs() + epochs for folder in self.folders()}
         return lambda: (
             len(self.folders()) == 2
-            and all(len(folder.intact_epochs()) >= wanted.get(folder.path.name, epochs) for folder in self.folders())
+            and all(folder.count_epochs() >= wanted.get(folder.path.name, epochs) for folder in self.folders())
         )
 
     def assert_interrupted(self) -> None:

@@ -18,7 +18,7 @@ from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.text import class_name
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
-from cskd.plots import METHOD_COLORS, method_color, method_marker, save_figure
+from cskd.plots import METHOD_STYLES, method_color, method_marker, save_figure
 
 HOSTILE = ("$\\frac{1}$", "<img onerror=alert(1)>", "_hidden", "a$b", "e\\$f_g", "n02-x")
 CLASSES = ("apple", "aquarium_fish", *HOSTILE)
@@ -58,7 +58,7 @@ def samples():
 
 def embedded(panels=2, classes=4):
     points = np.random.default_rng(0).normal(size=(40, 2))
-    methods = {method: (-1) ** index * points for index, method in enumerate(list(METHOD_COLORS)[:panels])}
+    methods = {method: (-1) ** index * points for index, method in enumerate(list(METHOD_STYLES)[:panels])}
     names = [*CLASSES, *(f"class {label}" for label in range(20))]
     return embedding_figure("t-SNE\ntwo lines", methods, np.arange(40) % classes, names, {"cs-kd": 0.625})
 
@@ -69,7 +69,7 @@ def bars(images=None):
 
 
 def pairs(panels=1):
-    others = dict.fromkeys(list(METHOD_COLORS)[:panels], (bins(1), 0.2))
+    others = dict.fromkeys(list(METHOD_STYLES)[:panels], (bins(1), 0.2))
     title = "tinyimagenet, densenet121 (mini-tuned-custom-6a6759), 10 seeds pooled"
     return reliability_pairs(title, "cs-kd", {"cs-kd": (bins(), 0.1)} | others)
 
@@ -242,8 +242,8 @@ def test_reliability_pairs_show_bins_counts_and_ece_of_both_methods():
 
 
 def test_reliability_pairs_have_a_panel_a_method_in_rows_of_four():
-    squares = pairs(len(METHOD_COLORS)).axes[::2]
-    assert [axes.get_title() for axes in squares] == [method for method in METHOD_COLORS if method != "cs-kd"]
+    squares = pairs(len(METHOD_STYLES)).axes[::2]
+    assert [axes.get_title() for axes in squares] == [method for method in METHOD_STYLES if method != "cs-kd"]
     assert len({round(axes.get_position().x0, 6) for axes in squares}) == 4
 
 

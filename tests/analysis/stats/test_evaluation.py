@@ -13,7 +13,7 @@ from analysis.load.store import Store
 from analysis.stats import evaluation
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, evaluate, evaluations
 from cskd.evaluate.bootstrap import resampling_weights
-from cskd.evaluate.calibration import evaluate_calibration
+from cskd.evaluate.metrics import evaluate_calibration
 from cskd.evaluate.predictions import Predictions, save_predictions
 
 

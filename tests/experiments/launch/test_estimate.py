@@ -13,10 +13,9 @@ from cskd.utils.errors import UserError
 from experiments.bench.images import made_up
 from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec, make_spec
-from experiments.launch import estimate, memory
+from experiments.launch import estimate
 from experiments.launch.build import initialised_model
-from experiments.launch.estimate import Estimator
-from experiments.launch.memory import check_memory, step_bytes
+from experiments.launch.estimate import Estimator, check_memory, step_bytes
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 
@@ -58,29 +57,29 @@ def test_it_is_what_a_real_step_keeps(architecture, method):
     "overrides", [("width=1024",), ("inputs.image_size=1024", "inputs.test_resize=1024", "width=64")]
 )
 def test_a_plan_of_a_network_that_is_too_large_is_refused_before_it_is_built(tmp_path, monkeypatch, overrides):
-    monkeypatch.setattr(memory, "free_memory", lambda device: 500_000_000)
+    monkeypatch.setattr(estimate, "free_memory", lambda device: 500_000_000)
     one = spec(*overrides)
     run = PlannedRun(one, RunFolder.of(one, tmp_path), 10, 20, 20)
     before = psutil.Process().memory_info().rss
-    with pytest.raises(UserError, match=r"GB of memory, 0\.5 GB are free here: lower 'width' .* 'inputs.image_size'"):
+    with pytest.raises(UserError, match=r"GB of memory, 0\.5 GB are free: lower 'width' .* 'inputs.image_size'"):
         Estimator().seconds(run)
     assert psutil.Process().memory_info().rss - before < 500_000_000
 
 
 def test_the_memory_of_a_measured_step_is_given_back(tmp_path, monkeypatch):
     done = []
-    monkeypatch.setattr(estimate, "measure_step", lambda run: done.append("measured") or (1.0, 1.0))
+    monkeypatch.setattr(estimate, "time_step", lambda run: done.append("measured") or (1.0, 1.0))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("given back"))
     one, estimator = spec(), Estimator()
     for _ in range(2):
-        estimator.seconds_anew(PlannedRun(one, RunFolder.of(one, tmp_path), 10, 20, 20))
+        estimator.seconds_from_start(PlannedRun(one, RunFolder.of(one, tmp_path), 10, 20, 20))
     assert done == ["measured", "given back"]
 
 
 def test_the_bench_makes_up_no_more_images_than_there_is_room_for(monkeypatch):
-    monkeypatch.setattr(memory, "free_memory", lambda device: 10_000_000)
+    monkeypatch.setattr(estimate, "free_memory", lambda device: 10_000_000)
     _, settings = load_settings("digits", None, ("batch_size=1000000",))
-    with pytest.raises(UserError, match=r"0\.4 GB of memory, 0\.0 GB are free here: lower 'batch_size' \(1000000\)"):
+    with pytest.raises(UserError, match=r"0\.4 GB of memory, 0\.0 GB are free: lower 'batch_size' \(1000000\)"):
         made_up("digits", settings, 1)
     with pytest.raises(UserError, match="a step of 1,000,000 images takes"):
         check_memory(spec(), 10, 1_000_000, CPU)
@@ -96,6 +95,6 @@ def test_a_container_may_have_less_than_the_machine(tmp_path, monkeypatch, most,
     (tmp_path / "memory.stat").write_text(
         f"anon 5\nfile 9999\ninactive_file {cached // 3}\nactive_file {2 * cached // 3}\n"
     )
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**15}))
-    assert memory.free_memory(CPU) == expected
+    monkeypatch.setattr(estimate, "CGROUP", tmp_path)
+    monkeypatch.setattr(estimate.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**15}))
+    assert estimate.free_memory(CPU) == expected

@@ -11,7 +11,8 @@ from cskd.data.loader import Normalise, TestSet, TrainLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
 from cskd.models import build_model
-from cskd.train.trainer import Schedule, Trainer
+from cskd.train.schedule import Schedule
+from cskd.train.trainer import Trainer
 
 META = torch.device("meta")
 STEPS = 4

@@ -1,4 +1,4 @@
-"""The networks against the released ones."""
+"""The networks against the paper's released networks."""
 
 import math
 
@@ -8,9 +8,9 @@ import torch
 from cskd.models import ARCHITECTURES, build_model
 from cskd.utils.errors import UserError
 
-# Logits of the paper's released networks (its CIFAR_ResNet18, CIFAR_ResNet10, CIFAR_DenseNet121, resnet18, resnet10
-# and densenet121) in float64, for five classes, the first two of four images; weights and images as `fill` and
-# `images` below make them, in training (True) and in evaluation mode (False), one after the other on the same network.
+# Logits in float64 of the paper's released networks (CIFAR_ResNet18, CIFAR_DenseNet121, resnet10, densenet121) for five
+# classes: the first two of four images, in training (True) and then in evaluation mode (False) on the same network.
+# `fill` and `images` make the weights and the images.
 RELEASED = {
     ("resnet18", 32, True): [
         [1.365722775, 1.756646887, 2.101915736, 2.351664667, 2.472876338],
@@ -19,22 +19,6 @@ RELEASED = {
     ("resnet18", 32, False): [
         [3573.352922475, 3779.289201039, 3734.279806662, 3441.287287063, 2919.755489574],
         [3675.67240283, 3893.058918793, 3851.943288432, 3555.02943947, 3022.021670098],
-    ],
-    ("resnet10", 32, True): [
-        [1.098481917, 1.10147489, 1.063955424, 1.01062851, 0.972685709],
-        [1.097708952, 1.099623689, 1.061148942, 1.007053151, 0.968578945],
-    ],
-    ("resnet10", 32, False): [
-        [1.243859137, 3.479513143, 5.516707736, 7.242347427, 8.569466556],
-        [0.68660994, 2.573970779, 4.323017443, 5.839792947, 7.051204185],
-    ],
-    ("resnet18", 224, True): [
-        [-3.016624758, -2.396043506, -1.579489268, -0.59652775, 0.514536628],
-        [-2.958331395, -2.315227547, -1.48151843, -0.48790916, 0.62658863],
-    ],
-    ("resnet18", 224, False): [
-        [-22.318444535, 711.896555393, 1398.864912494, 1992.983529398, 2454.818611563],
-        [-118.098677668, 662.971650863, 1400.044880876, 2044.189998345, 2552.65049749],
     ],
     ("resnet10", 224, True): [
         [-1.222437984, -0.668577005, 0.036171412, 0.838884291, 1.664165719],
@@ -64,7 +48,7 @@ RELEASED = {
 
 
 def fill(model: torch.nn.Module) -> None:
-    """Weights by formula, in the order of the state_dict, which is the released networks' too."""
+    """Set the weights by formula, in the order of the state_dict, which the released networks share."""
     for number, (name, tensor) in enumerate(model.state_dict().items()):
         if tensor.dtype.is_floating_point:
             wave = torch.sin(0.7 * torch.arange(tensor.numel(), dtype=torch.float64) + number).reshape(tensor.shape)
@@ -81,9 +65,8 @@ def images(size: int) -> torch.Tensor:
     return torch.sin(0.3 * torch.arange(count, dtype=torch.float64) ** 1.1).reshape(4, 3, size, size)
 
 
-@pytest.mark.parametrize("size", [32, 224])
-@pytest.mark.parametrize("name", ["resnet18", "resnet10", "densenet121"])
-def test_it_computes_what_the_released_network_computes(name, size):
+@pytest.mark.parametrize(("name", "size"), dict.fromkeys(key[:2] for key in RELEASED))
+def test_network_computes_the_released_networks_logits(name, size):
     model = build_model(name, 5, size).double()
     fill(model)
     for training in (True, False):
@@ -95,40 +78,30 @@ def test_it_computes_what_the_released_network_computes(name, size):
 
 
 @pytest.mark.parametrize(("name", "count"), [("resnet18", 11_217_444), ("densenet121", 7_048_548)])
-def test_the_networks_for_32_px_have_the_papers_number_of_parameters(name, count):
+def test_network_for_32_px_has_the_papers_number_of_parameters(name, count):
     with torch.device("meta"):
         model = build_model(name, num_classes=100, image_size=32)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
-def small_and_large(name: str):
-    """A thin network for small images, and torchvision's, which is never thin; each with two images."""
-    yield build_model(name, 3, 32, width=6), torch.randn(2, 3, 32, 32)
-    yield build_model(name, 3, 65), torch.randn(2, 3, 65, 65)
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_features_are_the_pooled_map_of_the_last_of_four_stages(name):
-    for model, inputs in small_and_large(name):
-        backbone = model.backbone
-        with torch.no_grad():
-            maps = backbone.stage_maps(inputs)
-            features = backbone(inputs)
-            assert torch.equal(backbone.pool(maps[-1]), features)
-        assert tuple(stage.shape[1] for stage in maps) == backbone.stage_channels
-        sides = [stage.shape[2:] for stage in maps]
-        assert sides == sorted(sides, reverse=True) and len(set(sides)) == 4
-        assert features.shape == (2, backbone.feature_size)
+@pytest.mark.parametrize(("size", "width"), [(32, 6), (65, 64)])
+def test_backbone_has_four_stages_and_gradient_for_every_parameter(name, size, width):
+    model = build_model(name, 3, size, width=width)
+    inputs = torch.randn(2, 3, size, size)
+    backbone = model.backbone.eval()
+    with torch.no_grad():
+        maps, features = backbone.stage_maps(inputs), backbone(inputs)
+        assert torch.equal(backbone.pool(maps[-1]), features)
+    assert tuple(stage.shape[1] for stage in maps) == backbone.stage_channels
+    sides = [stage.shape[2] for stage in maps]
+    assert sides == sorted(set(sides), reverse=True)
+    assert features.shape == (2, backbone.feature_size)
+    model.train()(inputs).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_gradient_reaches_every_parameter(name):
-    for model, inputs in small_and_large(name):
-        model(inputs).square().sum().backward()
-        assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-def test_the_networks_for_large_images_start_as_torchvisions_do():
+def test_networks_for_large_images_have_torchvisions_initialisation():
     densenet, resnet = build_model("densenet41", 5, 224), build_model("resnet10", 5, 224)
     assert not densenet.head.bias.any()
     assert resnet.head.bias.any()
@@ -138,7 +111,7 @@ def test_the_networks_for_large_images_start_as_torchvisions_do():
     assert fan_out.std().item() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.05)
 
 
-def test_saved_weights_keep_their_names():
+def test_weight_names_are_stable():
     with torch.device("meta"):
         small, large = build_model("resnet10", 5, 32), build_model("resnet10", 5, 224)
     assert {"backbone.conv1.weight", "backbone.stages.3.0.shortcut.weight", "head.bias"} <= set(small.state_dict())
@@ -155,23 +128,15 @@ def test_saved_weights_keep_their_names():
         (("densenet41", 10, 65), 32, "width of 64 only"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(arguments, width, message):
+def test_build_model_raises_one_line_error_for_invalid_sizes(arguments, width, message):
     with pytest.raises(UserError, match=message) as caught:
         build_model(*arguments, width=width)
     assert "\n" not in str(caught.value)
 
 
-def test_the_catalogue_names_every_architecture_for_both_sizes():
-    for name in ARCHITECTURES:
-        for size in (32, 224):
-            with torch.device("meta"):
-                model = build_model(name, 7, size)
-            assert model.head.out_features == 7
-
-
-@pytest.mark.parametrize("width", [4, 8, 16])
-def test_a_narrow_shortcut_has_the_gradient_of_a_strided_convolution(width):
-    """By its definition, in float64: the library's own kernel for it is the one that is not to be trusted."""
+@pytest.mark.parametrize("width", [4, 16])
+def test_narrow_shortcut_has_the_gradient_of_a_strided_convolution(width):
+    """The expected gradient follows from the definition in float64, not from the library's faulty kernel."""
     model = build_model("resnet10", 3, 48, width=width).to(memory_format=torch.channels_last)
     shortcut = model.backbone.stages[1][0].shortcut
     images = torch.randn(4, width, 48, 48).to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The file that predictions are kept in."""
+"""The file of predictions."""
 
 import numpy as np
 import pytest
@@ -9,29 +9,20 @@ LOGITS, FEATURES = np.array([[1, 2], [3, -4], [5, 6]], np.float32), np.ones((3, 
 LABELS = np.array([1, 0, 1])
 
 
-def test_everything_comes_back(tmp_path):
-    kept = Predictions(LOGITS, FEATURES, LABELS, np.array([7, 3, 5]), ("a flower", "<b>"))
+def test_saved_predictions_are_loaded_unchanged(tmp_path):
+    saved = Predictions(LOGITS, FEATURES, LABELS, np.array([7, 3, 5]), ("a flower", "<b>"))
     training = Predictions(LOGITS + 1, FEATURES, LABELS[::-1])
-    save_predictions(tmp_path / "p.npz", kept, training)
+    save_predictions(tmp_path / "p.npz", saved, training)
     loaded = load_predictions(tmp_path / "p.npz")
     for name in ("logits", "features", "labels", "indices"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(kept, name))
-    assert loaded.classes == kept.classes
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
+    assert loaded.classes == saved.classes
     logits, labels = loaded.training
     np.testing.assert_array_equal(logits, LOGITS + 1)
     np.testing.assert_array_equal(labels, [1, 0, 1])
 
 
-def test_a_file_of_an_earlier_version_lacks_what_it_did_not_keep(tmp_path):
-    np.savez(tmp_path / "p.npz", logits=LOGITS, features=FEATURES, labels=LABELS)
-    loaded = load_predictions(tmp_path / "p.npz")
-    assert (loaded.indices, loaded.classes, loaded.training) == (None, (), None)
-
-
-def test_other_files_are_refused(tmp_path):
-    (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(ValueError, match="is damaged"):
-        load_predictions(tmp_path / "text.npz")
+def test_damaged_and_other_files_raise_errors(tmp_path):
     save_predictions(tmp_path / "p.npz", Predictions(LOGITS, FEATURES, LABELS))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "p.npz").read_bytes()[:200])
     with pytest.raises(ValueError, match="is damaged"):

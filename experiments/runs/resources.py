@@ -1,0 +1,104 @@
+"""What a training process uses: CPU, memory, energy."""
+
+import time
+from pathlib import Path
+
+import psutil
+import pynvml
+import torch
+
+RAPL = Path("/sys/class/powercap")  # Linux on Intel and AMD: one counter for each processor package, in microjoules
+MIN_CPU_SECONDS = 0.1  # CPU utilisation over a shorter time is noise: the kernel counts in hundredths of a second
+
+
+class SystemMetrics:
+    """The ``system/...`` metrics of this process, named as MLflow names its own."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.process = psutil.Process()
+        self.energy = EnergyMeter(device)
+        self.process.cpu_percent()  # starts psutil's measurement
+        self._read_at, self._cpu = time.monotonic(), None
+
+    def read(self) -> dict[str, float]:
+        """Return the metrics since the previous call."""
+        metrics = {"system/system_memory_usage_megabytes": self.process.memory_info().rss / 1e6}
+        now = time.monotonic()
+        if now - self._read_at >= MIN_CPU_SECONDS:
+            self._read_at, self._cpu = now, self.process.cpu_percent()
+        if self._cpu is not None:
+            metrics["system/cpu_utilization_percentage"] = self._cpu
+        joules = self.energy.read()
+        if joules is not None:
+            metrics["system/energy_joules"] = joules
+        if self.device.type == "cuda":
+            metrics["system/gpu_0_memory_usage_megabytes"] = torch.cuda.max_memory_allocated(self.device) / 1e6
+        return metrics
+
+
+class EnergyMeter:
+    """The energy that the GPU takes, or all processor packages on a CPU, including that of other processes.
+
+    Virtual machines have no counters, and some machines let only root read them.
+    """
+
+    def __init__(self, device: torch.device, counters: Path = RAPL):
+        if device.type == "cuda":
+            self._counters = _gpu_counter(device)
+        else:
+            self._counters = [_PackageCounter(path) for path in sorted(counters.glob("*-rapl:*")) if _is_package(path)]
+        self._previous = self._total()
+
+    def read(self) -> float | None:
+        """Return the joules since the previous call, or None if there is no counter."""
+        total, previous = self._total(), self._previous
+        self._previous = total
+        return None if total is None or previous is None else total - previous
+
+    def _total(self) -> float | None:
+        try:
+            return sum(counter.joules() for counter in self._counters) if self._counters else None
+        except (OSError, pynvml.NVMLError):
+            return None
+
+
+def _is_package(zone: Path) -> bool:
+    """Return False for parts of a package and for the whole platform, which would count energy twice."""
+    try:
+        return (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
+
+
+class _PackageCounter:
+    """A processor package's counter, which wraps around."""
+
+    def __init__(self, path: Path):
+        self.path, self.previous, self.wraps = path, 0, 0
+
+    def joules(self) -> float:
+        value = int((self.path / "energy_uj").read_text())
+        if value < self.previous:
+            self.wraps += 1
+        self.previous = value
+        return (value + self.wraps * int((self.path / "max_energy_range_uj").read_text())) / 1e6
+
+
+class _GpuCounter:
+    def __init__(self, device: torch.device):
+        pynvml.nvmlInit()
+        self.handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+
+    def joules(self) -> float:
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3
+
+
+def _gpu_counter(device: torch.device) -> list[_GpuCounter]:
+    """Return the counter of a GPU, or nothing if its driver does not report energy."""
+    try:
+        counter = _GpuCounter(device)
+        counter.joules()
+    except (pynvml.NVMLError, OSError):
+        return []
+    return [counter]

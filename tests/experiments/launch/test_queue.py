@@ -1,0 +1,74 @@
+"""Students wait for their teacher, and no launch waits for a run that another launch trains."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from experiments.launch.queue import RunQueue
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.runs.plan import PlannedRun
+
+
+@dataclass
+class Spec:
+    run_key: str
+    teacher: "Spec | None" = None
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """teacher, its student one, plain, its student two"""
+    teacher = Spec("teacher")
+    specs = (teacher, Spec("one", teacher), Spec("plain"), Spec("two", teacher))
+    for spec in specs:
+        (tmp_path / spec.run_key).mkdir()
+    return [PlannedRun(spec, RunFolder(tmp_path / spec.run_key), 3, 10, 10) for spec in specs]
+
+
+def keys(runs) -> list[str | None]:
+    return [run and run.spec.run_key for run in runs]
+
+
+@pytest.mark.parametrize(("state", "expected"), [(DONE, ["one", "two"]), (FAILED, [])])
+def test_students_start_after_their_teacher_and_hold_up_no_other_run(runs, state, expected):
+    queue = RunQueue(runs)
+    ready = queue.ready()
+    assert keys([next(ready), next(ready), next(ready)]) == ["teacher", "plain", None]
+    runs[0].folder.write_state(state, reason="x")
+    queue.ended(runs[0], state)
+    assert keys(ready) == expected
+
+
+@pytest.mark.parametrize(("state", "expected"), [(DONE, ["one", "plain", "two"]), (FAILED, ["plain"])])
+def test_teacher_of_an_earlier_launch_counts(runs, state, expected):
+    runs[0].folder.write_state(state, reason="")
+    assert keys(RunQueue(runs[1:]).ready()) == expected
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["this launch", "another launch"])
+def test_teacher_in_training_is_waited_for(runs, first):
+    runs[0].folder.write_state(RUNNING if first else INTERRUPTED)  # a worker that has just started has an old state
+    ready = RunQueue(runs[first:2]).ready()
+    assert keys([next(ready), next(ready)]) == ([None, None] if first else ["teacher", None])
+    runs[0].folder.write_state(DONE)
+    assert keys(ready) == ["one"]
+
+
+def test_run_of_another_launch_is_set_aside_until_it_is_free_or_done(runs):
+    calls, runs = [], [run for run in runs if run.spec.teacher is None]
+    queue = RunQueue(runs, lambda run, state: calls.append((run.spec.run_key, state)))
+    ready = queue.ready()
+    with runs[0].folder.leased(), runs[1].folder.leased():
+        assert keys([next(ready), next(ready)]) == [None, None]
+        runs[1].folder.write_state(DONE)
+    assert keys([next(ready)]) == ["teacher"]
+    queue.ended(runs[0], RUNNING)  # another process was faster
+    assert keys(ready) == ["teacher"]
+    assert calls == [("teacher", RUNNING), ("plain", RUNNING), ("plain", DONE)]
+
+
+def test_failure_is_tried_again_unless_another_launch_has_just_met_it(runs):
+    runs[0].folder.write_state(FAILED, reason="of an earlier launch")
+    queue = RunQueue([runs[0], runs[2]])
+    runs[2].folder.write_state(FAILED, reason="of another launch")
+    assert keys(queue.ready()) == ["teacher"]

@@ -1,0 +1,243 @@
+"""A run's folder: records, states, summary, checksums."""
+
+import json
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from cskd.evaluate.predictions import Predictions, save_predictions
+from cskd.utils import integrity
+from cskd.utils.errors import UserError
+from cskd.utils.files import DiskFull
+from cskd.utils.integrity import read_json, write_archive, write_json
+from experiments.config.recipe import load_settings
+from experiments.config.spec import RunSpec
+from experiments.runs import folder as folder_module
+from experiments.runs.folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
+from experiments.runs.lease import LeaseLost
+
+START = {"started": 1000.0}
+
+
+def make_record(epoch, error=50.0, **metrics):
+    values = {"test/top1_error": error, "time/train_seconds": 40.0, "time/test_seconds": 20.0}
+    return {"epoch": epoch, "timestamp": 1.0, "metrics": values | metrics}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    profile, settings = load_settings("digits", None, ("schedule.epochs=3", "schedule.milestones=[1]"))
+    spec = RunSpec(
+        dataset="digits", profile=profile, architecture="resnet10", method="cs-kd", parameters={}, seed=0,
+        settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
+        comparable=False, comparable_reason="profile demo", numerics_version=1,
+    )  # fmt: skip
+    folder = RunFolder.of(spec, tmp_path)
+    folder.create(spec)
+    return folder
+
+
+@pytest.fixture
+def done(folder):
+    """A run that is done."""
+    folder.write_environment("t", [START])
+    folder.begin(0, 3)
+    folder.write_epochs([make_record(0), make_record(1, 20.0), make_record(2, 30.0)])
+    save_predictions(folder.predictions, Predictions(np.ones((3, 2), "f4"), np.zeros((3, 4), "f4"), np.arange(3)))
+    write_archive(folder.weights, lambda file: torch.save({"weight": torch.ones(3)}, file))
+    write_archive(folder.checkpoint, lambda file: torch.save({}, file))
+    folder.finish()
+    return folder
+
+
+def test_epochs_are_replaced_by_those_of_a_checkpoint(folder):
+    assert folder.epochs() == []
+    for records in ([make_record(0), make_record(1)], [make_record(0)], []):
+        folder.write_epochs(records)
+        assert folder.epochs() == records
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.write_epochs([make_record(0, float("nan"))])
+    assert folder.epochs() == []
+
+
+@pytest.mark.parametrize("text", ["nonsense", '{"epoch": 1, "timestamp": 1, "metrics": {}}', '{"epoch": 0, "met', "[]"])
+def test_damaged_metrics_are_reported(folder, text):
+    folder.metrics.write_text(text)
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        folder.epochs()
+    assert (folder.count_epochs(), folder.has_epochs()) == (0, True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"training_id": "", "starts": []}'])
+def test_damaged_environment_is_reported(folder, text):
+    assert (folder.training_id(), folder.starts()) == ("", [])
+    folder.environment.write_text(text)
+    with pytest.raises(UserError, match=r"environment\.json is damaged"):
+        folder.starts()
+
+
+def test_spec_is_verified_by_the_folders_name_and_replaced_when_damaged(folder):
+    spec = folder.spec()
+    folder.spec_file.write_text(folder.spec_file.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError, match=r"spec\.json is missing, damaged"):
+        folder.spec()
+    folder.create(spec)
+    assert folder.spec() == spec
+
+
+def test_state_always_has_a_reason(folder):
+    assert folder.state() == {"state": MISSING, "reason": "not started"}
+    folder.begin(0, 3)
+    assert (folder.state()["state"], folder.state()["reason"]) == (RUNNING, "training")
+    for state in (INTERRUPTED, FAILED):
+        folder.end(state, f"{state}: because")
+        assert (folder.state()["state"], folder.state()["reason"]) == (state, f"{state}: because")
+
+
+def test_silent_run_is_interrupted_unless_a_process_holds_it(folder):
+    folder.begin(0, 3)
+    state_file = folder.path / "state.json"
+    write_json(state_file, read_json(state_file) | {"heartbeat": time.time() - HEARTBEAT_LIMIT - 1})
+    with folder.leased():
+        assert folder.state()["state"] == RUNNING
+    state = folder.state()
+    assert (state["state"], state["reason"]) == (INTERRUPTED, "interrupted: no heartbeat for 60 s, killed?")
+    assert folder.summary()["reason"] == state["reason"]
+
+
+@pytest.mark.parametrize("text", ["", '{"state": "run', '{"state": "rumming", "heartbeat": 1.0}'])
+def test_damaged_state_is_an_interrupted_run(folder, text):
+    folder.write_epochs([make_record(0)])
+    (folder.path / "state.json").write_text(text)
+    state = folder.state()
+    assert (state["state"], state["epoch"], state["reason"]) == (INTERRUPTED, 1, "interrupted: state.json is damaged")
+
+
+def test_state_is_recorded_on_a_full_disk(folder, monkeypatch):
+    def full(*arguments, **options):
+        raise DiskFull("full")
+
+    folder.begin(0, 3)
+    monkeypatch.setattr(folder_module, "write_json", full)
+    folder.end(INTERRUPTED, "interrupted: full")
+    monkeypatch.undo()
+    assert (folder.state()["state"], folder.summary()["reason"]) == (INTERRUPTED, "interrupted: full")
+
+
+def test_summary_of_a_done_run(done):
+    summary = read_json(done.summary_file)
+    assert summary.pop("ended") == pytest.approx(time.time(), abs=60)
+    assert summary == {
+        "training_id": "t",
+        "state": DONE,
+        "reason": "all 3 epochs",
+        "epochs_done": 3,
+        "epochs": 3,
+        "started": 1000.0,
+        "minutes": 3.0,
+        "energy_kilojoules": None,
+        "last": {"epoch": 2, "metrics": make_record(2, 30.0)["metrics"]},
+        "best": {"epoch": 1, "metrics": make_record(1, 20.0)["metrics"]},
+    }
+    assert done.summary() == read_json(done.summary_file)
+
+
+def test_summary_of_a_process_that_died_is_computed(folder):
+    folder.write_environment("t", [START])
+    folder.end(INTERRUPTED, "interrupted: Ctrl-C")
+    assert (folder.summary()["epochs_done"], folder.summary()["last"], folder.summary()["best"]) == (0, None, None)
+    folder.begin(0, 3)
+    folder.write_epochs([make_record(epoch, **{"system/energy_joules": 500.0}) for epoch in range(2)])
+    summary = folder.summary()
+    assert (summary["state"], summary["epochs_done"], summary["energy_kilojoules"]) == (RUNNING, 2, 1.0)
+
+
+def test_done_run_passes_sha256sum_and_its_damage_is_found(done):
+    command = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(command, cwd=done.path, check=False).returncode == 0
+    assert not done.checkpoint.exists()
+    names = ("spec.json", "environment.json", "metrics.jsonl", "summary.json", "predictions.npz", "weights.pt")
+    for name in names:
+        file = done.path / name
+        content = file.read_bytes()
+        for damaged in (content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
+            file.write_bytes(damaged)
+            assert done.damage() == f"{name} is damaged"
+        file.write_bytes(content)
+    assert done.damage() is None
+    (done.path / "SHA256SUMS").write_text("nonsense")
+    assert done.damage() == "SHA256SUMS is damaged"
+
+
+def test_deleted_results_are_no_damage(done):
+    done.weights.unlink()
+    done.predictions.unlink()
+    assert done.damage() is None
+    done.metrics.unlink()
+    assert done.damage() == "metrics.jsonl is damaged"
+
+
+def test_damaged_run_is_trained_again(done):
+    done.discard_damaged()
+    assert done.state()["state"] == DONE
+    done.weights.write_bytes(b"x")
+    done.discard_damaged()
+    state = done.state()
+    assert (state["state"], state["reason"]) == (INTERRUPTED, "interrupted: weights.pt is damaged")
+    assert not done.is_complete()
+
+
+def test_complete_run_stays_done_if_its_process_dies_before_it_says_so(done):
+    done.write_state(RUNNING, epoch=3, epochs=3)
+    done.end(INTERRUPTED, "interrupted: killed")
+    assert done.state()["state"] == DONE
+    assert done.damage() is None
+
+
+@pytest.mark.parametrize("write", [integrity.write_archive, None], ids=["archive", "json"])
+def test_archives_and_json_report_damage(tmp_path, write):
+    path = tmp_path / "file"
+    if write:
+        write(path, lambda file: torch.save({"weight": torch.arange(10_000)}, file))
+        read = integrity.read_archive
+    else:
+        write_json(path, {"number": 1})
+        read = read_json
+    read(path)
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 128
+    for damaged in (b"", content[: len(content) // 2], bytes(flipped)):
+        path.write_bytes(damaged)
+        with pytest.raises(integrity.Damaged, match="file is damaged"):
+            read(path)
+
+
+def test_process_that_lost_the_lease_writes_nothing(folder):
+    folder.write_environment("t", [START])
+    folder.write_epochs([make_record(0)])
+    with folder.leased():
+        lease = folder.path / "lease"
+        lease.write_text(lease.read_text().replace("token=", "token=other"))
+        before = {path: path.stat().st_mtime_ns for path in folder.path.iterdir()}
+        for write in (
+            folder.remove_checkpoints,
+            folder.finish,
+            lambda: folder.begin(0, 3),
+            lambda: folder.write_state(RUNNING),
+            lambda: folder.end(FAILED, "failed: x"),
+            lambda: folder.write_epochs([]),
+            lambda: folder.write_environment("u", [START]),
+            lambda: write_archive(folder.weights, print, before_replace=folder.before_replace),
+        ):
+            with pytest.raises(LeaseLost):
+                write()
+        assert {path: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
+
+
+def test_predictions_are_read_from_the_folder(done):
+    assert np.array_equal(done.load_predictions().logits, np.ones((3, 2)))
+    assert json.loads(done.spec_file.read_text())["dataset"] == "digits"
