@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from faults.backend import assert_told_once, rows
+from faults.backend import assert_uploaded_once, rows
 from place import Place
 
 from experiments.runs.folder import DONE, RunFolder
@@ -105,7 +105,7 @@ def assert_undisturbed(place: Disturbed, reference: Place) -> None:
     for folder, other in zip(place.folders(), reference.folders(), strict=True):
         assert_same_results(folder, other)
         assert _files(folder) == _files(other)
-    assert_told_once(place.folder / "mlflow.db", place.folders())
+    assert_uploaded_once(place.folder / "mlflow.db", place.folders())
     message = place.told_runs()
     assert sorted(key for key, _ in message) == names  # one run a key
     for key, run in message:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.backend import assert_told_once
+from faults.backend import assert_uploaded_once
 from faults.disturbed import assert_same_results
 from place import ROOT, Place
 
@@ -117,7 +117,7 @@ def test_a_damaged_run_ends_as_if_nothing_had_been(place, tally, tmp_path):
                 status, _, errors = other.run(*RUN)
                 assert (status, errors) == (0, "")
                 assert_same_results(folder, reference)
-                assert_told_once(other.folder / "mlflow.db", other.folders())
+                assert_uploaded_once(other.folder / "mlflow.db", other.folders())
         except AssertionError as error:
             lost.append(f"case {case}, {name} of {source.name}: {error}")
     assert not lost, "\n".join(lost)

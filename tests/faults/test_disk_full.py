@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faults.backend import assert_told_once, rows
+from faults.backend import assert_uploaded_once, rows
 from faults.disks import Disk
 from faults.disturbed import numbers
-from faults.made_up import made_up_runs
 from place import Place
+from run_folders import make_grid
 
 from cskd.data.store import open_dataset
 from cskd.utils.files import DiskFull
@@ -84,7 +84,7 @@ def test_earlier_prepared_data_stay_when_they_cannot_be_prepared_anew(call, disk
 @pytest.mark.slow_fault
 def test_tables_and_report_stay_as_they_were_and_come_when_there_is_room(call, disk, tally, tmp_path, monkeypatch):
     place = Place(tmp_path)
-    made_up_runs(place, "cs-kd", seeds=2, epochs=5)
+    make_grid(place.runs, "cs-kd", seeds=2, epochs=5)
     assert call("experiments sync")[0] == 0
     monkeypatch.setenv("RESULTS_DIR", str(disk.folder))
     for module in ("analysis tables", "analysis report"):
@@ -212,7 +212,7 @@ def test_runs_whose_checkpoints_find_no_room_go_on_from_their_last(request, disk
             for epochs, extra in zip(kept.values(), (1, 1), strict=True)
         )
         assert_as_undisturbed(place, reference)
-        assert_told_once(tmp_path / "mlflow.db", place.folders())
+        assert_uploaded_once(tmp_path / "mlflow.db", place.folders())
 
 
 @pytest.mark.fault(FAULT)
@@ -237,5 +237,5 @@ def test_training_goes_on_where_the_tracking_has_no_room(request, disk, tally, t
     with tally:
         status, _, errors = place.run("experiments sync")
         assert (status, errors) == (0, "")
-        assert_told_once(database, place.folders())
+        assert_uploaded_once(database, place.folders())
         assert rows(database, "PRAGMA integrity_check") == [("ok",)]

@@ -5,7 +5,7 @@ import re
 import sys
 
 import pytest
-from faults.backend import assert_told_once, rows, tagged
+from faults.backend import assert_uploaded_once, rows, tagged
 from place import Place
 
 from experiments.launch import loop
@@ -144,7 +144,7 @@ def test_what_has_failed_is_run_again_on_request_alone(request, tally):
         status, output, errors = grid(place, "--retry")
         assert (status, errors) == (0, "")
         assert "9 of 9 runs are done." in output
-        assert_told_once(place.folder / "mlflow.db", place.folders())
+        assert_uploaded_once(place.folder / "mlflow.db", place.folders())
         assert all(math.isfinite(folder.epochs()[-1]["metrics"]["train/loss"]) for folder in place.folders())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from faults.backend import tagged
 from faults.disturbed import WAIT_SECONDS, Disturbed, assert_undisturbed, wait_for
-from faults.made_up import made_up_runs
+from run_folders import make_grid
 
 from experiments.runs.folder import INTERRUPTED
 from experiments.runs.plan import load_plans
@@ -162,7 +162,7 @@ def test_a_grid_stops_soon_and_the_same_command_goes_on(tally, tmp_path):
 @pytest.mark.slow_fault
 def test_tables_that_were_stopped_are_made_by_the_next_command(tally, tmp_path):
     place = Stopped(tmp_path, "analysis tables")
-    made_up_runs(place, "cs-kd", seeds=2, epochs=3)
+    make_grid(place.runs, "cs-kd", seeds=2, epochs=3)
     sync_plan(place.uri, load_plans(place.runs)[0], place.runs)
     with tally:
         assert place.strike("analysis.written:save_table", 1, signal.SIGTERM) == (130, "", GOES_ON)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults.backend import assert_told_once
+from faults.backend import assert_uploaded_once
 from faults.disturbed import numbers
 from faults.machines import HEARTBEAT_LIMIT, Machine, holder_of
 from place import ROOT, Place
@@ -90,7 +90,7 @@ def assert_as_undisturbed(place: Place, reference: Place, starts: dict[int, int]
         assert folder.weights.read_bytes() == other.weights.read_bytes()
         assert np.array_equal(folder.load_predictions().logits, other.load_predictions().logits)
         assert not folder.checkpoint.exists() and not list(folder.path.glob("*.part"))
-    assert_told_once(place.folder / "mlflow.db", place.folders())
+    assert_uploaded_once(place.folder / "mlflow.db", place.folders())
 
 
 def stamps(folder: RunFolder) -> dict[str, tuple[int, int]]:
