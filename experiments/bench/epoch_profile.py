@@ -21,7 +21,7 @@ from experiments.bench.timing import TimedTrainer, now
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no messages about the profiler's start or a missing GPU
 
 PHASES = ("input", "forward", "partner pass", "backward", "optimiser", "other", "evaluation")
-STEPS = 5  # whose operators are recorded, after one more
+STEPS = 5  # recorded by the profiler, after one more
 OPERATORS = 20  # in the listing
 TABLE = (Shown("seconds", "seconds", 3), Shown("%", "share", 1, scale=100))
 

@@ -11,7 +11,7 @@ from experiments.config.datasets import open_data, prepare_data
 from experiments.launch.estimate import check_free_memory
 
 PHOTO = (375, 500)  # height and width of a typical photograph of CUB and Dogs
-STORED_SIZES = {"tinyimagenet": (64, 64)}  # readers whose images are resized, but are no photographs
+STORED_SIZES = {"tinyimagenet": (64, 64)}  # readers of images that are resized, but smaller than photographs
 CLASSES = 20
 
 
