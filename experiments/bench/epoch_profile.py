@@ -7,8 +7,8 @@ from operator import attrgetter
 
 import torch
 from torch import Tensor
-from torch.autograd.profiler_util import DeviceType, EventList
-from torch.profiler import ProfilerActivity
+from torch.autograd.profiler_util import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 from cskd.data.loader import Batch, TrainLoader
 from cskd.evaluate.metrics import evaluate_predictions
@@ -38,12 +38,11 @@ def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
             row({"phase": phase, "seconds": f"{seconds:.4f}", "share": f"{seconds / total:.4f}"})
             for phase, seconds in phases.items()
         ]
-        events = _record_operators(timed)
-        name = f"profile-{cell.dataset}-{cell.architecture}-{method}.txt"
-        write_text(name, _listing(timed, events), options.console)
+        listing, operators = _operators(timed)
+        write_text(f"profile-{cell.dataset}-{cell.architecture}-{method}.txt", listing, options.console)
         operator_rows += [
             row({"operator": operator, "seconds": f"{seconds:.6f}", "share": f"{share:.4f}"})
-            for operator, seconds, share in _slowest_operators(timed, events)
+            for operator, seconds, share in operators
         ]
     return {"profile": phase_rows, "operators": operator_rows}
 
@@ -130,42 +129,23 @@ def _second_epoch(timed: TimedTrainer) -> dict[str, float]:
     return phases
 
 
-def _record_operators(timed: TimedTrainer) -> EventList:
-    """Return the operators of some steps, each without the operators that it calls."""
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if _on_gpu(timed) else [])]
-    with torch.profiler.profile(activities=activities) as profiler:
-        timed.turn(2)
-    return profiler.key_averages()
+def _operators(timed: TimedTrainer) -> tuple[str, list[tuple[str, float, float]]]:
+    """Profile some steps. Return the profiler's listing, and (operator, seconds per step, share) of the slowest ones.
 
-
-def _listing(timed: TimedTrainer, events: EventList) -> str:
-    """Return the profiler's table of the slowest operators."""
-    table = events.table(sort_by=_time_attribute(timed), row_limit=OPERATORS, max_name_column_width=60)
-    trained = timed.measurement
-    return f"{trained.dataset}, {trained.architecture}, {trained.method}, {_recorded_steps(timed)} steps\n{table}"
-
-
-def _slowest_operators(timed: TimedTrainer, events: EventList) -> list[tuple[str, float, float]]:
-    """Return (operator, seconds per step, share of all operators) of the slowest ones; on a GPU, of its kernels.
-
-    With a GPU, operators of the CPU are left out: they include the time of the kernels that they start.
+    Times exclude the operators that an operator calls. With a GPU, only its kernels are returned: an operator of the
+    CPU includes the time of the kernels that it starts.
     """
-    device = DeviceType.CUDA if _on_gpu(timed) else DeviceType.CPU
-    microseconds = attrgetter(_time_attribute(timed))
+    on_gpu = timed.device.type == "cuda"
+    attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    steps = min(1 + STEPS, len(timed.loader))
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiler:
+        timed.turn(2)
+    events = profiler.key_averages()
+    trained = timed.measurement
+    heading = f"{trained.dataset}, {trained.architecture}, {trained.method}, {steps} steps"
+    listing = f"{heading}\n{events.table(sort_by=attribute, row_limit=OPERATORS, max_name_column_width=60)}"
+    device, microseconds = DeviceType.CUDA if on_gpu else DeviceType.CPU, attrgetter(attribute)
     events = [event for event in events if event.device_type == device and not event.is_user_annotation]
     total = sum(map(microseconds, events))
     slowest = sorted(events, key=microseconds, reverse=True)[:OPERATORS]
-    steps = _recorded_steps(timed)
-    return [(event.key, microseconds(event) / 1e6 / steps, microseconds(event) / total) for event in slowest]
-
-
-def _time_attribute(timed: TimedTrainer) -> str:
-    return "self_device_time_total" if _on_gpu(timed) else "self_cpu_time_total"
-
-
-def _recorded_steps(timed: TimedTrainer) -> int:
-    return min(1 + STEPS, len(timed.loader))
-
-
-def _on_gpu(timed: TimedTrainer) -> bool:
-    return timed.device.type == "cuda"
+    return listing, [(event.key, microseconds(event) / 1e6 / steps, microseconds(event) / total) for event in slowest]
