@@ -108,6 +108,11 @@ def groups(
         yield Group(pool, dataset, architecture, store, evaluations, cache, data_dir)
 
 
+def class_names(predictions: Predictions) -> tuple[str, ...]:
+    """Return the class names, or numbers if they are unknown."""
+    return predictions.classes or tuple(f"class {number}" for number in range(predictions.logits.shape[1]))
+
+
 def pooled_seeds(evaluated: dict[str, list[Evaluation]]) -> str:
     """Return the numbers of seeds that a figure pools, in words."""
     counts = sorted({len(runs) for runs in evaluated.values()})

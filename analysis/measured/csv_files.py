@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
 from cskd.evaluate.metrics import TRACKED
 from cskd.utils.errors import UserError, first_line
+from cskd.utils.files import atomic_write
 
 MEASURED = Path("results/measured")  # in the repository, whatever RESULTS_DIR is
 DATES = ("started", "ended")
@@ -125,6 +127,11 @@ def read_rows(path: Path, schema: Schema, command: str = "") -> pd.DataFrame:
         key = " ".join(repeated.iloc[0][list(schema.key)])
         raise UserError(f"{path} has {key} twice: remove one of the two rows")
     return rows
+
+
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    with atomic_write(path) as file:
+        file.write(to_csv(rows).encode())
 
 
 def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: tuple[str, ...] = ()) -> pd.DataFrame:

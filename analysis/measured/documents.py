@@ -10,9 +10,9 @@ from pathlib import Path
 
 from analysis.measured.bench_tables import bench
 from analysis.measured.results_tables import answer, results, verdicts
-from analysis.tables.export import save_text
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, first_line
+from cskd.utils.files import atomic_write
 
 BEGIN, END = re.compile(r"<!-- begin generated: (.+) -->"), "<!-- end generated -->"
 EXAMPLE = "<!-- begin generated: results mini -->"
@@ -40,7 +40,8 @@ def update(path: Path, folder: Path, check: bool) -> list[str]:
 
     after = replace_generated(before, generate, str(path))
     if changed and not check:
-        save_text(path, after)
+        with atomic_write(path) as file:
+            file.write(after.encode())
     return changed
 
 

@@ -24,9 +24,9 @@ from analysis.measured.csv_files import (
     read_rows,
     runs_path,
     verdicts_path,
+    write_rows,
 )
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, Evaluation, evaluations
-from analysis.tables.export import save_text
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY, run_frame
 from analysis.tables.verdicts import verdict_frame
@@ -52,12 +52,12 @@ def export_pool(pool: Pool, store: Store, folder: Path, results: Path, log: Call
     else:
         path = runs_path(folder, pool.name)
         merged = _merge_runs(run_rows(pool, evaluated), path)
-        save_text(path, to_csv(merged.rows))
+        write_rows(path, merged.rows)
         absent = len(set(merged.rows.run_key) - set(done.run_key))
         log(f"{path}: {len(merged.rows)} runs: {merged.counts} ({absent} not tracked here).")
         path = verdicts_path(folder, pool.name)
         merged = _merge_verdicts(verdict_frame(judge(pool, load_claims(), evaluated)), path, log)
-        save_text(path, to_csv(merged.rows))
+        write_rows(path, merged.rows)
         log(f"{path}: {len(merged.rows)} verdicts: {merged.counts}.")
     for note in (*pool.notes, *data_quality_notes(pool), *problems):
         log(f"{pool.name}: {note}")

@@ -1,20 +1,20 @@
-"""A tracking store of many made-up runs of CIFAR-100's size, to time the analysis on; not a test.
+"""Make a tracking store of many made-up runs of CIFAR-100's size, to time the analysis. Not a test.
 
-    PYTHONPATH=. .venv/bin/python tests/analysis/large_store.py FOLDER --runs 300
+    PYTHONPATH=.:tests .venv/bin/python tests/analysis/large_store.py FOLDER --runs 300
     MLFLOW_TRACKING_URI=sqlite:///FOLDER/mlflow.db .venv/bin/python -m analysis report --results-dir FOLDER/results
 
-``--without-predictions`` is for the tables alone. The predictions of ten runs are shared by all: 260 MB of disk.
+With ``--without-predictions`` the store is for the tables only. All runs share ten files of predictions (260 MB).
 """
 
 import argparse
 import os
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
-from conftest import MadeUp
-from mlflow import MlflowClient
-from mlflow.entities import Metric
+from builders import Grid, empty_store
 
+from analysis.load.store import Store
 from cskd.evaluate.predictions import Predictions, save_predictions
 
 DATASETS = ("cifar100", "tinyimagenet", "cub200", "dogs", "mit67")
@@ -33,38 +33,40 @@ def main() -> None:
     parser.add_argument("--without-predictions", action="store_true")
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
-    files = [] if options.without_predictions else [predictions(options.folder, number) for number in range(FILES)]
-    grid = MadeUp(MlflowClient(f"sqlite:///{options.folder}/mlflow.db"), options.folder, "table1", "paper", SETTINGS)
+    grid = Grid("table1", "paper", SETTINGS)
     seeds = range(-(-options.runs // (len(DATASETS) * len(METHODS))))
     cells = [grid.cell(dataset, method, seeds=" ".join(map(str, seeds))) for dataset in DATASETS for method in METHODS]
     random = np.random.default_rng(0)
-    made = [(cell, seed) for seed in seeds for cell in cells][: options.runs]
-    for number, (cell, seed) in enumerate(made):
-        run_id = grid.run(cell, seed, 20 + 5 * random.random(), 10 * random.random(), predictions=False)
-        if not files:
-            continue
-        points = [
-            Metric(name, float(random.random()), epoch, epoch)
-            for name in ("test/top1_error", "test/ece", "train/loss")
-            for epoch in range(2, EPOCHS)  # MadeUp tracks the first two
+    for cell, seed in [(cell, seed) for seed in seeds for cell in cells][: options.runs]:
+        run = grid.trained(cell, seed, 20 + 5 * random.random(), 10 * random.random())
+        histories = [
+            ("train/loss", range(EPOCHS)),
+            ("test/top1_error", range(2, EPOCHS)),
+            ("test/ece", range(2, EPOCHS)),
         ]
-        points += [Metric("train/loss", 1.0, epoch, epoch) for epoch in range(2)]
-        grid.client.log_batch(run_id, metrics=points)
-        path = options.folder / "mlartifacts" / "table1" / run_id / "artifacts" / "predictions.npz"
-        path.parent.mkdir(parents=True)
-        os.link(files[number % FILES], path)
+        run.metrics += [(name, float(random.random()), epoch) for name, epochs in histories for epoch in epochs]
+    uri = empty_store(options.folder)
+    grid.log(uri, options.folder, predictions=False)
+    if options.without_predictions:
+        return
+    files = [predictions(options.folder, number) for number in range(FILES)]
+    [experiment] = Store(uri).load()
+    for number, run in enumerate(experiment.done.itertuples()):
+        folder = Path(urlparse(run.artifact_uri).path)
+        folder.mkdir(parents=True)
+        os.link(files[number % FILES], folder / "predictions.npz")
 
 
 def predictions(folder: Path, number: int) -> Path:
     random = np.random.default_rng(number)
-    parts = {}
-    for name, count in (("tested", IMAGES), ("training", TRAINING)):
+    parts = []
+    for count in (IMAGES, TRAINING):
         labels = np.arange(count) % CLASSES
         logits = 2 * random.normal(size=(count, CLASSES)) + 6 * np.eye(CLASSES)[labels]
         features = random.normal(size=(count, FEATURES))
-        parts[name] = Predictions(logits.astype("f4"), features.astype("f4"), labels, np.arange(count))
+        parts.append(Predictions(logits.astype("f4"), features.astype("f4"), labels, np.arange(count)))
     path = folder / f"predictions-{number}.npz"
-    save_predictions(path, parts["tested"], parts["training"])
+    save_predictions(path, *parts)
     return path
 
 

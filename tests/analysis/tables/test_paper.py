@@ -107,8 +107,13 @@ def by_name() -> dict[str, Pool]:
 
 
 @pytest.fixture(scope="module")
-def paper(by_name) -> dict[str, Table]:
-    return paper_tables(by_name[PAPER])
+def tables(by_name) -> dict[str, dict[str, Table]]:
+    return {name: paper_tables(pool) for name, pool in by_name.items()}
+
+
+@pytest.fixture(scope="module")
+def paper(tables) -> dict[str, Table]:
+    return tables[PAPER]
 
 
 @pytest.fixture(scope="module")
@@ -262,11 +267,11 @@ def test_second_best_is_not_bold_if_the_papers_best_is_hidden(by_name):
     assert bold(table, ERROR, "paper", "cifar100") == []
 
 
-def test_source_of_hyper_parameters_is_marked(paper, by_name):
+def test_source_of_hyper_parameters_is_marked(paper, tables):
     found = texts(paper["table1"], ERROR)
     assert (found["cs-kd", "", "cifar100"], found["cs-kd", "", "dogs"]) == ("", "\N{DAGGER}")
     assert any(note.startswith("\N{DAGGER} hyper-parameters ours") for note in paper["table1"].notes)
-    table = paper_tables(by_name["paper-tuned"])["table1"]
+    table = tables["paper-tuned"]["table1"]
     assert texts(table, ERROR)["cs-kd", "", "cifar100"] == "(tuned)"
     assert "Tuned: cifar100/resnet18/cs-kd: lambda_cls 2 of study s1." in table.notes
 
@@ -285,35 +290,35 @@ def test_missing_values_unfinished_runs_and_dirty_commits_are_noted(paper):
     assert "(dirty)" not in " ".join(paper["table4"].notes)
 
 
-def test_other_pools_show_no_numbers_of_the_paper(by_name):
-    for name, pool in by_name.items():
-        for table in paper_tables(pool).values() if name != PAPER else ():
+def test_other_pools_show_no_numbers_of_the_paper(tables):
+    for name, of_pool in tables.items():
+        for table in of_pool.values() if name != PAPER else ():
             assert not any(column.startswith("paper") or "difference" in column for column in table.frame)
             assert table.intro
             lines = {row[0].strip() for block in table.blocks for group in block.groups for row in group[1:]}
             assert lines <= {"our last epoch", "vs cross-entropy", "n"}
-    assert paper_tables(by_name["paper-tuned"])["table1"].intro[0].startswith("Tuned hyper-parameters")
-    assert "with changed settings (schedule.lr=0.5)" in paper_tables(by_name["custom"])["table1"].intro[0]
+    assert tables["paper-tuned"]["table1"].intro[0].startswith("Tuned hyper-parameters")
+    assert "with changed settings (schedule.lr=0.5)" in tables["custom"]["table1"].intro[0]
 
 
-def test_other_pools_have_their_own_datasets_and_networks(by_name):
-    tables = paper_tables(by_name["mini"])
-    assert list(tables) == ["table1", "table2", "table3", "table4", "table6"]  # table 5 is ImageNet only
-    assert [column.header for column in tables["table1"].columns] == ["method", "cifar100", "cub200"]
-    headings = {name: [block.heading for block in table.blocks] for name, table in tables.items()}
+def test_other_pools_have_their_own_datasets_and_networks(tables):
+    mini = tables["mini"]
+    assert list(mini) == ["table1", "table2", "table3", "table4", "table6"]  # table 5 is ImageNet only
+    assert [column.header for column in mini["table1"].columns] == ["method", "cifar100", "cub200"]
+    headings = {name: [block.heading for block in table.blocks] for name, table in mini.items()}
     assert headings["table1"] == ["Top-1 error (%), resnet10", "Top-1 error (%), densenet41"]
     # The teacher's network is not in table 4, although table 1 trained its cross-entropy.
     assert headings["table4"] == ["Top-1 error (%), resnet10"]
-    assert paper_tables(by_name["demo"]) == {}  # cross-entropy alone
+    assert tables["demo"] == {}  # cross-entropy alone
 
 
-def test_relative_change_needs_equal_settings(by_name):
-    frame = paper_tables(by_name["custom"])["table1"].frame.set_index("method")
+def test_relative_change_needs_equal_settings(tables):
+    frame = tables["custom"]["table1"].frame.set_index("method")
     assert frame.last_mean["cs-kd"] == 46
     assert math.isnan(frame.relative_change["cs-kd"])
 
 
-def test_figure4_has_accuracy_and_error_of_each_domain(paper, by_name):
+def test_figure4_has_accuracy_and_error_of_each_domain(paper, tables):
     accuracy, error = (texts(paper["figure4"], block.heading) for block in paper["figure4"].blocks)
     assert [accuracy["cross-entropy", line, "dog (dogs)"] for line in LINES if line != "vs cross-entropy"] == [
         *("94.5", "97.0±1.0", "96.5±1.0", "+2.5", "3")
@@ -321,7 +326,7 @@ def test_figure4_has_accuracy_and_error_of_each_domain(paper, by_name):
     assert [error["cs-kd", line, "indoor (mit67)"] for line in LINES] == [
         *("56.02", "54.00", "53.50", f"{MINUS}2.02", f"{MINUS}16.9 %", "1/3 seeds")
     ]
-    assert "figure4" not in paper_tables(by_name["mini"])
+    assert "figure4" not in tables["mini"]
 
 
 def test_tables_fit_a_terminal_of_80_columns(paper):
