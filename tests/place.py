@@ -19,6 +19,7 @@ class Place:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.sources = ROOT
         self.runs = folder / "runs"
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.environment = os.environ | {
@@ -34,7 +35,7 @@ class Place:
     def start(self, command: str, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-m", *command.split(), *arguments],
-            cwd=ROOT,
+            cwd=self.sources,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

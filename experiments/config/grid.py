@@ -72,7 +72,7 @@ def load_grid(name: str, **selection: list | None) -> Grid:
         selection = {"architectures": table.architectures} | selection | {"methods": table.methods}
     if selection.get("architectures") == [ALL]:
         selection["architectures"] = table.architectures
-    return check_grid(grid.model_copy(update=selection))
+    return check_grid(validated(Grid, grid.model_dump() | selection, str(path)))
 
 
 def check_grid(grid: Grid) -> Grid:
