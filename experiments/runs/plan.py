@@ -229,7 +229,7 @@ def _blank_cell(grid_name: str, spec: RunSpec, row: int, found: TunedParameters 
         order=_position(grid_name, spec.dataset, spec.method, row),
         comparable=spec.comparable,
         comparable_reason=spec.comparable_reason,
-        tuned=found.message() if found else "",
+        tuned=found.summary() if found else "",
         hyperparameter_source=_hyperparameter_source(spec),
         runs={},
     )

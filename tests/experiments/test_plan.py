@@ -174,6 +174,7 @@ def test_hyper_parameters_that_are_changed_are_no_longer_the_papers(tmp_path):
 
 def test_a_tuned_row_that_is_also_an_untuned_teacher_is_refused(tmp_path):
     found = TunedParameters(
+        dataset="cifar100", method="cs-kd", profile="mini", architecture="densenet41",
         parameters={"temperature": 2.0}, objective="error", value=1.0, recipe_parameters={}, recipe_value=None,
         study="s", trial=0, trials=1, seeds=[1000], split_digest="", data_digest="", git_commit="", git_dirty=False,
         date="2026-01-01",

@@ -9,7 +9,7 @@ from experiments.config import recipe
 from experiments.config.datasets import parts_of, source_of
 from experiments.config.recipe import RECIPES, load_settings, read_yaml, recipe_names
 from experiments.runs.plan import grid_names, load_grid
-from experiments.tuning.budget import SMALL
+from experiments.tuning.budget import MIN_LAST_BATCH
 
 PROFILES = [
     (name, profile)
@@ -187,4 +187,4 @@ def test_the_validation_split_of_a_subset_leaves_no_small_last_batch(name):
         )
         left = classes * (images - max(1, round(settings.validation_fraction * images)))
         last = left % settings.batch_size
-        assert last == 0 or last >= settings.batch_size / SMALL
+        assert last == 0 or last >= settings.batch_size * MIN_LAST_BATCH

@@ -15,7 +15,7 @@ from run_folders import make_grid
 from experiments.runs.folder import INTERRUPTED
 from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
-from experiments.tuning.storage import load_trials
+from experiments.tuning.storage import load_study
 from experiments.tuning.trial import COMPLETE, RUNNING, Trial
 
 FAULT = "SIGTERM, SIGINT, twice"
@@ -190,4 +190,4 @@ def test_a_study_stops_soon_and_the_same_command_goes_on(tally, tmp_path):
 
 
 def trials_of(place: Stopped) -> list[Trial]:
-    return load_trials(str(place.runs / "studies" / "journal.log"), "digits-cs-kd-demo")[1]
+    return load_study(str(place.runs / "studies" / "journal.log"), "digits-cs-kd-demo")[1]
