@@ -1,7 +1,7 @@
 """Small datasets in the exact layouts of the official archives.
 
-Each builder makes its tree under ``root`` and returns the tree's folder. Every class has TRAIN training
-and TEST test images, but where said. ``small`` makes a source expect such a tree.
+Each builder writes a folder under ``root`` and returns it. Each of its three classes has TRAIN training and TEST test
+images. ``small`` gives a source these numbers.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ WNIDS = ("n02124075", "n01443537", "n04067472")
 
 
 def small(source: DatasetSource, classes: int = 3) -> DatasetSource:
-    """The source with the numbers of a fake tree in place of the official ones."""
+    """The source with the numbers of a small dataset instead of the official ones."""
     return dataclasses.replace(source, num_classes=classes, train_images=classes * TRAIN, test_images=classes * TEST)
 
 
@@ -29,7 +29,7 @@ def noise(seed: int, height: int = 9, width: int = 12) -> np.ndarray:
 
 
 def write_image(path: Path, seed: int = 0, *, mode: str = "RGB", form: str | None = None, **size: int) -> Path:
-    """An image file of noise; form: its format where that is not what the name says."""
+    """Write an image of noise. form: its format, if the name does not tell."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise(seed, **size)).convert(mode).save(path, format=form)
     return path
@@ -45,13 +45,8 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("iris", "rose", "tulip"
     return root
 
 
-def cifar100_folders(root: Path) -> Path:
-    """CIFAR-100 as ``cifar100/{train,test}/<class>/<nnn>.png``."""
-    return image_folder(root / "cifar100", ("apple", "baby", "bear"))
-
-
 class _Python2Pickler(pickle._Pickler):
-    """Writes what Python 2 with numpy 1 wrote: texts and bytes as byte strings, numpy's old module names."""
+    """Writes pickles as Python 2 with NumPy 1: byte strings, and NumPy's old module names."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
 
@@ -95,7 +90,7 @@ def cifar100_pickles(root: Path, classes: tuple[str, ...] = ("apple", "baby", "b
 
 
 def tiny_imagenet(root: Path, wnids: tuple[str, ...] = WNIDS) -> Path:
-    """``tiny-imagenet-200``, with some greyscale images, as the real one has."""
+    """``tiny-imagenet-200``, with some greyscale images like the official one."""
     folder = root / "tiny-imagenet-200"
     annotations = []
     for label, wnid in enumerate(wnids):
@@ -108,13 +103,13 @@ def tiny_imagenet(root: Path, wnids: tuple[str, ...] = WNIDS) -> Path:
             write_image(folder / "val" / "images" / name, 500 + 10 * label + index, height=64, width=64)
             annotations.append(f"{name}\t{wnid}\t0\t32\t44\t62\n")
     (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
-    (folder / "wnids.txt").write_text("\n".join(wnids))  # the real one has no newline at its end either
+    (folder / "wnids.txt").write_text("\n".join(wnids))  # without a final newline, like the official one
     (folder / "words.txt").write_text("".join(f"{wnid}\tthing {wnid}, object\n" for wnid in sorted(wnids)))
     return folder
 
 
 def cub200(root: Path) -> Path:
-    """``CUB_200_2011`` and, beside it, the tar file's stray ``attributes.txt``."""
+    """``CUB_200_2011``, and ``attributes.txt`` beside it, which is also in the official archive."""
     folder = root / "CUB_200_2011"
     lists = {name: [] for name in ("images", "image_class_labels", "train_test_split", "classes")}
     number = 0
@@ -134,7 +129,7 @@ def cub200(root: Path) -> Path:
 
 
 def dogs(root: Path) -> Path:
-    """``stanford-dogs``: what images.tar and lists.tar hold, in one folder."""
+    """``stanford-dogs``: the contents of images.tar and lists.tar in one folder."""
     folder = root / "stanford-dogs"
     lists = {"train": [], "test": [], "file": []}
     for label, breed in enumerate(("n02085620-Chihuahua", "n02085782-Japanese_spaniel", "n02085936-Maltese_dog")):
@@ -158,7 +153,7 @@ def write_dogs_list(path: Path, entries: list[tuple[str, int]]) -> None:
 
 
 def mit67(root: Path) -> Path:
-    """``mit67``: Windows line ends, names with spaces, a GIF and a PNG named .jpg, images on no list."""
+    """``mit67``: Windows line ends, names with spaces, a GIF and a PNG named .jpg, unlisted images."""
     folder = root / "mit67"
     lists = {"Train": [], "Test": []}
     for label, room in enumerate(("airport_inside", "garage", "inside_bus")):
@@ -174,7 +169,7 @@ def mit67(root: Path) -> Path:
     return folder
 
 
-# The official layout of each set that is downloaded, by its name in the catalogue.
+# The builders of the downloaded datasets, by name.
 TREES = {
     "cifar100": cifar100_pickles,
     "tinyimagenet": tiny_imagenet,

@@ -1,9 +1,9 @@
-"""The claims of the paper that are judged: ``claims.yaml``, read and checked."""
+"""The paper's claims that are judged: reading and validating ``claims.yaml``."""
 
-import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from analysis.paper.published import published_numbers
 from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, TRACKED, all_metrics
@@ -12,18 +12,19 @@ from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from cskd.utils.yaml import read_yaml
 
-CLAIMS = Path(__file__).parent / "claims.yaml"
+CLAIMS = Path(__file__).with_name("claims.yaml")
 LOWER, HIGHER = "lower", "higher"
-MERGED = "merged"
-DOMAIN_METRICS = tuple(metric.name for kind in (DOMAIN_ACCURACIES, DOMAIN_ERRORS) for metric in kind.values())
-FEATURE_SPREAD = "feature_spread"  # not tracked: from the evaluation of a run's predictions
+MERGED = "merged"  # the dataset of figure 4
+DOMAIN_METRICS = tuple(metric.name for metrics in (DOMAIN_ACCURACIES, DOMAIN_ERRORS) for metric in metrics.values())
+FEATURE_SPREAD = "feature_spread"  # not tracked: computed from a run's predictions
+JUDGED_METRICS = (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE_SPREAD)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One comparison: ``method`` is said to have a ``better`` (lower or higher) ``metric`` than ``against``.
+class Claim(BaseModel, frozen=True, extra="forbid"):
+    """One comparison of two methods: ``method`` has a lower or higher (``better``) ``metric`` than ``against``.
 
-    Of every one of ``datasets`` with every one of ``architectures``. claim: as a sentence; where: in the paper.
+    It is made for each of ``datasets`` with each of ``architectures``. claim: the sentence; where: the paper's table
+    or figure.
     """
 
     id: str
@@ -32,73 +33,59 @@ class Claim:
     metric: str
     method: str
     against: str
-    better: str
-    datasets: tuple[str, ...]
-    architectures: tuple[str, ...]
+    better: Literal["lower", "higher"]
+    datasets: tuple[str, ...] = Field(min_length=1)
+    architectures: tuple[str, ...] = Field(min_length=1)
 
     @property
     def decimals(self) -> int:
-        """With which an effect is shown."""
         return decimals_of(self.metric)
 
     def is_borne_out(self, effect: float) -> bool:
-        """Whether a difference method - against goes the claimed way."""
+        """Return whether a difference method - against has the claimed sign."""
         return effect < 0 if self.better == LOWER else effect > 0
 
 
 def decimals_of(metric: str) -> int:
-    """With how many an effect on this metric is shown."""
+    """Return the number of decimals of an effect on this metric."""
     return all_metrics()[metric].decimals
 
 
 def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
-    """The claims in the file's order. Raises UserError for keys, metrics, methods, ... that are not known."""
+    """Return the claims in the file's order. Raises UserError for an invalid file."""
     entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path} must hold a list of claims")
-    claims = []
+        raise UserError(f"{path} must contain a list of claims")
+    claims: dict[str, Claim] = {}
     for number, entry in enumerate(entries, start=1):
         name = entry.get("id", f"number {number}") if isinstance(entry, dict) else f"number {number}"
         try:
-            claims.append(_claim(entry))
+            claim = _checked(Claim.model_validate(entry))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"])) or "entry"
+            raise UserError(f"{path}, claim {name}: {key}: {problem['msg']}") from None
         except UserError as error:
             raise UserError(f"{path}, claim {name}: {error}") from None
-    names = [claim.id for claim in claims]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{path}, claim {name}: there are two of this id: rename one")
-    return tuple(claims)
+        if claim.id in claims:
+            raise UserError(f"{path}, claim {name}: there are two claims with this id: rename one")
+        claims[claim.id] = claim
+    return tuple(claims.values())
 
 
-def _claim(entry: Any) -> Claim:
-    if not isinstance(entry, dict):
-        raise UserError("must hold keys and values")
-    keys = [field.name for field in dataclasses.fields(Claim)]
-    for key in entry:
-        check_choice("key", key, keys)
-    missing = [key for key in keys if key not in entry]
-    if missing:
-        raise UserError(f"{', '.join(missing)} missing: add it")
-    for key in keys:
-        _check_type(key, entry[key])
+def _checked(claim: Claim) -> Claim:
     numbers = published_numbers()
-    check_choice("metric", entry["metric"], (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE_SPREAD))
-    check_choice("value of better", entry["better"], (LOWER, HIGHER))
-    for key in ("method", "against"):
-        build_method(entry[key])  # the paper's or another one
-    if entry["method"] == entry["against"]:
-        raise UserError(f"{entry['method']} is compared with itself: name another method")
-    for dataset in entry["datasets"]:
-        check_choice("dataset", dataset, {*numbers.dataset, MERGED})
-    for architecture in entry["architectures"]:
-        check_choice("architecture", architecture, set(numbers.architecture))
-    return Claim(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
-
-
-def _check_type(key: str, value: Any) -> None:
-    if key in ("datasets", "architectures"):
-        names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
-        if not names or len(set(value)) < len(value):
-            raise UserError(f"{key} must be a list of names, each once, not {value!r}")
-    elif not isinstance(value, str) or not value.strip():
-        raise UserError(f"{key} must be a text, not {value!r}")
+    check_choice("metric", claim.metric, JUDGED_METRICS)
+    for method in (claim.method, claim.against):
+        build_method(method)  # any registered method, not only the paper's
+    if claim.method == claim.against:
+        raise UserError(f"{claim.method} is compared with itself: name another method")
+    for kind, names, known in (
+        ("dataset", claim.datasets, {*numbers.dataset, MERGED}),
+        ("architecture", claim.architectures, set(numbers.architecture)),
+    ):
+        for name in names:
+            check_choice(kind, name, known)
+        if len(set(names)) < len(names):
+            raise UserError(f"{kind}s: a name is given twice: {', '.join(names)}")
+    return claim

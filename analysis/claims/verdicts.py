@@ -130,21 +130,20 @@ def _verdict(pool: Pool, claim: Claim, dataset: str, architecture: str, evaluati
 
 
 def _side(runs: pd.DataFrame, metric: str, evaluations: dict[str, Evaluation]) -> _Side:
-    values, left_out = {}, []
-    for run in runs.to_dict("records"):
-        if metric != FEATURE_SPREAD:
-            value = run.get(f"test/{metric}", math.nan)
-        elif run["run_key"] in evaluations:
-            value = evaluations[run["run_key"]].separation[metric]
-        else:
-            left_out.append(f"{run['run']}: its predictions are not evaluated: no {metric}, left out.")
+    values, keys, left_out = {}, {}, []
+    tracked = runs[f"test/{metric}"] if f"test/{metric}" in runs else [math.nan] * len(runs)
+    for name, seed, key, tracked_value in zip(runs.run, runs.seed, runs.run_key, tracked, strict=True):
+        keys[seed] = key
+        if metric == FEATURE_SPREAD and key not in evaluations:
+            left_out.append(f"{name}: its predictions are not evaluated: no {metric}, left out.")
             continue
+        value = evaluations[key].separation[metric] if metric == FEATURE_SPREAD else tracked_value
         if math.isfinite(value):
-            values[run["seed"]] = value
+            values[seed] = value
         else:
             problem = "missing or NaN" if math.isnan(value) else "infinite"
-            left_out.append(f"{run['run']}: {metric} is {problem}: left out.")
-    return _Side(runs, values, dict(zip(runs.seed, runs.run_key, strict=True)), tuple(left_out))
+            left_out.append(f"{name}: {metric} is {problem}: left out.")
+    return _Side(runs, values, keys, tuple(left_out))
 
 
 def _obstacle(sides: list[_Side]) -> dict | None:

@@ -1,20 +1,38 @@
-"""The calibration error of methods as they are, and after temperature scaling."""
+"""The calibration error of methods before and after temperature scaling."""
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.figures.text import plain
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
+from analysis.stats.intervals import mean_interval
 from cskd.plots import FAINT, INK, method_color
 
-# marker, how it is filled, and where it stands in a method's row
-SCALINGS = {RAW: ("o", "full", -0.22), TRAINING_SPLIT: ("^", "none", 0.0), CROSS_FITTED: ("s", "none", 0.22)}
-TOLD = {
+# marker, fill style, and offset from the middle of a method's row
+STYLES = {RAW: ("o", "full", -0.22), TRAINING_SPLIT: ("^", "none", 0.0), CROSS_FITTED: ("s", "none", 0.22)}
+LABELS = {
     RAW: "unscaled",
     TRAINING_SPLIT: "temperature fitted on the training split",
     CROSS_FITTED: "temperature cross-fitted on halves of the test set",
 }
+
+
+def draw(group: Group, note: Note) -> Figure:
+    ece, intervals = {}, {}
+    for method, runs in group.all_evaluated(note).items():
+        ece[method] = {
+            scaling: np.array([run.metrics[scaling]["ece"] for run in runs if scaling in run.metrics])
+            for scaling in STYLES
+            if any(scaling in run.metrics for run in runs)
+        }
+        interval = mean_interval(ece[method][RAW], [run.replicates["ece"] for run in runs]).interval
+        if np.isfinite(interval).all():
+            intervals[method] = {RAW: interval}
+    if not ece:
+        raise NotDrawn("no run is evaluated")
+    return calibration_figure(group.title, ece, intervals)
 
 
 def calibration_figure(
@@ -22,10 +40,10 @@ def calibration_figure(
     ece: dict[str, dict[str, np.ndarray]],
     intervals: dict[str, dict[str, tuple[float, float]]] | None = None,
 ) -> Figure:
-    """A row a method: the mean ECE of its seeds under each scaling that it has, the seeds as small dots.
+    """Draw a row a method: the mean ECE of its seeds under each scaling, single seeds as small dots.
 
-    ece: ``{method: {scaling: (seeds,) in percent}}``, scalings of ``analysis.stats.evaluation.SCALINGS``. intervals: 95 %
-    intervals ``{method: {scaling: (low, high)}}``, drawn as lines, of whoever has one.
+    ece: ``{method: {scaling: (seeds,) in percent}}``. intervals: 95 % intervals ``{method: {scaling: (low, high)}}``,
+    drawn as lines.
     """
     figure = Figure(figsize=(6.5, 2.1 + 0.5 * len(ece)), layout="constrained")
     axes = figure.subplots()
@@ -33,29 +51,29 @@ def calibration_figure(
         color = method_color(method)
         axes.axhline(row, color=FAINT, linewidth=0.5, zorder=0)
         for scaling, values in scalings.items():
-            marker, fill, offset = SCALINGS[scaling]
-            place = row + offset
+            marker, fill, offset = STYLES[scaling]
+            y = row + offset
             if intervals and scaling in intervals.get(method, {}):
-                axes.plot(intervals[method][scaling], [place, place], color=color, linewidth=1.2, zorder=1)
+                axes.plot(intervals[method][scaling], [y, y], color=color, linewidth=1.2, zorder=1)
             if len(values) > 1:
-                axes.plot(values, [place] * len(values), ".", color=color, markersize=4, alpha=0.5, zorder=2)
+                axes.plot(values, [y] * len(values), ".", color=color, markersize=4, alpha=0.5, zorder=2)
             style = {"marker": marker, "markersize": 7, "fillstyle": fill, "markeredgewidth": 1.4}
-            axes.plot([np.mean(values)], [place], color=color, linestyle="none", zorder=3, **style)
-    axes.set_yticks(range(len(ece)), [f"{plain(method)} (n = {_seeds(each)})" for method, each in ece.items()])
+            axes.plot([np.mean(values)], [y], color=color, linestyle="none", zorder=3, **style)
+    axes.set_yticks(range(len(ece)), [f"{plain(method)} (n = {_seeds(scalings)})" for method, scalings in ece.items()])
     axes.set(ylim=(len(ece) - 0.5, -0.5), xlabel="ECE (%, 20 bins)")
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{plain(title)}: mean of n seeds, single seeds as dots", fontsize=10)
-    present = [scaling for scaling in SCALINGS if any(scaling in scalings for scalings in ece.values())]
+    present = [scaling for scaling in STYLES if any(scaling in scalings for scalings in ece.values())]
     handles = [
         Line2D([], [], color=INK, linestyle="none", marker=marker, markersize=7, fillstyle=fill, markeredgewidth=1.4)
-        for marker, fill, _ in (SCALINGS[scaling] for scaling in present)
+        for marker, fill, _ in (STYLES[scaling] for scaling in present)
     ]
-    message = [TOLD[scaling] for scaling in present]
+    labels = [LABELS[scaling] for scaling in present]
     if intervals:
         handles.append(Line2D([], [], color=INK, linewidth=1.2))
-        message.append("95 % interval")
-    figure.legend(handles, message, loc="outside lower center", fontsize=8, frameon=False)
+        labels.append("95 % interval")
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8, frameon=False)
     return figure
 
 

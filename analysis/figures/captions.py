@@ -1,7 +1,7 @@
-"""What each kind of figure shows, for those who see it (caption) and those who do not (alt)."""
+"""The alternative text and the caption of each kind of figure."""
 
 CAPTIONS = {
-    "effects": ("Effects with intervals", ""),  # what they are is told once for all
+    "effects": ("Effects with intervals", ""),  # the chapter explains them
     "figure1b": (
         "Softmax probabilities of misclassified images",
         "Figure 1 (b) of the paper. The five most probable classes of images that cross-entropy misclassifies, drawn "

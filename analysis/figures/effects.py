@@ -1,4 +1,4 @@
-"""A forest plot: effects with their intervals, and what is concluded from each."""
+"""A forest plot: effects with their intervals and verdicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from matplotlib.lines import Line2D
 from analysis.figures.text import plain
 from cskd.plots import BLACK, BLUE, INK, ORANGE, PURPLE, VERMILION
 
-# by the place of an outcome: colour and marker both, since either may be lost
+# by the index of an outcome; colour and marker both differ, for grey print and colour-blind readers
 STYLES = ((BLUE, "o"), (VERMILION, "X"), (INK, "D"), (ORANGE, "^"), (PURPLE, "s"), (BLACK, "v"))
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One row: an effect, the ends of its interval (NaN where there is none), and the outcome of its verdict."""
+    """One row: an effect, the ends of its interval (NaN if unknown), and the outcome of its verdict."""
 
     label: str
     effect: float
@@ -25,30 +25,30 @@ class Effect:
 
 
 def forest_plot(title: str, xlabel: str, effects: Sequence[Effect], outcomes: Sequence[str]) -> Figure:
-    """A row an effect, from top to bottom; the interval as a line, the vertical line is no effect.
+    """Draw a row an effect, from top to bottom, with its interval as a line.
 
-    outcomes: all that there may be, which gives each its colour and marker in every figure; those that occur stand in
-    the legend. Raises ValueError for no effect, for an outcome that is not among them, and for more than six.
+    outcomes: all possible outcomes, so that each has the same colour and marker in every figure. Raises ValueError if
+    there is no effect, an unknown outcome, or more than six outcomes.
     """
     if not effects:
         raise ValueError("no effect to show")
     styles = dict(zip(outcomes, STYLES[: len(outcomes)], strict=True))
-    unknown = {each.outcome for each in effects} - set(outcomes)
+    unknown = {effect.outcome for effect in effects} - set(outcomes)
     if unknown:
         raise ValueError(f"outcomes {', '.join(sorted(unknown))} are not among {', '.join(outcomes)}")
     figure = Figure(figsize=(7, 1.5 + 0.28 * len(effects)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color=INK, linewidth=1)
-    for row, each in enumerate(effects):
-        color, marker = styles[each.outcome]
-        axes.plot([each.low, each.high], [row, row], color=color, linewidth=1.5)
-        axes.plot([each.effect], [row], color=color, marker=marker, markersize=7, linestyle="none")
-    axes.set_yticks(range(len(effects)), [plain(each.label) for each in effects], fontsize=8)
+    for row, effect in enumerate(effects):
+        color, marker = styles[effect.outcome]
+        axes.plot([effect.low, effect.high], [row, row], color=color, linewidth=1.5)
+        axes.plot([effect.effect], [row], color=color, marker=marker, markersize=7, linestyle="none")
+    axes.set_yticks(range(len(effects)), [plain(effect.label) for effect in effects], fontsize=8)
     axes.set(ylim=(len(effects) - 0.5, -0.5), xlabel=plain(xlabel))
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.set_title(plain(title), fontsize=10)
-    occurring = [outcome for outcome in outcomes if any(each.outcome == outcome for each in effects)]
+    occurring = [outcome for outcome in outcomes if any(effect.outcome == outcome for effect in effects)]
     handles = [
         Line2D([], [], color=color, marker=marker, markersize=7, linewidth=1.5)
         for color, marker in (styles[outcome] for outcome in occurring)

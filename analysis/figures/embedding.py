@@ -1,15 +1,23 @@
-"""Figure 3 of the paper: where methods put the test images, in two dimensions."""
+"""Figure 3 of the paper: t-SNE of the test images' features."""
 
+import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
+from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.figures.text import class_name, plain
+from analysis.load.cache import cached
+from analysis.paper.published import BASELINE, CS_KD
+from analysis.stats.threads import one_thread
 from cskd.data.splits import choose
 
+METHODS = (BASELINE, "virtual-softmax", "adacos", CS_KD)
 CLASSES = 20
 IMAGES = 1000
 PERPLEXITY = 30
@@ -17,30 +25,66 @@ MARKERS = "os^vD<>PX*"
 COLORS = matplotlib.color_sequences["tab20"]
 
 
-def choose_images(labels: np.ndarray) -> np.ndarray:
-    """The rows of ``IMAGES`` images of ``CLASSES`` classes at most, ascending; as many of each class as there are.
+def draw(group: Group, note: Note) -> Figure:
+    methods = [method for method in METHODS if len(group.runs(method))]
+    if not methods:
+        raise NotDrawn(", ".join(map(group.missing, METHODS)))
+    for method in METHODS:
+        if method not in methods:
+            note(group.missing(method))
+    seed, runs, predictions = group.predictions(methods)
+    first = predictions[methods[0]]
+    rows = choose_images(first.labels)
+    try:
+        # One thread a job: the order of additions, and so the result, depends on the number of threads.
+        with one_thread(), ThreadPoolExecutor(2) as executor:
+            jobs = {
+                method: executor.submit(_cached_embedding, group.cache / runs[method].run_id, found.features, rows)
+                for method, found in predictions.items()
+            }
+            points = {method: job.result() for method, job in jobs.items()}
+    except ValueError as error:
+        raise NotDrawn(str(error)) from error
+    spread = {
+        method: group.evaluations[run.run_key].separation["feature_spread"]
+        for method, run in runs.items()
+        if run.run_key in group.evaluations
+    }
+    labels = first.labels[rows]
+    classes = len(np.unique(labels))
+    title = f"{group.title}, seed {seed}\nt-SNE of {len(rows):,} test images of {classes} classes, drawn at random"
+    return embedding_figure(title, points, labels, first.classes, spread)
 
-    labels: (N,). Drawn at random with a fixed seed, from the labels alone: the same images for every method.
+
+def _cached_embedding(folder: Path, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    path = folder / f"embedding-{zlib.crc32(rows.tobytes()):08x}-{PERPLEXITY}.npz"
+    return cached(path, lambda: {"points": embed(features[rows])})["points"]
+
+
+def choose_images(labels: np.ndarray) -> np.ndarray:
+    """Return the rows of at most ``IMAGES`` images of at most ``CLASSES`` classes, ascending, balanced over classes.
+
+    labels: (N,). Drawn at random with a fixed seed from the labels alone: the same images for every method.
     """
     classes = np.unique(labels)
     classes = classes[choose(len(classes), CLASSES, "figures/embedding/classes")]
-    each = IMAGES // len(classes)
+    per_class = IMAGES // len(classes)
     chosen = []
     for label in classes:
         members = np.flatnonzero(labels == label)
-        chosen.append(members[choose(len(members), each, f"figures/embedding/images/{label}")])
+        chosen.append(members[choose(len(members), per_class, f"figures/embedding/images/{label}")])
     return np.sort(np.concatenate(chosen))
 
 
 def embed(features: np.ndarray) -> np.ndarray:
-    """t-SNE of features (N, D) in the plane (N, 2): perplexity 30, from the first two principal components, seeded.
+    """Return t-SNE coordinates (N, 2) of features (N, D): perplexity 30, PCA initialisation, fixed seed.
 
-    Raises ValueError for fewer than four images or two features, and for features that are all the same.
+    Raises ValueError for fewer than four images or two features, and for equal features.
     """
     if min(features.shape) < 2 or len(features) < 4:
-        raise ValueError(f"t-SNE needs four images and two features at least, not {features.shape}")
+        raise ValueError(f"t-SNE needs at least four images and two features, not {features.shape}")
     if (features == features[0]).all():
-        raise ValueError("the features of all images are the same")
+        raise ValueError("the features of all images are equal")
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features)
 
@@ -52,25 +96,25 @@ def embedding_figure(
     classes: Sequence[str],
     spread: dict[str, float] | None = None,
 ) -> Figure:
-    """A panel a method, one legend of the classes for all.
+    """Draw a panel a method, with one legend of the classes.
 
     points: ``{method: (N, 2)}`` of the same images; labels: (N,); classes: names, by label; spread: ``{method:
-    feature spread}``, mean within-class over between-class distance, of whoever has it.
+    feature spread}``, the mean within-class over the mean between-class distance.
     """
     shown = np.unique(labels)
     legend_rows = -(-len(shown) // 5)
     width = max(2.9 * len(points), 6.5)
-    # constrained layout does not make room for titles above square panels: the page is as high as all of it
+    # The constrained layout does not make room for titles above square panels, so compute the height.
     height = min(width / len(points), 3.25) + 1.1 + 0.2 * legend_rows
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(1, len(points), squeeze=False)[0]
-    for axes, (method, places) in zip(panels, points.items(), strict=True):
+    for axes, (method, coordinates) in zip(panels, points.items(), strict=True):
         for number, label in enumerate(shown):
-            own = places[labels == label]
+            members = coordinates[labels == label]
             style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.scatter(own[:, 0], own[:, 1], s=9, linewidths=0, label=class_name(classes[label]), **style)
-        message = f"\nfeature spread {spread[method]:.2f}" if spread and method in spread else ""
-        axes.set_title(plain(method) + message, fontsize=10)
+            axes.scatter(members[:, 0], members[:, 1], s=9, linewidths=0, label=class_name(classes[label]), **style)
+        line = f"\nfeature spread {spread[method]:.2f}" if spread and method in spread else ""
+        axes.set_title(plain(method) + line, fontsize=10)
         axes.set(xticks=[], yticks=[])
         axes.set_box_aspect(1)
     handles, names = panels[0].get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""Figure 2 of the paper: how sure methods are of wrong answers, and how far they are from the right ones."""
+"""Figure 2 of the paper: log-probabilities of the predicted and of the true label on misclassified images."""
 
 import itertools
 
@@ -7,18 +7,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.figures.sources import Group, NotDrawn, Note, pooled_seeds
 from analysis.figures.text import plain
+from analysis.paper.published import BASELINE, CS_KD
 from cskd.plots import method_color
 
 BINS = 40
 STYLES = (("-", None), ("--", "////"), (":", "...."), ("-.", "\\\\\\\\"))  # outline and hatch, for grey print
 
 
-def log_probability_figure(title: str, predicted: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> Figure:
-    """Histograms of misclassified images' log-probability (nats): of the predicted label, and of the true one.
+def draw(group: Group, note: Note) -> Figure:
+    group.require(BASELINE, CS_KD)
+    evaluated = {method: group.evaluated(method) for method in (BASELINE, CS_KD)}
+    predicted, true = (
+        {method: np.concatenate([getattr(run, name) for run in runs]) for method, runs in evaluated.items()}
+        for name in ("predicted_log_probability", "true_log_probability")
+    )
+    for method, values in predicted.items():
+        if not len(values):
+            raise NotDrawn(f"{method} misclassifies no image")
+    title = f"{group.title}: misclassified test images, {pooled_seeds(evaluated)}"
+    return log_probability_figure(title, predicted, true)
 
-    predicted, true: ``{method: (M,)}``, M of each method's own. All values are in the bins, which the methods share;
-    each histogram has area 1. Raises ValueError for a method without a misclassified image.
+
+def log_probability_figure(title: str, predicted: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> Figure:
+    """Draw histograms of the log-probability (nats) of misclassified images, each with area 1.
+
+    predicted, true: ``{method: (M,)}``; M may differ between methods. Raises ValueError for a method without a
+    misclassified image.
     """
     for method, values in (predicted | true).items():
         if not len(values):
@@ -35,17 +51,17 @@ def log_probability_figure(title: str, predicted: dict[str, np.ndarray], true: d
 
 
 def _histograms(axes: Axes, values: dict[str, np.ndarray]) -> None:
-    lowest = min(float(each.min()) for each in values.values())
+    lowest = min(float(sample.min()) for sample in values.values())
     edges = np.linspace(min(lowest, -1.0), 0, BINS + 1)
-    densities = {method: np.histogram(each, edges, density=True)[0] for method, each in values.items()}
+    densities = {method: np.histogram(sample, edges, density=True)[0] for method, sample in values.items()}
     peak = max(density.max() for density in densities.values())
-    for (method, each), (line, hatch) in zip(values.items(), itertools.cycle(STYLES), strict=False):
+    for (method, sample), (line, hatch) in zip(values.items(), itertools.cycle(STYLES), strict=False):
         density = densities[method]
         color = method_color(method)
         axes.stairs(density, edges, fill=True, facecolor=color, edgecolor=color, alpha=0.25, linewidth=0, hatch=hatch)
-        median = float(np.median(each))
-        message = f"{median:.2f}".replace("-", "\N{MINUS SIGN}")
-        label = f"{plain(method)}: median {message}, n = {len(each):,}"
+        median = float(np.median(sample))
+        text = f"{median:.2f}".replace("-", "\N{MINUS SIGN}")
+        label = f"{plain(method)}: median {text}, n = {len(sample):,}"
         axes.stairs(density, edges, color=color, linewidth=1.5, linestyle=line, label=label)
         axes.vlines(median, 0, 1.05 * peak, color=color, linewidth=1.2, linestyle=line)
     axes.set(xlim=(edges[0], 0), ylim=(0, 1.4 * peak), xlabel="log-probability (nats)")  # room for the legend

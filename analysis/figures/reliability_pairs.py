@@ -1,32 +1,50 @@
-"""Figure 5 of the paper: the reliability of each method beside that of one."""
+"""Figure 5 of the paper: the reliability diagram of each method beside CS-KD's."""
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from analysis.figures.sources import Group, NotDrawn, Note, pooled_seeds
 from analysis.figures.text import plain
+from analysis.paper.published import CS_KD
+from analysis.stats.evaluation import RAW
+from analysis.tables.reliability import coarser, pooled
 from cskd.evaluate.scores import ReliabilityBins
-from cskd.plots import DIAGONAL, INK, method_color, method_marker, square_panels
+from cskd.plots import DIAGONAL, DIAGRAM_BINS, INK, method_color, method_marker, square_panels
 
 PER_ROW = 4
-ENOUGH = 10  # samples of a bin
+MIN_SAMPLES = 10  # in a bin that the line connects
+
+
+def draw(group: Group, note: Note) -> Figure:
+    group.require(CS_KD)
+    evaluated = {CS_KD: group.evaluated(CS_KD)} | group.all_evaluated(note)
+    if len(evaluated) == 1:
+        raise NotDrawn(f"no method to compare with {CS_KD}")
+    reliability = {
+        method: (
+            coarser(pooled(run.bins for run in runs), DIAGRAM_BINS),
+            float(np.mean([run.metrics[RAW]["ece"] for run in runs])) / 100,
+        )
+        for method, runs in evaluated.items()
+    }
+    return reliability_pairs(f"{group.title}, {pooled_seeds(evaluated)}", CS_KD, reliability)
 
 
 def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[ReliabilityBins, float]]) -> Figure:
-    """Accuracy against mean confidence, bin by bin, of ``ours`` and one other method a panel.
+    """Draw accuracy against mean confidence, bin by bin: a panel compares ``ours`` with one other method.
 
-    reliability: ``{method: (bins, ece as a fraction)}``, that of ``ours`` and of another at least, over the same bins.
-    Below are each bin's samples in percent of the method's own, whose seeds may be more or fewer than the other's.
-    A bin without samples has no point; the line passes over bins of fewer than ten, whose accuracy is chance.
-    Raises ValueError for nothing to set beside ``ours``.
+    reliability: ``{method: (bins, ece as a fraction)}``, over the same bins. Below are each bin's samples in percent of
+    all samples of the method. The line skips bins of fewer than ten samples, whose accuracy is noise.
+    Raises ValueError if ``ours`` is the only method.
     """
     others = [method for method in reliability if method != ours]
     if not others:
-        raise ValueError(f"no method to set beside {ours}")
+        raise ValueError(f"no method to compare with {ours}")
     legend = {
         "perfect calibration": Line2D([], [], **DIAGONAL),
-        f"bin of fewer than {ENOUGH} samples": Line2D([], [], color=INK, marker="o", linestyle="none", alpha=0.5),
+        f"bin of fewer than {MIN_SAMPLES} samples": Line2D([], [], color=INK, marker="o", linestyle="none", alpha=0.5),
     }
     figure, panels = square_panels(len(others), plain(title), legend, per_row=PER_ROW)
     for (axes, counts), other in zip(panels, others, strict=True):
@@ -42,7 +60,7 @@ def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[Reliab
                 "linewidth": 1.5,
                 "clip_on": False,
             }
-            enough, few = bins.count >= ENOUGH, (bins.count > 0) & (bins.count < ENOUGH)
+            enough, few = bins.count >= MIN_SAMPLES, (bins.count > 0) & (bins.count < MIN_SAMPLES)
             label = f"{plain(method)}: ECE {100 * ece:.1f} %"
             axes.plot(bins.confidence[enough], bins.accuracy[enough], label=label, **style)
             axes.plot(bins.confidence[few], bins.accuracy[few], **style | {"linestyle": "none", "alpha": 0.5})
@@ -58,7 +76,7 @@ def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[Reliab
         axes.legend(loc="lower right", fontsize=8, frameon=False, handlelength=1.6, borderpad=0.1)
         counts.set(xlim=(0, 1), xlabel="confidence")
         counts.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-        for each in (axes, counts):
-            each.spines[["top", "right"]].set_visible(False)
-            each.set_xticks(np.linspace(0, 1, 6))
+        for panel in (axes, counts):
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.set_xticks(np.linspace(0, 1, 6))
     return figure

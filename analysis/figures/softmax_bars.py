@@ -1,15 +1,20 @@
-"""Figure 1 (b) of the paper: what two methods say of images that the first misclassifies."""
+"""Figure 1 (b) of the paper: the predictions of two methods for images that the first misclassifies."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from scipy.special import softmax
 
+from analysis.figures.sources import Group, NotDrawn, Note, prepared_test_split
 from analysis.figures.text import class_name, plain
+from analysis.paper.published import BASELINE, CS_KD
 from cskd.data.splits import choose
+from cskd.evaluate.predictions import Predictions
 from cskd.plots import INK, method_color
 
 TOP = 5
@@ -17,10 +22,39 @@ SHOWN = 4
 LIGHT = 0.25
 
 
-def choose_misclassified(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The rows of ``SHOWN`` misclassified images, or of all where there are fewer, ascending.
+def draw(group: Group, note: Note) -> Figure:
+    group.require(BASELINE, CS_KD)
+    seed, runs, predictions = group.predictions([BASELINE, CS_KD])
+    first = predictions[BASELINE]
+    rows = choose_misclassified(first.logits, first.labels)
+    if not len(rows):
+        raise NotDrawn(f"{BASELINE} misclassifies no image")
+    wrong = int((first.logits.argmax(axis=1) != first.labels).sum())
+    which = f"{len(rows)} of the {wrong:,} test images that {BASELINE} misclassifies, drawn at random (fixed seed)"
+    return softmax_bars(
+        f"{group.title}, seed {seed}\n{which}",
+        {method: softmax(found.logits[rows].astype(float), axis=1) for method, found in predictions.items()},
+        first.labels[rows],
+        first.classes,
+        _images(group, first, rows, runs[BASELINE], note),
+    )
 
-    logits: (N, C); labels: (N,). Drawn at random with a fixed seed, every misclassified image alike.
+
+def _images(
+    group: Group, predictions: Predictions, rows: np.ndarray, run: pd.Series, note: Note
+) -> list[np.ndarray] | None:
+    """Return the images of these rows; None, with a note, if the dataset is not prepared here."""
+    split = prepared_test_split(run.get("params.data_digest"), group.data_dir)
+    if split is None:
+        note(f"without images: the dataset that {run.run} was tested on is not prepared in DATA_DIR")
+        return None
+    return [split.image(index) for index in predictions.indices[rows]]
+
+
+def choose_misclassified(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the rows of at most ``SHOWN`` misclassified images, ascending, drawn at random with a fixed seed.
+
+    logits: (N, C); labels: (N,).
     """
     wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
     return wrong[choose(len(wrong), SHOWN, "figures/softmax-bars")]
@@ -33,7 +67,7 @@ def softmax_bars(
     classes: Sequence[str],
     images: Sequence[np.ndarray] | None = None,
 ) -> Figure:
-    """A row an image: itself, and a panel a method with the five most probable classes and, below, a missing true one.
+    """Draw a row an image: the image, and a panel a method with its five most probable classes and the true class.
 
     probabilities: ``{method: (M, C)}``; labels: (M,), the true classes; classes: the C names; images: M of (H, W, 3)
     uint8 RGB. Raises ValueError for no image.
@@ -64,17 +98,17 @@ def softmax_bars(
 
 
 def _bars(axes: Axes, probabilities: np.ndarray, label: int, classes: Sequence[str], color: str) -> None:
-    """The most probable on top; equal ones by class, as argmax has it."""
+    """Draw one panel, the most probable class on top. Ties are in the order of the classes, as in argmax."""
     shown = np.argsort(-probabilities, kind="stable")[:TOP].tolist()
     if label not in shown:
         shown.append(label)
     values = probabilities[shown]
-    places = np.arange(len(shown))
-    fills = [to_rgba(color, 1 if each == label else LIGHT) for each in shown]
-    axes.barh(places, values, 0.75, color=fills, edgecolor=color, linewidth=0.8)
-    for place, value in zip(places, values, strict=True):
-        axes.text(value + 0.02, place, f"{100 * value:.1f} %", va="center", fontsize=7, color=INK)
-    axes.set_yticks(places, [class_name(classes[each]) for each in shown], fontsize=8)
+    positions = np.arange(len(shown))
+    fills = [to_rgba(color, 1 if shown_label == label else LIGHT) for shown_label in shown]
+    axes.barh(positions, values, 0.75, color=fills, edgecolor=color, linewidth=0.8)
+    for position, value in zip(positions, values, strict=True):
+        axes.text(value + 0.02, position, f"{100 * value:.1f} %", va="center", fontsize=7, color=INK)
+    axes.set_yticks(positions, [class_name(classes[shown_label]) for shown_label in shown], fontsize=8)
     axes.get_yticklabels()[shown.index(label)].set_fontweight("bold")
     axes.set(xlim=(0, 1.2), ylim=(TOP + 0.5, -0.5))
     axes.set_xticks([0, 0.5, 1])

@@ -1,6 +1,6 @@
-"""What figures are drawn from: the finished runs of a dataset and architecture, and the images behind them."""
+"""The data of figures: the finished runs of a dataset and architecture, and the images behind them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,16 @@ from cskd.data.store import ImageSplit, open_dataset
 from cskd.evaluate.predictions import Predictions
 from cskd.utils.errors import UserError
 
+Note = Callable[[str], None]
+
 
 class NotDrawn(Exception):
-    """What a figure lacks, in a few words."""
+    """A figure cannot be drawn; the message says why."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """All methods of a pool on one dataset with one architecture."""
+    """All methods of a pool on one dataset with one architecture. evaluations: by run key."""
 
     pool: Pool
     dataset: str
@@ -28,10 +30,11 @@ class Group:
     store: Store
     evaluations: dict[str, Evaluation]
     cache: Path
+    data_dir: Path
 
     @property
     def file(self) -> str:
-        """What its figures' names end with."""
+        """The end of its figures' file names."""
         return f"{self.dataset}-{self.architecture}"
 
     @property
@@ -39,72 +42,84 @@ class Group:
         return f"{self.dataset}, {self.architecture} ({self.pool.name})"
 
     def methods(self) -> list[str]:
-        """Those with finished runs, in the pool's order."""
+        """Return the methods with finished runs, in the pool's order."""
         cells = self.pool.cells
-        own = cells[(cells.dataset == self.dataset) & (cells.architecture == self.architecture)]
-        return [method for method in own.method if len(self.runs(method))]
+        methods = cells[(cells.dataset == self.dataset) & (cells.architecture == self.architecture)].method
+        return [method for method in methods if len(self.runs(method))]
 
     def runs(self, method: str) -> pd.DataFrame:
-        """The finished runs, by seed."""
+        """Return the finished runs, by seed."""
         return self.pool.runs_of(self.dataset, self.architecture, method)
 
     def missing(self, method: str) -> str:
-        """Why there is nothing of a method."""
+        """Return why a method has no data."""
         if len(self.runs(method)):
             return f"{method} is not evaluated"
         runs = self.pool.runs
-        own = (runs.dataset == self.dataset) & (runs.architecture == self.architecture) & (runs.method == method)
-        return f"{method} has no finished run" if own.any() else f"{method} was not run"
+        begun = (runs.dataset == self.dataset) & (runs.architecture == self.architecture) & (runs.method == method)
+        return f"{method} has no finished run" if begun.any() else f"{method} was not run"
 
     def evaluated(self, method: str) -> list[Evaluation]:
-        """The evaluations of its finished runs, by seed. Raises NotDrawn for none."""
-        keys = self.runs(method).run_key
-        found = [self.evaluations[key] for key in keys if key in self.evaluations]
+        """Return the evaluations of the finished runs, by seed. Raises NotDrawn if there is none."""
+        found = [self.evaluations[key] for key in self.runs(method).run_key if key in self.evaluations]
         if not found:
             raise NotDrawn(self.missing(method))
         return found
 
-    def require(self, methods: tuple[str, ...]) -> None:
-        """Raises NotDrawn unless each has a finished run."""
+    def all_evaluated(self, note: Note) -> dict[str, list[Evaluation]]:
+        """Return the evaluations of each method that has any; note the others with finished runs."""
+        found = {}
+        for method in self.methods():
+            try:
+                found[method] = self.evaluated(method)
+            except NotDrawn as error:
+                note(str(error))
+        return found
+
+    def require(self, *methods: str) -> None:
+        """Raise NotDrawn unless each method has a finished run."""
         missing = [self.missing(method) for method in methods if not len(self.runs(method))]
         if missing:
             raise NotDrawn(", ".join(missing))
 
-    def of_one_seed(self, methods: list[str]) -> tuple[int, dict[str, pd.Series]]:
-        """The lowest seed that is finished in all of them, and its run of each method. Raises NotDrawn for none."""
-        runs = {method: self.runs(method).set_index("seed", drop=False) for method in methods}
-        shared = set.intersection(*(set(frame.index) for frame in runs.values()))
-        if not shared:
-            raise NotDrawn(f"{', '.join(methods)} have no seed in common")
-        seed = min(shared)
-        return seed, {method: frame.loc[seed] for method, frame in runs.items()}
+    def predictions(self, methods: list[str]) -> tuple[int, dict[str, pd.Series], dict[str, Predictions]]:
+        """Return the lowest common seed, its run of each method, and the predictions of these runs.
 
-    def predictions(self, runs: dict[str, pd.Series]) -> dict[str, Predictions]:
-        """Those of each run, of the same images. Raises NotDrawn for others, UnusableRun for none."""
+        Raises NotDrawn if there is no common seed or if the test images differ, UnusableRun for missing predictions.
+        """
+        by_seed = {method: self.runs(method).set_index("seed", drop=False) for method in methods}
+        common = set.intersection(*(set(runs.index) for runs in by_seed.values()))
+        if not common:
+            raise NotDrawn(f"{', '.join(methods)} have no seed in common")
+        seed = min(common)
+        runs = {method: frame.loc[seed] for method, frame in by_seed.items()}
         found = {method: self.store.load_predictions(run, self.cache) for method, run in runs.items()}
         first, *others = found.values()
-        if any(each.labels.tolist() != first.labels.tolist() for each in others):
+        if any(other.labels.tolist() != first.labels.tolist() for other in others):
             raise NotDrawn(f"the runs of {', '.join(found)} were tested on different images")
-        return found
+        return seed, runs, found
 
 
-def groups(pool: Pool, store: Store, evaluations: dict[str, Evaluation], cache: Path) -> Iterator[Group]:
-    """The pool's datasets and architectures, in its order."""
+def groups(
+    pool: Pool, store: Store, evaluations: dict[str, Evaluation], cache: Path, data_dir: Path
+) -> Iterator[Group]:
+    """Yield the pool's datasets and architectures, in its order."""
     for dataset, architecture in pool.cells[["dataset", "architecture"]].drop_duplicates().itertuples(index=False):
-        yield Group(pool, dataset, architecture, store, evaluations, cache)
+        yield Group(pool, dataset, architecture, store, evaluations, cache, data_dir)
 
 
-def class_names(predictions: Predictions) -> tuple[str, ...]:
-    """Their own, or numbers where a run of an earlier version kept none."""
-    return predictions.classes or tuple(f"class {number}" for number in range(predictions.logits.shape[1]))
+def pooled_seeds(evaluated: dict[str, list[Evaluation]]) -> str:
+    """Return the numbers of seeds that a figure pools, in words."""
+    counts = sorted({len(runs) for runs in evaluated.values()})
+    return "1 seed" if counts == [1] else ", ".join(map(str, counts)) + " seeds pooled"
 
 
 def prepared_test_split(digest: str, data_dir: Path) -> ImageSplit | None:
-    """The test images of the dataset of that digest, of those prepared below ``data_dir``; None if it is not there."""
-    for about in sorted((data_dir / "prepared").glob("*/dataset.json")):
+    """Return the test images of the prepared dataset with this digest, or None."""
+    for description in sorted((data_dir / "prepared").glob("*/dataset.json")):
         try:
-            dataset = open_dataset(about.parent)
-        except UserError:  # damaged: as good as not there, which whoever asks has to say anyway
+            dataset = open_dataset(description.parent)
+        except UserError:  # a damaged dataset counts as absent
             continue
         if dataset.digest == digest:
             return dataset.test

@@ -3,18 +3,18 @@
 import re
 
 MAX_NAME_LENGTH = 24  # characters of a class name
-DOMAIN = re.compile(r"^[\w-]+/(?=.)")  # before the class names of a merged set
+DOMAIN = re.compile(r"^[\w-]+/(?=.)")  # the prefix of a merged dataset's class names
 
 
 def plain(text: str) -> str:
-    r"""The text as matplotlib has to be given it to be drawn letter by letter: it takes ``$x$`` for mathematics."""
+    r"""Return the text escaped for matplotlib, which would draw ``$x$`` as mathematics."""
     return text.replace("$", r"\$")
 
 
 def class_name(name: str) -> str:
-    """A class as it is read: ``cub200/Black_footed_Albatross`` is ``Black footed Albatross``.
+    """Return a readable class name: ``cub200/Black_footed_Albatross`` becomes ``Black footed Albatross``.
 
-    Of several names (TinyImageNet's ``goldfish, Carassius auratus``) the first; long ones are cut.
+    Returns the first of several names (TinyImageNet's ``goldfish, Carassius auratus``); long names are cut.
     """
     read = " ".join(DOMAIN.sub("", name).split(", ")[0].replace("_", " ").split()) or name
     return plain(read if len(read) <= MAX_NAME_LENGTH else read[: MAX_NAME_LENGTH - 1] + "…")

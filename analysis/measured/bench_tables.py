@@ -1,25 +1,25 @@
-"""What training costs, as Markdown tables: made of the files results/measured/bench-<part>.csv alone."""
+"""Markdown tables of training costs, from the files results/measured/bench-<part>.csv alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.measured.csv_files import bench_path, existing, read_bench, typed
+from analysis.measured.csv_files import bench_path, bench_schema, read_rows, to_numbers
 from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
-from analysis.tables.model import ABSENT, Block, Column
-from cskd.utils import cli
+from analysis.tables.model import ABSENT, Block, Column, name_once
+from cskd.utils.cli import check_choice
 
-CPU = "cpu"  # the device of what was measured on none other; a GPU has its name there
-MACHINE = ["machine", "device", "precision", "compiled"]
+CPU = "cpu"  # the device of rows measured without a GPU; a GPU has its name there
+ENVIRONMENT = ["machine", "device", "precision", "compiled"]
 TRAINED = ["dataset", "architecture", "profile"]
-MEASURED_BY = {"operators": "profile"}  # the part of make bench, where it has another name
+BENCH_PARTS = {"operators": "profile"}  # files that another part of make bench writes
 RATIO = ("ratio", "ratio_min", "ratio_max")
 
 
 @dataclass(frozen=True)
 class Number:
-    """A column of a file as it is shown. ratio: with its least and most."""
+    """A numeric column of a table. A ratio is shown with its minimum and maximum."""
 
     header: str
     column: str
@@ -39,63 +39,66 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A row of the table for each of the file."""
+class LongTable:
+    """A table with one row for each row of the file."""
 
     part: str
     numbers: tuple[Number, ...]
 
     def markdown(self, rows: pd.DataFrame) -> str:
-        columns = (Column("trained"), Column("method"), *(Column(each.header, number=True) for each in self.numbers))
+        headers = (Column(number.header, number=True) for number in self.numbers)
         groups = tuple(
-            tuple(
-                (_trained(row) if not index else "", row.method, *(each.text(row) for each in self.numbers))
-                for index, (_, row) in enumerate(own.iterrows())
+            name_once(
+                (_trained(row), row.method, *(number.text(row) for number in self.numbers))
+                for _, row in trained.iterrows()
             )
-            for _, own in rows.groupby(TRAINED, sort=False)
+            for _, trained in rows.groupby(TRAINED, sort=False)
         )
-        return markdown_rows(columns, Block("", groups))
+        return markdown_rows((Column("trained"), Column("method"), *headers), Block("", groups))
 
-    def below(self, rows: pd.DataFrame) -> list[str]:
+    def caption(self, rows: pd.DataFrame) -> list[str]:
         return []
 
 
 @dataclass(frozen=True)
-class Crossed:
-    """A row for each value of ``down``, and for each cell that was trained the columns ``numbers``.
+class CrossTable:
+    """A table with one row for each value of ``down``, and the columns ``numbers`` for each trained cell.
 
-    across: what tells cells apart beside what was trained. most: rows that are shown.
+    across: the columns that distinguish cells besides TRAINED. max_rows: the number of rows that are shown.
     """
 
     part: str
     down: str
     numbers: tuple[Number, ...]
     across: tuple[str, ...] = ("method",)
-    most: int | None = None
+    max_rows: int | None = None
 
     def markdown(self, rows: pd.DataFrame) -> str:
-        cells = [own for _, own in rows.groupby([*TRAINED, *self.across], sort=False)]
+        cells = [cell for _, cell in rows.groupby([*TRAINED, *self.across], sort=False)]
         columns = []
-        for own in cells:
-            trained = [] if self.below(rows) else [_trained(own.iloc[0])]
-            heading = [*trained, *own[list(self.across)].iloc[0]]
-            columns += [Column(", ".join([*heading, *self._told(each)]), number=True) for each in self.numbers]
-        by_name = [own.set_index(self.down) for own in cells]
+        for cell in cells:
+            heading = [] if self.caption(rows) else [_trained(cell.iloc[0])]
+            heading += cell[list(self.across)].iloc[0].tolist()
+            for number in self.numbers:
+                header = [*heading, number.header] if len(self.numbers) > 1 else heading
+                columns.append(Column(", ".join(header), number=True))
+        by_name = [cell.set_index(self.down) for cell in cells]
         lines = tuple(
-            (name, *(self._text(own, name, each) for own in by_name for each in self.numbers))
-            for name in list(dict.fromkeys(rows[self.down]))[: self.most]
+            (
+                name,
+                *(
+                    number.text(cell.loc[name]) if name in cell.index else ABSENT
+                    for cell in by_name
+                    for number in self.numbers
+                ),
+            )
+            for name in list(dict.fromkeys(rows[self.down]))[: self.max_rows]
         )
         return markdown_rows((Column(self.down), *columns), Block("", (lines,)))
 
-    def below(self, rows: pd.DataFrame) -> list[str]:
-        """What was trained, where that is the same in all columns."""
+    def caption(self, rows: pd.DataFrame) -> list[str]:
+        """Return what was trained, if it is the same in all columns."""
         return [_trained(rows.iloc[0])] if len(rows[TRAINED].drop_duplicates()) == 1 else []
-
-    def _told(self, number: Number) -> list[str]:
-        return [number.header] if len(self.numbers) > 1 else []
-
-    def _text(self, rows: pd.DataFrame, name: str, number: Number) -> str:
-        return number.text(rows.loc[name]) if name in rows.index else ABSENT
 
 
 def _milliseconds(header: str, column: str = "seconds_per_step") -> Number:
@@ -107,9 +110,9 @@ def _ratio(header: str) -> Number:
 
 
 OURS = _milliseconds("ms a step, ours")
-TABLES: dict[str, Listed | Crossed] = {
-    "ratios": Crossed("steps", "method", (_ratio("x cross-entropy"),), across=()),
-    "steps": Listed(
+TABLES: dict[str, LongTable | CrossTable] = {
+    "ratios": CrossTable("steps", "method", (_ratio("x cross-entropy"),), across=()),
+    "steps": LongTable(
         "steps",
         (
             _milliseconds("ms a step"),
@@ -118,16 +121,16 @@ TABLES: dict[str, Listed | Crossed] = {
             Number("% input", "input_share", 100, 1),
         ),
     ),
-    "pipelines": Listed(
+    "pipelines": LongTable(
         "pipelines",
         (OURS, _milliseconds("torchvision, fp32", "seconds_per_step_torchvision"), _ratio("x ours")),
     ),
-    "reference": Listed(
+    "reference": LongTable(
         "reference",
         (OURS, _milliseconds("released code", "seconds_per_step_released"), _ratio("x ours")),
     ),
-    "memory": Listed("memory", (Number("peak, MB", "peak_memory_megabytes"),)),
-    "run": Listed(
+    "memory": LongTable("memory", (Number("peak, MB", "peak_memory_megabytes"),)),
+    "run": LongTable(
         "run",
         (
             Number("epochs", "epochs"),
@@ -138,27 +141,29 @@ TABLES: dict[str, Listed | Crossed] = {
             Number("% tracking", "tracking_share", 100, 1),
         ),
     ),
-    "profile": Crossed("profile", "phase", (Number("s", "seconds", decimals=3), Number("%", "share", 100))),
-    "operators": Crossed("operators", "operator", (Number("%", "share", 100, 1),), most=8),
+    "profile": CrossTable("profile", "phase", (Number("s", "seconds", decimals=3), Number("%", "share", 100))),
+    "operators": CrossTable("operators", "operator", (Number("%", "share", 100, 1),), max_rows=8),
 }
 
 
 def bench(name: str, folder: Path, base: Path) -> str:
-    """A table of ``TABLES`` for each machine that it was measured on, and whether a GPU is among them.
+    """Return a table of TABLES for each machine of its file, and whether a GPU is among them.
 
-    folder: of the files. base: of the document, to which links are relative.
-    Raises UserError where there is no file or one that cannot be read.
+    Args:
+        folder: of the CSV files.
+        base: the folder of the document, to which links are relative.
+
+    Raises UserError if the file is absent or cannot be read.
     """
-    table = TABLES[cli.check_choice("table of bench", name, TABLES)]
-    numbers = tuple(dict.fromkeys(column for each in table.numbers for column in each.columns))
-    path = existing(
-        bench_path(folder, table.part), f"make bench PARTS={MEASURED_BY.get(table.part, table.part)} KEEP=1"
-    )
-    rows = typed(read_bench(path, table.part, numbers), path, numbers)
+    table = TABLES[check_choice("table of bench", name, TABLES)]
+    numbers = tuple(dict.fromkeys(column for number in table.numbers for column in number.columns))
+    path = bench_path(folder, table.part)
+    command = f"make bench PARTS={BENCH_PARTS.get(table.part, table.part)} KEEP=1"
+    rows = to_numbers(read_rows(path, bench_schema(table.part, numbers), command), path, numbers)
     parts = []
-    for machine, own in rows.groupby(MACHINE, sort=False):
-        message = "; ".join([*table.below(own), _measured_on(*machine), f"commit {_commits(own)}"])
-        parts += [table.markdown(own), to_markdown_text(f"{message}.")]
+    for machine, measured in rows.groupby(ENVIRONMENT, sort=False):
+        caption = [*table.caption(measured), _environment(*machine), f"commit {_commits(measured)}"]
+        parts += [table.markdown(measured), to_markdown_text(f"{'; '.join(caption)}.")]
     parts[-1] += " On a GPU: *not measured*." if (rows.device == CPU).all() else ""
     return "\n\n".join([*parts[:-1], f"{parts[-1]} Every column: {markdown_link(path, base)}."])
 
@@ -167,7 +172,7 @@ def _trained(row: pd.Series) -> str:
     return f"{row.dataset}, {row.architecture} ({row.profile})"
 
 
-def _measured_on(machine: str, device: str, precision: str, compiled: str) -> str:
+def _environment(machine: str, device: str, precision: str, compiled: str) -> str:
     return f"{machine} ({', '.join([device, precision, *(['compiled'] if compiled == 'True' else [])])})"
 
 

@@ -1,6 +1,7 @@
-"""The checked-in files of measured results: a CSV file of runs and one of verdicts for each pool, and one a bench part.
+"""The CSV files of measured results: their columns, reading, and merging of new rows.
 
-Cells are kept as the texts that they are, so that a row which nobody changes keeps its bytes.
+A pool has a file of runs and a file of verdicts; each part of the benchmark has a file. Cells are read as text, so that
+an unchanged row keeps its bytes.
 """
 
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.tables.runs import ENERGY, IDENTITY
+from analysis.tables.runs import ENERGY
 from cskd.evaluate.metrics import TRACKED
 from cskd.utils.errors import UserError, first_line
 
+MEASURED = Path("results/measured")  # in the repository, whatever RESULTS_DIR is
+DATES = ("started", "ended")
+TRAINING_SETTINGS = ("subset.classes", "subset.images_per_class", "width", "inputs.image_size", "schedule.epochs")
 EVALUATED = (
     *("adaptive_ece", "classwise_ece"),
     *("temperature_training_split", "ece_training_split", "nll_training_split"),
@@ -27,45 +31,63 @@ RUN_NUMBERS = (
     *EVALUATED,
 )
 RUN_COLUMNS = (
-    *IDENTITY[:1],
-    "cell_key",
-    *IDENTITY[1:],
-    *("started", "ended"),
-    *("grids", "hyperparameter_source", "tuned", "trained", "overrides"),
+    *("run_key", "cell_key", "profile", "tuned", "overrides", "architecture", "dataset", "method", "seed"),
+    *("state", "reason", "comparable", "comparable_reason"),
+    *("git_commit", "git_dirty", "machine", "device", "threads", "precision", "compiled", *DATES),
+    *("grids", "hyperparameter_source", "tuned_values", *TRAINING_SETTINGS),
     *RUN_NUMBERS,
 )
 VERDICT_NUMBERS = ("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high")
 VERDICT_COLUMNS = (
     *("id", "where", "claim", "metric", "method", "against", "better", "dataset", "architecture"),
     *VERDICT_NUMBERS,
-    *("n_method", "n_against", "how", "outcome", "reason", "left_out", "setting"),
+    *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
+    *("outcome", "reason", "missing", "settings", "seeds_needed", "left_out", "pool"),
 )
-MEASURED = Path("results/measured")  # beside the code, wherever RESULTS_DIR is
 BENCH_KEY = (
     *("dataset", "profile", "architecture", "method", "batch_size"),
     *("machine", "device", "precision", "compiled", "threads"),
 )
-BENCH_ROWS = {"profile": ("phase",), "operators": ("operator",)}  # of which a step has several rows
-RUN_KEY = ("run_key",)
-VERDICT_KEY = ("id", "dataset", "architecture")
-DATES = ("started", "ended")
-# without these a row says nothing
-RUN_NEEDED = (*RUN_KEY, "cell_key", "dataset", "architecture", "method", "seed", *DATES)
-VERDICT_NEEDED = (*VERDICT_KEY, "claim", "metric", "n_method", "n_against", "outcome")
+BENCH_ROWS = {"profile": ("phase",), "operators": ("operator",)}  # parts with several rows a step
+
+
+@dataclass(frozen=True)
+class Schema:
+    """columns: that a file must have. key: identifies a row. required: columns without empty cells."""
+
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+RUNS = Schema(
+    RUN_COLUMNS, ("run_key",), ("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed", *DATES)
+)
+VERDICTS = Schema(
+    VERDICT_COLUMNS,
+    ("id", "dataset", "architecture"),
+    ("id", "dataset", "architecture", "claim", "metric", "n_method", "n_against", "outcome"),
+)
 
 
 @dataclass(frozen=True)
 class Merged:
-    """Rows of a file and new ones put together. kept: rows of the file that stay as they are."""
+    """The rows of a file after a merge, and how many of its rows were added, replaced and left unchanged."""
 
     rows: pd.DataFrame
     added: int
     replaced: int
-    kept: int
+    unchanged: int
 
     @property
-    def message(self) -> str:
-        return f"{self.added} added, {self.replaced} replaced, {self.kept} kept"
+    def counts(self) -> str:
+        return f"{self.added} added, {self.replaced} replaced, {self.unchanged} unchanged"
+
+
+def bench_schema(part: str, numbers: tuple[str, ...]) -> Schema:
+    """Return the schema of a part of the benchmark. numbers: the columns that a table shows."""
+    key = (*BENCH_KEY, *BENCH_ROWS.get(part, ()))
+    return Schema((*key, "git_commit", "git_dirty", *numbers), key, (*key, "git_commit"))
 
 
 def runs_path(folder: Path, pool: str) -> Path:
@@ -80,58 +102,35 @@ def bench_path(folder: Path, part: str) -> Path:
     return folder / f"bench-{part}.csv"
 
 
-def existing(path: Path, command: str) -> Path:
-    """The path. command: that writes such files. Raises UserError where there is none."""
+def read_rows(path: Path, schema: Schema, command: str = "") -> pd.DataFrame:
+    """Return the rows of a file as text.
+
+    command: the command that writes such files, for the error message. Raises UserError if the file is absent or
+    damaged, has a row without a required value, or two rows with the same key.
+    """
     if not path.exists():
-        raise UserError(f"{path} does not exist: '{command}' writes it, or take its marker out of the document")
-    return path
-
-
-def read_runs(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The rows of a file of runs, see ``_read``."""
-    return _read(path, RUN_COLUMNS, RUN_NEEDED, RUN_KEY)
-
-
-def read_verdicts(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The rows of a file of verdicts, see ``_read``."""
-    return _read(path, VERDICT_COLUMNS, VERDICT_NEEDED, VERDICT_KEY)
-
-
-def read_bench(path: Path, part: str, numbers: tuple[str, ...]) -> pd.DataFrame:
-    """The rows of a file of what was measured, which has the columns ``numbers`` as well. See ``_read``."""
-    own = BENCH_ROWS.get(part, ())
-    needed = (*BENCH_KEY, *own, "git_commit")
-    rows, lacking = _read(path, (*needed, *numbers), needed, (*BENCH_KEY, *own))
-    if lacking:
-        raise UserError(f"{path} has no {', '.join(lacking)}: measure it again")
+        raise UserError(f"{path} does not exist: '{command}' writes it; or remove its marker from the document")
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")  # the last cells of a short row are NaN
+    except (OSError, ValueError) as error:  # the errors of pandas are ValueErrors
+        raise UserError(f"{path} cannot be read ({first_line(error)}): restore it, or remove it") from error
+    absent = [name for name in schema.columns if name not in rows]
+    if absent:
+        raise UserError(f"{path} has no column {', '.join(absent)}: restore it, or remove it")
+    empty = [name for name in schema.required if (rows[name] == "").any()]
+    if empty:
+        raise UserError(f"{path} has rows without {', '.join(empty)}: restore it, or remove it")
+    repeated = rows[rows.duplicated(list(schema.key))]
+    if len(repeated):
+        key = " ".join(repeated.iloc[0][list(schema.key)])
+        raise UserError(f"{path} has {key} twice: remove one of the two rows")
     return rows
 
 
-def _read(path: Path, columns: tuple[str, ...], needed: tuple[str, ...], key: tuple[str, ...]):
-    """(rows as texts, ``columns`` first; the names of those columns that the file lacks, which are empty).
+def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return the rows with these columns as numbers and dates (UTC); an empty cell is NaN or NaT.
 
-    A file of an earlier version lacks what that did not write; what only a later one writes stays, at the end.
-    Raises UserError for a file that cannot be read, has a row without one of ``needed``, or two of the same key.
-    """
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")  # a short row's last cells are NaN
-    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
-        raise UserError(f"{path} cannot be read ({first_line(error)}): restore it, or remove it") from error
-    absent = [name for name in needed if name not in rows or (rows[name] == "").any()]
-    if absent:
-        raise UserError(f"{path} has rows without {', '.join(absent)}: restore it, or remove it")
-    if rows.duplicated(list(key)).any():
-        twice = rows[rows.duplicated(list(key))].iloc[0]
-        raise UserError(f"{path} has {' '.join(twice[list(key)])} twice: remove one of the two rows")
-    lacking = tuple(name for name in columns if name not in rows)
-    others = [name for name in rows if name not in columns]
-    return rows.reindex(columns=[*columns, *others], fill_value=""), lacking
-
-
-def typed(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The rows with these columns as numbers and as dates (UTC), NaN and NaT where a cell is empty.
-
-    Raises UserError for other texts. path: of the file, for that.
+    path: of the file, for the error message. Raises UserError for other text.
     """
     columns = {}
     for name in (*numbers, *dates):
@@ -143,23 +142,18 @@ def typed(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: tuple
     return rows.assign(**columns)
 
 
-def merge(
-    new: pd.DataFrame, file: pd.DataFrame, key: tuple[str, ...], is_newer: Callable[[dict, dict], bool]
-) -> Merged:
-    """The new rows and those of the file, one of each key, in no order.
+def merge(new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]) -> Merged:
+    """Return the new and the stored rows, one for each key, unordered.
 
-    is_newer(new row, row of the file): whether the new one takes the other's place.
+    is_newer(new row, stored row): whether the new row replaces the stored one.
     """
-    columns = list(dict.fromkeys([*new, *file]))
-    of_file, of_new = (
-        {
-            tuple(row[name] for name in key): row
-            for row in rows.reindex(columns=columns, fill_value="").to_dict("records")
-        }
-        for rows in (file, new)
+    stored_by_key, new_by_key = (
+        {tuple(row[name] for name in schema.key): row for row in rows.to_dict("records")} for rows in (stored, new)
     )
-    winners = {name: row for name, row in of_new.items() if name not in of_file or is_newer(row, of_file[name])}
-    changed = [name for name, row in winners.items() if name in of_file and row != of_file[name]]
-    added = len(winners.keys() - of_file.keys())
-    rows = pd.DataFrame((of_file | winners).values(), columns=columns)
-    return Merged(rows, added, len(changed), len(of_file) - len(changed))
+    winners = {
+        key: row for key, row in new_by_key.items() if key not in stored_by_key or is_newer(row, stored_by_key[key])
+    }
+    added = len(winners.keys() - stored_by_key.keys())
+    replaced = sum(row != stored_by_key.get(key, row) for key, row in winners.items())
+    rows = pd.DataFrame((stored_by_key | winners).values(), columns=list(schema.columns))
+    return Merged(rows, added, replaced, len(stored_by_key) - replaced)

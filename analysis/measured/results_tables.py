@@ -1,5 +1,6 @@
-"""The README's tables, as Markdown: made of the files of results/measured/ and of the paper's numbers alone."""
+"""Markdown tables of results and verdicts, from the measured CSV files and the paper's numbers alone."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,227 +9,239 @@ import pandas as pd
 
 from analysis.claims.claims import decimals_of
 from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED
-from analysis.commands.common import make_commands
-from analysis.load.pools import PAPER
+from analysis.load.pools import PAPER, pool_name
 from analysis.measured.csv_files import (
     DATES,
     RUN_COLUMNS,
     RUN_NUMBERS,
+    RUNS,
+    TRAINING_SETTINGS,
     VERDICT_NUMBERS,
-    existing,
-    read_runs,
-    read_verdicts,
+    VERDICTS,
+    read_rows,
     runs_path,
-    typed,
+    to_numbers,
     verdicts_path,
 )
-from analysis.paper.published import BASELINE, published, published_numbers
+from analysis.measured.make_commands import make_commands
+from analysis.paper.published import BASELINE, CS_KD, published, published_numbers
 from analysis.stats.summary import finite, summary
-from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
-from analysis.tables.metrics import PAPER_TOLD, footnote_mark, marks_told
-from analysis.tables.model import ABSENT, Block, Column
-from analysis.tables.provenance import origin
-from analysis.tables.verdicts import NOTES, effect_text, outcome_text, seeds_text
+from analysis.tables.format import markdown_link, markdown_rows, mean_std_text, to_markdown_text
+from analysis.tables.metrics import PAPER_PROTOCOL, footnote_mark, footnotes, incomparable_notes
+from analysis.tables.model import ABSENT, Block, Column, Row, name_once
+from analysis.tables.provenance import origin, trained_with
+from analysis.tables.verdicts import NOTES, effect_text, outcome_text, reason_text, seeds_text
+from cskd.evaluate.metrics import all_metrics
 
-FOREMOST = (BASELINE, "cs-kd")
-MAIN_CLAIM = "resnet18"  # of table 1, with both methods on each of its datasets: shown whether it was run or not
-SHOWN = {  # column of the files: (header, decimals)
-    "last_top1_error": ("error, last epoch (%)", 2),
-    "best_top1_error": ("error, best test epoch (%)", 2),
-    "last_ece": ("ECE (%)", 2),
-    "last_nll": ("NLL (nats)", 3),
-    "ece_cross_fitted": ("ECE, scaled (%)", 2),
-    "last_recall_at_1": ("R@1 (%)", 2),
+COMMAND = "make measured"  # writes the files of a pool
+MAIN_METHODS = (BASELINE, CS_KD)
+MAIN_NETWORK = "resnet18"  # table 1 has both main methods with it on every dataset: shown even if not run
+SHOWN = {  # column of the file: (metric, header)
+    "last_top1_error": ("top1_error", "error, last epoch (%)"),
+    "best_top1_error": ("top1_error", "error, best test epoch (%)"),
+    "last_ece": ("ece", "ECE (%)"),
+    "last_nll": ("nll", "NLL (nats)"),
+    "ece_cross_fitted": ("ece", "ECE, scaled (%)"),
+    "last_recall_at_1": ("recall_at_1", "R@1 (%)"),
 }
-BESIDE_PAPER = {  # metric: its columns that stand beside the paper's number
-    "top1_error": ("best_top1_error", "last_top1_error"),
-    "ece": ("best_ece",),
-}
+BESIDE_PAPER = {"top1_error": ("best_top1_error", "last_top1_error"), "ece": ("best_ece",)}  # by metric
+PAPER_HEADERS = (
+    *("error (%): paper", "error: ours, best test epoch", "error: ours, last epoch"),
+    *("ECE (%): paper", "ECE: ours, best test epoch"),
+)
 MEANING = (
-    "Mean ± std (ddof=1) over n seeds after the last epoch. Best test epoch: the one with the lowest test error, which "
-    "the released code reports. ECE: 20 bins. Scaled: with a temperature, that of each half of the test images fitted "
-    "to the other half."
+    "Mean ± std (ddof=1) over n seeds after the last epoch. Best test epoch: the epoch with the lowest test error, "
+    "which the released code reports. ECE: 20 bins. Scaled: with a temperature; each half of the test images is scaled "
+    "by the temperature fitted to the other half."
 )
-FEWER = "(n=…): of fewer seeds than the row's; the others have no such value."
-MAX_LISTED = 20  # verdicts that are shown at once; more are folded
-WRITES = "make measured"  # a pool's files
-VERDICT_HEADERS = tuple(
-    map(Column, ("claim", "dataset", "network", "effect [95 %]", "n", "verdict", "what would decide"))
-)
+FEWER = "(n=…): over fewer seeds than the row; the other seeds have no such value."
+VERDICT_HEADERS = ("claim", "dataset", "network", "effect [95 %]", "n", "verdict", "what would decide")
+MAX_LISTED = 20  # more verdicts than these are folded
+LONG_SCHEDULE = ("schedule.epochs=200", "schedule.milestones=[100,150]")
+ANSWER_POOLS = {
+    "mini": ("cifar100", "tinyimagenet", "cub200", "dogs"),
+    pool_name("mini", overrides=LONG_SCHEDULE): ("tinyimagenet", "cub200"),
+}
+ANSWER_CLAIMS = ("error-cross-entropy", "ece-cross-entropy")
 
 
 def results(pool: str, folder: Path, base: Path) -> str:
-    """A pool's results: a table a dataset and network; of the paper's pool one a network, with the paper's numbers.
+    """Return a pool's results: a table for each dataset and network, or beside the paper's numbers for its recipe.
 
-    folder: of the files. base: of the document, to which links are relative.
-    Raises UserError where there is no file (but for the paper's pool: not run) or one that cannot be read.
+    Args:
+        folder: of the CSV files.
+        base: the folder of the document, to which links are relative.
+
+    Raises UserError if the file is absent (except the paper's recipe: not run) or cannot be read.
     """
     path = runs_path(folder, pool)
-    if pool == PAPER and not path.exists():
-        runs, lacking = pd.DataFrame(columns=list(RUN_COLUMNS), dtype=str), ()
-    else:
-        runs, lacking = read_runs(existing(path, WRITES))
-    runs, notes = _latest(typed(runs, path, ("seed", *RUN_NUMBERS), DATES))
-    parts = _against_paper(runs) if pool == PAPER else _by_dataset(runs)
-    notes = [*_setting(runs, pool), *_meaning(parts, pool), *notes, *_earlier(lacking)]
+    is_paper = pool == PAPER
+    runs, notes = _load_runs(path, may_be_absent=is_paper)
+    parts = _beside_paper(runs) if is_paper else _by_dataset(runs)
+    text = "".join(parts)
+    notes = [*_setting(runs, is_paper), PAPER_PROTOCOL if is_paper else MEANING, *footnotes(text), *notes]
+    notes += [FEWER] if "(n=" in text else []
+    parts.append(_bullets(notes))
     if runs.empty:
-        return "\n\n".join([*parts, _bullets(notes), "**Not run** yet: `make reproduce-table1` trains these."])
-    source = to_markdown_text(f"{len(runs)} runs. {origin(runs)} Each with every metric:")
-    commands = "\n".join(f"    {command}" for command in make_commands(runs, pool))
-    return "\n\n".join([*parts, _bullets(notes), f"{source} {markdown_link(path, base)}.", commands]).rstrip()
+        return "\n\n".join([*parts, "**Not run** yet: `make reproduce-table1` trains these."])
+    source = to_markdown_text(f"{len(runs)} runs. {origin(runs)} All metrics of each run:")
+    parts.append(f"{source} {markdown_link(path, base)}.")
+    commands = make_commands(runs)
+    return "\n\n".join([*parts, "\n".join(["```sh", *commands, "```"])] if commands else parts)
 
 
 def verdicts(pool: str, folder: Path, base: Path) -> str:
-    """What the paper's claims come to on a pool: counted, and each that could be judged. See ``results``."""
+    """Return the verdicts on a pool: the number by outcome, and each verdict that was judged. See ``results``."""
     path = verdicts_path(folder, pool)
     if pool == PAPER and not path.exists():
         return "No run of the paper's recipe: none of its claims has been judged in its own setting."
-    rows, lacking = read_verdicts(existing(path, WRITES))
-    rows = typed(rows, path, VERDICT_NUMBERS)
+    rows = _load_verdicts(path)
     counts = Counter(rows.outcome)
     count = ", ".join(f"{outcome} {counts[outcome]}" for outcome in OUTCOMES)
-    summed = to_markdown_text(f"The paper's claims, each on every dataset and network of {pool}: {count}.")
-    source = f"Each with its reason: {markdown_link(path, base)}."
+    lead = to_markdown_text(f"The paper's claims, each on every dataset and network of {pool}: {count}.")
+    source = f"Each verdict with its reason: {markdown_link(path, base)}."
     judged = rows[rows.outcome != NOT_RUN]
     if judged.empty:
-        return f"{summed}\n\n{source}"
-    groups = []
-    for _, own in judged.groupby("id", sort=False):
-        texts = [_verdict_texts(row, pool) for row in own.itertuples()]
-        # a claim is told once, before its cells
-        groups.append(tuple((text if not index else ("", *text[1:])) for index, text in enumerate(texts)))
-    table = markdown_rows(VERDICT_HEADERS, Block("", tuple(groups)))
+        return f"{lead}\n\n{source}"
+    groups = tuple(name_once(map(_verdict_texts, claim.itertuples())) for _, claim in judged.groupby("id", sort=False))
+    table = markdown_rows(tuple(map(Column, VERDICT_HEADERS)), Block("", groups))
     if len(judged) > MAX_LISTED:
-        table = f"<details><summary>The {len(judged)} that could be judged</summary>\n\n{table}\n\n</details>"
-    return "\n\n".join([summed, table, _bullets([*NOTES, *_earlier(lacking)]), source])
+        table = f"<details><summary>The {len(judged)} verdicts that were judged</summary>\n\n{table}\n\n</details>"
+    return "\n\n".join([lead, table, _bullets(NOTES), source])
 
 
-def _verdict_texts(row, pool: str) -> tuple[str, ...]:
-    over_images = not pd.isna(row.seeds_and_images_low)
-    interval = (row.seeds_and_images_low, row.seeds_and_images_high) if over_images else (row.seeds_low, row.seeds_high)
-    effect = ABSENT if pd.isna(row.effect) else effect_text(row.effect, interval, decimals_of(row.metric), over_images)
-    seeds = seeds_text(int(row.n_method), int(row.n_against), row.how)
-    open_question = row.reason.rstrip(".") if row.outcome == UNDECIDED else ""
-    return (row.claim, row.dataset, row.architecture, effect, seeds, outcome_text(row.outcome, pool), open_question)
+def answer(folder: Path) -> str:
+    """Return the README's table: cross-entropy and CS-KD on each dataset of the mini profile, with the verdicts."""
+    headers = [f"{metric}, {method} (%)" for metric in ("error", "ECE") for method in ("cross-entropy", "CS-KD")]
+    columns = (Column("dataset"), *(Column(header, number=True) for header in headers), Column("verdict (error; ECE)"))
+    rows = []
+    for pool, datasets in ANSWER_POOLS.items():
+        runs, _ = _load_runs(runs_path(folder, pool))
+        judged = _load_verdicts(verdicts_path(folder, pool)).set_index(["dataset", "id"]).outcome
+        for dataset in datasets:
+            cells = [runs[(runs.dataset == dataset) & (runs.method == method)] for method in MAIN_METHODS]
+            epochs = ", ".join(dict.fromkeys(cells[0]["schedule.epochs"]))
+            means = [_mean(cell, column) for column in ("last_top1_error", "last_ece") for cell in cells]
+            outcomes = "; ".join(judged.get((dataset, claim), NOT_RUN) for claim in ANSWER_CLAIMS)
+            rows.append((f"{dataset}, mini, {epochs} epochs", *means, outcomes))
+    return markdown_rows(columns, Block("", (tuple(rows),)))
 
 
-def _bullets(notes: list[str]) -> str:
-    return "\n".join(f"- {to_markdown_text(note)}" for note in notes)
-
-
-def _earlier(lacking: tuple[str, ...]) -> list[str]:
-    return [f"The file is of an earlier version, without {', '.join(lacking)}."] if lacking else []
-
-
-def _latest(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Of runs of one cell and other settings those that were started last; and a note on what is left out.
-
-    Files keep runs from before a recipe was changed. Such runs are of one name and several cell keys.
-    """
-    started = runs.groupby(["dataset", "architecture", "method", "cell_key"]).started.max()
-    keys = {name[:3]: name[3] for name in started.sort_values(kind="stable").index}
-    names = list(zip(runs.dataset, runs.architecture, runs.method, strict=True))
-    latest = pd.Series([key == keys[name] for name, key in zip(names, runs.cell_key, strict=True)], runs.index, bool)
-    earlier = Counter(name for name, keep in zip(names, latest, strict=True) if not keep)
-    return runs[latest], [
-        f"{'/'.join(name)}: {count} runs with other settings than the latest: left out."
-        for name, count in earlier.items()
-    ]
-
-
-def in_order(names: Iterable[str], kind: str) -> list[str]:
-    """Datasets, architectures or methods, each once: as in the paper's tables (but CS-KD second), then by name."""
+def paper_order(names: Iterable[str], kind: str) -> list[str]:
+    """Return datasets, architectures or methods, each once: in the paper's order (CS-KD second), then by name."""
     order = list(published_numbers()[kind].unique())
-    order = [*FOREMOST, *(name for name in order if name not in FOREMOST)] if kind == "method" else order
+    order = [*MAIN_METHODS, *(name for name in order if name not in MAIN_METHODS)] if kind == "method" else order
     return sorted(set(names), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
+def _load_runs(path: Path, may_be_absent: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    """Return the runs with the latest settings of each cell, and a note for each cell with other runs."""
+    if may_be_absent and not path.exists():
+        rows = pd.DataFrame(columns=list(RUN_COLUMNS), dtype=str)
+    else:
+        rows = read_rows(path, RUNS, COMMAND)
+    runs = to_numbers(rows, path, ("seed", *RUN_NUMBERS), DATES)
+    runs["comparable"] = runs.comparable == "true"
+    name = ["dataset", "architecture", "method"]
+    started = runs.groupby([*name, "cell_key"]).started.max().sort_values(kind="stable")
+    latest = {cell[:3]: cell[3] for cell in started.index}
+    is_latest = [latest[cell[:3]] == cell[3] for cell in runs[[*name, "cell_key"]].itertuples(index=False, name=None)]
+    current = runs[pd.Series(is_latest, runs.index, bool)]
+    earlier = runs.drop(current.index).groupby(name, sort=False).size()
+    notes = [
+        f"{'/'.join(cell)}: {count} runs with other settings than the latest: left out."
+        for cell, count in earlier.items()
+    ]
+    return current, notes
+
+
+def _load_verdicts(path: Path) -> pd.DataFrame:
+    return to_numbers(read_rows(path, VERDICTS, COMMAND), path, VERDICT_NUMBERS)
+
+
+def _verdict_texts(row) -> Row:
+    over_images = not pd.isna(row.seeds_and_images_low)
+    interval = (row.seeds_and_images_low, row.seeds_and_images_high) if over_images else (row.seeds_low, row.seeds_high)
+    effect = ABSENT if pd.isna(row.effect) else effect_text(row.effect, interval, decimals_of(row.metric), over_images)
+    seeds = seeds_text(int(row.n_method), int(row.n_against), row.comparison)
+    open_question = ""
+    if row.outcome == UNDECIDED:
+        open_question = reason_text(row.reason, row.missing, row.settings.split(), row.seeds_needed, over_images)
+    outcome = outcome_text(row.outcome, row.pool)
+    return row.claim, row.dataset, row.architecture, effect, seeds, outcome, open_question.rstrip(".")
+
+
 def _by_dataset(runs: pd.DataFrame) -> list[str]:
-    columns = (Column("method"), *(Column(title, number=True) for title, _ in SHOWN.values()), Column("n"))
+    columns = (Column("method"), *(Column(header, number=True) for _, header in SHOWN.values()), Column("n"))
     parts = []
-    for dataset in in_order(runs.dataset, "dataset"):
+    for dataset in paper_order(runs.dataset, "dataset"):
         of_dataset = runs[runs.dataset == dataset]
-        for network in in_order(of_dataset.architecture, "architecture"):
-            own = of_dataset[of_dataset.architecture == network]
+        for network in paper_order(of_dataset.architecture, "architecture"):
+            of_network = of_dataset[of_dataset.architecture == network]
             rows = []
-            for method in in_order(own.method, "method"):
-                of_method = own[own.method == method]
-                means = [_mean(of_method, name, decimals) for name, (_, decimals) in SHOWN.items()]
-                rows.append((_marked(of_method), *means, str(len(of_method))))
-            parts += [
-                f"**{to_markdown_text(f'{dataset}, {network}')}**",
-                markdown_rows(columns, Block("", (tuple(rows),))),
-            ]
+            for method in paper_order(of_network.method, "method"):
+                cell = of_network[of_network.method == method]
+                rows.append((_marked(cell), *(_mean(cell, column) for column in SHOWN), str(len(cell))))
+            parts.append(f"**{to_markdown_text(f'{dataset}, {network}')}**")
+            parts.append(markdown_rows(columns, Block("", (tuple(rows),))))
     return parts
 
 
-def _against_paper(runs: pd.DataFrame) -> list[str]:
-    columns = [Column("dataset"), Column("method"), Column("error (%): paper", number=True)]
-    columns += [Column(f"error: ours, {epoch}", number=True) for epoch in ("best test epoch", "last epoch")]
-    columns += [Column(name, number=True) for name in ("ECE (%): paper", "ECE: ours, best test epoch")] + [Column("n")]
-    main = published_numbers().query(f"table == '1' and architecture == '{MAIN_CLAIM}'")
-    cells = {(row.architecture, row.dataset, row.method) for row in main.itertuples() if row.method in FOREMOST}
+def _beside_paper(runs: pd.DataFrame) -> list[str]:
+    columns = (Column("dataset"), Column("method"), *(Column(name, number=True) for name in PAPER_HEADERS), Column("n"))
+    table1 = published_numbers().query(f"table == '1' and architecture == '{MAIN_NETWORK}'")
+    cells = {(row.architecture, row.dataset, row.method) for row in table1.itertuples() if row.method in MAIN_METHODS}
     cells |= set(zip(runs.architecture, runs.dataset, runs.method, strict=True))
     parts = []
-    for network in in_order((cell[0] for cell in cells), "architecture"):
+    for network in paper_order((cell[0] for cell in cells), "architecture"):
         groups = []
-        for dataset in in_order((cell[1] for cell in cells if cell[0] == network), "dataset"):
-            methods = in_order((cell[2] for cell in cells if cell[:2] == (network, dataset)), "method")
-            texts = [_beside_paper(runs, network, dataset, method) for method in methods]
-            groups.append(tuple((dataset if not index else "", *text) for index, text in enumerate(texts)))
-        parts += [f"**{to_markdown_text(network)}**", markdown_rows(tuple(columns), Block("", tuple(groups)))]
+        for dataset in paper_order((cell[1] for cell in cells if cell[0] == network), "dataset"):
+            methods = paper_order((cell[2] for cell in cells if cell[:2] == (network, dataset)), "method")
+            groups.append(name_once((dataset, *_paper_texts(runs, network, dataset, method)) for method in methods))
+        parts += [f"**{to_markdown_text(network)}**", markdown_rows(columns, Block("", tuple(groups)))]
     return parts
 
 
-def _beside_paper(runs: pd.DataFrame, network: str, dataset: str, method: str) -> tuple[str, ...]:
-    own = runs[(runs.architecture == network) & (runs.dataset == dataset) & (runs.method == method)]
-    texts = [method if own.empty else _marked(own)]
+def _paper_texts(runs: pd.DataFrame, network: str, dataset: str, method: str) -> Row:
+    cell = runs[(runs.architecture == network) & (runs.dataset == dataset) & (runs.method == method)]
+    texts = [method if cell.empty else _marked(cell)]
     for metric, columns in BESIDE_PAPER.items():
-        number = published(network, dataset, method, metric)
-        comparable = (own.comparable == "true").all()
-        texts.append(_text(*number, 2) if number and comparable else ABSENT)
-        texts += [NOT_RUN if own.empty else _mean(own, column, 2) for column in columns]
-    return (*texts, str(len(own)))
+        number = published(network, dataset, method, metric) if cell.comparable.all() else None
+        texts.append(mean_std_text(*number, all_metrics()[metric].decimals) if number else ABSENT)
+        texts += [NOT_RUN if cell.empty else _mean(cell, column) for column in columns]
+    return (*texts, str(len(cell)))
 
 
-def _marked(runs: pd.DataFrame) -> str:
-    """The method of some runs, marked where it or its hyper-parameters are not the paper's."""
-    last = next(runs.tail(1).itertuples())
+def _marked(cell: pd.DataFrame) -> str:
+    """Return the method with its footnote mark."""
+    last = next(cell.tail(1).itertuples())
     return f"{last.method} {footnote_mark(last)}".rstrip()
 
 
-def _mean(runs: pd.DataFrame, column: str, decimals: int) -> str:
-    values = summary(finite(runs[column]))
-    if not values.n:
-        return ABSENT
-    fewer = f" (n={values.n})" if values.n < len(runs) else ""
-    return _text(values.mean, values.std, decimals) + fewer
+def _mean(cell: pd.DataFrame, column: str) -> str:
+    """Return "mean ± std", and the number of seeds if some have no value."""
+    values = summary(finite(cell[column]))
+    metric = SHOWN[column][0] if column in SHOWN else column.removeprefix("best_")
+    fewer = f" (n={values.n})" if 0 < values.n < len(cell) else ""
+    return mean_std_text(values.mean, values.std, all_metrics()[metric].decimals) + fewer
 
 
-def _text(mean: float, std: float, decimals: int) -> str:
-    return f"{mean:.{decimals}f}" + ("" if pd.isna(std) else f" ± {std:.{decimals}f}")
+def _setting(runs: pd.DataFrame, is_paper: bool) -> list[str]:
+    """Return why the runs are not comparable with the paper, their training settings, and the changed settings."""
+    reasons = list(dict.fromkeys(runs.comparable_reason[~runs.comparable]))
+    notes = incomparable_notes(runs)
+    if not is_paper:
+        notes = [f"Not comparable with the paper: {'; '.join(reasons)}."] if reasons else []
+    names = {f"params.{name}": runs[name] for name in TRAINING_SETTINGS}
+    records = runs[["dataset", "architecture"]].assign(**names).to_dict("records")
+    datasets: dict[str, list[str]] = {}
+    for run in records:
+        datasets.setdefault(trained_with(run), []).append(run["dataset"])
+    parts = [f"{', '.join(paper_order(names, 'dataset'))}: {text}" for text, names in datasets.items()]
+    notes += [f"Trained: {'; '.join(parts)}."] if parts else []
+    changed = [", ".join(json.loads(overrides)) for overrides in dict.fromkeys(runs.overrides)]
+    return notes + [f"Settings changed from the recipe: {settings}." for settings in changed if settings]
 
 
-def _setting(runs: pd.DataFrame, pool: str) -> list[str]:
-    """That the runs are not comparable with the paper, and why; what they were trained on; and what was changed."""
-    notes = []
-    reasons = dict.fromkeys(text for text in runs.comparable_reason if text)
-    if pool != PAPER and reasons:
-        notes.append(f"Not comparable with the paper: {'; '.join(reasons)}.")
-    elif reasons:
-        against = runs[runs.comparable != "true"]
-        for text, own in against.groupby("comparable_reason", sort=False):
-            datasets = ", ".join(in_order(own.dataset, "dataset"))
-            notes.append(f"Not comparable with the paper: {datasets} ({text}).")
-    trained = {text: in_order(own.dataset, "dataset") for text, own in runs.groupby("trained", sort=False) if text}
-    if trained:
-        parts = (f"{', '.join(datasets)}: {text}" for text, datasets in trained.items())
-        notes.append(f"Trained: {'; '.join(parts)}.")
-    notes += [f"Settings changed from the recipe: {text}." for text in dict.fromkeys(runs.overrides) if text]
-    return notes
-
-
-def _meaning(parts: list[str], pool: str) -> list[str]:
-    told_of = [MEANING] if pool != PAPER else [PAPER_TOLD]
-    told_of += marks_told("".join(parts))
-    return told_of + ([FEWER] if any("(n=" in part for part in parts) else [])
+def _bullets(notes: Iterable[str]) -> str:
+    return "\n".join(f"- {to_markdown_text(note)}" for note in notes)

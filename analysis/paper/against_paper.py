@@ -1,102 +1,107 @@
-"""Our means beside the paper's, cell by cell: whether they agree within the spread of both."""
+"""Our means of every cell beside the paper's."""
 
 import math
 
+import numpy as np
 import pandas as pd
 
-from analysis.load.frames import NAME
+from analysis.load.frames import CELL_MARKS, DONE, NAME, Experiment
 from analysis.load.pools import PAPER, Pool
-from analysis.paper.published import published
-from analysis.stats.comparability import comparability
-from analysis.stats.summary import Summary, finite, summary
-from analysis.tables.model import ABSENT, Block, Column, Table
-from cskd.evaluate.metrics import TRACKED
+from analysis.paper.published import BASELINE, published
+from analysis.stats.comparability import comparability, settings_of
+from analysis.stats.summary import finite, relative_change, summary
+from cskd.evaluate.metrics import TRACKED, Metric
 
-NOTES = (
-    "Within or beyond two combined standard deviations, 2 sqrt(ours^2 + paper^2), of single seeds (ddof=1). The "
-    "paper's numbers follow the best test epoch, so that is the column that compares like with like.",
-    "Nothing is called reproduced from one seed.",
-)
 WITHIN, BEYOND = "within 2 std", "beyond 2 std"
 ONE_SEED = "one seed: not judged"
 NO_STD = "the paper has no std: not judged"
+NO_VALUE = "no value"  # the status of a cell whose finished runs have no finite value
 COLUMNS = (
     *(*NAME, "metric", "paper_mean", "paper_std"),
     *(f"{epoch}_{part}" for epoch in ("last", "best") for part in ("mean", "std", "n", "difference", "judgement")),
 )
 
 
-def against_paper(pool: Pool) -> pd.DataFrame:
-    """A row for each cell and metric of ours that may stand beside a number of the paper; no row where there is none,
-    nor in any other pool than that of the paper's own recipe.
+def cell_means(experiment: Experiment | Pool, metric: Metric) -> pd.DataFrame:
+    """Return a row a cell: mean, std and number of seeds, at the last and at the best test epoch.
 
-    ``last_...`` is our last epoch, ``best_...`` the best test epoch, which is the protocol of the paper's released
-    code (NaN and "" for a metric that is not computed at every epoch). Difference: ours - the paper's.
-    judgement: whether |difference| <= 2 sqrt(std_ours^2 + std_paper^2), with the std of single seeds (ddof=1); nothing
-    is judged, and so called reproduced, from one seed.
+    ``paper_mean``, ``paper_std``: only if the cell is comparable; no such columns if no cell has a number of the
+    paper. ``relative_change``: of the last epoch against cross-entropy, if the settings are equal. ``status``: why a
+    cell has no number.
     """
-    allowed = _comparable_cells(pool) if pool.name == PAPER else set()
-    done = {key: runs for key, runs in pool.done.groupby("cell_key", sort=False)}
-    records = []
-    for cell in pool.cells.itertuples():
-        if cell.cell_key not in allowed or cell.cell_key not in done:
-            continue
-        for metric in TRACKED:
-            number = published(cell.architecture, cell.dataset, cell.method, metric.name)
-            if number is None:
-                continue
-            runs = done[cell.cell_key]
-            last = summary(finite(runs[metric.last]))
-            best = summary(finite(runs[metric.best]) if metric.at_best_epoch else [])
-            record = {part: getattr(cell, part) for part in NAME} | {"metric": metric.name}
-            record |= {"paper_mean": number[0], "paper_std": number[1]}
-            records.append(record | _beside("last", last, *number) | _beside("best", best, *number))
-    return pd.DataFrame(records, columns=list(COLUMNS))
+    compared = comparability(experiment)
+    runs = dict(list(experiment.runs.groupby("cell_key", sort=False)))
+    records, settings = [], []
+    for cell in experiment.cells.itertuples():
+        seeds = runs.get(cell.cell_key, experiment.runs[:0])
+        done = seeds[seeds.state == DONE]
+        settings.append(settings_of(done))
+        is_comparable, reason = compared.loc[cell.cell_key]
+        number = published(cell.architecture, cell.dataset, cell.method, metric.name) if is_comparable else None
+        record = {part: getattr(cell, part) for part in ("profile", "architecture", "dataset", "method")}
+        record |= {"metric": metric.name}
+        record |= dict(zip(("paper_mean", "paper_std"), number or (np.nan, np.nan), strict=True))
+        record |= {mark: getattr(cell, mark) for mark in CELL_MARKS}
+        last = summary(finite(done.get(metric.last, [])))
+        record |= {"last_mean": last.mean, "last_std": last.std, "n": last.n}
+        if metric.at_best_epoch:
+            best = summary(finite(done.get(metric.best, [])))
+            record |= {"best_mean": best.mean, "best_std": best.std, "best_n": best.n}
+        record |= {"seeds_planned": len({*cell.seeds_planned, *seeds.seed}), "relative_change": np.nan}
+        record |= {"status": _status(seeds, last.n), "comparable": is_comparable, "comparable_reason": reason}
+        records.append(record)
+    frame = pd.DataFrame(records)
+    _add_relative_changes(frame, settings)
+    unused = [mark for mark in CELL_MARKS if (frame[mark] == "").all()]
+    unused += ["paper_mean", "paper_std"] if frame.paper_mean.isna().all() else []
+    return frame.drop(columns=unused)
 
 
-def against_paper_table(pool: Pool) -> Table | None:
-    """The frame of ``against_paper``, readable; None where nothing of the pool may stand beside the paper."""
-    frame = against_paper(pool)
-    if frame.empty:
-        return None
-    titles = {metric.name: metric.label for metric in TRACKED}
-    rows = []
-    for row in frame.itertuples():
-        texts = [row.dataset, row.architecture, row.method, titles[row.metric], _text(row.paper_mean, row.paper_std)]
-        for epoch in ("last", "best"):
-            mean, std, n = (getattr(row, f"{epoch}_{part}") for part in ("mean", "std", "n"))
-            texts += [f"{_text(mean, std)} ({n})", getattr(row, f"{epoch}_judgement")] if n else [ABSENT, ""]
-        rows.append(tuple(texts))
-    columns = [Column(name) for name in ("dataset", "network", "method", "metric")] + [Column("paper", number=True)]
-    for epoch in ("last epoch", "best test epoch"):
-        columns += [Column(f"ours, {epoch} (n)", number=True), Column(f"{epoch}: differs by")]
-    return Table(
-        f"Ours against the paper's numbers, {pool.name}", tuple(columns), (Block("", (tuple(rows),)),), frame, (), NOTES
-    )
+def _status(seeds: pd.DataFrame, n: int) -> str:
+    """Return "done" if the cell has a number, else the state of its most advanced seed."""
+    if n:
+        return DONE
+    if (seeds.state == DONE).any():
+        return NO_VALUE
+    return next((state for state in ("running", "failed", "interrupted") if (seeds.state == state).any()), "not run")
 
 
-def _text(mean: float, std: float) -> str:
-    return f"{mean:.2f}" if math.isnan(std) else f"{mean:.2f} ± {std:.2f}"
+def _add_relative_changes(frame: pd.DataFrame, settings: list[dict[str, str]]) -> None:
+    baselines = {(row.architecture, row.dataset): row for row in frame[frame.method == BASELINE].itertuples()}
+    for row in frame[frame.method != BASELINE].itertuples():
+        baseline = baselines.get((row.architecture, row.dataset))
+        if baseline is not None and settings[row.Index] == settings[baseline.Index]:
+            frame.loc[row.Index, "relative_change"] = relative_change(row.last_mean, baseline.last_mean)
 
 
-def _comparable_cells(pool: Pool) -> set[str]:
-    """The cell keys that every experiment which launched them calls comparable."""
-    compared = comparability(pool)
-    return set(compared.index[compared.comparable])
+def against_paper(pool: Pool) -> pd.DataFrame:
+    """Return a row a cell and metric with a number of the paper; no row if the pool is not the paper's recipe.
+
+    ``last_...`` is our last epoch. ``best_...`` is the best test epoch, the protocol of the paper's released code (NaN
+    and "" if the metric is not computed at every epoch). Difference: ours minus the paper's. Judgement: whether
+    |difference| <= 2 sqrt(std_ours^2 + std_paper^2), std of single seeds (ddof=1). One seed is not judged.
+    """
+    means = [cell_means(pool, metric) for metric in TRACKED] if pool.name == PAPER else []
+    means = [frame for frame in means if "paper_mean" in frame]
+    if not means:
+        return pd.DataFrame(columns=list(COLUMNS))
+    frame = pd.concat(means).rename(columns={"n": "last_n"})
+    done = set(map(tuple, pool.done[NAME].to_numpy()))
+    is_done = np.array([cell in done for cell in frame[NAME].itertuples(index=False, name=None)], dtype=bool)
+    frame = frame[is_done & frame.paper_mean.notna()].sort_index(kind="stable")  # by cell, then by metric
+    frame = frame.fillna({"best_n": 0}).astype({"best_n": int})
+    for epoch in ("last", "best"):
+        frame[f"{epoch}_difference"] = frame[f"{epoch}_mean"] - frame.paper_mean
+        numbers = [f"{epoch}_n", f"{epoch}_std", f"{epoch}_difference", "paper_std"]
+        frame[f"{epoch}_judgement"] = [_judgement(*row) for row in frame[numbers].itertuples(index=False)]
+    return frame[list(COLUMNS)].reset_index(drop=True)
 
 
-def _beside(epoch: str, ours: Summary, mean: float, std: float) -> dict:
-    difference = ours.mean - mean
-    parts = {"mean": ours.mean, "std": ours.std, "n": ours.n, "difference": difference}
-    parts["judgement"] = _judgement(ours, difference, std)
-    return {f"{epoch}_{part}": value for part, value in parts.items()}
-
-
-def _judgement(ours: Summary, difference: float, std: float) -> str:
-    if not ours.n:
+def _judgement(n: int, std: float, difference: float, paper_std: float) -> str:
+    if not n:
         return ""
-    if ours.n == 1:
+    if n == 1:
         return ONE_SEED
-    if math.isnan(std):
+    if math.isnan(paper_std):
         return NO_STD
-    return WITHIN if abs(difference) <= 2 * math.hypot(ours.std, std) else BEYOND
+    return WITHIN if abs(difference) <= 2 * math.hypot(std, paper_std) else BEYOND

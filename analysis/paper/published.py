@@ -1,53 +1,49 @@
-"""The numbers of the paper's tables and of its figure 4: Yun et al., CVPR 2020, arXiv 2003.13964.
-
-The figure's are those printed in it: domain accuracy and error of one network on CUB, Dogs and MIT67
-merged.
-"""
+"""The numbers of the paper: Yun et al., CVPR 2020, arXiv 2003.13964, tables 1 to 6 and figure 4."""
 
 import functools
 from pathlib import Path
 
 import pandas as pd
 
-PUBLISHED = Path(__file__).parent / "published.csv"
-PUBLISHED_FIGURE4 = Path(__file__).parent / "published_figure4.csv"
+PUBLISHED = Path(__file__).with_name("published.csv")
+FIGURE4 = "figure4"
 BASELINE, CS_KD = "cross-entropy", "cs-kd"
 
 
 @functools.cache
-def published_numbers() -> pd.DataFrame:
-    """Every number of the tables: table, architecture, method, dataset, metric, mean, std (over 3 seeds; percent).
-
-    ImageNet's are single values, with NaN for the std. The same cell may stand in several tables.
-    """
+def _numbers() -> pd.DataFrame:
     return pd.read_csv(PUBLISHED, dtype={"table": str})
 
 
 @functools.cache
-def published_methods() -> frozenset[str]:
-    """The methods that the tables have, sums among them."""
-    return frozenset(published_numbers().method)
+def published_numbers() -> pd.DataFrame:
+    """Return the numbers of tables "1" to "6": table, architecture, method, dataset, metric, mean, std.
+
+    Values are in percent, the std is over 3 seeds. ImageNet has single values: its std is NaN. A cell may be in
+    several tables.
+    """
+    return _numbers()[_numbers().table != FIGURE4]
 
 
 @functools.cache
 def figure4_numbers() -> pd.DataFrame:
-    """Every number of figure 4, in percent: the columns of ``published_numbers`` with ``figure`` for ``table``.
+    """Return the numbers printed in figure 4, with the columns of ``published_numbers``; every std is NaN."""
+    return _numbers()[_numbers().table == FIGURE4]
 
-    A domain's metric is named as it is tracked; all are single values, with NaN for the std.
-    """
-    return pd.read_csv(PUBLISHED_FIGURE4, dtype={"figure": str})
+
+@functools.cache
+def published_methods() -> frozenset[str]:
+    """Return the methods of the tables, composite methods included."""
+    return frozenset(published_numbers().method)
 
 
 @functools.cache
 def _by_cell() -> dict[tuple[str, ...], tuple[float, float]]:
-    numbers = pd.concat([published_numbers(), figure4_numbers()])
+    numbers = _numbers()
     keys = zip(numbers.architecture, numbers.dataset, numbers.method, numbers.metric, strict=True)
     return dict(zip(keys, zip(numbers["mean"], numbers["std"], strict=True), strict=True))
 
 
 def published(architecture: str, dataset: str, method: str, metric: str) -> tuple[float, float] | None:
-    """(mean, std) of a cell in percent, None where the paper has no such number.
-
-    No table has to be named: a cell that stands in several has the same number in all.
-    """
+    """Return (mean, std) of a cell, or None if the paper has no such number."""
     return _by_cell().get((architecture, dataset, method, metric))

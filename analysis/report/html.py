@@ -1,4 +1,4 @@
-"""The report's page: its parts, and how they become one HTML file that needs nothing beside it."""
+"""The parts of the report's page, and how they become one self-contained HTML file."""
 
 import base64
 import io
@@ -9,26 +9,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from analysis.claims.verdicts import OUTCOMES
-from analysis.tables.model import Best, Table
+from analysis.tables.model import Best, Link, Table
 
 TEMPLATE = Path(__file__).with_name("template.html.j2")
-DOTS_AN_INCH = 150  # of the pictures, as cskd.plots.save_figure writes them
-
-
-class Link(str):
-    """A text of a table that leads somewhere."""
-
-    address: str
-
-    def __new__(cls, text: str, address: str):
-        made = super().__new__(cls, text)
-        made.address = address
-        return made
+PICTURE_DPI = 150  # of cskd.plots.save_figure
+CSS_DPI = 96
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its size on the page, what it shows (alt) and what is to be known of it (caption)."""
+    """A PNG with its alternative text and its caption."""
 
     png: bytes
     alt: str
@@ -40,14 +30,17 @@ class Picture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in pixels of CSS, of which 96 make an inch."""
+        """(width, height) in CSS pixels."""
         with Image.open(io.BytesIO(self.png)) as image:
-            return tuple(round(side * 96 / DOTS_AN_INCH) for side in image.size)
+            return tuple(round(side * CSS_DPI / PICTURE_DPI) for side in image.size)
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A heading with sentences, pictures and tables; ``folded`` tables open on a click."""
+    """A heading with sentences, pictures and tables. ``folded`` tables open on a click.
+
+    sortable: every row is a record of its own, so the reader may sort the rows.
+    """
 
     anchor: str
     heading: str
@@ -55,17 +48,17 @@ class Chapter:
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     folded: tuple[Table, ...] = ()
-    sortable: bool = True  # one row a record, so that any order of the rows makes sense
+    sortable: bool = True
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be known of its tables, each sentence once."""
+        """The notes of its tables, each sentence once."""
         return tuple(dict.fromkeys(note for table in self.tables for note in table.notes))
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one pool of runs comes to."""
+    """The results of one pool of runs."""
 
     anchor: str
     heading: str
@@ -74,9 +67,11 @@ class Part:
 
 
 @dataclass(frozen=True)
-class StudyShown:
+class StudySection:
+    """The result of one tuning or ablation study."""
+
     heading: str
-    message: str
+    text: str
     picture: Picture | None
 
 
@@ -85,15 +80,15 @@ class Page:
     title: str
     lead: tuple[str, ...]
     parts: tuple[Part, ...]
-    studies: tuple[StudyShown, ...] = ()
+    studies: tuple[StudySection, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def to_html(page: Page) -> str:
-    """The whole page. The same page gives the same text."""
+    """Return the page as HTML. The same page gives the same text."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,  # names of classes, runs and datasets are texts, whatever is in them
+        autoescape=True,  # names of classes, runs and datasets may contain markup
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,4 +1,4 @@
-"""What a run's predictions come to: computed once, kept by run key."""
+"""Metrics that are computed from a run's stored predictions, cached by run key."""
 
 import json
 import math
@@ -23,27 +23,26 @@ from cskd.evaluate.predictions import Predictions
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
 from cskd.evaluate.separation import feature_spread, prediction_variance
 
-VERSION = 2  # of what is computed; raise it when that changes
+VERSION = 2  # of the computed values; raise it when they change, so that cached ones are not used
 BINS = 20
-RESAMPLES = 400  # of the test images: the standard error that they give is itself known to 3.5 %
+RESAMPLES = 400  # of the test images; the standard error from them has a relative error of 3.5 %
 RAW, TRAINING_SPLIT, CROSS_FITTED = "none", "training split", "cross-fitted"
 SCALINGS = (RAW, TRAINING_SPLIT, CROSS_FITTED)
-WORKERS = 2  # runs at once: each takes some 150 MB with CIFAR-100's 10,000 predictions
+WORKERS = 2  # runs at once; each takes about 150 MB for the 10,000 predictions of CIFAR-100
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run's test predictions after the last epoch, evaluated beyond what was tracked while it trained.
+    """One run's test predictions after the last epoch, evaluated beyond the tracked metrics.
 
-    metrics: by scaling (``SCALINGS``), the value of each of top1_error, ece, adaptive_ece, classwise_ece (percent),
-        nll, brier. A scaling is not there where it could not be fitted (a run of an earlier version).
-    temperatures: of each scaling but RAW; cross-fitted: the mean of the two halves'.
-    replicates: of each unscaled metric (R,) values under resampling of the test images, stratified by class. The
-        resamples depend on the labels alone: those of two runs on the same test set belong together pair by pair.
+    metrics: by scaling (SCALINGS) and name: top1_error, ece, adaptive_ece, classwise_ece (percent), nll, brier.
+        TRAINING_SPLIT is absent if the run stored no predictions of training images.
+    temperatures: by scaling, without RAW; CROSS_FITTED is the mean over both halves.
+    replicates: (R,) values of each unscaled metric under resampling of the test images, stratified by class. The
+        resamples depend on the labels alone, so the replicates of two runs on the same test set are paired.
     bins: 20 equal-width bins of confidence.
-    predicted_log_probability, true_log_probability: (M,) of the M misclassified images, natural logarithm.
-    separation: feature_spread (mean within-class over between-class distance; NaN where undefined),
-        prediction_variance.
+    predicted_log_probability, true_log_probability: (M,) natural logarithms for the M misclassified images.
+    separation: feature_spread (mean within-class over between-class distance; NaN if undefined), prediction_variance.
     """
 
     run_key: str
@@ -57,10 +56,12 @@ class Evaluation:
 
 
 def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Evaluation:
-    """Everything from one run's predictions.
+    """Return the evaluation of one run's predictions.
 
-    weights: (R, N), see ``cskd.evaluate.bootstrap.resampling_weights``. Raises ValueError for undefined input, as the metrics
-    do.
+    Args:
+        weights: (R, N), see ``cskd.evaluate.bootstrap.resampling_weights``.
+
+    Raises ValueError for undefined input, as the metrics do.
     """
     logits, labels = predictions.logits, predictions.labels
     metrics, temperatures = {RAW: evaluate_calibration(logits, labels)}, {}
@@ -80,51 +81,34 @@ def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Eva
         predicted,
         true,
         {
-            "feature_spread": _spread(predictions),
+            "feature_spread": _feature_spread(predictions),
             "prediction_variance": prediction_variance(logits, labels),
         },
     )
 
 
-def _spread(predictions: Predictions) -> float:
-    """NaN where it is undefined, as for features that have collapsed: all else of the run still counts."""
-    try:
-        return feature_spread(predictions.features, predictions.labels)
-    except ValueError:
-        return math.nan
-
-
-def _misclassified(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The log-probabilities of the predicted and of the true label of the misclassified images."""
-    predicted = logits.argmax(1)
-    wrong = np.flatnonzero(predicted != labels)
-    kept = logits[wrong].astype(float)
-    kept -= kept.max(axis=1, keepdims=True)
-    log_probability = kept - np.log(np.exp(kept).sum(axis=1, keepdims=True))
-    rows = np.arange(len(wrong))
-    return log_probability[rows, predicted[wrong]], log_probability[rows, labels[wrong]]
-
-
 def evaluations(
     runs: pd.DataFrame, store: Store, folder: Path, cache: Path, advance: Callable[[], None] = lambda: None
 ) -> tuple[dict[str, Evaluation], list[str]]:
-    """By run key, the evaluation of each of these finished runs; and a note on each that cannot be evaluated.
+    """Return the evaluations of finished runs by run key, and a note for each run that cannot be evaluated.
 
-    folder: where evaluations are kept; one of the same run, file and version is not computed again.
-    cache: where predictions go that are not on this machine. advance: called after each run.
+    Args:
+        folder: the cache of evaluations. One of the same run, predictions and VERSION is read instead of computed.
+        cache: for downloaded predictions.
+        advance: called after each run.
     """
-    weights = _Weights()
+    weights = _ResamplingWeights()
 
-    def one(run: pd.Series) -> Evaluation | str:
+    def evaluate_one(run: pd.Series) -> Evaluation | str:
         try:
             path = folder / f"{re.sub(r'[^0-9A-Za-z-]', '_', run.run_key)}.npz"
-            source = _digest(store.predictions_file(run, cache))
-            kept = _load(path, run.run_key, source)
-            if kept is None:
+            source = _checksums(store.predictions_file(run, cache))
+            evaluation = _load(path, run.run_key, source)
+            if evaluation is None:
                 predictions = store.load_predictions(run, cache)
-                kept = evaluate(run.run_key, predictions, weights.of(predictions.labels))
-                _save(path, source, kept)
-            return kept
+                evaluation = evaluate(run.run_key, predictions, weights.of(predictions.labels))
+                _save(path, source, evaluation)
+            return evaluation
         except UnusableRun as error:
             return f"{error}: not evaluated."
         except ValueError as error:
@@ -133,73 +117,92 @@ def evaluations(
             advance()
 
     unique = runs.drop_duplicates("run_key")
-    # One thread of arithmetic a worker: more would wait for each other, above all on a busy machine.
+    # One numerical thread a worker: more threads than cores would wait for each other.
     with one_thread(), ThreadPoolExecutor(WORKERS) as executor:
-        results = list(executor.map(one, (run for _, run in unique.iterrows())))
-    found = {result.run_key: result for result in results if isinstance(result, Evaluation)}
-    return found, [result for result in results if isinstance(result, str)]
+        results = list(executor.map(evaluate_one, (run for _, run in unique.iterrows())))
+    by_key = {result.run_key: result for result in results if isinstance(result, Evaluation)}
+    return by_key, [result for result in results if isinstance(result, str)]
 
 
-def _digest(file: Path) -> str:
-    """Of the content of predictions, from the checksums that the file has itself: wherever and whenever it was written.
+def _feature_spread(predictions: Predictions) -> float:
+    """Return NaN if it is undefined, as for collapsed features: the run's other metrics still count."""
+    try:
+        return feature_spread(predictions.features, predictions.labels)
+    except ValueError:
+        return math.nan
 
-    A file that is none raises UnusableRun later, where it is read.
+
+def _misclassified(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-probabilities of the predicted and of the true label of the misclassified images."""
+    predicted = logits.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    shifted = logits[wrong].astype(float)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    rows = np.arange(len(wrong))
+    return log_probability[rows, predicted[wrong]], log_probability[rows, labels[wrong]]
+
+
+def _checksums(file: Path) -> str:
+    """Return the checksums in a predictions file, which identify its content.
+
+    An invalid file gives "": reading it raises UnusableRun later.
     """
     try:
-        with zipfile.ZipFile(file) as parts:
-            return " ".join(f"{part.filename}:{part.file_size}:{part.CRC:08x}" for part in parts.infolist())
-    except Exception:  # a damaged header makes zipfile raise whatever it leads to
+        with zipfile.ZipFile(file) as archive:
+            return " ".join(f"{part.filename}:{part.file_size}:{part.CRC:08x}" for part in archive.infolist())
+    except Exception:  # zipfile raises many types for a damaged header
         return ""
 
 
-class _Weights:
-    """The resampling weights of a test set, made once for all runs on it."""
+class _ResamplingWeights:
+    """The resampling weights of each test set, computed once for all runs on it."""
 
     def __init__(self):
-        self._made: dict[bytes, np.ndarray] = {}
+        self._by_labels: dict[bytes, np.ndarray] = {}
         self._lock = Lock()
 
     def of(self, labels: np.ndarray) -> np.ndarray:
         with self._lock:
             key = labels.tobytes()
-            if key not in self._made:
-                self._made[key] = resampling_weights(labels, RESAMPLES)
-            return self._made[key]
+            if key not in self._by_labels:
+                self._by_labels[key] = resampling_weights(labels, RESAMPLES)
+            return self._by_labels[key]
 
 
-def _save(path: Path, source: str, one: Evaluation) -> None:
+def _save(path: Path, source: str, evaluation: Evaluation) -> None:
     numbers = {
         "version": [VERSION, RESAMPLES],
         "source": source,
-        "metrics": one.metrics,
-        "temperatures": one.temperatures,
-        "separation": one.separation,
+        "metrics": evaluation.metrics,
+        "temperatures": evaluation.temperatures,
+        "separation": evaluation.separation,
     }
-    arrays = {f"replicates/{name}": values for name, values in one.replicates.items()}
-    arrays |= {f"bins/{field.name}": getattr(one.bins, field.name) for field in fields(ReliabilityBins)}
-    arrays |= {"predicted": one.predicted_log_probability, "true": one.true_log_probability}
+    arrays = {f"replicates/{name}": values for name, values in evaluation.replicates.items()}
+    arrays |= {f"bins/{field.name}": getattr(evaluation.bins, field.name) for field in fields(ReliabilityBins)}
+    arrays |= {"predicted": evaluation.predicted_log_probability, "true": evaluation.true_log_probability}
     store_cached(path, {"numbers": np.array(json.dumps(numbers))} | arrays)
 
 
 def _load(path: Path, run_key: str, source: str) -> Evaluation | None:
-    """What was kept of these predictions by this version; None where that is nothing, or nothing readable."""
-    named = load_cached(path)
-    if named is None:
+    """Return the cached evaluation of these predictions, or None if there is none of this version."""
+    arrays = load_cached(path)
+    if arrays is None:
         return None
-    numbers = json.loads(str(named["numbers"]))
+    numbers = json.loads(str(arrays["numbers"]))
     if (numbers["version"], numbers["source"]) != ([VERSION, RESAMPLES], source):
         return None
 
-    def under(prefix: str) -> dict[str, np.ndarray]:
-        return {name.removeprefix(prefix): values for name, values in named.items() if name.startswith(prefix)}
+    def group(prefix: str) -> dict[str, np.ndarray]:
+        return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
 
     return Evaluation(
         run_key,
         numbers["metrics"],
         numbers["temperatures"],
-        under("replicates/"),
-        ReliabilityBins(**under("bins/")),
-        named["predicted"],
-        named["true"],
+        group("replicates/"),
+        ReliabilityBins(**group("bins/")),
+        arrays["predicted"],
+        arrays["true"],
         numbers["separation"],
     )

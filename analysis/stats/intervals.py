@@ -1,21 +1,21 @@
-"""95 % intervals of means and of differences, over seeds alone or over seeds and test images.
+"""95 % intervals of means and differences, over seeds alone or over seeds and test images.
 
 Model: seeds and test images are two crossed random factors. A run's metric is
 
-    truth + seed + images + what this seed makes of these images (interaction),
+    truth + seed effect + image effect + interaction of seed and images,
 
-and all seeds are tested on the same images. The interval over seeds is about these test images. The one over seeds and
-images is about others like them, too: its variance is the seeds' (s^2 / n) plus the images' (variance of the replicates
-of the mean under resampling of the images), with Satterthwaite's degrees of freedom. The interaction stands in both
-parts and is counted twice, so that the interval is too wide where it is large, and never too narrow for it. Resampling
-both factors at once would count it three times (Owen 2007).
+and all seeds are tested on the same images. The interval over seeds holds for these test images only. The interval over
+seeds and images also holds for other test images of the same kind. Its variance is that of the seeds (s^2 / n) plus
+that of the images (the variance of the replicates of the mean under resampling of the images), with Satterthwaite's
+degrees of freedom. Both parts contain the interaction, so it is counted twice: a large interaction makes the interval
+too wide, never too narrow. Resampling both factors at once would count it three times (Owen 2007).
 
-Satterthwaite alone takes a spread that is small by chance for certainty: where seeds make up most of the variance, such
-an interval of 3 seeds covers 92.5 %, of 2 seeds 87 %, and may be narrower than the interval over seeds alone. So the
-wider of both is taken, which covers 94 to 96 % from 3 seeds on (95 to 98 % of 2) whatever the shares are.
+Satterthwaite's formula alone trusts a spread that is small by chance. If the seeds make up most of the variance, such
+an interval covers 92.5 % with 3 seeds and 87 % with 2, and may be narrower than the interval over seeds alone. So the
+wider of the two is used. It covers 94 to 96 % from 3 seeds on (95 to 98 % with 2), whatever the shares are.
 
-Not a percentile bootstrap over seeds: 3 seeds have only 10 different resamples, and a coverage far below 95 %. The t
-distribution supposes instead that seeds spread normally, and then holds from two seeds on.
+A percentile bootstrap over seeds is not used: 3 seeds have only 10 different resamples, and the coverage is far below
+95 %. The t distribution assumes that seeds are normally distributed, and then holds from two seeds on.
 
 Sources: Welch 1947, Biometrika 34; Satterthwaite 1946, Biometrics Bulletin 2; Owen 2007, The pigeonhole bootstrap,
 Annals of Applied Statistics 1.
@@ -31,15 +31,15 @@ from scipy.special import ndtri, stdtrit
 LEVEL = 0.95
 QUANTILE = (1 + LEVEL) / 2
 MAX_SEEDS = 1000
-SAME = 1e-9  # relative: what differs less has been rounded differently
+SAME = 1e-9  # relative difference of values that are equal except for rounding
 
 
 @dataclass(frozen=True)
 class Images:
-    """What resampling the test images says of a mean over seeds or of a difference of two.
+    """The variance of a mean or difference under resampling of the test images.
 
-    variance: of the estimate, with the seeds that there are. shared: the part that more seeds would not lower.
-    per_seed: the interaction, the part that n seeds lower to per_seed / n. df: of the variance's own estimate.
+    variance: of the estimate with the present seeds. shared: the part that more seeds do not reduce. per_seed: the
+    interaction, which n seeds reduce to per_seed / n. df: degrees of freedom of the variance.
     """
 
     variance: float
@@ -50,10 +50,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or a difference with its 95 % interval: in the unit of what it was made from.
+    """A mean or a difference with its 95 % interval, in the unit of its values.
 
-    spreads: the variance (ddof=1) of one seed, one for a mean or paired differences, two (method, baseline) by Welch;
-    NaN where it is not known. seeds: how many of each. images: None for an interval over seeds alone.
+    spreads: the variance (ddof=1) between seeds: one value for a mean or paired differences, two (method, baseline) for
+        Welch's interval; NaN if unknown. seeds: the number of seeds of each. images: None for an interval over seeds.
     """
 
     value: float
@@ -63,25 +63,26 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """(low, high), NaN both where the spread is not known."""
+        """(low, high); both NaN if the spread is unknown."""
         images = None if self.images is None else self.images.variance
         half = float(self.half_width(self.seeds, images))
         return self.value - half, self.value + half
 
     @property
     def excludes_zero(self) -> bool:
-        """Never true without an interval."""
+        """False without an interval."""
         low, high = self.interval
         return low > 0 or high < 0
 
     @property
     def images_suffice(self) -> bool:
-        """Whether ever more seeds would exclude 0 on a test set of this size."""
+        """Whether enough seeds would exclude 0 on a test set of this size."""
         return self.images is None or abs(self.value) > ndtri(QUANTILE) * math.sqrt(self.images.shared)
 
     def half_width(self, seeds: Sequence, image_variance) -> np.ndarray:
-        """What the interval would be either way with so many ``seeds`` (of each spread a number or an array) and this
-        variance of the images'.
+        """Return half the interval's width for other numbers of seeds and another variance of the images.
+
+        seeds: for each spread a number or an array.
         """
         parts = [(spread / n, n - 1) for spread, n in zip(self.spreads, seeds, strict=True)]
         half = _half_width(parts)
@@ -91,10 +92,10 @@ class Estimate:
 
 
 def paired_effect(method, baseline) -> Estimate:
-    """The mean difference method - baseline of runs that share their seeds, by a t interval with n - 1 df.
+    """Return the mean difference method - baseline of paired runs, with a t interval with n - 1 degrees of freedom.
 
-    method, baseline: (n,) by the same seeds in the same order. One seed, or differences that are all equal, give
-    no interval (NaN): two differences that agree are a coincidence of rounded numbers, no proof that all would.
+    method, baseline: (n,) with the same seeds in the same order. One seed, or equal differences, give no interval
+    (NaN): equal differences of rounded numbers are a coincidence and prove nothing about other seeds.
     Raises ValueError for NaN or infinite values, and for no value.
     """
     method, baseline = _values(method), _values(baseline)
@@ -106,9 +107,9 @@ def paired_effect(method, baseline) -> Estimate:
 
 
 def welch_effect(method, baseline) -> Estimate:
-    """The difference of means of runs with other seeds: (n,) and (m,) values, Welch's t interval.
+    """Return the difference of the means of unpaired runs, (n,) and (m,) values, with Welch's t interval.
 
-    A side of one seed, or whose values are all equal, gives no interval (NaN), as for paired_effect.
+    One seed or equal values on a side give no interval (NaN), as in paired_effect.
     Raises ValueError for NaN or infinite values, and for no value.
     """
     sides = _values(method), _values(baseline)
@@ -120,9 +121,9 @@ def welch_effect(method, baseline) -> Estimate:
 
 
 def mean_interval(values, image_replicates=None) -> Estimate:
-    """The mean of one cell: values (n,) over seeds, and over images with ``image_replicates`` (n, R) of each seed.
+    """Return the mean of values (n,), with an interval over seeds, or over seeds and images with replicates (n, R).
 
-    No interval (NaN) for one seed or equal values, as for paired_effect. Raises ValueError as with_test_images.
+    One seed or equal values give no interval (NaN), as in paired_effect. Raises ValueError like with_test_images.
     """
     values = _values(values)
     estimate = Estimate(float(values.mean()), (_spread(values, np.abs(values).max()),), (len(values),))
@@ -132,12 +133,12 @@ def mean_interval(values, image_replicates=None) -> Estimate:
 
 
 def with_test_images(effect: Estimate, method_replicates, baseline_replicates) -> Estimate:
-    """The effect of paired_effect or welch_effect, with an interval over seeds and test images.
+    """Return the effect of paired_effect or welch_effect with an interval over seeds and test images.
 
-    method_replicates, baseline_replicates: (n, R) and (m, R) values of the same runs in the same order, column r of
-    all of them on the same resample of the test images: so images are paired, also where seeds are not.
-    Only the variance of the replicates is used; their mean may be biased (that of ECE is).
-    Raises ValueError for other shapes, fewer than two replicates, NaN or infinite ones.
+    method_replicates, baseline_replicates: (n, R) and (m, R) values of the same runs in the same order. Column r of all
+    runs is computed on the same resample of the test images, so images are paired even if seeds are not. Only the
+    variance of the replicates is used; their mean may be biased, as that of ECE is.
+    Raises ValueError for other shapes, fewer than two replicates, and NaN or infinite ones.
     """
     method = _replicates(method_replicates, effect.seeds[0])
     baseline = _replicates(baseline_replicates, effect.seeds[-1])
@@ -146,14 +147,13 @@ def with_test_images(effect: Estimate, method_replicates, baseline_replicates) -
     return _with_images(effect, [method - baseline] if len(effect.seeds) == 1 else [method, -baseline])
 
 
-def seeds_needed(effect: Estimate, most: int = MAX_SEEDS) -> int | None:
-    """The fewest seeds (of each side) with which an effect of this size and spread would exclude 0.
+def seeds_needed(effect: Estimate, max_seeds: int = MAX_SEEDS) -> int | None:
+    """Return the smallest number of seeds a side with which this effect would exclude 0.
 
-    Nothing else changes: the value, the spreads and the images' parts stay as they are. None where up to ``most``
-    seeds are not enough: because the test set is too small (``images_suffice`` is false then), because the effect is,
-    or because the spread is not known.
+    The value, the spreads and the images' variances are assumed to stay the same. None if ``max_seeds`` are not enough:
+    the test set is too small (``images_suffice`` is false), the effect is too small, or the spread is unknown.
     """
-    n = np.arange(2, most + 1)
+    n = np.arange(2, max_seeds + 1)
     images = None if effect.images is None else effect.images.shared + effect.images.per_seed / n
     excluded = abs(effect.value) > effect.half_width([n] * len(effect.spreads), images)
     return int(n[excluded][0]) if excluded.any() else None
@@ -167,7 +167,7 @@ def _values(values) -> np.ndarray:
 
 
 def _spread(values: np.ndarray, scale: float) -> float:
-    """The variance of one seed (ddof=1), NaN for one seed and for values equal within rounding of ``scale``."""
+    """Return the variance between seeds (ddof=1); NaN for one seed, and for values equal except for rounding."""
     if len(values) < 2 or np.ptp(values) <= SAME * scale:
         return math.nan
     return float(values.var(ddof=1))
@@ -183,22 +183,24 @@ def _replicates(replicates, n: int) -> np.ndarray:
 
 
 def _with_images(estimate: Estimate, sides: list[np.ndarray]) -> Estimate:
-    """sides: (n, R) replicates, one for each of the estimate's parts, whose means add up to the estimate's.
+    """Return the estimate with the variance of its images.
 
-    The interaction of a side is the variance of its seeds' replicates about their common course: what is left of one
-    seed's when the mean of all is taken away, n / (n - 1) of it.
+    sides: (n, R) replicates of each part of the estimate; their means add up to the estimate's replicates.
     """
     total = sum(side.mean(axis=0) for side in sides)
     variance = float(total.var(ddof=1))
     interactions = [_interaction(side) for side in sides]
-    lowered = sum(interaction / len(side) for interaction, side in zip(interactions, sides, strict=True))
-    shared = max(variance - lowered, 0.0)  # an estimate, below 0 by chance
+    reduced = sum(interaction / len(side) for interaction, side in zip(interactions, sides, strict=True))
+    shared = max(variance - reduced, 0.0)  # the difference of two estimates may be negative
     images = Images(variance, shared, float(sum(interactions)), total.size - 1)
     return Estimate(estimate.value, estimate.spreads, estimate.seeds, images)
 
 
 def _interaction(side: np.ndarray) -> float:
-    """side: (n, R). Of one seed, 0 where there is only one: nothing can be told apart then."""
+    """Return the interaction of one seed, from the deviations of replicates (n, R) from their mean over seeds.
+
+    0 for one seed: the interaction cannot be separated then.
+    """
     if len(side) < 2:
         return 0.0
     rest = side - side.mean(axis=0)
@@ -206,12 +208,12 @@ def _interaction(side: np.ndarray) -> float:
 
 
 def _satterthwaite(parts: list[tuple]) -> np.ndarray:
-    """(sum v_i)^2 / sum (v_i^2 / df_i): of one part its own df."""
+    """Return (sum v_i)^2 / sum (v_i^2 / df_i)."""
     variance = sum(part for part, _ in parts)
-    with np.errstate(divide="ignore", invalid="ignore"):  # one seed has no degree of freedom: NaN
+    with np.errstate(divide="ignore", invalid="ignore"):  # one seed has 0 degrees of freedom: NaN
         return np.asarray(variance**2) / sum(part**2 / np.asarray(df, dtype=float) for part, df in parts)
 
 
 def _half_width(parts: list[tuple]) -> np.ndarray:
-    """Of the 95 % interval. parts: (variance, degrees of freedom), scalars or arrays of one shape."""
+    """Return half the width of the 95 % interval. parts: (variance, degrees of freedom), scalars or arrays."""
     return stdtrit(_satterthwaite(parts), QUANTILE) * np.sqrt(sum(part for part, _ in parts))

@@ -1,4 +1,4 @@
-"""What is computed over seeds."""
+"""Mean and standard deviation over seeds."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, std and number of the seeds of a cell."""
+    """Mean, sample standard deviation and number of seeds."""
 
     mean: float
     std: float
@@ -15,10 +15,9 @@ class Summary:
 
 
 def summary(values) -> Summary:
-    """Mean and sample standard deviation (ddof=1) of ``values`` (n,), all finite.
+    """Return mean and std (ddof=1) of ``values`` (n,). One value has std NaN; no value has mean NaN, too.
 
-    One value has no std: it is NaN. No value has no mean either.
-    Raises ValueError for NaN or infinite values: what to leave out is the caller's to decide and to say.
+    Raises ValueError for NaN or infinite values: the caller decides which runs to leave out.
     """
     values = np.asarray(values, dtype=float)
     if not np.isfinite(values).all():
@@ -29,11 +28,11 @@ def summary(values) -> Summary:
 
 
 def finite(values) -> np.ndarray:
-    """``values`` (n,) without those that are NaN or infinite."""
+    """Return the finite ones of ``values`` (n,)."""
     values = np.asarray(values, dtype=float)
     return values[np.isfinite(values)]
 
 
 def relative_change(value: float, baseline: float) -> float:
-    """(value - baseline) / baseline: -0.1 where ``value`` is a tenth lower. NaN for a baseline of 0."""
+    """Return (value - baseline) / baseline; NaN for a baseline of 0."""
     return (value - baseline) / baseline if baseline else float("nan")

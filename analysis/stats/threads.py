@@ -1,4 +1,4 @@
-"""How many threads compute."""
+"""The number of threads of numerical libraries."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Each operation of NumPy, SciPy, scikit-learn and torch in one thread, for work that is itself in several."""
+    """Run each operation of NumPy, SciPy, scikit-learn and torch in one thread, for code with threads of its own."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,23 +1,23 @@
-"""Calibration beyond the paper: other measures of it, intervals, and what is left of a difference after scaling."""
+"""Calibration beyond the paper: further metrics with intervals, temperature scaling, variation inside a class."""
 
-import math
+from collections.abc import Iterable
 
 import pandas as pd
 
 from analysis.load.frames import NAME
 from analysis.load.pools import Pool
 from analysis.stats.evaluation import RAW, RESAMPLES, SCALINGS, Evaluation
-from analysis.stats.intervals import Estimate, mean_interval
-from analysis.stats.summary import Summary, finite, summary
-from analysis.tables.model import ABSENT, Block, Column, Table
+from analysis.stats.intervals import mean_interval
+from analysis.stats.summary import finite, summary
+from analysis.tables.format import interval_text, mean_std_text, number_text
+from analysis.tables.model import Column, Table, plain_table
 from analysis.tables.provenance import footer
+from cskd.evaluate.metrics import METRICS, Metric, all_metrics
 
-MEASURES = {
-    "ece": ("ECE", 2),
-    "adaptive_ece": ("adaptive ECE", 2),
-    "classwise_ece": ("class-wise ECE", 2),
-    "nll": ("NLL", 3),
-    "brier": ("Brier", 3),
+TOP1_ERROR = "top1_error"  # is equal at every temperature
+SEPARATION = {  # name in an evaluation: (header, decimals)
+    "feature_spread": (all_metrics()["feature_spread"].title, all_metrics()["feature_spread"].decimals),
+    "prediction_variance": ("Prediction variance", 3),
 }
 INTERVALS = (
     "Mean over n seeds, last epoch [95 % interval over seeds and test images: Satterthwaite's t, the images' part by "
@@ -25,13 +25,13 @@ INTERVALS = (
 )
 DEFINITIONS = (
     "ECE: 20 bins of equal width. Adaptive ECE: 20 bins of equally many images. Class-wise ECE: the mean over classes "
-    "of the ECE of that class's probability. ECEs in percent, NLL in nats, Brier from 0 to 2."
+    "of the ECE of that class's probability."
 )
 SCALED = (
-    "Mean ± std (ddof=1) over n seeds. None: as it is. T > 1 softens, T < 1 sharpens. Training split: T fitted to the "
-    "run's own training images without augmentation, which the network has learnt. Cross-fitted: T fitted to one half "
-    "of the test images and used on the other, and the other way round: no image is scaled by a temperature that was "
-    "fitted to it, yet the test set has been used."
+    "Mean ± std (ddof=1) over n seeds. None: unscaled. T > 1 softens, T < 1 sharpens. Training split: T is fitted to "
+    "the run's own training images without augmentation, which the network has learnt. Cross-fitted: T is fitted to "
+    "one half of the test images and used on the other half, and vice versa. No image is scaled by a temperature that "
+    "was fitted to it, but the test set has been used."
 )
 TIGHTNESS = (
     "Feature spread: mean distance of a test image's features to the mean of its class, over the mean distance "
@@ -42,89 +42,86 @@ TIGHTNESS = (
 Evaluations = dict[str, Evaluation]
 
 
-def calibration_table(pool: Pool, found: Evaluations) -> Table:
-    """A row a cell with evaluated runs: each measure with its interval."""
-    columns = [*_columns("n"), *(Column(title, number=True) for title, _ in MEASURES.values())]
+def calibration_metrics(evaluations: Evaluations) -> list[Metric]:
+    """Return the metrics of the evaluations that temperature scaling can change."""
+    names = {name for evaluation in evaluations.values() for name in evaluation.metrics[RAW]}
+    return [metric for metric in METRICS if metric.name in names and metric.name != TOP1_ERROR]
+
+
+def calibration_table(pool: Pool, evaluations: Evaluations) -> Table:
+    """Return a row a cell with evaluated runs: each metric with its interval."""
+    metrics = calibration_metrics(evaluations)
     rows, records = [], []
-    for name, runs in _evaluated(pool, found):
-        texts, record = [], dict(zip(NAME, name, strict=True)) | {"n": len(runs)}
-        for measure, (_, decimals) in MEASURES.items():
-            values = [one.metrics[RAW][measure] for one in runs]
-            estimate = mean_interval(values, [one.replicates[measure] for one in runs])
+    for cell, runs in _evaluated(pool, evaluations):
+        texts, record = [], dict(zip(NAME, cell, strict=True)) | {"n": len(runs)}
+        for metric in metrics:
+            values = [run.metrics[RAW][metric.name] for run in runs]
+            estimate = mean_interval(values, [run.replicates[metric.name] for run in runs])
             low, high = estimate.interval
-            record |= {measure: estimate.value, f"{measure}_low": low, f"{measure}_high": high}
-            texts.append(_interval_text(estimate, decimals))
-        rows.append((*name, str(len(runs)), *texts))
+            record |= {metric.name: estimate.value, f"{metric.name}_low": low, f"{metric.name}_high": high}
+            mean, interval = number_text(estimate.value, metric.decimals), interval_text((low, high), metric.decimals)
+            texts.append(f"{mean} {interval}".rstrip())
+        rows.append((*cell, str(len(runs)), *texts))
         records.append(record)
-    return _table("Calibration", pool, columns, rows, records, (INTERVALS, DEFINITIONS))
+    return _table("Calibration", pool, ("n",), _headers(metrics), rows, records, (INTERVALS, DEFINITIONS))
 
 
-def scaling_table(pool: Pool, found: Evaluations) -> Table:
-    """A row a cell and scaling: every measure as it is, and after temperature scaling: is it only the temperature?"""
-    columns = [*_columns("temperature", "n"), Column("T", number=True)]
-    columns += [Column(title, number=True) for title, _ in MEASURES.values()]
+def scaling_table(pool: Pool, evaluations: Evaluations) -> Table:
+    """Return a row a cell and scaling: every metric before and after temperature scaling."""
+    metrics = calibration_metrics(evaluations)
     rows, records = [], []
-    for name, runs in _evaluated(pool, found):
+    for cell, runs in _evaluated(pool, evaluations):
         for scaling in SCALINGS:
-            scaled = [one for one in runs if scaling in one.metrics]
-            if not scaled:  # a run of an earlier version kept no training images
+            scaled = [run for run in runs if scaling in run.metrics]
+            if not scaled:
                 continue
-            fitted = summary([one.temperatures[scaling] for one in scaled] if scaling != RAW else [])
-            texts = [_summary_text(fitted, 2)]
-            record = dict(zip(NAME, name, strict=True)) | {"temperature": scaling, "n": len(scaled)}
-            record |= {"T": fitted.mean, "T_std": fitted.std}
-            for measure, (_, decimals) in MEASURES.items():
-                of_seeds = summary([one.metrics[scaling][measure] for one in scaled])
-                record |= {measure: of_seeds.mean, f"{measure}_std": of_seeds.std}
-                texts.append(_summary_text(of_seeds, decimals))
-            rows.append((*name, scaling, str(len(scaled)), *texts))
+            record = dict(zip(NAME, cell, strict=True)) | {"temperature": scaling, "n": len(scaled)}
+            temperatures = [run.temperatures[scaling] for run in scaled] if scaling != RAW else []
+            texts = [_mean_std(record, "T", temperatures, 2)]
+            for metric in metrics:
+                values = [run.metrics[scaling][metric.name] for run in scaled]
+                texts.append(_mean_std(record, metric.name, values, metric.decimals))
+            rows.append((*cell, scaling, str(len(scaled)), *texts))
             records.append(record)
-    return _table("After temperature scaling", pool, columns, rows, records, (SCALED,))
+    headers = ("T", *_headers(metrics))
+    return _table("After temperature scaling", pool, ("temperature", "n"), headers, rows, records, (SCALED,))
 
 
-def separation_table(pool: Pool, found: Evaluations) -> Table:
-    """A row a cell: how close together a class's features and predictions are."""
-    columns = [*_columns("n"), Column("feature spread", number=True), Column("prediction variance", number=True)]
+def separation_table(pool: Pool, evaluations: Evaluations) -> Table:
+    """Return a row a cell: how close together a class's features and predictions are."""
     rows, records = [], []
-    for name, runs in _evaluated(pool, found):
-        texts, record = [], dict(zip(NAME, name, strict=True)) | {"n": len(runs)}
-        for measure in ("feature_spread", "prediction_variance"):
-            of_seeds = summary(finite([one.separation[measure] for one in runs]))
-            record |= {measure: of_seeds.mean, f"{measure}_std": of_seeds.std}
-            texts.append(_summary_text(of_seeds, 3))
-        rows.append((*name, str(len(runs)), *texts))
+    for cell, runs in _evaluated(pool, evaluations):
+        record = dict(zip(NAME, cell, strict=True)) | {"n": len(runs)}
+        texts = [
+            _mean_std(record, name, [run.separation[name] for run in runs], decimals)
+            for name, (_, decimals) in SEPARATION.items()
+        ]
+        rows.append((*cell, str(len(runs)), *texts))
         records.append(record)
-    return _table("Variation inside a class", pool, columns, rows, records, (TIGHTNESS,))
+    headers = [header for header, _ in SEPARATION.values()]
+    return _table("Variation inside a class", pool, ("n",), headers, rows, records, (TIGHTNESS,))
 
 
-def _evaluated(pool: Pool, found: Evaluations) -> list[tuple[tuple[str, ...], list[Evaluation]]]:
-    """((dataset, architecture, method), evaluations by seed) of each cell that has any, in the pool's order."""
-    keys = pool.done.groupby("cell_key", sort=False).run_key.agg(list)
-    cells = []
-    for cell in pool.cells.itertuples():
-        runs = [found[key] for key in keys.get(cell.cell_key, []) if key in found]
+def _mean_std(record: dict, name: str, values: list[float], decimals: int) -> str:
+    """Add the mean and std of the finite values to the record; return them as text."""
+    seeds = summary(finite(values))
+    record |= {name: seeds.mean, f"{name}_std": seeds.std}
+    return mean_std_text(seeds.mean, seeds.std, decimals)
+
+
+def _evaluated(pool: Pool, evaluations: Evaluations) -> Iterable[tuple[tuple[str, ...], list[Evaluation]]]:
+    """Yield ((dataset, architecture, method), evaluations by seed) of each cell that has any."""
+    for cell in pool.cells[NAME].itertuples(index=False, name=None):
+        runs = [evaluations[key] for key in pool.runs_of(*cell).run_key if key in evaluations]
         if runs:
-            cells.append(((cell.dataset, cell.architecture, cell.method), runs))
-    return cells
+            yield cell, runs
 
 
-def _columns(*more: str) -> list[Column]:
-    return [Column(name) for name in ("dataset", "network", "method", *more)]
+def _headers(metrics: list[Metric]) -> list[str]:
+    return [metric.label for metric in metrics]
 
 
-def _table(title: str, pool: Pool, columns, rows, records, notes) -> Table:
-    blocks = (Block("", (tuple(rows),)),) if rows else ()
-    return Table(f"{title}, {pool.name}", tuple(columns), blocks, pd.DataFrame(records), (), (*notes, *footer(pool)))
-
-
-def _interval_text(estimate: Estimate, decimals: int) -> str:
-    text = f"{estimate.value:.{decimals}f}"
-    low, high = estimate.interval
-    return text if math.isnan(low) else f"{text} [{low:.{decimals}f}, {high:.{decimals}f}]"
-
-
-def _summary_text(of_seeds: Summary, decimals: int) -> str:
-    if not of_seeds.n:
-        return ABSENT
-    text = f"{of_seeds.mean:.{decimals}f}"
-    return text if math.isnan(of_seeds.std) else f"{text} ± {of_seeds.std:.{decimals}f}"
+def _table(title: str, pool: Pool, texts, numbers, rows, records, notes) -> Table:
+    columns = [Column(name) for name in ("dataset", "network", "method", *texts)]
+    columns += [Column(name, number=True) for name in numbers]
+    return plain_table(f"{title}, {pool.name}", columns, rows, pd.DataFrame(records), (*notes, *footer(pool)))

@@ -1,14 +1,26 @@
-"""Tables as files."""
+"""The files of ``python -m analysis tables``: the tables of one experiment, and the paper's tables of a pool."""
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from analysis.load.frames import Experiment
+from analysis.load.pools import Pool
+from analysis.load.store import Store
 from analysis.tables.format import to_csv, to_latex, to_markdown
+from analysis.tables.metrics import is_tracked, metric_table
 from analysis.tables.model import Table
+from analysis.tables.paper import paper_tables
+from analysis.tables.reliability import cell_reliabilities, reliability_diagrams, reliability_table
+from analysis.tables.runs import run_frame
+from cskd.evaluate.metrics import TRACKED
+from cskd.plots import save_figure
+from cskd.utils.errors import UserError
 from cskd.utils.files import atomic_write
 
 
 def save_table(folder: Path, name: str, table: Table) -> None:
-    """The table in its three written forms: CSV, Markdown, LaTeX."""
+    """Write the table as CSV, Markdown and LaTeX."""
     for ending, text in (("csv", to_csv(table.frame)), ("md", to_markdown(table)), ("tex", to_latex(table))):
         save_text(folder / f"{name}.{ending}", text)
 
@@ -16,3 +28,53 @@ def save_table(folder: Path, name: str, table: Table) -> None:
 def save_text(path: Path, text: str) -> None:
     with atomic_write(path, durable=False) as file:
         file.write(text.encode())
+
+
+@contextmanager
+def results_in(folder: Path) -> Iterator[None]:
+    """Create the folder; turn an OSError of the body into a UserError that names the file."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        where = f"{error.filename or folder} cannot be written ({error.strerror})"
+        raise UserError(f"{where}: set RESULTS_DIR or --results-dir") from error
+
+
+def export_experiment(
+    experiment: Experiment, store: Store, folder: Path, cache: Path, shown: Collection[str]
+) -> tuple[list[Table], list[str]]:
+    """Write all tables and diagrams of an experiment; return the tables to print, and notes that no table has.
+
+    shown: short names of the metrics to print; the reliability of the first dataset is printed too. cache: the folder
+    for downloaded predictions.
+    """
+    printed = []
+    for metric in TRACKED:
+        if metric.short_name in shown or is_tracked(experiment, metric):
+            table = metric_table(experiment, metric)
+            save_table(folder, metric.short_name, table)
+            printed += [table] if metric.short_name in shown else []
+    save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
+    cells, notes = cell_reliabilities(experiment, store, cache)
+    if not cells:
+        return printed, notes
+    save_table(folder, "reliability", reliability_table(experiment, cells, notes))
+    diagrams = folder / "reliability"
+    diagrams.mkdir(exist_ok=True)
+    for cell in cells:
+        save_text(diagrams / f"{cell.name}.csv", to_csv(cell.frame))
+    for name, figure in reliability_diagrams(experiment, cells).items():
+        for ending in (".png", ".pdf"):
+            save_figure(figure, diagrams / f"{name}{ending}")
+    first = [cell for cell in cells if cell.panel == cells[0].panel]
+    return [*printed, reliability_table(experiment, first, notes, empty_bins=False)], []
+
+
+def export_paper_tables(pool: Pool, folder: Path) -> dict[str, Table]:
+    """Write the paper's tables and figure 4 of a pool; return them by name."""
+    tables = paper_tables(pool)
+    for name, table in tables.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_table(folder, name, table)
+    return tables

@@ -1,39 +1,50 @@
-"""A table before it has a form: the same content for the terminal, CSV, Markdown and LaTeX."""
+"""The content of a table, independent of its output format."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-ABSENT = "\N{EN DASH}"  # where there is no number to show
-
-
-def signed(text: str) -> str:
-    """A formatted number with a true minus sign."""
-    return text.replace("-", "\N{MINUS SIGN}")
+Row = tuple[str, ...]
+ABSENT = "\N{EN DASH}"  # the text of a cell without a value
 
 
 class Best(str):
-    """A text that is the best of its kind: set in bold."""
+    """A cell's text in bold: the best value of its column."""
+
+
+class Link(str):
+    """A cell's text with a hyperlink."""
+
+    address: str
+
+    def __new__(cls, text: str, address: str):
+        link = super().__new__(cls, text)
+        link.address = address
+        return link
 
 
 @dataclass(frozen=True)
 class Column:
     header: str
-    number: bool = False  # set flush right and never broken
-    sentences: bool = False  # broken into lines where space is scarce
+    number: bool = False  # aligned right, never wrapped
+    sentences: bool = False  # wrapped first if space is scarce
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows under one heading. ``groups``: rows of texts that belong together, with space between groups."""
+    """Rows under one heading. Groups of rows are separated by space."""
 
     heading: str
-    groups: tuple[tuple[tuple[str, ...], ...], ...]
+    groups: tuple[tuple[Row, ...], ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, sentences before the table, blocks of rows, notes below; ``frame`` has the plain numbers."""
+    """A table as text (``intro``, ``blocks``, ``notes``) and as numbers (``frame``).
+
+    small: the table is wide, so LaTeX sets it in small type and prints the notes outside the float.
+    """
 
     title: str
     columns: tuple[Column, ...]
@@ -41,6 +52,17 @@ class Table:
     frame: pd.DataFrame
     intro: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    small: bool = (
-        False  # many columns and lines: in LaTeX of smaller type, the notes on the page rather than in a float
-    )
+    small: bool = False
+
+
+def plain_table(
+    title: str, columns: Iterable[Column], rows: Sequence[Row], frame: pd.DataFrame, notes: Iterable[str] = ()
+) -> Table:
+    """Return a table of one block without a heading, or without a block if there are no rows."""
+    blocks = (Block("", (tuple(rows),)),) if rows else ()
+    return Table(title, tuple(columns), blocks, frame, notes=tuple(notes))
+
+
+def name_once(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Return a group of rows in which only the first row shows the first column."""
+    return tuple(("", *row[1:]) if index else row for index, row in enumerate(rows))

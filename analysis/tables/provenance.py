@@ -1,4 +1,4 @@
-"""What a table says of itself: what was trained, where, and what is missing from it."""
+"""The sentences around a table: what was trained, where, and what is missing."""
 
 import pandas as pd
 
@@ -9,28 +9,25 @@ from cskd import NUMERICS_VERSION
 
 
 def introduction(experiment: Experiment | Pool) -> tuple[str, ...]:
-    """The sentences before a table without the paper's numbers: what it is, and that it is not the paper's."""
+    """Return what was trained and why it is not comparable with the paper; () if any cell is comparable."""
     compared = comparability(experiment)
     if compared.comparable.any():
         return ()
     profiles = ", ".join(dict.fromkeys(experiment.cells.profile))
     overrides = ", ".join(experiment.overrides)
-    changed = f" with settings changed from the recipe ({overrides})" if overrides else ""
+    changed = f" with changed settings ({overrides})" if overrides else ""
     reasons = [reason for reason in dict.fromkeys(compared.comparable_reason) if not reason.startswith("profile ")]
     why = f" ({'; '.join(reasons)})" if reasons else ""
     return (f"Profile {profiles}{changed}: not comparable with the paper{why}.", *_trained(experiment))
 
 
 def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
-    """Where the finished runs come from, and which runs are not finished or were left out."""
-    notes = []
-    done = experiment.done
+    """Return where the finished runs come from, and which runs are unfinished or left out."""
+    done, notes = experiment.done, []
     if len(done):
-        notes.append(origin(done))
-        notes += _of_other_numerics(done)
-    notes += [
-        f"Tuned: {cell.cell}: {cell.tuned_values}." for cell in experiment.cells.itertuples() if cell.tuned_values
-    ]
+        notes += [origin(done), *_other_numerics(done)]
+    cells = experiment.cells[experiment.cells.tuned_values != ""]
+    notes += [f"Tuned: {cell.cell}: {cell.tuned_values}." for cell in cells.itertuples()]
     unfinished = [
         f"{run.run} {run.state}{f' ({run.reason})' if run.reason else ''}"
         for run in experiment.runs.itertuples()
@@ -41,22 +38,19 @@ def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
     return (*notes, *experiment.notes)
 
 
-def _of_other_numerics(done: pd.DataFrame) -> list[str]:
-    """The finished runs of another numerics version than this, unless none says which it is of."""
+def _other_numerics(done: pd.DataFrame) -> list[str]:
     if "params.numerics_version" not in done:
         return []
-    others: dict[str, list[str]] = {}
-    for run, version in zip(done.run, done["params.numerics_version"], strict=True):
-        if version != str(NUMERICS_VERSION):
-            others.setdefault(version if isinstance(version, str) else "unknown", []).append(run)
+    versions = done["params.numerics_version"].fillna("unknown")
+    others = done[versions != str(NUMERICS_VERSION)].groupby(versions, sort=False).run
     return [
-        f"Of numerics version {version}, this is {NUMERICS_VERSION}: {', '.join(names)}."
-        for version, names in others.items()
+        f"Trained with numerics version {version}, the current one is {NUMERICS_VERSION}: {', '.join(names)}."
+        for version, names in others
     ]
 
 
 def origin(done: pd.DataFrame) -> str:
-    """The commits, machines and days of some finished runs, at least one."""
+    """Return the commits, machines and days of one or more finished runs."""
     machines = (f"{run.machine or 'unknown machine'} ({device_text(run)})" for run in done.itertuples())
     first, last = (f"{day:%Y-%m-%d}" for day in (done.started.min(), done.ended.max()))
     days = first if first == last else f"{first} to {last}"
@@ -72,7 +66,7 @@ def device_text(run) -> str:
 
 
 def _commits(runs: pd.DataFrame) -> list[str]:
-    """Short commits in the order of the runs; "dirty" where any run of one had uncommitted changes."""
+    """Return short commits in the order of the runs, "(dirty)" if any run of one had uncommitted changes."""
     dirty: dict[str, bool] = {}
     for run in runs.itertuples():
         for commit in run.git_commit.split() or ["unknown"]:  # a resumed run may have several
@@ -81,33 +75,29 @@ def _commits(runs: pd.DataFrame) -> list[str]:
 
 
 def _trained(experiment: Experiment | Pool) -> tuple[str, ...]:
-    """What each dataset and network came to, from the settings of the runs; datasets alike stand together."""
+    """Return the settings of all runs in a sentence; datasets with equal settings share a part of it."""
     datasets: dict[str, list[str]] = {}
     for (dataset, _), runs in experiment.runs.groupby(NAME[:2], sort=False):
-        for message in dict.fromkeys(trained_with(run) for run in runs.to_dict("records")):
-            datasets.setdefault(message, []).append(dataset)
+        for settings in dict.fromkeys(trained_with(run) for run in runs.to_dict("records")):
+            datasets.setdefault(settings, []).append(dataset)
     if not datasets:
         return ()
-    parts = (f"{', '.join(dict.fromkeys(names))}: {message}" for message, names in datasets.items())
+    parts = (f"{', '.join(dict.fromkeys(names))}: {settings}" for settings, names in datasets.items())
     return (f"Trained: {'; '.join(parts)}.",)
 
 
 def trained_with(run: dict) -> str:
-    """What one run of a frame of runs was trained on and for how long, in a few words."""
+    """Return a run's training images, network and epochs in a few words."""
 
-    def setting(name: str) -> str | None:
+    def setting(name: str) -> str:
         value = run.get(f"params.{name}")
-        return value if isinstance(value, str) else None  # NaN where other runs have it and this one has not
+        return value if isinstance(value, str) else ""  # NaN if only other runs of the frame have the setting
 
-    parts = []
-    if setting("subset.images_per_class"):
-        classes = setting("subset.classes").replace("None", "all")
-        parts.append(f"{classes} classes x {setting('subset.images_per_class')} training images")
-    else:
-        parts.append("all classes and training images")
-    parts.append(run["architecture"] + (f" of width {setting('width')}" if setting("width") else ""))
-    if setting("inputs.image_size"):
-        parts.append(f"{setting('inputs.image_size')} px")
-    if setting("schedule.epochs"):
-        parts.append(f"{setting('schedule.epochs')} epochs")
+    parts = ["all classes and training images"]
+    if images := setting("subset.images_per_class"):
+        parts = [f"{setting('subset.classes').replace('None', 'all')} classes x {images} training images"]
+    width, size, epochs = map(setting, ("width", "inputs.image_size", "schedule.epochs"))
+    parts.append(run["architecture"] + (f" of width {width}" if width else ""))
+    parts += [f"{size} px"] if size else []
+    parts += [f"{epochs} epochs"] if epochs else []
     return ", ".join(parts)

@@ -1,101 +1,84 @@
-"""What was really run: every run with where it ran, and every setting."""
-
-import math
+"""Every tracked run with its environment and results, and every setting."""
 
 import pandas as pd
 
 from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
 from analysis.load.store import Store
-from analysis.report.html import Link
-from analysis.tables.model import ABSENT, Block, Column, Table
-from cskd.evaluate.metrics import TRACKED
+from analysis.tables.format import number_text
+from analysis.tables.model import ABSENT, Column, Link, Row, Table, plain_table
+from cskd.evaluate.metrics import TRACKED, all_metrics
 
-OWN = ("params.seed", "params.method", "params.dataset", "params.architecture")  # in the run's name
+IN_RUN_NAME = ("params.seed", "params.method", "params.dataset", "params.architecture")
 ENERGY = "energy_kilojoules"
+ENVIRONMENT = ("machine", "device", "threads", "precision", "compiled")
 IDENTITY = (
-    *(
-        "run_key",
-        "profile",
-        "architecture",
-        "dataset",
-        "method",
-        "seed",
-        "state",
-        "reason",
-        "comparable",
-        "comparable_reason",
-    ),
-    *("git_commit", "git_dirty", "machine", "device", "threads", "precision", "compiled"),
+    *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason"),
+    *("comparable", "comparable_reason"),
+    *("git_commit", "git_dirty", *ENVIRONMENT),
+)
+NOTE = (
+    "Last: after the last epoch. Best: the epoch with the lowest test error, counted from 0. Minutes of training and "
+    "testing. The links work while the MLflow UI runs (make ui)."
 )
 
 
 def run_frame(experiment: Experiment | Pool) -> pd.DataFrame:
-    """A row a run: what it was, where it ran, every metric of its last and of its best test epoch.
-
-    ``best_epoch`` counts from 0, as tracked; minutes of training and testing; dates in UTC.
-    """
+    """Return a row a run: identity, environment, every metric at its last and best test epoch (counted from 0)."""
     runs = experiment.runs
-    named = {column: runs[column] for column in IDENTITY}
-    named |= {column: runs[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for column in ("started", "ended")}
-    named |= {"minutes": runs.minutes}
-    named |= {f"last_{metric.name}": runs[metric.last] for metric in TRACKED}
-    named |= {"best_epoch": runs["best/epoch"]}
-    named |= {f"best_{metric.name}": runs[metric.best] for metric in TRACKED if metric.at_best_epoch}
-    return pd.DataFrame(named)
+    columns = {column: runs[column] for column in IDENTITY}
+    columns |= {column: runs[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for column in ("started", "ended")}
+    columns |= {"minutes": runs.minutes}
+    columns |= {f"last_{metric.name}": runs[metric.last] for metric in TRACKED}
+    columns |= {"best_epoch": runs["best/epoch"]}
+    columns |= {f"best_{metric.name}": runs[metric.best] for metric in TRACKED if metric.at_best_epoch}
+    return pd.DataFrame(columns)
 
 
 def run_table(pool: Pool, store: Store) -> Table:
-    """A row a run, finished or not, with a link to it in the MLflow UI."""
+    """Return a row a run, finished or not, with a link to it in the MLflow UI."""
     measured = ENERGY in pool.runs and pool.runs[ENERGY].notna().any()
-    columns = [*map(Column, ("run", "run key", "state", "commit", "machine", "device", "precision", "started (UTC)"))]
-    columns += [Column("minutes", number=True)]
-    columns += [Column("energy (kJ)", number=True)] if measured else []
-    columns += [
-        Column(name, number=True) for name in ("last error (%)", "best error (%)", "best epoch", "last ECE (%)")
+    error, ece = all_metrics()["top1_error"], all_metrics()["ece"]
+    numbers = [  # (header, column, decimals)
+        ("minutes", "minutes", 2),
+        *([("energy (kJ)", ENERGY, 2)] if measured else []),
+        (f"last {error.label}", error.last, error.decimals),
+        (f"best {error.label}", error.best, error.decimals),
+        ("best epoch", "best/epoch", 0),
+        (f"last {ece.label}", ece.last, ece.decimals),
     ]
-    rows = []
-    for run in pool.runs.to_dict("records"):
-        commit = ", ".join(each[:10] for each in run["git_commit"].split()) or "unknown"
-        reason = f" ({run['reason']})" if run["reason"] else ""
-        numbers = ["minutes", *([ENERGY] if measured else []), "test/top1_error", "best/top1_error", "best/epoch"]
-        rows.append(
-            (
-                Link(run["run"], store.address(run["experiment_id"], run["run_id"])),
-                run["run_key"],
-                run["state"] + reason,
-                commit + (" (dirty)" if run["git_dirty"] == "true" else ""),
-                *(run[name] or ABSENT for name in ("machine", "device", "precision")),
-                ABSENT if pd.isna(run["started"]) else f"{run['started']:%Y-%m-%d %H:%M}",
-                *(_number(run[name], 0 if name == "best/epoch" else 2) for name in (*numbers, "test/ece")),
-            )
-        )
-    note = (
-        "Last: after the last epoch. Best: of the epoch with the lowest test error, counted from 0. Minutes of "
-        "training and testing. The links open while the MLflow UI runs (make ui)."
+    texts = ("run", "run key", "state", "commit", *ENVIRONMENT, "started (UTC)")
+    columns = [*map(Column, texts), *(Column(header, number=True) for header, *_ in numbers)]
+    rows = [
+        (*_identity(run, store), *(number_text(run[column], decimals) for _, column, decimals in numbers))
+        for run in pool.runs.to_dict("records")
+    ]
+    notes = [NOTE] if measured else [NOTE, "Energy: not measured; no machine reported it."]
+    return plain_table(f"Runs, {pool.name}", columns, rows, pool.runs, notes)
+
+
+def _identity(run: dict, store: Store) -> Row:
+    commit = ", ".join(commit[:10] for commit in run["git_commit"].split()) or "unknown"
+    return (
+        Link(run["run"], store.address(run["experiment_id"], run["run_id"])),
+        run["run_key"],
+        run["state"] + (f" ({run['reason']})" if run["reason"] else ""),
+        commit + (" (dirty)" if run["git_dirty"] == "true" else ""),
+        *(run[name] or ABSENT for name in ENVIRONMENT),
+        ABSENT if pd.isna(run["started"]) else f"{run['started']:%Y-%m-%d %H:%M}",
     )
-    energy = () if measured else ("Energy: not measured; no machine here told it.",)
-    return Table(f"Runs, {pool.name}", tuple(columns), (Block("", (tuple(rows),)),), pool.runs, (), (note, *energy))
 
 
 def settings_table(pool: Pool) -> Table:
-    """A row a setting: the values that the pool's runs have, and the cells that have each."""
-    names = sorted(name for name in pool.runs if name.startswith("params.") and name not in OWN)
+    """Return a row a setting and value, with the cells whose runs have it."""
+    names = sorted(name for name in pool.runs if name.startswith("params.") and name not in IN_RUN_NAME)
     runs = pool.runs.assign(cell=pool.runs.cell_key.map(pool.cells.set_index("cell_key").cell))
-    cells = list(dict.fromkeys(runs.cell))
-    rows, records = [], []
+    rows = []
     for name in names:
-        values: dict[str, list[str]] = {}
-        for value, own in runs.dropna(subset=[name]).groupby(name, sort=False).cell:
-            values[str(value)] = list(dict.fromkeys(own))
-        for value, having in values.items():
-            message = "all" if len(having) == len(cells) else ", ".join(having)
-            rows.append((name.removeprefix("params."), value, message))
-            records.append({"setting": name.removeprefix("params."), "value": value, "cells": message})
+        for value, cells in runs.dropna(subset=[name]).groupby(name, sort=False).cell:
+            with_value = list(dict.fromkeys(cells))
+            shown = "all" if len(with_value) == runs.cell.nunique() else ", ".join(with_value)
+            rows.append((name.removeprefix("params."), str(value), shown))
     columns = (Column("setting"), Column("value"), Column("of the cells"))
-    blocks = (Block("", (tuple(rows),)),) if rows else ()
-    return Table(f"Settings, {pool.name}", columns, blocks, pd.DataFrame(records))
-
-
-def _number(value: float, decimals: int) -> str:
-    return ABSENT if value is None or math.isnan(value) else f"{value:.{decimals}f}"
+    frame = pd.DataFrame(rows, columns=["setting", "value", "cells"])
+    return plain_table(f"Settings, {pool.name}", columns, rows, frame)

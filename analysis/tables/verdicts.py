@@ -1,9 +1,9 @@
-"""The verdicts as tables: each cell with its intervals, and what each claim comes to."""
+"""The verdicts on the paper's claims as tables: one row a comparison, or one row a claim."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from analysis.claims.claims import Claim
@@ -25,10 +25,11 @@ from analysis.claims.verdicts import (
 )
 from analysis.load.pools import PAPER, Pool
 from analysis.stats.intervals import MAX_SEEDS
-from analysis.tables.model import ABSENT, Block, Column, Table, signed
+from analysis.tables.format import interval_text, number_text
+from analysis.tables.model import ABSENT, Block, Column, Row, Table, name_once
 from analysis.tables.provenance import footer, introduction
 
-SEEDS_ALONE = "*"  # marks intervals that other test images might not bear out
+SEEDS_ALONE = "*"  # marks intervals over seeds only
 COLUMNS = (
     Column("claim", sentences=True),
     Column("dataset"),
@@ -39,58 +40,52 @@ COLUMNS = (
     Column("reason", sentences=True),
 )
 SUMMARY_COLUMNS = (Column("claim", sentences=True), *(Column(outcome, number=True) for outcome in OUTCOMES))
+SUMMARY_NOTE = "The number of datasets and networks on which each claim holds; the verdicts say which and why."
 NOTES = (
     "Effect: the method minus the other after the last epoch, in the metric's unit (percentage points; a ratio for "
-    "features): the mean difference on the seeds that both have, by pairs, or of the means where their seeds differ. "
-    "n: finished seeds of the method/of the other; in brackets the pairs, where they are fewer.",
-    f"95 %: the interval over seeds and test images; {SEEDS_ALONE} over seeds alone, for these very test images. "
-    "Holds, contradicted: it excludes 0. Seeds that would decide: if effect and spread stayed as they are.",
-    "Each interval is one of 95 % by itself; nothing is corrected for the number of claims.",
+    "features): the mean of the paired differences on the seeds that both have, or the difference of the means if "
+    "their seeds differ. n: finished seeds of the method/of the other; in brackets the pairs, if there are fewer.",
+    f"95 %: the interval over seeds and test images; {SEEDS_ALONE} over seeds alone, for these test images only. "
+    "Holds, contradicted: it excludes 0. Seeds that would decide: if effect and spread stayed the same.",
+    "Each interval is a 95 % interval by itself; nothing is corrected for the number of claims.",
 )
+NO_INTERVAL = (math.nan, math.nan)
 
 
 def verdict_table(pool: Pool, verdicts: list[Verdict]) -> Table:
-    """One block a table or figure of the paper, one group a claim, one row a dataset and network.
+    """Return one block a table or figure of the paper, one group a claim, one row a dataset and network.
 
     verdicts: of this pool, from ``judge``.
     """
-    blocks: dict[str, list[tuple[tuple[str, ...], ...]]] = {}
-    for claim, own in _by_claim(verdicts):
-        texts = [_texts(verdict) for verdict in own]
-        # a claim is told once, before its cells
-        group = tuple((claim.claim if not index else "", *text) for index, text in enumerate(texts))
+    blocks: dict[str, list[tuple[Row, ...]]] = {}
+    for claim, judged in _by_claim(verdicts):
+        group = name_once((claim.claim, *_texts(verdict)) for verdict in judged)
         blocks.setdefault(claim.where, []).append(group)
-    judged = [verdict for verdict in verdicts if verdict.outcome != NOT_RUN]
-    left_out = dict.fromkeys(sentence for verdict in judged for sentence in verdict.left_out)
+    left_out = [note for verdict in verdicts if verdict.outcome != NOT_RUN for note in verdict.left_out]
     return Table(
         title=f"Verdicts on the paper's claims, {pool.name}",
         columns=COLUMNS,
         blocks=tuple(Block(where, tuple(groups)) for where, groups in blocks.items()),
         frame=verdict_frame(verdicts),
         intro=_setting(pool),
-        notes=(*NOTES, *left_out, *footer(pool)),
+        notes=(*NOTES, *dict.fromkeys(left_out), *footer(pool)),
     )
 
 
 def summary_table(pool: Pool, verdicts: list[Verdict]) -> Table:
-    """One row a claim, one block a table or figure of the paper: on how many cells it holds."""
-    groups: dict[str, list[tuple[str, ...]]] = {}
-    for claim, own in _by_claim(verdicts):
-        counts = Counter(verdict.outcome for verdict in own)
-        row = (claim.claim, *(str(counts[outcome]) if counts[outcome] else ABSENT for outcome in OUTCOMES))
-        groups.setdefault(claim.where, []).append(row)
-    return Table(
-        title=f"What the paper's claims come to, {pool.name}",
-        columns=SUMMARY_COLUMNS,
-        blocks=tuple(Block(where, (tuple(rows),)) for where, rows in groups.items()),
-        frame=summary_frame(verdicts),
-        intro=_setting(pool),
-        notes=("On how many of its datasets and networks each claim holds; which and why: the verdicts.",),
-    )
+    """Return one row a claim, one block a table or figure of the paper: the number of verdicts by outcome."""
+    frame = summary_frame(verdicts)
+    blocks = []
+    for where, claims in frame.groupby("where", sort=False):
+        counts = claims[["claim", *map(_column, OUTCOMES)]].itertuples(index=False)
+        rows = tuple((claim, *(str(number) if number else ABSENT for number in numbers)) for claim, *numbers in counts)
+        blocks.append(Block(where, (rows,)))
+    title = f"Summary of the verdicts on the paper's claims, {pool.name}"
+    return Table(title, SUMMARY_COLUMNS, tuple(blocks), frame, _setting(pool), (SUMMARY_NOTE,))
 
 
 def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
-    """A row a verdict in plain numbers: what the table says, and how the runs were compared."""
+    """Return a row a verdict in plain numbers, with how the runs were compared."""
     records = []
     for verdict in verdicts:
         claim = verdict.claim
@@ -98,9 +93,9 @@ def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
             part: getattr(claim, part) for part in ("id", "where", "claim", "metric", "method", "against", "better")
         }
         record |= {"dataset": verdict.dataset, "architecture": verdict.architecture}
-        record["effect"] = verdict.effect.value if verdict.effect else np.nan
+        record["effect"] = verdict.effect.value if verdict.effect else math.nan
         for name, estimate in (("seeds", verdict.effect), ("seeds_and_images", verdict.with_images)):
-            low, high = estimate.interval if estimate else (np.nan, np.nan)
+            low, high = estimate.interval if estimate else NO_INTERVAL
             record |= {f"{name}_low": low, f"{name}_high": high}
         record |= {"n_method": verdict.seeds[0], "n_against": verdict.seeds[1], "comparison": verdict.comparison}
         for name, seeds in zip(("seeds_method", "seeds_against"), verdict.compared, strict=True):
@@ -113,47 +108,47 @@ def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
 
 
 def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
-    """A row a claim: its number of cells, and how many have each outcome."""
+    """Return a row a claim: its number of verdicts, the number with each outcome, and a sentence."""
     records = []
-    for claim, own in _by_claim(verdicts):
-        counts = Counter(verdict.outcome for verdict in own)
-        record = {"id": claim.id, "where": claim.where, "claim": claim.claim, "cells": len(own)}
-        record |= {outcome.replace(" ", "_"): counts[outcome] for outcome in OUTCOMES}
-        records.append(record | {"summary": _holds_on(own)})
+    for claim, judged in _by_claim(verdicts):
+        counts = Counter(verdict.outcome for verdict in judged)
+        others = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome != HOLDS and counts[outcome]]
+        record = {"id": claim.id, "where": claim.where, "claim": claim.claim, "cells": len(judged)}
+        record |= {_column(outcome): counts[outcome] for outcome in OUTCOMES}
+        text = f"Holds on {counts[HOLDS]} of {len(judged)}" + (f" ({', '.join(others)})" if others else "")
+        records.append(record | {"summary": text})
     return pd.DataFrame(records)
 
 
-def _by_claim(verdicts: list[Verdict]) -> Iterable[tuple[Claim, list[Verdict]]]:
+def _column(outcome: str) -> str:
+    return outcome.replace(" ", "_")
+
+
+def _by_claim(verdicts: list[Verdict]) -> list[tuple[Claim, list[Verdict]]]:
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         groups.setdefault(verdict.claim.id, []).append(verdict)
-    return [(own[0].claim, own) for own in groups.values()]
-
-
-def _holds_on(verdicts: list[Verdict]) -> str:
-    """Holds on 3 of 5 (1 contradicted, 1 not run)."""
-    counts = Counter(verdict.outcome for verdict in verdicts)
-    others = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome != HOLDS and counts[outcome]]
-    return f"Holds on {counts[HOLDS]} of {len(verdicts)}" + (f" ({', '.join(others)})" if others else "")
+    return [(judged[0].claim, judged) for judged in groups.values()]
 
 
 def _setting(pool: Pool) -> tuple[str, ...]:
-    message = (
-        () if pool.name == PAPER else (f"{pool.name} is not the paper's setting: no verdict on the paper itself.",)
-    )
-    return (*message, *introduction(pool))
+    warning = f"{pool.name} is not the paper's setting: no verdict on the paper itself."
+    return (*(() if pool.name == PAPER else (warning,)), *introduction(pool))
 
 
-def _texts(verdict: Verdict) -> tuple[str, ...]:
+def _texts(verdict: Verdict) -> Row:
+    estimate, effect = verdict.with_images or verdict.effect, ABSENT
+    if estimate:
+        over_images = verdict.with_images is not None
+        effect = effect_text(estimate.value, estimate.interval, verdict.claim.decimals, over_images)
+    with_images = verdict.with_images is not None
     return (
         verdict.dataset,
         verdict.architecture,
-        _effect_text(verdict),
+        effect,
         seeds_text(*verdict.seeds, verdict.comparison),
         outcome_text(verdict.outcome, verdict.pool),
-        reason_text(
-            verdict.reason, verdict.missing, verdict.settings, verdict.seeds_needed, verdict.with_images is not None
-        ),
+        reason_text(verdict.reason, verdict.missing, verdict.settings, verdict.seeds_needed, with_images),
     )
 
 
@@ -178,13 +173,6 @@ def reason_text(reason: str, missing: str, settings: Iterable[str], seeds_needed
     }[reason]
 
 
-def _effect_text(verdict: Verdict) -> str:
-    estimate = verdict.with_images or verdict.effect
-    if estimate is None:
-        return ABSENT
-    return effect_text(estimate.value, estimate.interval, verdict.claim.decimals, verdict.with_images is not None)
-
-
 def seeds_text(method: int, against: int, comparison: str) -> str:
     """Return the finished seeds of both sides, and the number of pairs if it is smaller."""
     pairs = min(method, against)
@@ -193,9 +181,6 @@ def seeds_text(method: int, against: int, comparison: str) -> str:
 
 
 def effect_text(value: float, interval: tuple[float, float], decimals: int, over_images: bool) -> str:
-    """An effect with its interval, if that is known; marked where it is over seeds alone."""
-    text = f"{value:+.{decimals}f}"
-    if np.isfinite(interval).all():
-        low, high = interval
-        text += f" [{low:+.{decimals}f}, {high:+.{decimals}f}]{'' if over_images else SEEDS_ALONE}"
-    return signed(text)
+    """Return an effect with its interval if known, marked if the interval is over seeds alone."""
+    text, known = number_text(value, decimals, sign=True), interval_text(interval, decimals, sign=True)
+    return f"{text} {known}{'' if over_images else SEEDS_ALONE}" if known else text

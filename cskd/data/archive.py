@@ -10,7 +10,9 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -34,7 +36,8 @@ DAMAGE = (
     RuntimeError,
     NotImplementedError,
 )
-NOT_OFFICIAL = "it is not the official archive: delete it, then the same command downloads it"
+DOWNLOAD_AGAIN = "delete it, then the same command downloads it"
+NOT_OFFICIAL = f"it is not the official archive: {DOWNLOAD_AGAIN}"
 
 
 def unpack_or_copy(path: Path, folder: Path, report: ProgressReport = no_report) -> None:
@@ -57,10 +60,7 @@ def unpack(path: Path, folder: Path, report: ProgressReport = no_report) -> None
     with temporary_folder(folder.with_name(f"{folder.name}.{path.name}")) as new:
         try:
             with path.open("rb") as file:
-                budget = _Budget(path, folder, path.stat().st_size)
-                extract = _extract_zip if path.suffix == ".zip" else _extract_tar
-                for done, total in extract(file, path, new, budget):
-                    report(f"unpack {path.name}", done, total)
+                _extract(file, path, new, report)
         except OSError as error:
             if error.errno is not None:
                 raise  # an error of the disk, not of the decompressor
@@ -76,83 +76,86 @@ def unpack(path: Path, folder: Path, report: ProgressReport = no_report) -> None
 
 def _damaged(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(
-        f"{path} cannot be unpacked ({reason}): it is damaged or truncated: "
-        "delete it, then the same command downloads it"
-    )
+    return UserError(f"{path} cannot be unpacked ({reason}): it is damaged or truncated: {DOWNLOAD_AGAIN}")
 
 
-class _Budget:
-    """Counts the bytes that an archive writes and stops a decompression bomb before they are written."""
+@dataclass(frozen=True)
+class _Member:
+    """A file or folder of an archive. size: bytes on the disk. plain: not a link or device."""
 
-    def __init__(self, path: Path, folder: Path, packed: int):
-        self.path, self.folder, self.packed, self.total = path, folder, packed, 0
-
-    def spend(self, size: int) -> None:
-        self.total += size
-        if self.total > MAX_RATIO * self.packed and self.total > BOMB_FROM:
-            raise UserError(
-                f"{self.path} unpacks to more than {gigabytes(self.total)} from {gigabytes(self.packed)}: "
-                f"{NOT_OFFICIAL}"
-            )
-        require_free(self.folder.parent, size)
+    name: str
+    size: int
+    plain: bool
+    is_folder: bool
+    open: Callable[[], BinaryIO]
 
 
-def _check_name(path: Path, name: str) -> None:
-    parts = PurePosixPath(name).parts
+def _extract(file: BinaryIO, path: Path, folder: Path, report: ProgressReport) -> None:
+    """Write the members one by one, in one pass: a second pass over a compressed tar doubles the time.
+
+    Not with the ``extract`` of tarfile and zipfile, which also apply owners, permissions and links.
+    """
+    packed, total = path.stat().st_size, 0
+
+    def spend(size: int) -> None:
+        """Stop a decompression bomb, or on a full disk, before ``size`` more bytes are written."""
+        nonlocal total
+        total += size
+        if total > MAX_RATIO * packed and total > BOMB_FROM:
+            raise UserError(f"{path} unpacks to more than {gigabytes(total)} from {gigabytes(packed)}: {NOT_OFFICIAL}")
+        require_free(folder, size)
+
+    members = _zip_members(file, folder) if path.suffix == ".zip" else _tar_members(file, spend)
+    for member in members:
+        problem = _problem(member)
+        if problem:
+            raise UserError(f"{path} holds {member.name[:100]!r} {problem}: {NOT_OFFICIAL}")
+        spend(member.size)
+        target = folder / member.name
+        try:
+            (target if member.is_folder else target.parent).mkdir(parents=True, exist_ok=True)
+            if not member.is_folder:
+                with member.open() as content, target.open("xb") as out:
+                    shutil.copyfileobj(content, out, BLOCK)
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+            raise UserError(f"{path} holds {member.name!r} twice: {NOT_OFFICIAL}") from error
+        report(f"unpack {path.name}", min(file.tell(), packed), packed)
+
+
+def _problem(member: _Member) -> str | None:
+    """The reason to refuse a member, in words."""
+    name, parts = member.name, PurePosixPath(member.name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or not parts:
-        raise _refusal(path, name, "with a path outside the folder")
+        return "with a path outside the folder"
     # Names in other encodings than UTF-8 are accepted: old archives have some.
     if len(os.fsencode(name)) > MAX_NAME or any(character < " " or character == "\x7f" for character in name):
-        raise _refusal(path, name, "with an impossible name")
+        return "with an impossible name"
+    return None if member.plain else "as a link or device"
 
 
-def _make_folder(path: Path, name: str, folder: Path) -> None:
-    """Create the folder of a member. Raises UserError if a file of the archive has its name."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise _refusal(path, name, "twice") from error
+def _zip_members(file: BinaryIO, folder: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(file) as archive:
+        require_free(folder, sum(member.file_size for member in archive.infolist()))
+        for member in archive.infolist():
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the zip was made without Unix modes
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            yield _Member(member.filename, member.file_size, plain, member.is_dir(), partial(archive.open, member))
 
 
-def _new_file(path: Path, name: str, folder: Path) -> BinaryIO:
-    """A new file for a member. Raises UserError if it exists."""
-    target = folder / name
-    _make_folder(path, name, target.parent)
-    try:
-        return target.open("xb")
-    except (FileExistsError, IsADirectoryError) as error:
-        raise _refusal(path, name, "twice") from error
-
-
-def _refusal(path: Path, name: str, reason: str) -> UserError:
-    return UserError(f"{path} holds {name[:100]!r} {reason}: {NOT_OFFICIAL}")
-
-
-def _extract_tar(file: BinaryIO, path: Path, folder: Path, budget: _Budget) -> Iterator[tuple[int, int]]:
-    """Extract in one pass, since a second pass over a compressed tar doubles the time. Yields packed bytes read."""
+def _tar_members(file: BinaryIO, spend: Callable[[int], None]) -> Iterator[_Member]:
     reader = _TarReader(_decompressed(file))
     with tarfile.open(fileobj=reader, mode="r:") as tar:
         for member in tar:
-            if PurePosixPath(member.name) == PurePosixPath("."):
-                continue  # `tar -c .` names the folder itself
-            _check_name(path, member.name)
-            if not member.isreg() and not member.isdir():
-                raise _refusal(path, member.name, "as a link or device")
-            budget.spend(member.size + tarfile.BLOCKSIZE)  # the header counts: a million empty files fill a disk, too
-            # Not tar.extract, which also applies owners, permissions and links.
-            if member.isdir():
-                _make_folder(path, member.name, folder / member.name)
-            else:
-                with tar.extractfile(member) as content, _new_file(path, member.name, folder) as out:
-                    shutil.copyfileobj(content, out, BLOCK)
-            yield min(file.tell(), budget.packed), budget.packed
+            if PurePosixPath(member.name) != PurePosixPath("."):  # `tar -c .` names the folder itself
+                size = member.size + tarfile.BLOCKSIZE  # the header counts: a million empty files fill a disk, too
+                plain = member.isreg() or member.isdir()
+                yield _Member(member.name, size, plain, member.isdir(), partial(tar.extractfile, member))
         # tarfile takes a damaged or missing header for the end. A complete tar ends with a block of zeros.
         if reader.last != tarfile.NUL * tarfile.BLOCKSIZE:
             raise tarfile.ReadError("a header is damaged or missing")
         # The decompressors compare their checksum only at the very end of the file.
         while rest := reader.read(BLOCK):
-            budget.spend(len(rest))
+            spend(len(rest))
 
 
 def _decompressed(file: BinaryIO) -> BinaryIO:
@@ -174,25 +177,3 @@ class _TarReader:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         self.last = self.file.read(size)
         return self.last
-
-
-def _extract_zip(file: BinaryIO, path: Path, folder: Path, budget: _Budget) -> Iterator[tuple[int, int]]:
-    """Check all members, then extract them. Yields unpacked bytes written."""
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        for member in members:
-            _check_name(path, member.filename)
-            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the zip was made without Unix modes
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _refusal(path, member.filename, "as a link or device")
-            budget.spend(member.file_size)
-        require_free(folder, budget.total)
-        done = 0
-        for member in members:
-            if member.is_dir():
-                _make_folder(path, member.filename, folder / member.filename)
-            else:
-                with archive.open(member) as content, _new_file(path, member.filename, folder) as out:
-                    shutil.copyfileobj(content, out, BLOCK)
-            done += member.file_size
-            yield done, budget.total

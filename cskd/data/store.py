@@ -5,9 +5,10 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,8 @@ from cskd.utils.errors import UserError
 
 FORMAT = 1  # of the files in a prepared folder; increase it with every change of them
 THREADS_FROM = 3 * 96 * 96  # bytes of the mean image from which decoding in threads is faster
+
+Item = TypeVar("Item")
 
 
 class ImageSplit:
@@ -166,26 +169,28 @@ def write_dataset(
     that cannot be decoded (one message names them all), and for a folder that cannot be written or has no space.
     """
     listing.check(name)
-    images = listing.train + listing.test
+    all_images = listing.train + listing.test
     with warnings.catch_warnings():
         # Pillow only warns of a huge image and refuses one twice as large. Here both are problems.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         # torchvision's loader ignores the transparency of palettes, too.
         warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-        needed, problems = _measure(images, report)
+        needed, problems = _measure(all_images, report)
         require_free(folder, needed)
         # Small images spend their time in Python, where threads only wait for each other.
-        workers = min(16, os.cpu_count() or 1) if needed / len(images) > THREADS_FROM else 1
+        workers = min(16, os.cpu_count() or 1) if needed / len(all_images) > THREADS_FROM else 1
         with replaced_folder(folder) as new:
             digest = hashlib.sha256(json.dumps(listing.classes).encode())
             about = {}
             for split, entries in (("train", listing.train), ("test", listing.test)):
-                counter = _Counter(f"decode {split} images", len(entries), report)
-                about[split] = _write_split(new / split, entries, digest, problems, counter=counter, workers=workers)
+                images = threaded_map(decode, (image for image, _ in entries), workers)
+                images = _counted(images, f"decode {split} images", len(entries), report)
+                labels = np.array([label for _, label in entries], "<i8")
+                about[split] = _write_split(new / split, images, labels, digest, problems)
             if problems:
                 unique = list({problem.image: problem for problem in problems}.values())
                 raise UserError(
-                    f"{name}: {len(unique):,} of {len(images):,} images cannot be "
+                    f"{name}: {len(unique):,} of {len(all_images):,} images cannot be "
                     f"decoded: {first_few(unique, len(unique))}: replace them with undamaged copies"
                 )
             sizes = np.load(new / "train" / "sizes.npy", allow_pickle=False)
@@ -203,53 +208,43 @@ def write_dataset(
     return open_dataset(folder)
 
 
-class _Counter:
-    """Counts images. Reports every hundredth one, because a report takes longer than a small image."""
-
-    def __init__(self, stage: str, total: int, report: ProgressReport):
-        self.stage, self.total, self.report, self.done = stage, total, report, 0
-        report(stage, 0, total)
-
-    def step(self) -> None:
-        self.done += 1
-        if self.done % 100 == 0 or self.done == self.total:
-            self.report(self.stage, self.done, self.total)
+def _counted(items: Iterable[Item], stage: str, total: int, report: ProgressReport) -> Iterator[Item]:
+    """The same items. Reports every hundredth one, because a report takes longer than a small image."""
+    report(stage, 0, total)
+    for done, item in enumerate(items, 1):
+        yield item
+        if done % 100 == 0 or done == total:
+            report(stage, done, total)
 
 
 def _measure(entries: list[LabelledImage], report: ProgressReport) -> tuple[int, list[ImageProblem]]:
     """(bytes of all decoded images, images with a faulty header), read from the headers only."""
     total, problems = 0, []
-    counter = _Counter("measure images", len(entries), report)
-    for image, _ in entries:
+    for image, _ in _counted(entries, "measure images", len(entries), report):
         size = measure(image)
         if isinstance(size, ImageProblem):
             problems.append(size)
         else:
             total += 3 * size[0] * size[1]
-        counter.step()
     return total, problems
 
 
 def _write_split(
     folder: Path,
-    entries: list[LabelledImage],
+    images: Iterable[np.ndarray | ImageProblem],
+    labels: np.ndarray,
     digest: Any,
     problems: list[ImageProblem],
-    *,
-    counter: _Counter,
-    workers: int,
 ) -> dict[str, int]:
     """Write one split, add it to the digest (a hashlib object), and add undecodable images to ``problems``.
 
     After the first problem nothing more is written, but all images are tried, so that one error names them all.
     """
     folder.mkdir()
-    sizes = np.zeros((len(entries), 2), "<i4")
-    labels = np.array([label for _, label in entries], "<i8")
+    sizes = np.zeros((len(labels), 2), "<i4")
     pixels = hashlib.sha256()
     written = 0
     with (folder / "images.bin").open("wb") as file:
-        images = threaded_map(decode, (image for image, _ in entries), workers)
         for index, image in enumerate(images):
             if isinstance(image, ImageProblem):
                 problems.append(image)
@@ -258,9 +253,8 @@ def _write_split(
                 sizes[index] = content.shape[:2]
                 pixels.update(content)
                 written += file.write(content)
-            counter.step()
     np.save(folder / "labels.npy", labels, allow_pickle=False)
     np.save(folder / "sizes.npy", sizes, allow_pickle=False)
     for part in (labels.tobytes(), sizes.tobytes(), pixels.digest()):
         digest.update(part)
-    return {"images": len(entries), "bytes": written}
+    return {"images": len(labels), "bytes": written}

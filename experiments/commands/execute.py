@@ -20,7 +20,7 @@ from experiments.launch.progress import Display, outcome
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING
 from experiments.runs.plan import Grid, Plan, PlannedRun, find_tuned, make_plan, settings_of
-from experiments.tracking.uploader import BackgroundTracking, Tracking
+from experiments.tracking.uploader import Tracker, Uploader
 
 MAX_WORKERS = 1000
 
@@ -59,7 +59,7 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
     if wish.dry_run:
         return 0
     # An address that cannot be used fails here; a server that is away does not.
-    tracking = BackgroundTracking(lambda: _open_tracking(plan), news(console))
+    uploader = Uploader(lambda: _open_tracker(plan), news(console))
     for run in runs:
         run.folder.create(run.spec)
     for run in due:
@@ -67,14 +67,14 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
     plan.save(runs_dir())
     backend = BACKENDS[wish.launcher](wish.workers)
     bars = Display("grid", len(due), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
-    with tracking, bars as display:
+    with uploader, bars as display:
         if backend.detached:
             submit(due, backend)
             return 0
         queue = RunQueue(due, display.on_other_launch)
 
         def started(run: PlannedRun) -> None:
-            tracking.watch(run.spec.run_key)
+            uploader.watch(run.spec.run_key)
             display.started(run)
 
         def ended(run: PlannedRun, state: str) -> None:
@@ -84,14 +84,14 @@ def execute(grid_name: str, grid: Grid, wish: LaunchOptions) -> int:
         callbacks = LaunchCallbacks(started, display.progressed, ended=ended)
         finished = launch(queue.ready(), backend, wish.workers, callbacks)
         if not finished:
-            tracking.stopped()
-    return _summary(runs, tracking, finished, console)
+            uploader.launch_stopped()
+    return _summary(runs, uploader, finished, console)
 
 
-def _open_tracking(plan: Plan) -> Tracking:
-    from experiments.tracking.grids import GridTracking  # noqa: PLC0415 - training goes without MLflow
+def _open_tracker(plan: Plan) -> Tracker:
+    from experiments.tracking.grids import GridTracker  # noqa: PLC0415 - training works without MLflow
 
-    return GridTracking(tracking_uri(), plan, runs_dir())
+    return GridTracker(tracking_uri(), plan.experiment, runs_dir())
 
 
 def check_not_replaced(architectures: tuple[str, ...], profile: str, settings: dict[str, Settings]) -> None:
@@ -177,7 +177,7 @@ def duration(minutes: float) -> str:
     return f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
-def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: bool, console: Console) -> int:
+def _summary(runs: list[PlannedRun], uploader: Uploader, finished: bool, console: Console) -> int:
     """Say what is not done and how to go on."""
     states = {run.spec.run_key: run.folder.state()["state"] for run in runs}
     undone = [run for run in runs if states[run.spec.run_key] != DONE]
@@ -188,7 +188,7 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
         if states[run.spec.run_key] == MISSING and teacher is not None and teacher.state()["state"] != DONE:
             message += f": its teacher, {run.spec.teacher.name}, is not trained"
         console.print(message, soft_wrap=True, highlight=False, markup=False)
-    say_tracking(tracking, console)
+    news(console)(uploader.summary())
     if not finished:
         console.print(STOPPED)
         return 130
@@ -200,13 +200,3 @@ def _summary(runs: list[PlannedRun], tracking: BackgroundTracking, finished: boo
 def news(console: Console) -> Callable[[str], None]:
     """Prints a line as it is, also while bars are shown."""
     return lambda message: console.print(message, soft_wrap=True, highlight=False, markup=False)
-
-
-def say_tracking(tracking: BackgroundTracking, console: Console) -> None:
-    if tracking.trouble:
-        message = f"not all is tracked in MLflow ({tracking.trouble}): nothing is lost, 'make sync' sends it later"
-    else:
-        message = (
-            f"All is tracked in MLflow, which took {tracking.seconds:.1f} s of processor time: 'make ui' shows it."
-        )
-    console.print(message, soft_wrap=True, highlight=False, markup=False)

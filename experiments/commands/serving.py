@@ -1,4 +1,4 @@
-"""Ports on this machine, for the commands that serve something on one."""
+"""The port on which ``ui`` and ``dashboard`` serve."""
 
 import argparse
 import os
@@ -10,14 +10,14 @@ HOST = "127.0.0.1"
 
 
 def port(text: str) -> int:
-    """An argument's type: a port that can be asked for by number."""
+    """Return a command-line argument as a port number."""
     if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: give one from 1 to 65535")
     return int(text)
 
 
 def check_port_free(number: int) -> None:
-    """Raises UserError for a port at which nothing more can be served."""
+    """Raise UserError if nothing can be served on the port."""
     try:
         socket.create_server((HOST, number)).close()
     except OSError as error:

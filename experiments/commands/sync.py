@@ -1,26 +1,29 @@
-"""Send to MLflow what the run folders and studies have and it has not: after an outage, or into another store."""
+"""Upload what MLflow lacks of the run folders and studies: after an outage, or to another store."""
+
+from functools import partial
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError, without_password
 from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tracking.studies import sync_study
-from experiments.tuning.storage import is_there, storage_address, study_names
+from experiments.tuning.storage import is_there, load_study, storage_address, study_names
 
 
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments sync", description=__doc__)
     parser.parse_args()
-    plans = load_plans(cli.runs_dir())
-    studies = study_names(storage_address()) if is_there(storage_address()) else []
+    plans, address = load_plans(cli.runs_dir()), storage_address()
+    studies = study_names(address) if is_there(address) else []
     if not plans and not studies:
-        raise UserError(f"no grid has been launched into {cli.runs_dir()}: there is nothing to send")
-    store = without_password(cli.tracking_uri())
+        raise UserError(f"{cli.runs_dir()} holds no grid and no study: launch one first")
+    uri = cli.tracking_uri()
+    store = without_password(uri)
     for plan in plans:
-        sync_plan(cli.tracking_uri(), plan, cli.runs_dir())
+        sync_plan(uri, plan, cli.runs_dir())
         print(f"{plan.experiment}: {sum(len(cell.runs) for cell in plan.cells)} runs are tracked in {store}")
     for name in studies:
         results = cli.results_dir() / "studies" / name
-        sync_study(cli.tracking_uri(), storage_address(), name, cli.runs_dir(), results)
+        sync_study(uri, name, partial(load_study, address, name), cli.runs_dir(), results)
         print(f"study {name} is tracked in {store}")
     return 0

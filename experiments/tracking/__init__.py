@@ -1,1 +1,1 @@
-"""What is told to MLflow; nothing else of the experiments imports it."""
+"""Upload of run folders and studies to MLflow."""

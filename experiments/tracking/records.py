@@ -1,60 +1,64 @@
-"""What MLflow is told of a run folder, whatever experiment it is tracked in."""
+"""Conversion of a run folder's files to MLflow's metrics, tags, datasets and artifacts."""
 
 import json
 from typing import Any
 
-from mlflow.entities import Metric
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput
 
-from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
-
-STATUS = {RUNNING: "RUNNING", INTERRUPTED: "KILLED", FAILED: "FAILED", DONE: "FINISHED"}
-CPU = "cpu"  # the device of a start that had no GPU
-METRICS_A_BATCH = 1000  # that MLflow takes in one request
-
-
-def epoch_batches(epochs: list[dict[str, Any]], already: int) -> list[list[Metric]]:
-    """The metrics of the epochs after the first ``already``, in pieces of whole epochs that MLflow takes."""
-    length = METRICS_A_BATCH // max((len(record["metrics"]) for record in epochs[already:]), default=1)
-    return [
-        [
-            Metric(name, value, int(record["timestamp"] * 1000), record["epoch"])
-            for record in epochs[start : start + length]
-            for name, value in record["metrics"].items()
-        ]
-        for start in range(already, len(epochs), length)
-    ]
+from cskd.plots import method_color, reliability_figure
+from experiments.config.spec import RunSpec
+from experiments.runs.folder import RunFolder
 
 
-def minutes(epochs: list[dict[str, Any]]) -> float:
-    """What training and testing took, over all the times the run was started."""
-    seconds = (record["metrics"]["time/train_seconds"] + record["metrics"]["time/test_seconds"] for record in epochs)
-    return sum(seconds) / 60
+def test_metrics(record: dict[str, Any]) -> dict[str, float]:
+    """Return an epoch's metrics of the test set. They differ with the dataset and the epoch."""
+    return {name: value for name, value in record["metrics"].items() if name.startswith("test/")}
 
 
-def kilojoules(epochs: list[dict[str, Any]]) -> float | None:
-    """The energy that all epochs took; None where the machine did not tell it, or not of every epoch."""
-    joules = [record["metrics"].get("system/energy_joules") for record in epochs]
-    return None if None in joules else sum(joules) / 1e3
+def result_values(summary: dict[str, Any]) -> dict[str, float]:
+    """Return the best test epoch, minutes and energy of a finished run."""
+    best = summary["best"]
+    values = {name.replace("test/", "best/"): value for name, value in test_metrics(best).items()}
+    values |= {"best/epoch": best["epoch"], "minutes": summary["minutes"]}
+    energy = summary["energy_kilojoules"]
+    return values if energy is None else values | {"energy_kilojoules": energy}
 
 
-def start_tags(folder: RunFolder) -> dict[str, str]:
-    """Where the run has been: of the latest start; the commits of all of them where they differ."""
-    starts = folder.starts()
+def environment_tags(starts: list[dict[str, Any]]) -> dict[str, str]:
+    """Return where the latest start of a training ran. ``git_commit`` lists the commits of all its starts."""
     latest = starts[-1]
     return {
         "git_commit": " ".join(dict.fromkeys(start["git_commit"] for start in starts)),
         "mlflow.source.git.commit": latest["git_commit"],
         "git_dirty": json.dumps(any(start["git_dirty"] for start in starts)),
-        "machine": latest["machine"],
-        "device": _device(latest),
-        "precision": latest["precision"] + (" (compiled)" if latest.get("compiled") else ""),
-        "python": latest["python"],
+        **{name: latest[name] for name in ("machine", "device", "precision", "python")},
+        "threads": str(latest["threads"]),
+        "compiled": json.dumps(latest["compiled"]),
         **{f"package.{name}": version for name, version in latest["packages"].items()},
     }
 
 
-def _device(start: dict[str, Any]) -> str:
-    """With the threads where it is a CPU: their number changes the order of additions, and so the results."""
-    if start["device"] != CPU:
-        return start["device"]
-    return f"{CPU}, {start['threads']} thread{'s' if start['threads'] > 1 else ''}"
+def spec_tags(spec: RunSpec) -> dict[str, str]:
+    return {name: getattr(spec, name) for name in ("dataset", "architecture", "method", "profile")}
+
+
+def shared_settings(spec: RunSpec) -> dict[str, Any]:
+    """Return the settings that all seeds share."""
+    return {name: value for name, value in spec.flat().items() if name != "seed"}
+
+
+def dataset_input(spec: RunSpec) -> DatasetInput:
+    source = json.dumps({"reader": spec.settings.data.reader, "sha256": spec.data_digest})
+    return DatasetInput(Dataset(spec.dataset, spec.data_digest[:16], "local", source))
+
+
+def upload_artifacts(client: MlflowClient, run_id: str, spec: RunSpec, folder: RunFolder) -> None:
+    """Upload the files of a finished run, and its reliability diagram. Users may have deleted files to save space."""
+    for file in (folder.predictions, folder.weights, folder.environment, folder.spec_file):
+        if file.exists():
+            client.log_artifact(run_id, str(file))
+    if folder.predictions.exists():
+        predictions = folder.load_predictions()
+        figure = reliability_figure(predictions.logits, predictions.labels, spec.name, method_color(spec.method))
+        client.log_figure(run_id, figure, "reliability.png")

@@ -1,215 +1,127 @@
-"""What MLflow is told of a study: a parent run the study, a child run a trial, with its state as it was.
-
-A copy of the study's storage and of the run folders, sent again without harm. All studies are in one experiment.
-"""
+"""Upload of a study: a parent run for the study and a child run for each trial, in the MLflow experiment "tuning"."""
 
 import json
-import uuid
-from collections import defaultdict
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from cskd import RECORDS_VERSION
-from cskd.utils.files import exclusive
-from experiments.config.spec import RunSpec
 from experiments.runs.folder import RunFolder
-from experiments.tracking.origin import ORIGIN, origin_of, tells_of_another_training
-from experiments.tracking.records import epoch_batches, minutes, start_tags
-from experiments.tracking.store import MAKER, ensure_experiment, find_runs, one_of, open_store, refusal
-from experiments.tuning.objectives import OBJECTIVES
-from experiments.tuning.storage import load_trials
-from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of
+from experiments.tracking.experiment import TrackedExperiment, TrackedRun
+from experiments.tracking.records import environment_tags, shared_settings, spec_tags
+from experiments.tracking.store import upload_error
 
 EXPERIMENT = "tuning"
-STATUS = {RUNNING: "RUNNING", COMPLETE: "FINISHED", PRUNED: "KILLED", FAILED: "FAILED"}  # MLflow has no "pruned"
+RUNNING, COMPLETE = "running", "complete"
+STATES = (RUNNING, COMPLETE, "pruned", "failed")
 NOTE = (
-    "One row a study; its children are the trials, evaluated on a validation split of the training set. "
+    "One row per study; its children are the trials, evaluated on a validation split of the training set. "
     "Filter `tags.kind = 'study'` for studies, `tags.kind = 'trial'` for trials; `tags.state` is Optuna's."
 )
 
+Trial = Any  # experiments.tuning.trial.Trial; tuning imports this package
+Load = Callable[[], tuple[tuple[str, ...], list[Trial], Trial | None]]
 
-class StudyTracking:
-    """Keeps one study's runs in step (see experiments.tracking.uploader.Tracking)."""
 
-    def __init__(self, uri: str, storage: str, name: str, runs_dir: Path, results: Path):
-        """results: the folder of the study's tables and figures, which become artifacts."""
-        self.uri, self.storage, self.name = uri, storage, name
+class StudyTracker:
+    """Copies the trials of one study to MLflow (see ``uploader.Tracker``)."""
+
+    def __init__(self, uri: str, name: str, load: Load, runs_dir: Path, results: Path):
+        """load: returns the study's objectives, trials and best trial. results: folder of its tables and figures."""
+        self.name, self.load = name, load
         self.runs_dir, self.results = runs_dir, results
-        self.client = open_store(uri)
-        self.maker = uuid.uuid4().hex
-        self.origin = ""
-        self.experiment_id: str | None = None
-        self.children: dict[int, str] = {}  # trial number -> MLflow run
-        self.described: set[int] = set()  # trial numbers whose run has its settings
-        self.sent: dict[int, tuple[int, str]] = {}  # trial number -> (epochs, state) that MLflow has
-        self.sent_epochs: dict[tuple[int, int], int] = {}  # (trial number, seed) -> epochs sent by this process
+        self.experiment = TrackedExperiment(uri, EXPERIMENT, runs_dir / "studies" / "tracking.lock")
+        self.client = self.experiment.client
+        self._is_open = False
+        self._trials: dict[tuple[str, ...], TrackedRun] = {}  # by trial number and training id
 
     def watch(self, run_key: str) -> None:
-        """Nothing to do: a trial's runs are known from the study."""
+        """Do nothing: the study's storage lists the runs."""
 
-    def update(self, whole: bool) -> None:
-        objectives, trials = load_trials(self.storage, self.name)
-        if self.experiment_id is None:
-            with self._alone():
-                self._open(objectives)
+    def update(self, everything: bool) -> None:
+        objectives, trials, best = self.load()
+        if everything or not self._is_open:
+            self._open(objectives)
+        self._is_open = False  # after an exception the next update reads the store again
         for trial in trials:
-            self._trial(trial, objectives)
-        if whole:
-            self._summarise(objectives, trials)
-
-    def _alone(self) -> AbstractContextManager:
-        """While held, no other launch into the same RUNS_DIR creates any run of a study."""
-        return exclusive(self.runs_dir / "studies" / "tracking.lock")
+            self._upload(trial, objectives)
+        if everything:
+            self._summarise(objectives, trials, best)
+        self._is_open = True
 
     def _open(self, objectives: tuple[str, ...]) -> None:
-        self.origin = origin_of(self.runs_dir)
-        experiment_id = ensure_experiment(self.client, self.uri, EXPERIMENT, NOTE)
-        parents, children = [], defaultdict(list)
-        for run in find_runs(self.client, experiment_id, f"tags.study = '{self.name}'"):
-            if run.data.tags["kind"] == "study":
-                parents.append(run)
-            else:
-                children[int(run.data.tags["trial"])].append(run)
-        for number, found in children.items():
-            run = one_of(self.client, found)
-            self.children[number] = run.info.run_id
-            state = run.data.tags.get("state")
-            if state in (COMPLETE, PRUNED, FAILED) and run.info.status == STATUS[state]:  # the last that is told
-                self.sent[number] = (int(run.data.tags["epochs"]), state)
-        if parents:
-            self.parent = one_of(self.client, parents).info.run_id
-        else:
-            tags = {"kind": "study", "study": self.name, "objective": " ".join(objectives)}
-            self.parent = self._create(experiment_id, tags, self.name)
-        self.experiment_id = experiment_id
+        self.experiment.open(NOTE, {})
+        identity = {"kind": "study", "study": self.name}
+        tags = {"objective": " ".join(objectives)}
+        self.parent = TrackedRun.of(self.experiment.ensure_run(self.name, identity, tags))
+        runs = self.experiment.runs(by=("trial", "training_id"), kind="trial", study=self.name)
+        self._trials = {identity: TrackedRun.of(run) for identity, run in runs.items()}
 
-    def _create(self, experiment_id: str, tags: dict[str, str], name: str, started: int | None = None) -> str:
-        tags |= {"records_version": str(RECORDS_VERSION), MAKER: self.maker}
-        return self.client.create_run(experiment_id, started, tags, name).info.run_id
-
-    def _trial(self, trial: Trial, objectives: tuple[str, ...]) -> None:
+    def _upload(self, trial: Trial, objectives: tuple[str, ...]) -> None:
+        """Upload what MLflow does not have of a trial. The training of its first seed identifies it."""
         folders = {seed: RunFolder(self.runs_dir / key) for seed, key in trial.runs.items()}
-        histories = {seed: folder.epochs() for seed, folder in folders.items() if folder.starts()}
-        epochs = sum(map(len, histories.values()))
-        if not histories or self.sent.get(trial.number) == (epochs, trial.state):
+        first = next(iter(folders.values()), None)
+        if first is None or not first.training_id():
             return
-        spec = folders[next(iter(histories))].spec()
-        if trial.number not in self.children:
-            with self._alone():  # another launch may have begun to track the same trial
-                self.children[trial.number] = self._found(trial) or self._new(trial, spec)
-        run_id = self.children[trial.number]
-        if trial.state != RUNNING and self._tells_of_another_training(run_id, trial, histories):
-            self.client.delete_run(run_id)
-            self._forget(trial.number)
-            self._trial(trial, objectives)
+        identity = str(trial.number), first.training_id()
+        if identity not in self._trials:
+            self._trials[identity] = self._ensure_run(trial, first, identity)
+        tracked = self._trials[identity]
+        self.experiment.set_parent(tracked, self.parent)
+        # The seeds of a trial have separate curves.
+        histories = {f"seed{seed}/" if len(folders) > 1 else "": folder.epochs() for seed, folder in folders.items()}
+        if self.experiment.is_uploaded(tracked, trial.state, histories):
             return
-        if trial.number not in self.described:  # apart from the creation: the store may have gone away in between
-            settings = {name: value for name, value in spec.flat().items() if name != "seed"}
-            fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
-            self.client.log_batch(self.parent, params=[Param(*map(str, item)) for item in fixed.items()])
-            self.client.log_batch(run_id, params=[Param(*map(str, item)) for item in settings.items()])
-            self.described.add(trial.number)
-        for seed, history in histories.items():
-            prefix = _prefix(trial, seed)
-            named = [
-                record | {"metrics": {prefix + name: value for name, value in record["metrics"].items()}}
-                for record in history
-            ]
-            # After a restart all of them again: MLflow keeps identical points once. What differs is noticed at the end.
-            for metrics in epoch_batches(named, self.sent_epochs.get((trial.number, seed), 0)):
-                self.client.log_batch(run_id, metrics=metrics)
-            self.sent_epochs[trial.number, seed] = len(history)
-        self._end(trial, run_id, objectives, histories, folders, epochs)
-        self.sent[trial.number] = (epochs, trial.state)
+        settings = shared_settings(first.spec())
+        fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
+        self.experiment.log_settings(self.parent, fixed)
+        self.experiment.log_settings(tracked, settings)
+        for prefix, epochs in histories.items():
+            self.experiment.log_epochs(tracked, epochs, prefix)
+        if trial.state != RUNNING:
+            started = [folder for folder in folders.values() if folder.training_id()]
+            values = {"minutes": sum(folder.summary()["minutes"] for folder in started)}
+            if trial.state == COMPLETE:
+                values |= {f"objective/{name}": value for name, value in zip(objectives, trial.values, strict=True)}
+                values |= {f"mean/{name}": value for name, value in trial.metrics.items()}
+            self.experiment.log_values(tracked, values, self._last_timestamp(trial))
+        tags = {"reason": trial.reason} | environment_tags(first.starts())
+        self.experiment.log_state(tracked, trial.state, tags, trial.ended.timestamp() if trial.ended else 0.0)
 
-    def _tells_of_another_training(self, run_id: str, trial: Trial, histories) -> bool:
-        """Whether a run of the trial was trained again since MLflow was told; never so of another RUNS_DIR's trial."""
-        is_own = self.client.get_run(run_id).data.tags.get(ORIGIN) == self.origin
-        return is_own and any(
-            tells_of_another_training(self.client, run_id, history, _prefix(trial, seed))
-            for seed, history in histories.items()
-        )
-
-    def _forget(self, number: int) -> None:
-        """Of a trial that MLflow has no more; whoever tells of it next creates it."""
-        del self.children[number]
-        self.described.discard(number)
-        self.sent.pop(number, None)
-        self.sent_epochs = {key: count for key, count in self.sent_epochs.items() if key[0] != number}
-
-    def _found(self, trial: Trial) -> str | None:
-        query = f"tags.study = '{self.name}' and tags.trial = '{trial.number}'"
-        runs = find_runs(self.client, self.experiment_id, query)
-        return one_of(self.client, runs).info.run_id if runs else None
-
-    def _new(self, trial: Trial, spec: RunSpec) -> str:
-        tags = {
-            "kind": "trial",
-            ORIGIN: self.origin,
-            "mlflow.parentRunId": self.parent,
-            "study": self.name,
-            "trial": str(trial.number),
-            "dataset": spec.dataset,
-            "architecture": spec.architecture,
-            "method": spec.method,
-            "profile": spec.profile,
+    def _ensure_run(self, trial: Trial, first: RunFolder, identity: tuple[str, str]) -> TrackedRun:
+        keys = {"kind": "trial", "study": self.name} | dict(zip(("trial", "training_id"), identity, strict=True))
+        tags = spec_tags(first.spec()) | {
+            "mlflow.parentRunId": self.parent.run_id,
             "seeds": " ".join(map(str, trial.runs)),
             "run_keys": " ".join(trial.runs.values()),
         }
-        started = int(trial.started.timestamp() * 1000)
-        return self._create(self.experiment_id, tags, f"{self.name}/trial{trial.number}", started)
+        name, started = f"{self.name}/trial{trial.number}", int(trial.started.timestamp() * 1000)
+        return TrackedRun.of(self.experiment.ensure_run(name, keys, tags, started))
 
-    def _end(self, trial: Trial, run_id: str, objectives, histories, folders, epochs: int) -> None:
-        tags = {"state": trial.state, "reason": trial.reason, "epochs": str(epochs)}
-        tags |= start_tags(folders[next(iter(histories))])
-        self.client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
-        if trial.state == RUNNING:
-            self.client.update_run(run_id, status="RUNNING")
-            return
-        values = {"minutes": sum(minutes(history) for history in histories.values())}
-        if trial.state == COMPLETE:
-            values |= {f"objective/{name}": value for name, value in zip(objectives, trial.values, strict=True)}
-            values |= {f"mean/{name}": value for name, value in trial.metrics.items()}
-        now = self._last_epoch(trial)
-        self.client.log_batch(run_id, metrics=[Metric(*item, now, 0) for item in values.items()])
-        self.client.set_terminated(run_id, STATUS[trial.state], int(trial.ended.timestamp() * 1000))
-
-    def _last_epoch(self, trial: Trial) -> int:
-        """When a finished trial's last epoch was recorded, in milliseconds.
-
-        Told again, it is the same: a study keeps its own times without their zone.
-        """
-        histories = [RunFolder(self.runs_dir / key).epochs() for key in trial.runs.values()]
-        seconds = [history[-1]["timestamp"] for history in histories if history]
-        return int(max(seconds, default=trial.ended.timestamp()) * 1000)
-
-    def _summarise(self, objectives: tuple[str, ...], trials: list[Trial]) -> None:
+    def _summarise(self, objectives: tuple[str, ...], trials: list[Trial], best: Trial | None) -> None:
+        """Log the numbers of trials, the best trial and the study's tables and figures on the parent run."""
         states = [trial.state for trial in trials]
-        tags = {f"trials.{state}": str(states.count(state)) for state in STATUS}
-        best = best_of(trials)
+        tags = {f"trials.{state}": str(states.count(state)) for state in STATES}
         if best is not None:
             tags |= {"best_trial": str(best.number), "best_parameters": json.dumps(best.parameters)}
-            now = self._last_epoch(best)
-            values = {f"best/{objectives[0]}": best.values[0]}
-            values |= {f"best/{name}": best.metrics[name] for name in OBJECTIVES.values()}
-            self.client.log_batch(self.parent, metrics=[Metric(*item, now, 0) for item in values.items()])
-        self.client.log_batch(self.parent, tags=[RunTag(*item) for item in tags.items()])
+            values = {f"best/{name}": value for name, value in best.metrics.items()}
+            values[f"best/{objectives[0]}"] = best.values[0]
+            self.experiment.log_values(self.parent, values, self._last_timestamp(best))
+        self.experiment.set_tags(self.parent.run_id, tags)
         if self.results.is_dir():
-            self.client.log_artifacts(self.parent, str(self.results))
-        self.client.update_run(self.parent, status="RUNNING" if RUNNING in states else "FINISHED")
+            self.client.log_artifacts(self.parent.run_id, str(self.results))
+        self.client.update_run(self.parent.run_id, status="RUNNING" if RUNNING in states else "FINISHED")
+
+    def _last_timestamp(self, trial: Trial) -> float:
+        """Return when the trial's last epoch ended. Times in the storage have no time zone."""
+        histories = [RunFolder(self.runs_dir / key).epochs() for key in trial.runs.values()]
+        return max((history[-1]["timestamp"] for history in histories if history), default=trial.ended.timestamp())
 
 
-def _prefix(trial: Trial, seed: int) -> str:
-    """Of a seed's metrics: of several seeds each has curves of its own."""
-    return f"seed{seed}/" if len(trial.runs) > 1 else ""
-
-
-def sync_study(uri: str, storage: str, name: str, runs_dir: Path, results: Path) -> None:
-    """Bring a store in step with a study. Raises UserError where it cannot be reached or refuses."""
+def sync_study(uri: str, name: str, load: Load, runs_dir: Path, results: Path) -> None:
+    """Upload everything of a study. Raises UserError if the store fails."""
     try:
-        StudyTracking(uri, storage, name, runs_dir, results).update(whole=True)
+        StudyTracker(uri, name, load, runs_dir, results).update(everything=True)
     except MlflowException as error:
-        raise refusal(uri, f"study {name}", error) from error
+        raise upload_error(uri, f"study {name}", error) from error

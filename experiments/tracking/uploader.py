@@ -1,4 +1,4 @@
-"""Tracking beside the training: a thread that sends what the run folders have gained."""
+"""The uploader: a thread of the launching process that sends new epochs to MLflow while runs are trained."""
 
 import threading
 import time
@@ -8,101 +8,107 @@ from typing import Protocol
 from cskd.utils.errors import first_line
 
 INTERVAL_SECONDS = 5.0
-RETRY_SECONDS = 15.0  # after the tracking store could not be reached
-END_SECONDS = 60.0  # that the end of a launch waits at most for the store to take the rest
-STOPPED_SECONDS = 10.0  # the same, after a launch that was stopped
-SILENT_SECONDS = 2.0  # of waiting that need no word
+RETRY_SECONDS = 15.0  # after a failed upload
+END_SECONDS = 60.0  # the longest wait for MLflow at the end of a launch
+STOPPED_SECONDS = 10.0  # the same, if the launch was stopped
+QUIET_SECONDS = 2.0  # a shorter wait is not announced
 
 
-class Tracking(Protocol):
-    """What is kept in step with the run folders."""
+class Tracker(Protocol):
+    """Copies run folders to MLflow. Every method may be called repeatedly."""
 
     def watch(self, run_key: str) -> None:
-        """From now on this run may move."""
+        """Include this run in every update from now on."""
 
-    def update(self, whole: bool) -> None:
-        """Send what is new of the runs that are watched; ``whole``: of everything."""
+    def update(self, everything: bool) -> None:
+        """Upload the new epochs of the watched runs, or of all runs if ``everything`` is set."""
 
 
-class BackgroundTracking:
-    """Calls a tracking now and then. Trouble is told, kept for the summary, and never reaches the training.
+class Uploader:
+    """Updates a tracker at intervals. Errors of MLflow are reported and never reach the training.
 
-    make: opens the tracking; an import that fails in it means that MLflow is not installed.
-    say: what a line of news is told to.
+    problem: why not everything is uploaded, or None. cpu_seconds: processor time of the uploads.
     """
 
-    def __init__(self, make: Callable[[], Tracking], say: Callable[[str], None] = lambda message: None):
-        self.trouble: str | None = None
-        self.seconds = 0.0  # of processor time that the tracking took, its imports included
-        self.say = say
-        self.patience = END_SECONDS
+    def __init__(self, make: Callable[[], Tracker], log: Callable[[str], None] = lambda message: None):
+        """make: opens the tracker and imports MLflow. log: prints a line."""
+        self.problem: str | None = None
+        self.cpu_seconds = 0.0
+        self._log = log
+        self._max_wait = END_SECONDS
         self._is_stopped = False
-        self._ended = threading.Event()
-        self._done = threading.Event()
-        self._given_up = False
-        self._thread = threading.Thread(target=self._loop, name="tracking", daemon=True)
-        self._tracking: Tracking | None = None
+        self._is_abandoned = False
+        self._ended = threading.Event()  # the launch has ended
+        self._finished = threading.Event()  # the thread has made its last attempt
+        self._thread = threading.Thread(target=self._loop, name="uploader", daemon=True)
+        self._tracker: Tracker | None = None
         started = time.thread_time()
         try:
-            self._tracking = make()
+            self._tracker = make()
         except ModuleNotFoundError as error:
-            self.trouble = f"{error.name} is not installed"
-        self.seconds += time.thread_time() - started
+            self.problem = f"{error.name} is not installed"
+        self.cpu_seconds += time.thread_time() - started
 
-    def __enter__(self) -> "BackgroundTracking":
-        if self._tracking is not None:
+    def __enter__(self) -> "Uploader":
+        if self._tracker is not None:
             self._thread.start()
         return self
 
     def watch(self, run_key: str) -> None:
-        if self._tracking is not None:
-            self._tracking.watch(run_key)
+        if self._tracker is not None:
+            self._tracker.watch(run_key)
 
-    def stopped(self) -> None:
-        """The launch was stopped: its end is not to be kept waiting."""
-        self._is_stopped, self.patience = True, STOPPED_SECONDS
+    def launch_stopped(self) -> None:
+        """Shorten the final wait because the user stopped the launch."""
+        self._is_stopped, self._max_wait = True, STOPPED_SECONDS
+
+    def summary(self) -> str:
+        """Return the line that the command prints at its end."""
+        if self.problem:
+            return f"not all is tracked in MLflow ({self.problem}): nothing is lost, 'make sync' uploads the rest"
+        seconds = f"{self.cpu_seconds:.1f} s of processor time"
+        return f"All is tracked in MLflow, which took {seconds}: 'make ui' shows it."
 
     def __exit__(self, kind, *rest) -> None:
-        """Bring everything up to date, once more; what cannot be sent in time stays in the run folders."""
+        """Wait for the last upload, for a limited time. The run folders keep the rest for 'make sync'."""
         self._ended.set()
-        if self._tracking is None:
+        if self._tracker is None:
             return
         if kind is not None:
-            self.stopped()
-        late = f"it did not take everything within {self.patience:.0f} s"
+            self.launch_stopped()
+        reason = f"the upload did not finish within {self._max_wait:.0f} s"
         try:
-            # Not by join and is_alive: a Ctrl-C in join makes Python 3.11 take the thread for ended.
-            if not self._done.wait(SILENT_SECONDS):
-                self.say(
-                    f"waiting for MLflow, at most {self.patience:.0f} s (Ctrl-C ends it, 'make sync' does the rest)"
-                )
-                self._done.wait(self.patience - SILENT_SECONDS)
+            # Not Thread.join: after Ctrl-C inside join, Python 3.11 reports a running thread as ended.
+            if not self._finished.wait(QUIET_SECONDS):
+                self._log(f"waiting for MLflow, at most {self._max_wait:.0f} s (Ctrl-C skips; run 'make sync' later)")
+                self._finished.wait(self._max_wait - QUIET_SECONDS)
         except KeyboardInterrupt:
-            late = "it was not waited for"
-            if not self._is_stopped:  # the first Ctrl-C: a store that answers has taken the rest in a moment
-                self._done.wait(SILENT_SECONDS)
-        if not self._done.is_set():  # the thread ends with the process
-            self._given_up, self.trouble = True, late
+            reason = "the upload was skipped with Ctrl-C"
+            if not self._is_stopped:  # on the first Ctrl-C a working server gets time to finish
+                self._finished.wait(QUIET_SECONDS)
+        if not self._finished.is_set():  # the thread is a daemon: it ends with the process
+            self._is_abandoned, self.problem = True, reason
 
     def _loop(self) -> None:
-        while not self._ended.wait(RETRY_SECONDS if self.trouble else INTERVAL_SECONDS):
-            before = self.trouble
+        while not self._ended.wait(RETRY_SECONDS if self.problem else INTERVAL_SECONDS):
+            before = self.problem
             self._attempt()
-            if self.trouble and not before:
-                self.say(f"MLflow: {self.trouble}: training goes on, MLflow is tried again every {RETRY_SECONDS:.0f} s")
-            elif before and not self.trouble:
-                self.say("MLflow: it takes what it is sent again")
-        self._attempt(whole=True)
-        self._done.set()
+            if self.problem and not before:
+                retry = f"MLflow is retried every {RETRY_SECONDS:.0f} s"
+                self._log(f"MLflow: {self.problem}. Training continues; {retry}.")
+            elif before and not self.problem:
+                self._log("MLflow: the upload works again.")
+        self._attempt(everything=True)
+        self._finished.set()
 
-    def _attempt(self, whole: bool = False) -> None:
+    def _attempt(self, everything: bool = False) -> None:
         started = time.thread_time()
         try:
-            self._tracking.update(whole)
-            trouble = None
+            self._tracker.update(everything)
+            problem = None
         except Exception as error:
-            # Whatever the store, the network or a client library throws: training goes on, the user is told.
-            trouble = first_line(error)
-        if not self._given_up:
-            self.trouble = trouble
-        self.seconds += time.thread_time() - started
+            # MLflow, its database drivers and the network raise many types; none may stop the training.
+            problem = first_line(error)
+        if not self._is_abandoned:
+            self.problem = problem
+        self.cpu_seconds += time.thread_time() - started

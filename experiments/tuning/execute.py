@@ -3,23 +3,24 @@
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from rich.console import Console
 
 from cskd.utils.cli import STOPPED, check_choice, check_writable, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
-from experiments.commands.execute import MAX_WORKERS, news, say_tracking
+from experiments.commands.execute import MAX_WORKERS, news
 from experiments.launch.backends import BACKENDS
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.runs.environment import commit
 from experiments.runs.plan import PlannedRun
-from experiments.tracking.uploader import BackgroundTracking, Tracking
+from experiments.tracking.uploader import Tracker, Uploader
 from experiments.tuning import outcome
 from experiments.tuning.budget import Budget, check_disk, make_budget, say_budget
 from experiments.tuning.display import TrialDisplay
 from experiments.tuning.samplers import DEFAULT_SAMPLER, SAMPLERS
 from experiments.tuning.setup import LaunchOptions, StudyConfig, resolve
-from experiments.tuning.storage import storage_address, storage_lost
+from experiments.tuning.storage import load_study, storage_address, storage_lost
 from experiments.tuning.study import GRID, Study
 from experiments.tuning.teaching import Teaching
 from experiments.tuning.trial import COMPLETE, FAILED
@@ -93,7 +94,7 @@ def _plan(
 def _run(study: Study, subject: StudyConfig, count: int, options: Launch, console: Console) -> int:
     budget, teaching, deadline = _plan(study, subject, count, options, console)
     # An address that cannot be used fails here; a server that is away does not.
-    tracking = BackgroundTracking(lambda: _open_tracking(subject.name), news(console))
+    uploader = Uploader(lambda: _open_tracker(subject.name), news(console))
     bars = TrialDisplay(study, budget, console)
     tuner = Tuner(
         study,
@@ -103,7 +104,7 @@ def _run(study: Study, subject: StudyConfig, count: int, options: Launch, consol
         prune_after=subject.settings.schedule.milestones[0] if options.prune else None,
         ended=bars.trial_ended,
     )
-    with storage_lost(storage_address()), tracking, bars as display:
+    with storage_lost(storage_address()), uploader, bars as display:
 
         def moved(run: PlannedRun) -> None:
             if not teaching.is_of(run):
@@ -124,20 +125,21 @@ def _run(study: Study, subject: StudyConfig, count: int, options: Launch, consol
         backend = BACKENDS["local"](options.workers)
         finished = launch(teaching.before(tuner.runs()), backend, options.workers, callbacks)
         if not finished:
-            tracking.stopped()
+            uploader.launch_stopped()
         outcome.write(subject, study.trials(), commit(), results_dir() / "studies" / subject.name)
     if finished:
         teaching.check_trained()
-    return _summary(subject, tuner, study, count, finished, tracking, console)
+    return _summary(subject, tuner, study, count, finished, uploader, console)
 
 
-def _open_tracking(name: str) -> Tracking:
-    from experiments.tracking.studies import StudyTracking  # noqa: PLC0415 - tuning goes without MLflow
+def _open_tracker(name: str) -> Tracker:
+    from experiments.tracking.studies import StudyTracker  # noqa: PLC0415 - tuning works without MLflow
 
-    return StudyTracking(tracking_uri(), storage_address(), name, runs_dir(), results_dir() / "studies" / name)
+    load = partial(load_study, storage_address(), name)
+    return StudyTracker(tracking_uri(), name, load, runs_dir(), results_dir() / "studies" / name)
 
 
-def _summary(subject: StudyConfig, tuner: Tuner, study: Study, count: int, finished: bool, tracking, console) -> int:
+def _summary(subject: StudyConfig, tuner: Tuner, study: Study, count: int, finished: bool, uploader, console) -> int:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
@@ -148,7 +150,7 @@ def _summary(subject: StudyConfig, tuner: Tuner, study: Study, count: int, finis
     for line in outcome.message(subject, trials):
         say(line)
     say(f"tables and figures: {results_dir() / 'studies' / subject.name}")
-    say_tracking(tracking, console)
+    say(uploader.summary())
     if not finished:
         say(STOPPED)
         return 130

@@ -15,7 +15,7 @@ from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import write_errors
 from experiments.tuning.journal import journal
-from experiments.tuning.trial import STATES, Trial, trial_of
+from experiments.tuning.trial import STATES, Trial, best_of, trial_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -78,3 +78,9 @@ def load_trials(address: str, name: str) -> tuple[tuple[str, ...], list[Trial]]:
         study = optuna.load_study(study_name=name, storage=open_storage(address))
         trials = [trial_of(one) for one in study.get_trials(deepcopy=False) if one.state in STATES]
         return tuple(study.user_attrs["objectives"]), trials
+
+
+def load_study(address: str, name: str) -> tuple[tuple[str, ...], list[Trial], Trial | None]:
+    """Return (objectives, trials, best trial) of a study, as the uploader needs them."""
+    objectives, trials = load_trials(address, name)
+    return objectives, trials, best_of(trials)

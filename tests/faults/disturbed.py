@@ -49,7 +49,11 @@ class Disturbed(Place):
     def uploaded_runs(self) -> set[tuple[str, str]]:
         """Return (run key, MLflow run) of every run in the tracking store, including deleted ones."""
         database = self.folder / "mlflow.db"
-        return set(rows(database, "SELECT value, run_uuid FROM tags WHERE key = 'run_key'")) if database.exists() else set()
+        return (
+            set(rows(database, "SELECT value, run_uuid FROM tags WHERE key = 'run_key'"))
+            if database.exists()
+            else set()
+        )
 
 
 def wait_for(happened: Callable[[], bool], *processes: subprocess.Popen) -> bool:
@@ -96,7 +100,9 @@ def assert_same_results(folder: RunFolder, reference: RunFolder) -> None:
     assert numbers(folder) == numbers(reference)
     assert folder.weights.read_bytes() == reference.weights.read_bytes()
     predictions, expected = folder.load_predictions(), reference.load_predictions()
-    assert np.array_equal(predictions.logits, expected.logits) and np.array_equal(predictions.features, expected.features)
+    assert np.array_equal(predictions.logits, expected.logits) and np.array_equal(
+        predictions.features, expected.features
+    )
     assert {path.name for path in folder.path.iterdir()} == {path.name for path in reference.path.iterdir()}
 
 

@@ -13,6 +13,7 @@ import torch
 from faults.odd import ARGUMENTS, Case
 from place import Place, command_of
 
+from cskd.data.prepare import LOCK
 from cskd.utils import cli
 from cskd.utils.cli import data_dir
 from experiments.commands import execute
@@ -63,7 +64,8 @@ class Fuzzing:
 
     def _files(self, folder: Path) -> set[Path]:
         """All that a case could write, as far as it keeps to its folders."""
-        return {path for top in (folder, Path(self.place.environment["DATA_DIR"])) for path in top.rglob("*")}
+        folders = (folder, Path(self.place.environment["DATA_DIR"]))
+        return {path for top in folders for path in top.rglob("*") if path.name != LOCK}
 
     @contextlib.contextmanager
     def _surroundings(self, case: Case, folder: Path):

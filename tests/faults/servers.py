@@ -1,4 +1,4 @@
-"""A real MLflow server, and a proxy before it that fails as it is told."""
+"""A real MLflow server that can be killed, and a proxy in front of it that misbehaves."""
 
 import http.client
 import os
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
-START_SECONDS = 120  # only against hanging
+START_SECONDS = 120  # generous: a limit only against hanging
 
 
 def free_port() -> int:
@@ -23,39 +23,37 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def listening(process: subprocess.Popen, port: int) -> set[str]:
-    """The addresses at which a process or one of its descendants waits for connections, once one is at this port."""
+def wait_until_listening(process: subprocess.Popen, port: int) -> set[str]:
+    """Wait until a process or a descendant listens on the port. Return the addresses on which they listen."""
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         assert process.poll() is None, process.communicate()
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        found = [one.laddr for each in family for one in each.net_connections() if one.status == psutil.CONN_LISTEN]
-        if port in {address.port for address in found}:
-            return {address.ip for address in found}
+        connections = [connection for member in family for connection in member.net_connections()]
+        addresses = [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+        if port in {address.port for address in addresses}:
+            return {address.ip for address in addresses}
         time.sleep(0.2)
     raise AssertionError("nothing listens")
 
 
-def end(process: subprocess.Popen) -> None:
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for one in family:
-        one.kill()
+def kill_family(process: subprocess.Popen) -> None:
+    """Kill a process and its descendants."""
+    for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        member.kill()
     process.communicate()
 
 
 class Server:
-    """``mlflow server`` on a database of its own. It can be killed and started again."""
+    """``mlflow server`` on its own database. It can be killed and started again."""
 
     def __init__(self, folder: Path, *options: str, **environment: str):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.options, self.environment = folder, options, environment
         self.database = folder / "mlflow.db"
         self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> "Server":
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
@@ -96,10 +94,10 @@ class Server:
 
 
 class Proxy(ThreadingHTTPServer):
-    """ForwardCache requests on to a server, or does with them what ``mode`` says.
+    """Forwards requests to a server as ``mode`` says.
 
-    pass; error: answer 500; slow: wait ten seconds first; hang: wait for the mode to change; cut: have the server do
-    the work, then close the connection without a word, the first time that a kind of request is made, and the first
+    pass: forward. error: answer 500. slow: wait ten seconds first. hang: wait until the mode changes.
+    cut: forward, then close the connection without an answer: the first time for each kind of request, and the first
     four times that a run or an experiment is created.
     """
 
@@ -108,27 +106,29 @@ class Proxy(ThreadingHTTPServer):
     def __init__(self, server: Server, mode: str = "pass"):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind, self.mode = server, mode
+        self.uri = f"http://127.0.0.1:{self.server_address[1]}"
         self.cut: Counter[str] = Counter()  # by kind of request
         self.changed = threading.Condition()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def become(self, mode: str) -> None:
+    def set_mode(self, mode: str) -> None:
         with self.changed:
             self.mode = mode
             self.changed.notify_all()
 
+    def stop(self) -> None:
+        self.set_mode("pass")
+        self.shutdown()
+        self.server_close()
+
     def handle_error(self, request, client_address) -> None:
-        """A client that has gone, having waited long enough, is what these tests are about."""
+        """Do nothing: clients that give up are expected here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Proxy
 
-    def _do(self) -> None:
+    def _forward(self) -> None:
         proxy = self.server
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         mode = proxy.mode
@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _forward
 
     def log_message(self, *arguments) -> None:
         pass

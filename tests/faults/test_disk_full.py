@@ -9,8 +9,8 @@ import torch
 from faults.backend import assert_uploaded_once, rows
 from faults.disks import Disk
 from faults.disturbed import WAIT_SECONDS, assert_same_results, wait_for
-from faults.made_up import made_up_runs
 from place import Place
+from run_folders import make_grid
 
 from cskd.data.store import open_dataset
 from cskd.utils.files import DiskFull
@@ -81,7 +81,7 @@ def test_earlier_prepared_data_stay_if_they_cannot_be_prepared_again(call, disk,
 @pytest.mark.slow_fault
 def test_tables_and_report_stay_and_are_written_when_there_is_space(call, disk, tally, tmp_path, monkeypatch):
     place = Place(tmp_path)
-    made_up_runs(place, "cs-kd", seeds=2, epochs=5)
+    make_grid(place.runs, "cs-kd", seeds=2, epochs=5)
     assert call("experiments sync")[0] == 0
     monkeypatch.setenv("RESULTS_DIR", str(disk.folder))
     for command in ("analysis tables", "analysis report"):

@@ -2,8 +2,7 @@
 
 import pytest
 from faults.fuzzing import Fuzzing
-from faults.odd import elsewhere, launched, mistyped, overridden
-from faults.odd_files import grids, recipes
+from faults.odd import elsewhere, grids, launched, mistyped, overridden, recipes
 from faults.own_tree import OwnTree
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -60,7 +59,7 @@ def test_odd_input_is_refused_in_one_line_or_is_a_plan_that_can_start(tally, fuz
 
 SET = ("experiments grid", "demo", "--seeds", "0", "--set")
 LAUNCHED = [
-    ((*SET, "subset={classes: 11, images_per_class: 5}"), {}, "'subset': digits: 11 classes are asked for"),
+    ((*SET, "subset={classes: 11, images_per_class: 5}"), {}, "'subset': digits: has 10 classes, not 11"),
     ((*SET, "inputs.image_size=16"), {}, "'inputs.image_size': pad-crop needs images of 16 x 16 px throughout"),
     ((*SET, "batch_size=199"), {}, "'batch_size': 199 leaves a last batch of one of the 200 training images"),
     (("experiments status",), {"RUNS_DIR": "~nobody-here/runs"}, "RUNS_DIR=~nobody-here/runs: this home folder"),

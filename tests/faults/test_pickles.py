@@ -1,4 +1,4 @@
-"""Pickles that contain code, in place of files that are read: the code never runs."""
+"""Pickles that contain code, in every kind of file that the project reads: the code never runs."""
 
 import ast
 import builtins

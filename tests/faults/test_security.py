@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import psutil
 import pytest
-from faults.backend import assert_told_once, rows
-from faults.servers import Server, end, free_port, listening
+from faults.backend import assert_uploaded_once, rows
+from faults.servers import Server, free_port, kill_family, wait_until_listening
 from place import Place
 
 from cskd.utils.errors import first_line
@@ -54,14 +54,14 @@ def test_what_is_served_is_served_on_this_machine_only(tally, tmp_path):
         process = place.start(module, "--port", str(port))
         try:
             with tally:
-                assert listening(process, port) == {"127.0.0.1"}
+                assert wait_until_listening(process, port) == {"127.0.0.1"}
                 family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
                 assert not [one.cmdline() for one in family if place.uri in one.cmdline()]
                 process.send_signal(signal.SIGINT)  # to this process alone
                 assert psutil.wait_procs(family, timeout=WAIT_SECONDS)[1] == []
         finally:
             if process.poll() is None:
-                end(process)
+                kill_family(process)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_server_with_a_password_works_and_the_password_is_nowhere(tally, tmp_p
                     message += [output, errors]
                     assert (status == 0) is works, message
                 if works:
-                    assert_told_once(guarded.database, place.folders(), guarded.folder / "artifacts")
+                    assert_uploaded_once(guarded.database, place.folders(), guarded.folder / "artifacts")
                 assert not any(text.decode() in line for text in SPELLINGS for line in message), message
                 assert found_in(place.folder) == []
         except AssertionError as error:

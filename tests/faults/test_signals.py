@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from faults.backend import tagged
 from faults.disturbed import WAIT_SECONDS, Disturbed, assert_same_results, assert_undisturbed, wait_for
-from faults.made_up import made_up_runs
 
 from cskd.utils.cli import STOPPED
 from experiments.runs.folder import INTERRUPTED
@@ -120,7 +119,7 @@ def twice(place: Stopped) -> None:
 
 def while_the_last_results_are_uploaded(place: Stopped) -> None:
     """Nothing is left to stop: the upload is completed."""
-    status, output, errors = place.strike("experiments.tracking.grids:Tracker.sync_all", 1, signal.SIGTERM)
+    status, output, errors = place.strike("experiments.tracking.uploader:Uploader.__exit__", 1, signal.SIGTERM)
     assert (status, errors) == (0, ""), output
 
 
@@ -159,7 +158,7 @@ def test_grid_stops_soon_and_the_same_command_continues(tally, tmp_path):
 @pytest.mark.slow_fault
 def test_tables_that_were_stopped_are_written_by_the_next_command(tally, tmp_path):
     place = Stopped(tmp_path, "analysis tables")
-    made_up_runs(place, "cs-kd", seeds=2, epochs=3)
+    make_grid(place.runs, "cs-kd", seeds=2, epochs=3)
     sync_plan(place.uri, load_plans(place.runs)[0], place.runs)
     with tally:
         assert place.strike("analysis.tables.export:save_table", 1, signal.SIGTERM) == (130, "", f"{STOPPED}\n")

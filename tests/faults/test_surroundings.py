@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults.backend import assert_told_once
+from faults.backend import assert_uploaded_once
 from place import ROOT, Place
 
 from experiments.runs.folder import DONE
@@ -31,7 +31,7 @@ def grid(place: Place, *more: str, seeds=("0", "1")) -> None:
     status, output, errors = place.run("experiments grid", "demo", "--methods", "cs-kd", "--seeds", *seeds, *SETTING)
     assert (status, errors) == (0, "")
     assert "All is tracked in MLflow" in output
-    assert_told_once(place.folder / "mlflow.db", place.folders())
+    assert_uploaded_once(place.folder / "mlflow.db", place.folders())
     for module in more:
         status, _, errors = place.run(module)
         assert (status, errors) == (0, "")
@@ -52,7 +52,7 @@ def the_time_zone_changes(place):
     grid(place, seeds=("0",))
     place.environment["TZ"] = "America/Los_Angeles"
     grid(place, "experiments sync", "analysis tables")
-    assert_told_once(place.folder / "mlflow.db", place.folders())
+    assert_uploaded_once(place.folder / "mlflow.db", place.folders())
 
 
 def odd_folder_names(place):
@@ -90,7 +90,7 @@ def a_read_only_source_tree(place):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert [folder.state()["state"] for folder in place.folders()] == [DONE]
-    assert_told_once(place.folder / "mlflow.db", place.folders())
+    assert_uploaded_once(place.folder / "mlflow.db", place.folders())
 
 
 CASES = [the_clock_is_set_back, the_time_zone_changes, odd_folder_names, umask_077, a_read_only_source_tree]

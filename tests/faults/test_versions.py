@@ -4,9 +4,9 @@ import json
 import sqlite3
 
 import pytest
-from faults.made_up import made_up_runs
 from mlflow import MlflowClient
 from place import Place
+from run_folders import make_grid
 
 from analysis.load import frames as reading
 from analysis.load.data_quality import data_quality_notes
@@ -27,7 +27,7 @@ RUN = "digits/resnet10/cs-kd/seed0"
 def tracked(tmp_path_factory):
     """Three finished runs of a cell, tracked by this version."""
     place = Place(tmp_path_factory.mktemp("tracked"))
-    made_up_runs(place, "cs-kd", seeds=3, epochs=2)
+    make_grid(place.runs, "cs-kd", seeds=3, epochs=2)
     sync_plan(place.uri, load_plans(place.runs)[0], place.runs)
     return place
 
@@ -86,9 +86,9 @@ def test_records_from_before_there_were_versions_are_read_by_the_first_only(trac
 @pytest.mark.parametrize("change", ["a later numerics version", "a key that is not known", "another run's spec"])
 def test_a_run_folder_of_another_version_is_not_tracked_as_this_ones_and_keeps_no_other_back(tally, tmp_path, change):
     place = Place(tmp_path)
-    made_up_runs(place, "cross-entropy", seeds=1, epochs=2)
+    make_grid(place.runs, "cross-entropy", seeds=1, epochs=2)
     first = load_plans(place.runs)[0]
-    made_up_runs(place, "cs-kd", seeds=1, epochs=2)
+    make_grid(place.runs, "cs-kd", seeds=1, epochs=2)
     (plan,) = load_plans(place.runs)
     victim = place.runs / first.cells[0].runs[0]
     raw = json.loads((victim / "spec.json").read_text())
@@ -113,7 +113,7 @@ def test_a_run_folder_of_another_version_is_not_tracked_as_this_ones_and_keeps_n
 @pytest.mark.fault(FAULT)
 def test_a_run_of_another_numerics_version_keeps_its_key_and_is_not_trained_on(tally, tmp_path, monkeypatch):
     place = Place(tmp_path)
-    made_up_runs(place, "cs-kd", seeds=1, epochs=2)
+    make_grid(place.runs, "cs-kd", seeds=1, epochs=2)
     (folder,) = place.folders()
     with tally:
         monkeypatch.setattr("experiments.config.spec.NUMERICS_VERSION", NUMERICS_VERSION + 1)

@@ -150,12 +150,6 @@ def test_download_larger_than_the_disk_is_refused(server, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_in_place_of_the_folder_is_reported(server, tmp_path):
-    (tmp_path / "downloads").write_text("")
-    with pytest.raises(UserError, match="downloads is not a folder"):
-        download(server.archive(), tmp_path / "downloads")
-
-
 def test_verify_accepts_only_the_published_checksum(tmp_path):
     path = tmp_path / "file.tar"
     path.write_bytes(CONTENT)

@@ -72,10 +72,10 @@ def cub200(tmp_path):
     return fakes.small(SOURCES["cub200"])
 
 
-@pytest.mark.parametrize(("name", "place"), [*zip(fakes.TREES, [".", "downloads"] * 3, strict=False)])
-def test_archives_give_the_same_digest_as_their_unpacked_folder(tmp_path, name, place):
+@pytest.mark.parametrize(("name", "subfolder"), [*zip(fakes.TREES, [".", "downloads"] * 3, strict=False)])
+def test_archives_give_the_same_digest_as_their_unpacked_folder(tmp_path, name, subfolder):
     data_dir = tmp_path / "data"
-    source = pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), data_dir / place)
+    source = pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), data_dir / subfolder)
     before = {path.name for path in data_dir.iterdir()}
     dataset = prepare(name, data_dir, source=source)
     assert dataset.complete

@@ -1,4 +1,4 @@
-"""The prepared form: what is written is read back, damage is detected, and nothing is left half-written."""
+"""Prepared datasets: written data is read back, damage is detected, nothing is left half-written."""
 
 import errno
 import json

@@ -24,13 +24,13 @@ def epoch(kind, split, augmentation, clean, views=VIEWS, number=0) -> dict[str, 
 def test_views_show_the_same_images_as_in_train_loader(augmentation):
     """Images of one colour, the image's index, do not change under crops without padding."""
     split = ArraySplit([np.full((8, 8, 3), index, dtype=np.uint8) for index in range(21)], np.arange(21) % 4)
-    ours, theirs = (
+    expected, actual = (
         epoch(kind, split, augmentation, CenterCrop(8), number=3) for kind in (TrainLoader, TorchvisionLoader)
     )
-    for name, values in ours.items():
-        assert torch.equal(values, theirs[name]), name
-    assert theirs["x"].dtype == torch.uint8
-    assert theirs["x"].is_contiguous(memory_format=torch.channels_last)
+    for name, values in expected.items():
+        assert torch.equal(values, actual[name]), name
+    assert actual["x"].dtype == torch.uint8
+    assert actual["x"].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_epoch_does_not_depend_on_the_number_of_workers():

@@ -1,0 +1,149 @@
+"""Paired comparison of two experiments, or of two methods of one experiment, over their common seeds."""
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from analysis.load.frames import NAME, Experiment
+from analysis.stats.comparability import METHOD_SETTINGS
+from analysis.stats.intervals import paired_effect
+from analysis.tables.format import interval_text, number_text
+from analysis.tables.model import Block, Column, Row, Table
+from analysis.tables.provenance import origin
+from analysis.tables.runs import run_frame
+from cskd.evaluate.metrics import TRACKED, Metric
+from cskd.utils.cli import check_choice
+from cskd.utils.errors import UserError
+
+SIDES = ("first", "second")
+NOTE = "After the last epoch. Difference: the second minus the first, over the seeds that both have."
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides. Runs with the same seed and the same values in the columns ``cell`` are a pair.
+
+    names: of the sides. file: stem of the file names. method_settings: prefixes of the settings that define the two
+    methods; they are not listed as differences.
+    """
+
+    title: str
+    file: str
+    names: tuple[str, str]
+    sides: tuple[Experiment, Experiment]
+    cell: tuple[str, ...] = tuple(NAME)
+    method_settings: tuple[str, ...] = ()
+
+
+def compare_experiments(first: Experiment, second: Experiment) -> Comparison:
+    names = (first.name, second.name)
+    return Comparison(" and ".join(names), "-".join(names), names, (first, second))
+
+
+def compare_methods(experiment: Experiment, first: str, second: str) -> Comparison:
+    """Return the comparison of two methods. Raises UserError if one is unknown or has no finished run."""
+    names, sides = (first, second), []
+    for name in names:
+        check_choice(f"method of {experiment.name}", name, set(experiment.cells.method))
+        sides.append(replace(experiment, runs=experiment.done[experiment.done.method == name]))
+        if sides[-1].runs.empty:
+            raise UserError(f"{name} has no finished run in {experiment.name}: 'make status' shows the reason")
+    return Comparison(
+        title=f"{first} and {second}, {experiment.name}",
+        file=",".join((experiment.name, *names)),  # method names contain hyphens, but no commas
+        names=names,
+        sides=tuple(sides),
+        cell=("dataset", "architecture"),
+        method_settings=METHOD_SETTINGS,
+    )
+
+
+def matched_runs(comparison: Comparison) -> pd.DataFrame:
+    """Return the finished runs that have a counterpart on the other side, with ``experiment`` and ``side`` first."""
+    frames = []
+    for name, side in zip(SIDES, comparison.sides, strict=True):
+        runs = run_frame(side)
+        frames.append(runs[runs.run_key.isin(side.done.run_key)].assign(experiment=side.name, side=name))
+    runs, pair = pd.concat(frames, ignore_index=True), [*comparison.cell, "seed"]
+    runs = runs[runs.groupby(pair).side.transform("nunique") == len(SIDES)]
+    first = ["experiment", "side"]
+    return runs.sort_values([*pair, "side"])[[*first, *(name for name in runs if name not in first)]]
+
+
+def different_runs(comparison: Comparison, matched: pd.DataFrame) -> pd.DataFrame:
+    """Return the matched runs without those that both sides share. Raises UserError if there is none."""
+    names = " and ".join(comparison.names)
+    if matched.empty:
+        cell = ", ".join(comparison.cell)
+        raise UserError(f"{names} have no finished runs of the same {cell} and seed: launch the same grid for both")
+    pairs = matched[~_is_shared(matched)]
+    if pairs.empty:
+        raise UserError(f"{names} have the same runs: give two that differ in a setting")
+    return pairs
+
+
+def paired_table(comparison: Comparison) -> tuple[Table, pd.DataFrame]:
+    """Return the table and its pairs: a block a cell; a row a metric with means, difference, interval and seeds."""
+    matched = matched_runs(comparison)
+    pairs = different_runs(comparison, matched)
+    blocks, records = [], []
+    for cell, runs in pairs.groupby(list(comparison.cell), sort=False):
+        rows = []
+        for metric in TRACKED:
+            values = runs.pivot(index="seed", columns="side", values=f"last_{metric.name}").dropna()
+            if values.empty:
+                continue
+            effect = paired_effect(values["second"], values["first"])
+            record = dict(zip((*comparison.cell, *SIDES), (*cell, *comparison.names), strict=True))
+            record |= {"metric": metric.name, "n": len(values)}
+            record |= {f"mean_{name}": values[name].mean() for name in SIDES}
+            low, high = effect.interval
+            record |= {"difference": effect.value, "low": low, "high": high}
+            records.append(record)
+            rows.append(_texts(metric, record))
+        blocks.append(Block("/".join(cell), (tuple(rows),)))
+    numbers = (*SIDES, "difference", "95 % interval")
+    columns = (Column("metric"), *(Column(name, number=True) for name in numbers), Column("n"))
+    notes = [NOTE]
+    shared = dict.fromkeys(matched[_is_shared(matched)][NAME].itertuples(index=False, name=None))
+    if shared:
+        notes.append(f"Left out, the same runs on both sides: {', '.join(map('/'.join, shared))}.")
+    notes += [f"{name}: {origin(side.done)}" for name, side in zip(comparison.names, comparison.sides, strict=True)]
+    intro = (_differences(comparison, pairs),)
+    return Table(comparison.title, columns, tuple(blocks), pd.DataFrame(records), intro, tuple(notes)), pairs
+
+
+def _is_shared(matched: pd.DataFrame) -> pd.Series:
+    """Two grids may contain the same run."""
+    return matched.duplicated("run_key", keep=False)
+
+
+def _texts(metric: Metric, record: dict) -> Row:
+    means = (number_text(record[f"mean_{name}"], metric.decimals) for name in SIDES)
+    difference = number_text(record["difference"], metric.decimals, sign=True)
+    interval = interval_text((record["low"], record["high"]), metric.decimals, sign=True)
+    return (metric.label, *means, difference, interval, str(record["n"]))
+
+
+def _differences(comparison: Comparison, pairs: pd.DataFrame) -> str:
+    """Return a sentence with the names of the sides and the settings in which the runs of a pair differ."""
+    different: dict[str, dict[str, None]] = {}  # by setting: its values on both sides, in the order of the cells
+    for _, runs in pairs.groupby(list(comparison.cell), sort=False):
+        first, second = (
+            _settings(side, runs[runs.side == name].run_key.iloc[0], comparison.method_settings)
+            for name, side in zip(SIDES, comparison.sides, strict=True)
+        )
+        for name in first | second:
+            values = first.get(name, "by default"), second.get(name, "by default")
+            if values[0] != values[1]:
+                different.setdefault(name, {})[" / ".join(values)] = None
+    settings = ", ".join(f"{name} {' or '.join(different[name])}" for name in sorted(different)) or "no tracked setting"
+    first, second = comparison.names
+    lead = "Apart from the method, they differ in" if comparison.method_settings else "They differ in"
+    return f"First: {first}. Second: {second}. {lead}: {settings}."
+
+
+def _settings(side: Experiment, run_key: str, excluded: tuple[str, ...]) -> dict[str, str]:
+    run = side.done[side.done.run_key == run_key].iloc[0].dropna()
+    names = [name for name in run.index if name.startswith("params.") and not name.startswith(excluded)]
+    return {name.removeprefix("params."): str(run[name]) for name in names}

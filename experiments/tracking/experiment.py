@@ -1,0 +1,182 @@
+"""One MLflow experiment and its runs: found by their tags, created once, and extended."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from cskd.utils.errors import UserError
+from cskd.utils.files import exclusive
+from experiments.tracking.store import is_server, open_store
+
+MAX_BATCH = 1000  # MLflow's limit of metrics in one request
+# MLflow's status by the state of a run or trial; MLflow has no status "pruned".
+STATUS = {
+    "running": "RUNNING",
+    "done": "FINISHED",
+    "complete": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+    "pruned": "KILLED",
+}
+FINAL = ("done", "complete", "pruned")  # an uploaded training in this state never changes
+
+
+@dataclass
+class TrackedRun:
+    """What MLflow has of a run. ``state`` is "" unless the upload of that state was completed."""
+
+    run_id: str
+    parent: str
+    has_settings: bool
+    state: str
+    epochs: dict[str, int] = field(default_factory=dict)  # uploaded by this process, by the prefix of the metrics
+
+    @classmethod
+    def of(cls, run: Run) -> "TrackedRun":
+        tags = run.data.tags
+        state = tags.get("state", "")
+        is_complete = run.info.status == STATUS.get(state)  # the status is uploaded last
+        parent = tags.get("mlflow.parentRunId", "")
+        return cls(run.info.run_id, parent, bool(run.data.params), state if is_complete else "")
+
+
+class TrackedExperiment:
+    """One MLflow experiment. The tag ``experiment`` identifies it; its name is a label that a user may change."""
+
+    def __init__(self, uri: str, key: str, lock: Path):
+        """lock: the lock file that all launches with the same RUNS_DIR use when they create something."""
+        self.uri, self.key, self.lock = uri, key, lock
+        self.client = open_store(uri)
+        self.id = ""
+
+    def open(self, note: str, tags: dict[str, str]) -> None:
+        """Find or create the experiment and set its tags. Raises UserError if it was deleted."""
+        with exclusive(self.lock):
+            experiment = self._find() or self._create(note)
+        if experiment.lifecycle_stage != "active":
+            message = f"the MLflow experiment {experiment.name!r} was deleted"
+            raise UserError(f"{message}: restore it, or remove it with 'mlflow gc'")
+        self.id = experiment.experiment_id
+        for name, value in tags.items():
+            if experiment.tags.get(name) != value:
+                self.client.set_experiment_tag(self.id, name, value)
+
+    def runs(self, by: tuple[str, ...], **tags: str) -> dict[tuple[str, ...], Run]:
+        """Return the active runs that have these tags, by the values of their tags ``by``."""
+        query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+        groups, token = defaultdict(list), None
+        while True:
+            page = self.client.search_runs([self.id], filter_string=query, max_results=1000, page_token=token)
+            for run in page:
+                groups[tuple(run.data.tags[name] for name in by)].append(run)
+            token = page.token
+            if not token:
+                return {values: self._merge_copies(copies) for values, copies in groups.items()}
+
+    def ensure_run(self, name: str, identity: dict[str, str], tags: dict[str, str], started: int | None = None) -> Run:
+        """Return the run whose tags contain ``identity``. If there is none, create it with ``tags`` added.
+
+        started: in milliseconds.
+        """
+        with exclusive(self.lock):
+            runs = self.runs(by=(), **identity)
+            return runs[()] if runs else self.client.create_run(self.id, started, identity | tags, name)
+
+    def _merge_copies(self, runs: list[Run]) -> Run:
+        """Return one of several runs with the same identity. The empty copies are deleted if the other has content.
+
+        Copies arise when the server creates a run after the client's timeout.
+        """
+        first, *copies = sorted(runs, key=lambda run: (not run.data.params, run.info.run_id))
+        for run in copies if first.data.params else ():
+            if not run.data.params:
+                self.client.delete_run(run.info.run_id)
+        return first
+
+    def set_parent(self, tracked: TrackedRun, parent: TrackedRun) -> None:
+        """Correct the parent: somebody may have deleted the earlier one."""
+        if tracked.parent != parent.run_id:
+            self.client.set_tag(tracked.run_id, "mlflow.parentRunId", parent.run_id)
+            tracked.parent = parent.run_id
+
+    def log_settings(self, tracked: TrackedRun, settings: dict[str, Any]) -> None:
+        """Log every setting as a parameter, once."""
+        if not tracked.has_settings:
+            params = [Param(name, str(value)) for name, value in settings.items()]
+            self.client.log_batch(tracked.run_id, params=params)
+            tracked.has_settings = True
+
+    def log_epochs(self, tracked: TrackedRun, epochs: list[dict[str, Any]], prefix: str = "") -> None:
+        """Log the metrics of new epochs, with ``prefix`` before each name."""
+        if prefix not in tracked.epochs:
+            history = self.client.get_metric_history(tracked.run_id, f"{prefix}train/loss")
+            tracked.epochs[prefix] = max((metric.step + 1 for metric in history), default=0)
+        new = epochs[tracked.epochs[prefix] :]
+        size = MAX_BATCH // max((len(record["metrics"]) for record in new), default=1)
+        for start in range(0, len(new), size):
+            metrics = [
+                Metric(prefix + name, value, int(record["timestamp"] * 1000), record["epoch"])
+                for record in new[start : start + size]
+                for name, value in record["metrics"].items()
+            ]
+            self.client.log_batch(tracked.run_id, metrics=metrics)
+        tracked.epochs[prefix] = len(epochs)
+
+    def is_uploaded(self, tracked: TrackedRun, state: str, histories: dict[str, list]) -> bool:
+        """Return True if MLflow has the state and these epochs, by prefix."""
+        if tracked.state != state:
+            return False
+        return state in FINAL or tracked.epochs == {prefix: len(epochs) for prefix, epochs in histories.items()}
+
+    def log_state(self, tracked: TrackedRun, state: str, tags: dict[str, str], ended: float) -> None:
+        """Log the state with other tags, and then MLflow's status. ended: unix seconds, unless it is running."""
+        self.set_tags(tracked.run_id, {"state": state} | tags)
+        if STATUS[state] == "RUNNING":
+            self.client.update_run(tracked.run_id, status="RUNNING")
+        else:
+            self.client.set_terminated(tracked.run_id, STATUS[state], int(ended * 1000))
+        tracked.state = state
+
+    def log_values(self, tracked: TrackedRun, values: dict[str, float], timestamp: float, step: int = 0) -> None:
+        """Log metrics that have one value. timestamp: unix seconds, the same when the upload is repeated."""
+        metrics = [Metric(*item, int(timestamp * 1000), step) for item in values.items()]
+        self.client.log_batch(tracked.run_id, metrics=metrics)
+
+    def set_tags(self, run_id: str, tags: dict[str, str]) -> None:
+        self.client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
+
+    def _find(self) -> Experiment | None:
+        experiments = self.client.search_experiments(view_type=ViewType.ALL)
+        matching = [experiment for experiment in experiments if experiment.tags.get("experiment") == self.key]
+        return min(matching, key=lambda experiment: experiment.lifecycle_stage != "active", default=None)
+
+    def _create(self, note: str) -> Experiment:
+        tags = {
+            "experiment": self.key,
+            "mlflow.note.content": note,
+            "mlflow.experimentKind": "custom_model_development",  # selects the UI's view of training runs
+        }
+        for number in count(1):
+            label = self.key if number == 1 else f"{self.key} ({number})"
+            try:
+                self.client.create_experiment(label, _artifact_location(self.uri, self.key), tags)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            # A launch on another machine may have created it, or the label belongs to another experiment.
+            if experiment := self._find():
+                return experiment
+
+
+def _artifact_location(uri: str, experiment: str) -> str | None:
+    """Return a folder beside the database. A server chooses its own; MLflow's default is the working directory."""
+    if is_server(uri):
+        return None
+    database = uri.startswith("sqlite:///")
+    folder = Path(uri.removeprefix("sqlite:///")).absolute().parent if database else Path.cwd()
+    return (folder / "mlartifacts" / experiment).as_uri()

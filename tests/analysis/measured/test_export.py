@@ -1,0 +1,189 @@
+"""Tracked results as CSV files: which rows are written, and how they are merged with earlier ones."""
+
+import json
+
+import pandas as pd
+import pytest
+from builders import MINI_SETTINGS, Grid, make_pool
+
+from analysis.commands import measured
+from analysis.load.pools import pools
+from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, VERDICT_COLUMNS, VERDICTS, merge, read_rows
+from analysis.measured.export import evaluated_numbers, run_rows
+from analysis.stats.evaluation import CROSS_FITTED, evaluations
+from analysis.tables.format import to_csv
+from analysis.tables.runs import ENERGY
+from cskd.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def export(store_uri, tmp_path_factory):
+    """Run the command: ``export(folder, *arguments)`` returns what it prints. Evaluations are cached."""
+    cache = tmp_path_factory.mktemp("results")
+
+    def run(folder, *arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", store_uri)
+            lines = []
+            patch.setattr(measured.Console, "print", lambda _, line, **options: lines.append(line))
+            assert measured.main(["--measured-dir", str(folder), "--results-dir", str(cache), *arguments]) == 0
+        return "\n".join(lines)
+
+    run.cache = cache
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(export, tmp_path_factory):
+    """(folder with the files of all pools, what the command printed)."""
+    folder = tmp_path_factory.mktemp("measured")
+    return folder, export(folder)
+
+
+def rows_of(path):
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def lines_of(path):
+    return path.read_text().splitlines()
+
+
+def test_every_pool_except_the_demo_has_two_files(exported):
+    folder, _ = exported
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"runs-paper.csv", "verdicts-paper.csv", "runs-mini.csv", "verdicts-mini.csv"}
+    assert tuple(rows_of(folder / "runs-mini.csv")) == RUN_COLUMNS
+    assert tuple(rows_of(folder / "verdicts-mini.csv")) == VERDICT_COLUMNS
+    assert all("/tmp" not in path.read_text() for path in folder.iterdir())
+
+
+def test_only_finished_runs_are_written_in_order_and_others_are_named(exported):
+    folder, printed = exported
+    rows = rows_of(folder / "runs-paper.csv")
+    assert (set(rows.state), len(rows)) == ({"done"}, 10)
+    order = list(zip(rows.architecture, rows.dataset, rows.method, rows.seed.astype(int), strict=True))
+    assert order == sorted(order)
+    assert "paper: cub200/resnet18/cross-entropy/seed2 is running: not used." in printed
+    assert "cifar100/resnet10/cs-kd/seed1 has no predictions.npz: not evaluated." in printed
+    assert "10 runs: 10 added, 0 replaced, 0 unchanged (0 not tracked here)." in printed
+
+
+def test_rows_have_tracked_and_evaluated_values_and_facts(exported, export, store):
+    rows = rows_of(exported[0] / "runs-mini.csv").set_index("run_key")
+    first = rows.loc["cifar100/resnet10/cross-entropy:0"]
+    assert (first.last_top1_error, first.last_ece, first.best_top1_error) == ("50", "17", "49.875")
+    assert (first.minutes, first[ENERGY], first.grids) == ("1.5", "", "table1")
+    assert (first.comparable, first.comparable_reason, first.tuned, first.overrides) == (
+        *("false", "profile mini", "false", "[]"),
+    )
+    assert (first.device, first.threads, first.precision, first.compiled) == ("cpu", "1", "fp32", "false")
+    assert (first["subset.classes"], first.width, first["schedule.epochs"]) == ("20", "16", "60")
+    [mini] = [pool for pool in pools(store.load()) if pool.name == "mini"]
+    evaluated, _ = evaluations(mini.done, store, export.cache / ".evaluations", export.cache)
+    one = evaluated["cifar100/resnet10/cross-entropy:0"]
+    assert float(first.ece_cross_fitted) == pytest.approx(one.metrics[CROSS_FITTED]["ece"], rel=1e-7)
+    assert first.temperature_training_split == ""
+    assert rows.last_ece["cifar100/resnet10/cs-kd:0"] == ""
+    assert rows.last_nll["cifar100/resnet10/cs-kd:2"] == "inf"
+    assert (rows.loc["cifar100/resnet10/cs-kd:1", list(EVALUATED)] == "").all()
+    assert set(evaluated_numbers(None)) == set(EVALUATED)
+
+
+def test_tuning_overrides_and_energy_are_columns():
+    grid = Grid("any", "mini", MINI_SETTINGS, tuned=True, overrides=("width=8", "a=[1, 2]"))
+    run = grid.run(grid.cell("d", "cs-kd", tuned="temperature 6"), 0, {"top1_error": 1.0})
+    run.metrics.append((ENERGY, 2.5, 0))
+    row = run_rows(pools([grid.experiment()])[0], {}).iloc[0]
+    assert (row.tuned, row.tuned_values) == ("true", "temperature 6")
+    assert json.loads(row.overrides) == ["a=[1, 2]", "width=8"]
+    assert row[ENERGY] == 2.5
+
+
+def test_same_runs_give_the_same_bytes(export, exported, tmp_path):
+    for _ in range(2):
+        printed = export(tmp_path, "--pool", "mini")
+        for name in ("runs-mini.csv", "verdicts-mini.csv"):
+            assert (tmp_path / name).read_bytes() == (exported[0] / name).read_bytes()
+    assert "6 runs: 0 added, 0 replaced, 6 unchanged (0 not tracked here)." in printed
+
+
+def test_rows_of_other_machines_keep_their_bytes_and_later_runs_replace_earlier_ones(export, exported, tmp_path):
+    header, first, second, third, *others = lines_of(exported[0] / "runs-mini.csv")
+    ended = rows_of(exported[0] / "runs-mini.csv").ended
+    elsewhere = first.replace("cifar100/resnet10/cross-entropy:0", "elsewhere").replace(",50,", ",50.000,")
+    assert ",50.000," in elsewhere
+    later = second.replace(ended[1], "2026-12-31T00:00:00Z").replace("1111111111", "later")
+    earlier = third.replace(ended[2], "2026-01-01T00:00:00Z").replace("1111111111", "earlier")
+    (tmp_path / "runs-mini.csv").write_text("\n".join([header, elsewhere, later, earlier]) + "\n")
+    printed = export(tmp_path, "--pool", "mini")
+    assert "7 runs: 4 added, 1 replaced, 2 unchanged (1 not tracked here)." in printed
+    assert lines_of(tmp_path / "runs-mini.csv") == [header, first, elsewhere, later, third, *others]
+
+
+def test_evaluation_stays_if_the_predictions_were_lost(export, exported, tmp_path):
+    rows = rows_of(exported[0] / "runs-mini.csv")
+    lost = rows.run_key == "cifar100/resnet10/cs-kd:1"  # has no predictions in the store
+    rows.loc[lost, "feature_spread"] = "0.5"
+    (tmp_path / "runs-mini.csv").write_text(to_csv(rows))
+    export(tmp_path, "--pool", "mini")
+    assert rows_of(tmp_path / "runs-mini.csv").feature_spread[lost].item() == "0.5"
+
+
+def test_verdicts_that_are_not_tracked_here_stay_and_fewer_seeds_are_named(export, exported, tmp_path):
+    rows = rows_of(exported[0] / "verdicts-mini.csv").set_index("id")
+    assert list(rows.outcome[["error-adacos", "ece-cross-entropy"]]) == ["not run", "undecided"]
+    rows.loc["error-adacos", ["outcome", "n_method"]] = ["holds", "3"]
+    rows.loc["ece-cross-entropy", ["outcome", "n_against"]] = ["contradicted", "5"]
+    (tmp_path / "verdicts-mini.csv").write_text(to_csv(rows.reset_index()[list(VERDICT_COLUMNS)]))
+    printed = export(tmp_path, "--pool", "mini")
+    after = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
+    assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "undecided"]
+    assert "ece-cross-entropy cifar100 resnet10: the new verdict has 2/3 seeds, the one before had 2/5." in printed
+    assert list(after.index) == list(rows.index)
+
+
+def test_pools_without_finished_runs_write_nothing(export, tmp_path):
+    assert "demo: no finished run: nothing written." in export(tmp_path, "--pool", "demo")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="unknown pool 'minni': choose from demo, mini, paper"):
+        export(tmp_path, "--pool", "minni")
+    with pytest.raises(UserError, match="only the pool demo is tracked: give --pool demo"):
+        measured._select([make_pool({"digits/resnet10/cs-kd": {0: 1.0}}, "demo")], None)
+
+
+def test_folder_that_cannot_be_written_is_an_error(export, tmp_path):
+    (tmp_path / "measured").write_text("a file")
+    with pytest.raises(UserError, match=r"measured.* cannot be written \(.*--measured-dir"):
+        export(tmp_path / "measured")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "", "cannot be read"),
+        (lambda text: text.replace("run_key", "key", 1), "has no column run_key: restore it, or remove it"),
+        (lambda text: "\n".join(["<<<<<<< ours", *text.splitlines()]), "cannot be read|has no column"),
+        (lambda text: text + "=======\n", "has rows without cell_key, profile, dataset"),
+        (lambda text: text + text.splitlines()[-1] + "\n", "twice: remove one of the two rows"),
+    ],
+)
+def test_damaged_file_is_an_error(exported, tmp_path, change, message):
+    path = tmp_path / "runs-mini.csv"
+    path.write_text(change((exported[0] / "runs-mini.csv").read_text()))
+    with pytest.raises(UserError, match=rf"runs-mini\.csv.*({message})"):
+        read_rows(path, RUNS)
+
+
+def test_file_of_verdicts_is_read_as_written(exported):
+    path = exported[0] / "verdicts-mini.csv"
+    assert to_csv(read_rows(path, VERDICTS)) == path.read_text()
+
+
+def test_merge_counts_added_replaced_and_unchanged_rows():
+    columns = dict.fromkeys(RUN_COLUMNS, "x")
+    stored = pd.DataFrame([columns | {"run_key": key, "method": key} for key in "abc"])
+    new = pd.DataFrame([columns | {"run_key": key, "method": method} for key, method in ("bb", "cd", "dd")])
+    merged = merge(new, stored, RUNS, lambda row, before: True)
+    assert dict(zip(merged.rows.run_key, merged.rows.method, strict=True)) == {"a": "a", "b": "b", "c": "d", "d": "d"}
+    assert merged.counts == "1 added, 1 replaced, 2 unchanged"
+    assert merge(new, stored, RUNS, lambda row, before: False).counts == "1 added, 0 replaced, 3 unchanged"

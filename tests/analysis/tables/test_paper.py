@@ -1,0 +1,350 @@
+"""The paper's tables and figure 4, from a pool of made-up runs of several grids."""
+
+import csv
+import dataclasses
+import io
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import Grid
+from golden import compare
+from rich.console import Console
+
+from analysis.load.pools import PAPER, Pool, pools
+from analysis.paper.published import PUBLISHED
+from analysis.tables.format import show, to_csv, to_latex
+from analysis.tables.model import Best, Table
+from analysis.tables.paper import paper_tables
+
+GOLDEN = Path(__file__).parent / "golden"
+SETTINGS = {"width": 64, "inputs.image_size": 32, "schedule.epochs": 200}
+MINI = {"width": 16, "inputs.image_size": 32, "schedule.epochs": 60}
+LINES = ("paper", "our last epoch", "our best test epoch", "difference", "vs cross-entropy", "n")
+ERROR = "Top-1 error (%), resnet18"
+MINUS = "\N{MINUS SIGN}"
+
+
+def train(grid: Grid, cell, errors: list[float], **tags) -> None:
+    """Add a run for each error; its ECE is a third of it."""
+    for seed, error in enumerate(errors):
+        grid.trained(cell, seed, error, error / 3, **tags)
+
+
+def paper_grids() -> list[Grid]:
+    table1 = Grid("table1", "paper", SETTINGS)
+    train(table1, table1.cell("cifar100", "cross-entropy"), [24.5, 24.75, 25])
+    train(table1, table1.cell("cifar100", "cs-kd", hyperparameter_source="paper"), [22, 22.25, 22.5])
+    # one seed, equal to cs-kd as printed
+    train(table1, table1.cell("cifar100", "label-smoothing", seeds="0", hyperparameter_source="ours"), [22.254])
+    incomplete, failed = table1.cell("cub200", "cross-entropy"), table1.cell("cub200", "cs-kd")
+    train(table1, incomplete, [46.5, 45.5], git_dirty="true")
+    table1.run(incomplete, 2, state="running")
+    table1.run(failed, 0, state="failed", reason="the loss is NaN & 100% lost at epoch_3")
+    small = table1.cell("mit67", "cross-entropy", seeds="0", comparable_reason="the dataset is incomplete")
+    train(table1, small, [40])
+    table1.run(table1.cell("dogs", "cs-kd", hyperparameter_source="ours"), 0, state="interrupted")
+    train(table1, table1.cell("cifar100", "cross-entropy", architecture="densenet121"), [22, 23, 24])
+
+    table6 = Grid("table6", "paper", SETTINGS)
+    train(table6, table6.cell("cifar100", "cross-entropy", seeds="0"), [24.5])  # the run of table 1
+    train(table6, table6.cell("cifar100", "cs-kd-e", hyperparameter_source="ours"), [23, 23, 23])
+
+    table4 = Grid("table4", "paper", SETTINGS)
+    train(table4, table4.cell("cifar100", "cross-entropy", architecture="resnet10"), [26, 27, 28])
+    kd = table4.cell("cifar100", "kd", architecture="resnet10", hyperparameter_source="ours")
+    train(table4, kd, [25, 26])
+    table4.trained(kd, 2, 99, 9, metrics={"test/top1_error": math.nan})
+    broken = table4.cell("cifar100", "kd+cs-kd", architecture="resnet10", seeds="0")
+    table4.trained(broken, 0, 99, 9, metrics={"test/top1_error": math.inf})
+
+    figure4 = Grid("figure4", "paper", SETTINGS)
+    for method, count, first in (("cross-entropy", 3, 60), ("cs-kd", 1, 50)):
+        cell = figure4.cell("merged", method)
+        for seed in range(count):
+            run = figure4.trained(cell, seed, first + seed, 10)
+            for number, domain in enumerate(("cub200", "dogs", "mit67")):
+                values = {"domain_accuracy": 100 - first / 20 - number + seed, "top1_error": first + 2 * number + seed}
+                for name, value in values.items():
+                    run.metrics += [(f"test/{name}_{domain}", value, 0), (f"best/{name}_{domain}", value - 0.5, 0)]
+    return [table1, table6, table4, figure4]
+
+
+def other_grids() -> list[Grid]:
+    """Tuned, small and changed runs, which have no numbers of the paper beside them."""
+    tuned = Grid("table1-tuned", "paper", SETTINGS, tuned=True)
+    train(tuned, tuned.cell("cifar100", "cross-entropy"), [24, 25, 26])
+    train(tuned, tuned.cell("cifar100", "cs-kd", tuned="lambda_cls 2 of study s1"), [20, 21, 22])
+
+    table1 = Grid("table1-mini", "mini", MINI)
+    for dataset in ("cub200", "cifar100"):
+        train(table1, table1.cell(dataset, "cross-entropy", architecture="resnet10"), [50, 51, 52])
+    train(table1, table1.cell("cifar100", "cs-kd", architecture="resnet10", hyperparameter_source="ours"), [45, 46, 47])
+    train(table1, table1.cell("cifar100", "cross-entropy", architecture="densenet41"), [48])
+    table4 = Grid("table4-mini", "mini", MINI)
+    train(table4, table4.cell("cifar100", "cross-entropy", architecture="resnet10"), [50, 51, 52])
+    train(table4, table4.cell("cifar100", "cs-kd", architecture="densenet41", seeds="0"), [44])  # the teacher
+    train(table4, table4.cell("cifar100", "kd", architecture="resnet10", seeds="0"), [47])
+
+    custom = Grid("table1-mini-custom-1a2b3c", "mini", MINI, overrides=("schedule.lr=0.5",))
+    train(custom, custom.cell("cifar100", "cross-entropy", architecture="resnet10"), [50, 51, 52])
+    custom.settings |= {"schedule.lr": "0.5"}  # of cs-kd alone
+    train(custom, custom.cell("cifar100", "cs-kd", architecture="resnet10"), [45, 46, 47])
+
+    demo = Grid("demo", "demo", MINI)
+    train(demo, demo.cell("digits", "cross-entropy", architecture="resnet10"), [9])
+    return [tuned, table1, table4, custom, demo]
+
+
+@pytest.fixture(scope="module")
+def by_name() -> dict[str, Pool]:
+    found = pools([grid.experiment() for grid in paper_grids() + other_grids()])
+    return {("custom" if pool.overrides else pool.name): pool for pool in found}
+
+
+@pytest.fixture(scope="module")
+def paper(by_name) -> dict[str, Table]:
+    return paper_tables(by_name[PAPER])
+
+
+@pytest.fixture(scope="module")
+def nothing_run(by_name) -> dict[str, Table]:
+    pool = by_name[PAPER]
+    return paper_tables(dataclasses.replace(pool, cells=pool.cells[:0], runs=pool.runs[:0]))
+
+
+def texts(table: Table, heading: str) -> dict[tuple[str, str, str], str]:
+    """Return a block's texts by method, line and column; the line "" has the footnote marks."""
+    [block] = [block for block in table.blocks if block.heading == heading]
+    headers = [column.header for column in table.columns][1:]
+    found = {}
+    for group in block.groups:
+        method, *_ = group[0]
+        for row in group:
+            line = "" if row is group[0] else row[0].strip("\N{NO-BREAK SPACE}")
+            found |= {(method, line, header): text for header, text in zip(headers, row[1:], strict=True)}
+    return found
+
+
+def bold(table: Table, heading: str, line: str, column: str) -> list[str]:
+    cells = texts(table, heading).items()
+    return [method for (method, *rest), text in cells if isinstance(text, Best) and rest == [line, column]]
+
+
+def terminal(table: Table, width: int) -> str:
+    output = io.StringIO()
+    show(table, Console(file=output, width=width, highlight=False))
+    return output.getvalue()
+
+
+def test_table1_equals_the_golden_files(paper):
+    """Update them with UPDATE_GOLDEN=1 .venv/bin/python -m pytest tests/analysis/tables/test_paper.py"""
+    table = paper["table1"]
+    for ending, text in (("csv", to_csv(table.frame)), ("tex", to_latex(table)), ("txt", terminal(table, 100))):
+        compare(text, GOLDEN / f"table1.{ending}")
+
+
+def test_layout_has_every_number_of_the_paper_if_nothing_was_run(nothing_run):
+    titles = {
+        "top1_error": "Top-1 error (%)",
+        "top5_error": "Top-5 error (%)",
+        "ece": "ECE (%, 20 bins)",
+        "recall_at_1": "R@1 (%)",
+    }
+    assert list(nothing_run) == [*(f"table{number}" for number in range(1, 7)), "figure4"]
+    with PUBLISHED.open() as file:
+        numbers = [row for row in csv.DictReader(file) if row["table"] != "figure4"]
+    for number in numbers:
+        found = texts(nothing_run[f"table{number['table']}"], f"{titles[number['metric']]}, {number['architecture']}")
+        text = f"{number['mean']}±{number['std']}".rstrip("±")
+        assert found[number["method"], "paper", number["dataset"]] == text
+        assert found[number["method"], "our last epoch", number["dataset"]] == "not run"
+    tables = [table for name, table in nothing_run.items() if name != "figure4"]
+    cells = [cell for table in tables for block in table.blocks for group in block.groups for cell in group[1]]
+    assert len([cell for cell in cells if cell[0].isdigit()]) == len(numbers) == 231
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "method", "dataset", "text"),
+    [
+        ("table1", ERROR, "cs-kd", "mit67", "40.45±0.45"),
+        ("table1", "Top-1 error (%), densenet121", "adacos", "cub200", "30.84±0.38"),
+        ("table2", ERROR, "ddgsd", "tinyimagenet", "41.48±0.12"),
+        ("table3", ERROR, "mixup+cs-kd", "dogs", "29.93±0.14"),
+        ("table4", "Top-1 error (%), resnet10", "kd+cs-kd", "cifar100", "25.58±0.16"),
+        ("table5", "Top-1 error (%), resnext101_32x4d", "cs-kd", "imagenet", "21.2"),
+        ("table6", "ECE (%, 20 bins), resnet18", "cs-kd-e", "mit67", "8.06±1.90"),
+        ("table6", "R@1 (%), resnet18", "virtual-softmax", "tinyimagenet", "44.69±0.58"),
+        ("figure4", "Domain accuracy (%), resnet18", "cs-kd", "indoor (mit67)", "98.8"),
+    ],
+)
+def test_numbers_copied_by_hand_from_the_paper(nothing_run, name, heading, method, dataset, text):
+    assert texts(nothing_run[name], heading)[method, "paper", dataset] == text
+
+
+def test_rows_and_columns_have_the_order_of_the_paper(nothing_run):
+    regularisers = ["cross-entropy", "adacos", "virtual-softmax", "max-entropy", "label-smoothing", "cs-kd"]
+    rows = {
+        "table1": regularisers,
+        "table2": ["cross-entropy", "ddgsd", "byot", "cs-kd"],
+        "table3": ["cross-entropy", "cs-kd", "mixup", "mixup+cs-kd"],
+        "table4": ["cross-entropy", "cs-kd", "kd", "kd+cs-kd"],
+        "table5": ["cross-entropy", "cs-kd"],
+        "table6": [*regularisers, "cs-kd-e"],
+    }
+    for name, methods in rows.items():
+        datasets = ["imagenet"] if name == "table5" else ["cifar100", "tinyimagenet", "cub200", "dogs", "mit67"]
+        assert [column.header for column in nothing_run[name].columns] == ["method", *datasets]
+        for block in nothing_run[name].blocks:
+            assert [group[0][0] for group in block.groups] == methods
+
+
+def test_cell_shows_ours_beside_the_paper(paper):
+    found = texts(paper["table1"], ERROR)
+    assert [found["cs-kd", line, "cifar100"] for line in LINES] == [
+        *("21.99±0.13", "22.25±0.25", "22.12±0.25", "+0.26", f"{MINUS}10.1 %", "3")
+    ]
+    assert [found["cross-entropy", line, "cub200"] for line in LINES if line != "vs cross-entropy"] == [
+        *("46.00±1.43", "46.00±0.71", "45.88±0.71", "+0.00", "2/3 seeds")
+    ]
+    states = [found[method, "our last epoch", "cub200"] for method in ("cs-kd", "adacos")]
+    assert [*states, found["cs-kd", "our last epoch", "dogs"]] == ["failed", "not run", "interrupted"]
+    assert {line for method, line, _ in found if method == "adacos"} == {"", "paper", "our last epoch"}
+
+
+def test_frame_has_both_differences_and_both_relative_changes(paper, by_name):
+    frame = paper["table1"].frame.set_index(["architecture", "dataset", "method"])
+    row = frame.loc["resnet18", "cifar100", "cs-kd"]
+    runs = by_name[PAPER].runs_of("cifar100", "resnet18", "cs-kd")
+    last, best = (np.mean(runs[name]) for name in ("test/top1_error", "best/top1_error"))
+    assert (row.difference, row.best_difference) == pytest.approx((last - 21.99, best - 21.99))
+    assert row.relative_change == pytest.approx((last - 24.75) / 24.75)
+    assert row.paper_relative_change == pytest.approx((21.99 - 24.71) / 24.71)
+    assert len(frame) == 60
+
+
+def test_paper_number_is_shown_for_comparable_cells_and_cells_not_launched(paper):
+    found = texts(paper["table1"], ERROR)
+    assert found["cross-entropy", "paper", "mit67"] == "\N{EN DASH}"
+    assert found["cross-entropy", "our last epoch", "mit67"] == "40.00"
+    assert found["cross-entropy", "difference", "mit67"] == ""
+    assert found["cs-kd", "paper", "mit67"] == "40.45±0.45"
+    assert "Not comparable with the paper: mit67 (the dataset is incomplete)." in paper["table1"].notes
+
+
+def test_run_shared_by_two_grids_counts_once(paper):
+    found = texts(paper["table6"], "Top-5 error (%), resnet18")
+    assert found["cross-entropy", "n", "cifar100"] == "3"
+    assert found["cs-kd-e", "vs cross-entropy", "cifar100"] == f"{MINUS}7.1 %"
+
+
+def test_best_of_a_column_is_bold_with_ties(paper):
+    table = paper["table1"]
+    assert bold(table, ERROR, "our last epoch", "cifar100") == ["label-smoothing", "cs-kd"]
+    assert bold(table, ERROR, "paper", "cifar100") == ["cs-kd"]
+    assert "Bold, but from one seed (n = 1): cifar100/resnet18/label-smoothing." in table.notes
+    assert bold(table, ERROR, "our last epoch", "cub200") == []  # only one number
+    recall = paper["table6"]
+    assert bold(recall, "R@1 (%), resnet18", "paper", "cifar100") == ["max-entropy"]
+    assert bold(recall, "R@1 (%), resnet18", "our last epoch", "cifar100") == ["label-smoothing", "cs-kd"]
+    assert "R@1 (%): higher is better." in recall.notes
+
+
+def test_second_best_is_not_bold_if_the_papers_best_is_hidden(by_name):
+    pool = by_name[PAPER]
+    is_best = pool.cells.cell == "cifar100/resnet18/cs-kd"
+    cells = pool.cells.assign(comparable=~is_best & pool.cells.comparable, comparable_reason="other")
+    table = paper_tables(dataclasses.replace(pool, cells=cells))["table1"]
+    assert bold(table, ERROR, "paper", "cifar100") == []
+
+
+def test_source_of_hyper_parameters_is_marked(paper, by_name):
+    found = texts(paper["table1"], ERROR)
+    assert (found["cs-kd", "", "cifar100"], found["cs-kd", "", "dogs"]) == ("", "\N{DAGGER}")
+    assert any(note.startswith("\N{DAGGER} hyper-parameters ours") for note in paper["table1"].notes)
+    table = paper_tables(by_name["paper-tuned"])["table1"]
+    assert texts(table, ERROR)["cs-kd", "", "cifar100"] == "(tuned)"
+    assert "Tuned: cifar100/resnet18/cs-kd: lambda_cls 2 of study s1." in table.notes
+
+
+def test_missing_values_unfinished_runs_and_dirty_commits_are_noted(paper):
+    found = texts(paper["table4"], "Top-1 error (%), resnet10")
+    assert (found["kd", "our last epoch", "cifar100"], found["kd", "n", "cifar100"]) == ("25.50±0.71", "2/3 seeds")
+    assert found["kd+cs-kd", "our last epoch", "cifar100"] == "no value"
+    name = "cifar100/resnet10/kd/seed2: test/top1_error is missing or NaN: left out of the mean."
+    assert name in paper["table4"].notes
+    notes = " ".join(paper["table1"].notes)
+    assert "resnet10" not in notes
+    assert "Commit: 1111111111aa (dirty)." in notes
+    assert "cub200/resnet18/cross-entropy/seed2 running" in notes
+    assert "cub200/resnet18/cs-kd/seed0 failed (the loss is NaN & 100% lost at epoch_3)" in notes
+    assert "(dirty)" not in " ".join(paper["table4"].notes)
+
+
+def test_other_pools_show_no_numbers_of_the_paper(by_name):
+    for name, pool in by_name.items():
+        for table in paper_tables(pool).values() if name != PAPER else ():
+            assert not any(column.startswith("paper") or "difference" in column for column in table.frame)
+            assert table.intro
+            lines = {row[0].strip() for block in table.blocks for group in block.groups for row in group[1:]}
+            assert lines <= {"our last epoch", "vs cross-entropy", "n"}
+    assert paper_tables(by_name["paper-tuned"])["table1"].intro[0].startswith("Tuned hyper-parameters")
+    assert "with changed settings (schedule.lr=0.5)" in paper_tables(by_name["custom"])["table1"].intro[0]
+
+
+def test_other_pools_have_their_own_datasets_and_networks(by_name):
+    tables = paper_tables(by_name["mini"])
+    assert list(tables) == ["table1", "table2", "table3", "table4", "table6"]  # table 5 is ImageNet only
+    assert [column.header for column in tables["table1"].columns] == ["method", "cifar100", "cub200"]
+    headings = {name: [block.heading for block in table.blocks] for name, table in tables.items()}
+    assert headings["table1"] == ["Top-1 error (%), resnet10", "Top-1 error (%), densenet41"]
+    # The teacher's network is not in table 4, although table 1 trained its cross-entropy.
+    assert headings["table4"] == ["Top-1 error (%), resnet10"]
+    assert paper_tables(by_name["demo"]) == {}  # cross-entropy alone
+
+
+def test_relative_change_needs_equal_settings(by_name):
+    frame = paper_tables(by_name["custom"])["table1"].frame.set_index("method")
+    assert frame.last_mean["cs-kd"] == 46
+    assert math.isnan(frame.relative_change["cs-kd"])
+
+
+def test_figure4_has_accuracy_and_error_of_each_domain(paper, by_name):
+    accuracy, error = (texts(paper["figure4"], block.heading) for block in paper["figure4"].blocks)
+    assert [accuracy["cross-entropy", line, "dog (dogs)"] for line in LINES if line != "vs cross-entropy"] == [
+        *("94.5", "97.0±1.0", "96.5±1.0", "+2.5", "3")
+    ]
+    assert [error["cs-kd", line, "indoor (mit67)"] for line in LINES] == [
+        *("56.02", "54.00", "53.50", f"{MINUS}2.02", f"{MINUS}16.9 %", "1/3 seeds")
+    ]
+    assert "figure4" not in paper_tables(by_name["mini"])
+
+
+def test_tables_fit_a_terminal_of_80_columns(paper):
+    for table in paper.values():
+        text = terminal(table, 80)
+        assert max(map(len, text.splitlines())) <= 80
+        assert "…" not in text
+        for block in table.blocks:
+            for group in block.groups:
+                for row in group:
+                    assert re.search(r" +".join(re.escape(cell) for cell in row if cell), text), row
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_latex_compiles_and_fits_the_page(paper, tmp_path):
+    parts = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}"]
+    for name, table in paper.items():
+        (tmp_path / f"{name}.tex").write_text(to_latex(table))
+        parts += [rf"\input{{{name}}}", r"\clearpage"]
+    (tmp_path / "all.tex").write_text("\n".join([*parts, r"\end{document}"]))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    if "booktabs.sty' not found" in done.stdout:
+        pytest.skip("booktabs is not installed")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.search(r"Overfull .hbox|Float too large", (tmp_path / "all.log").read_text())

@@ -1,0 +1,163 @@
+"""Uploaded grids: cells, seeds and their trainings, repeated uploads, and what somebody deleted."""
+
+import json
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from plans import plan_of
+from run_folders import make_run, make_spec, points, tracked, upload
+
+from cskd.utils.errors import UserError
+from experiments.runs.folder import FAILED, INTERRUPTED, RUNNING, RunFolder
+from experiments.tracking.experiment import TrackedExperiment
+from experiments.tracking.grids import GridTracker
+from experiments.tracking.uploader import Uploader
+
+pytestmark = pytest.mark.usefixtures("small_figures")
+
+
+def test_experiment_is_found_by_its_tag_after_renaming(uri, tmp_path):
+    client = MlflowClient(uri)
+    client.create_experiment("demo")  # this label belongs to another experiment
+    plan = plan_of(make_run(tmp_path, make_spec(0)))
+    plan.model_copy(update={"overrides": ("width=8", "schedule.milestones=[1, 2]")}).save(tmp_path)
+    tracker = GridTracker(uri, "demo", tmp_path)
+    tracker.update(everything=True)
+    client.rename_experiment(tracker.experiment.id, "a new label")
+    tracker.update(everything=True)
+    tags = client.get_experiment(tracker.experiment.id).tags
+    assert json.loads(tags["overrides"]) == ["width=8", "schedule.milestones=[1, 2]"]
+    expected = {"experiment": "demo", "grid": "demo", "profile": "demo", "title": "A title", "tuned": "false"}
+    assert {name: tags[name] for name in expected} == expected
+    assert len(tracked(uri, kind="run")) == 1
+
+
+def test_resumed_run_keeps_its_mlflow_run_with_every_epoch_once(uri, tmp_path):
+    spec = make_run(tmp_path, make_spec(0), INTERRUPTED, 1)
+    tracker = upload(uri, tmp_path, spec)
+    ((cell,), (first,)) = tracked(uri, kind="cell"), tracked(uri, kind="run")
+    assert (first.info.status, cell.info.status) == ("KILLED", "KILLED")
+    make_run(tmp_path, spec, RUNNING, 2)
+    tracker.watch(spec.run_key)
+    tracker.update(everything=False)
+    assert tracked(uri, kind="run")[0].info.status == "RUNNING"
+    make_run(tmp_path, spec)
+    for _ in range(3):  # repeated uploads change nothing
+        upload(uri, tmp_path, spec)
+    ((cell,), (run,)) = tracked(uri, kind="cell"), tracked(uri, kind="run")
+    assert run.info.run_id == first.info.run_id
+    assert (run.info.status, cell.info.status) == ("FINISHED", "FINISHED")
+    assert points(uri, run, "train/loss") == [(0, 2.0), (1, 1.0), (2, pytest.approx(2 / 3))]
+    for name in run.data.metrics:
+        steps = [step for step, _ in points(uri, run, name)]
+        assert len(steps) == len(set(steps)), name
+
+
+@pytest.mark.parametrize("folder", ["", "another RUNS_DIR"])
+def test_another_training_of_a_seed_is_another_mlflow_run(folder, uri, tmp_path):
+    tracker = upload(uri, tmp_path, make_run(tmp_path, make_spec(0)))
+    (first,) = tracked(uri, kind="run")
+    spec = make_run(tmp_path / folder, make_spec(0), training="second", ece=11.0)
+    for _ in range(2):
+        upload(uri, tmp_path / folder, spec)
+    tracker.update(everything=True)  # a process that has uploaded the first training
+    runs = {run.data.tags["training_id"]: run for run in tracked(uri, kind="run")}
+    assert set(runs) == {"first-0", "second-0"}
+    assert runs["first-0"].to_dictionary() == first.to_dictionary()
+    assert points(uri, runs["second-0"], "test/ece") == [(0, 11.0), (1, 11.0), (2, 11.0)]
+
+
+def test_failed_run_has_its_reason_and_one_seed_has_no_std(uri, tmp_path):
+    upload(uri, tmp_path, make_run(tmp_path, make_spec(0)), make_run(tmp_path, make_spec(1), FAILED, 1))
+    ((cell,), (run,)) = tracked(uri, kind="cell"), tracked(uri, kind="run", seed="1")
+    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "failed: a reason")
+    assert (cell.info.status, cell.data.metrics["seeds"]) == ("FAILED", 1)
+    assert "test/top1_error_std" not in cell.data.metrics
+
+
+def test_cell_with_changed_settings_is_superseded(uri, tmp_path):
+    spec = make_run(tmp_path, make_spec(0))
+    upload(uri, tmp_path, spec)
+    plan = plan_of(spec)
+    plan.model_copy(update={"cells": [plan.cells[0].model_copy(update={"key": "another"})]}).save(tmp_path)
+    GridTracker(uri, "demo", tmp_path).update(everything=True)
+    superseded = {cell.data.tags["cell_key"]: cell.data.tags["superseded"] for cell in tracked(uri, kind="cell")}
+    assert superseded == {spec.cell_key: "true", "another": "false"}
+
+
+def test_run_that_has_not_started_is_not_uploaded(uri, tmp_path):
+    RunFolder.of(make_spec(0), tmp_path).create(make_spec(0))
+    upload(uri, tmp_path, make_spec(0))
+    assert not tracked(uri, kind="run")
+    assert tracked(uri, kind="cell")[0].info.status == "SCHEDULED"
+
+
+def test_unreadable_run_does_not_stop_the_other_cells(uri, tmp_path):
+    specs = [make_run(tmp_path, make_spec(0, method)) for method in ("cs-kd", "cross-entropy")]
+    cells = [plan_of(spec).cells[0] for spec in specs]
+    plan_of(specs[0]).model_copy(update={"cells": cells}).save(tmp_path)
+    (tmp_path / specs[0].run_key / "metrics.jsonl").write_text("{")
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        GridTracker(uri, "demo", tmp_path).update(everything=True)
+    finished = [run for run in tracked(uri, kind="run") if run.info.status == "FINISHED"]
+    assert [run.data.tags["method"] for run in finished] == ["cross-entropy"]
+
+
+def test_deleted_runs_are_uploaded_again(uri, tmp_path):
+    spec = make_run(tmp_path, make_spec(0))
+    upload(uri, tmp_path, spec, make_run(tmp_path, make_spec(1)))
+    for run in [*tracked(uri, kind="cell"), *tracked(uri, seed="0")]:
+        MlflowClient(uri).delete_run(run.info.run_id)
+    upload(uri, tmp_path, spec)
+    (cell,), runs = tracked(uri, kind="cell"), tracked(uri, kind="run")
+    assert sorted(run.data.tags["seed"] for run in runs) == ["0", "1"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {cell.info.run_id}
+    assert (cell.data.metrics["seeds"], cell.data.params["schedule.epochs"]) == (2, "3")
+
+
+def test_deleted_experiment_is_an_error(uri, tmp_path):
+    tracker = upload(uri, tmp_path, make_run(tmp_path, make_spec(0)))
+    tracker.client.delete_experiment(tracker.experiment.id)
+    with pytest.raises(UserError, match="'demo' was deleted"):
+        tracker.update(everything=True)
+
+
+def test_update_after_a_failure_uploads_the_rest(uri, tmp_path, monkeypatch):
+    spec = make_run(tmp_path, make_spec(0))
+    plan_of(spec).save(tmp_path)
+    tracker = GridTracker(uri, "demo", tmp_path)
+    tracker.watch(spec.run_key)
+
+    def fail(*arguments):
+        raise MlflowException("gone")
+
+    monkeypatch.setattr(TrackedExperiment, "log_settings", fail)
+    with pytest.raises(MlflowException, match="gone"):
+        tracker.update(everything=False)
+    monkeypatch.undo()
+    tracker.update(everything=False)
+    ((cell,), (run,)) = tracked(uri, kind="cell"), tracked(uri, kind="run")
+    assert cell.data.params["schedule.epochs"] == run.data.params["schedule.epochs"] == "3"
+    assert run.info.status == "FINISHED"
+
+
+def test_empty_copies_of_a_run_are_deleted(uri, tmp_path):
+    """A server may create a run after the client's timeout, when the client has sent the request again."""
+    tracker = upload(uri, tmp_path, make_run(tmp_path, make_spec(0)))
+    (run,) = tracked(uri, kind="run")
+    for training in ("first-0", "of another RUNS_DIR"):
+        tags = run.data.tags | {"training_id": training, "mlflow.runName": "copy"}
+        tracker.client.create_run(run.info.experiment_id, tags=tags)
+    tracker.update(everything=True)
+    names = {run.info.run_name: run.data.tags["training_id"] for run in tracked(uri, kind="run")}
+    assert names == {run.info.run_name: "first-0", "copy": "of another RUNS_DIR"}
+
+
+def test_two_launches_share_one_experiment(uri, tmp_path):
+    plan_of(make_run(tmp_path, make_spec(0))).save(tmp_path)
+    with Uploader(lambda: GridTracker(uri, "demo", tmp_path)) as uploader:
+        plan_of(make_run(tmp_path, make_spec(1))).save(tmp_path)  # another launch starts meanwhile
+    assert sorted(run.data.tags["seed"] for run in tracked(uri, kind="run")) == ["0", "1"]
+    assert tracked(uri, kind="cell")[0].data.metrics["seeds"] == 2
+    assert uploader.problem is None

@@ -1,0 +1,51 @@
+"""The tags, parameters, metrics and artifacts of cells and seeds."""
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from run_folders import START, make_run, make_spec, tracked, upload
+
+from experiments.runs.folder import DONE, INTERRUPTED, RunFolder
+
+RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
+
+
+def test_cell_has_mean_std_and_number_of_its_seeds(uri, tmp_path):
+    upload(uri, tmp_path, *(make_run(tmp_path, make_spec(seed), ece=10.0 + seed) for seed in (0, 1)))
+    (cell,) = tracked(uri, kind="cell")
+    assert (cell.info.run_name, cell.info.status) == ("digits/resnet10/cs-kd", "FINISHED")
+    metrics = cell.data.metrics
+    assert (metrics["seeds"], metrics["test/ece_mean"], metrics["test/domain_accuracy_dogs_mean"]) == (2, 10.5, 92.0)
+    assert metrics["test/top1_error_std"] == pytest.approx(np.std([30, 31], ddof=1))
+    assert [file.path for file in MlflowClient(uri).list_artifacts(cell.info.run_id)] == ["curves.png"]
+    assert cell.data.params["schedule.lr"] == "0.1"
+    assert "seed" not in cell.data.params
+
+
+def test_seed_has_its_facts_as_tags_and_the_results_of_its_summary(uri, tmp_path):
+    spec = make_run(tmp_path, make_spec(1))
+    upload(uri, tmp_path, spec)
+    ((cell,), (run,)) = tracked(uri, kind="cell"), tracked(uri, kind="run")
+    expected = {
+        "cell_key": spec.cell_key, "run_key": spec.run_key, "training_id": "first-1", "seed": "1",
+        "mlflow.parentRunId": cell.info.run_id, "comparable": "false", "comparable_reason": "profile demo",
+        "state": DONE, "reason": "all 3 epochs", "git_commit": "c" * 40, "git_dirty": "false", "device": "cpu",
+        "threads": "2", "precision": "fp32", "compiled": "false", "package.torch": "2.15.0",
+    }  # fmt: skip
+    assert {name: run.data.tags[name] for name in expected} == expected
+    metrics = run.data.metrics
+    assert (metrics["test/top1_error"], metrics["best/top1_error"], metrics["best/epoch"]) == (31.0, 21.0, 1)
+    assert (metrics["best/domain_accuracy_dogs"], metrics["minutes"]) == (91.0, 3.0)
+    assert run.data.params["seed"] == "1"
+    assert run.inputs.dataset_inputs[0].dataset.digest == "d" * 16
+    assert {file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id)} == RESULTS
+
+
+def test_device_precision_and_compilation_are_separate_tags_of_the_latest_start(uri, tmp_path):
+    spec = make_run(tmp_path, make_spec(0), INTERRUPTED, 1)
+    latest = START | {"device": "NVIDIA H200", "precision": "bf16", "compiled": True, "git_commit": "b" * 40}
+    RunFolder.of(spec, tmp_path).write_environment("first", [START, latest])
+    upload(uri, tmp_path, spec)
+    tags = tracked(uri, kind="run")[0].data.tags
+    assert [tags[name] for name in ("device", "precision", "compiled")] == ["NVIDIA H200", "bf16", "true"]
+    assert tags["git_commit"] == f"{'c' * 40} {'b' * 40}"

@@ -1,0 +1,64 @@
+"""Uploaded studies: trials of one and of several seeds, and trials that were trained again."""
+
+from datetime import datetime
+
+import pytest
+from mlflow import MlflowClient
+from run_folders import make_run, make_spec, points, tracked
+
+from experiments.runs.folder import INTERRUPTED
+from experiments.tracking.studies import StudyTracker
+from experiments.tuning.trial import COMPLETE, RUNNING, Trial
+
+DAY = datetime(2026, 1, 1)
+
+
+def make_trial(state: str, runs: dict[int, str]) -> Trial:
+    metrics = {"top1_error": 20.0, "nll": 1.0, "ece": 11.0} if state == COMPLETE else {}
+    values, ended = ((20.0,), DAY) if state == COMPLETE else (None, None)
+    return Trial(0, state, {"lambda": 1.0}, values, metrics, runs, "", DAY, ended, {})
+
+
+def upload(uri, tmp_path, trial: Trial) -> None:
+    best = trial if trial.state == COMPLETE else None
+    tracker = StudyTracker(uri, "study", lambda: (("error",), [trial], best), tmp_path, tmp_path / "results")
+    tracker.update(everything=True)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_trial_keeps_its_mlflow_run_with_every_epoch_once(seeds, uri, tmp_path):
+    started = make_run(tmp_path, make_spec(0), INTERRUPTED, 2).run_key
+    upload(uri, tmp_path, make_trial(RUNNING, {0: started} | {seed: "not started" for seed in seeds[1:]}))
+    runs = {seed: make_run(tmp_path, make_spec(seed)).run_key for seed in seeds}
+    for _ in range(2):
+        upload(uri, tmp_path, make_trial(COMPLETE, runs))
+    ((study,), (trial,)) = tracked(uri, kind="study"), tracked(uri, kind="trial")
+    assert (trial.info.status, trial.data.tags["mlflow.parentRunId"]) == ("FINISHED", study.info.run_id)
+    assert (trial.data.metrics["objective/error"], trial.data.metrics["mean/ece"]) == (20.0, 11.0)
+    assert trial.data.metrics["minutes"] == 3.0 * len(seeds)
+    for seed in seeds:
+        prefix = f"seed{seed}/" if len(seeds) > 1 else ""
+        assert points(uri, trial, f"{prefix}test/ece") == [(0, 10.0), (1, 10.0), (2, 10.0)]
+    assert (study.data.tags["best_trial"], study.data.metrics["best/error"]) == ("0", 20.0)
+    assert (study.data.tags["trials.complete"], study.data.params["dataset"]) == ("1", "digits")
+
+
+def test_trial_that_was_trained_again_is_another_mlflow_run(uri, tmp_path):
+    runs = {seed: make_run(tmp_path, make_spec(seed)).run_key for seed in (0, 1)}
+    upload(uri, tmp_path, make_trial(RUNNING, runs))
+    (first,) = tracked(uri, kind="trial")
+    make_run(tmp_path, make_spec(0), training="second", ece=12.0)
+    upload(uri, tmp_path, make_trial(COMPLETE, runs))
+    trials = {run.info.run_id: run for run in tracked(uri, kind="trial")}
+    assert trials.pop(first.info.run_id).to_dictionary() == first.to_dictionary()
+    (second,) = trials.values()
+    assert points(uri, second, "seed0/test/ece") == [(0, 12.0), (1, 12.0), (2, 12.0)]
+
+
+def test_deleted_study_is_uploaded_again(uri, tmp_path):
+    trial = make_trial(COMPLETE, {0: make_run(tmp_path, make_spec(0)).run_key})
+    upload(uri, tmp_path, trial)
+    MlflowClient(uri).delete_run(tracked(uri, kind="study")[0].info.run_id)
+    upload(uri, tmp_path, trial)
+    ((study,), (run,)) = tracked(uri, kind="study"), tracked(uri, kind="trial")
+    assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
