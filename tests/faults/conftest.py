@@ -1,7 +1,7 @@
 """The fault harness: faults done to the real commands, and a table of what survived.
 
-``make test`` tries a few cases of each fault. ``make test-faults`` (``--all-faults``) tries all, prints a line per fault
-and writes them to RESULTS_DIR/faults.csv. A test takes the ``tally`` fixture and counts its cases with it.
+``make test`` tries a few cases of each fault. ``make test-faults`` (``--all-faults``) tries all, prints a line for each
+fault and writes them to RESULTS_DIR/faults.csv. A test takes the ``tally`` fixture and counts its cases with it.
 """
 
 import csv

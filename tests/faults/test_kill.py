@@ -86,7 +86,7 @@ class Killed(Disturbed):
         self.end(process)
 
     def kill_launcher(self, *, workers: bool, seconds: float | None = None) -> None:
-        """Kill the launcher after a random epoch or some seconds. workers: kill them too, else they stop by themselves."""
+        """Kill the launcher after a random epoch or some seconds; without its workers, they stop by themselves."""
         process, reached = self.launch(), self.epochs() + self.random.randrange(1, 5)
         if seconds is None:
             wait_for(lambda: self.epochs() >= reached, process)

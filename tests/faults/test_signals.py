@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from faults.backend import tagged
 from faults.disturbed import WAIT_SECONDS, Disturbed, assert_same_results, assert_undisturbed, wait_for
+from run_folders import make_grid
 
 from cskd.utils.cli import STOPPED
 from experiments.runs.folder import INTERRUPTED
@@ -119,7 +120,7 @@ def twice(place: Stopped) -> None:
 
 def while_the_last_results_are_uploaded(place: Stopped) -> None:
     """Nothing is left to stop: the upload is completed."""
-    status, output, errors = place.strike("experiments.tracking.uploader:Uploader.__exit__", 1, signal.SIGTERM)
+    status, output, errors = place.strike("experiments.tracking.grids:GridTracker._open", 2, signal.SIGTERM)
     assert (status, errors) == (0, ""), output
 
 
