@@ -18,7 +18,6 @@ from experiments.launch.data_progress import prepare_with_progress
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.space import DEFAULT, Point, Space, load_space
-from experiments.tuning.study import DEFAULT_SAMPLER, GRID, SAMPLERS
 from experiments.tuning.trial import parse_objectives
 
 DEFAULT_TRIALS = 30
@@ -42,7 +41,7 @@ class StudyOptions:
     name: str | None = None
     ablation: bool = False  # measure all points and write no tuned values
     trials: int | None = None  # of the whole study; None: DEFAULT_TRIALS, or all points of a finite space
-    sampler: str = DEFAULT_SAMPLER
+    sampler: str = "gp"  # see study.SAMPLERS
     prune: bool = False
     timeout: float | None = None  # minutes after which no trial starts
     workers: int = 1
@@ -54,7 +53,6 @@ class StudyOptions:
         build_method(self.method)
         if self.architecture:
             check_choice("architecture", self.architecture, ARCHITECTURES)
-        check_choice("sampler", self.sampler, [*SAMPLERS, GRID])
         limits = {
             "TRIALS": (self.trials, MAX_TRIALS),
             "TUNE_SEEDS": (self.seeds, MAX_SEEDS),
