@@ -66,7 +66,7 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
     """Estimate the budget, check it and the teacher, and print both."""
     remaining = study.remaining(max_trials, retry=options.retry)
     with console.status("measuring a training step on this machine"):
-        budget = estimate_budget(config, max_trials, remaining)
+        budget = estimate_budget(config, remaining)
     if budget.teacher is not None and budget.teacher.folder.state()["state"] == FAILED and not options.retry:
         raise _teacher_error(budget.teacher)
     print_line = line_printer(console)
@@ -83,11 +83,11 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
     if budget.teacher is not None:
         minutes = format_duration(budget.teacher_seconds / 60)
         print_line(f"its teacher, {budget.teacher.spec.name}, is trained first: about {minutes}")
-    seeds = f"{budget.seeds} seed{'s' if budget.seeds > 1 else ''}"
+    seeds = f"{options.seeds} seed{'s' if options.seeds > 1 else ''}"
     run_time = format_duration(budget.run_seconds / 60)
-    total_time = format_duration(budget.wall_seconds(options.workers) / 60)
+    total_time = format_duration(budget.seconds(options.workers) / 60)
     print_line(
-        f"{budget.remaining} of {max_trials} trials to do x {seeds} x about {run_time}: "
+        f"{budget.trials} of {max_trials} trials to do x {seeds} x about {run_time}: "
         f"about {total_time}{' with the teacher' if budget.teacher else ''} "
         "(from a measured training step, without data loading)"
     )
@@ -104,7 +104,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
     results = results_dir() / "studies" / config.name
     # An invalid address fails here; an unreachable server does not.
     uploader = Uploader(lambda: _open_tracker(config.name), line_printer(console))
-    display = StudyDisplay(study, budget, console)
+    display = StudyDisplay(study, max_trials, budget, console)
     tuner = Tuner(
         study,
         max_trials,
@@ -174,18 +174,17 @@ def _open_tracker(name: str) -> Tracker:
 class StudyDisplay(Display):
     """The progress bars of a grid, with the number of trials and the best so far."""
 
-    def __init__(self, study: Study, budget: Budget, console: Console):
-        self.study, self.max_trials = study, budget.max_trials
-        self.trials = study.trials()
-        super().__init__("study", budget.max_trials, budget.seconds, budget.seconds_of, console)
+    def __init__(self, study: Study, max_trials: int, budget: Budget, console: Console):
+        self.study, self.trials = study, study.trials()
+        super().__init__("study", max_trials, budget.seconds(), budget.seconds_of, console)
 
     def heading(self) -> str:
         ended = sum(trial.ended is not None for trial in self.trials)
         best = best_of(self.trials)
         if best is None:
-            return f"{ended}/{self.max_trials} trials"
+            return f"{ended}/{self.total} trials"
         value = format_objectives(self.study.objectives, best.values)
-        return f"{ended}/{self.max_trials} trials, best {format_point(best.parameters)}: {value}"
+        return f"{ended}/{self.total} trials, best {format_point(best.parameters)}: {value}"
 
     def trial_ended(self, trial: Trial, result: str) -> None:
         self.trials = self.study.trials()

@@ -19,7 +19,6 @@ from experiments.launch.options import LaunchOptions, check_range
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.space import DEFAULT, Point, Space, load_space
-from experiments.tuning.study import DEFAULT_SAMPLER, GRID, SAMPLERS
 from experiments.tuning.trial import parse_objectives
 
 DEFAULT_TRIALS = 30
@@ -41,7 +40,7 @@ class StudyOptions(LaunchOptions):
     name: str | None = None
     ablation: bool = False  # measure all points and write no tuned values
     trials: int | None = None  # of the whole study; None: DEFAULT_TRIALS, or all points of a finite space
-    sampler: str = DEFAULT_SAMPLER
+    sampler: str = "gp"  # see study.SAMPLERS
     prune: bool = False
     timeout: float | None = None  # minutes after which no trial starts
 
@@ -51,7 +50,6 @@ class StudyOptions(LaunchOptions):
         build_method(self.method)
         if self.architecture:
             check_choice("architecture", self.architecture, ARCHITECTURES)
-        check_choice("sampler", self.sampler, [*SAMPLERS, GRID])
         if self.trials is not None:
             check_range("TRIALS", self.trials, MAX_TRIALS)
         check_range("TUNE_SEEDS", self.seeds, MAX_SEEDS)
