@@ -158,7 +158,7 @@ def recall_at_1(features, labels, chunk: int = 1024) -> float:
 def domain_metrics(logits, labels, domains: Sequence[str]) -> dict[str, float]:
     """Return ``domain_accuracy_<domain>`` and ``top1_error_<domain>`` of each domain's images, in percent.
 
-    Domain accuracy is the fraction of the domain's images whose predicted class, of all classes, is in the domain.
+    Domain accuracy is the fraction of the domain's images whose predicted class is in the domain.
     Domains without images are left out.
 
     Args:
