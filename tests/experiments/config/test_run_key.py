@@ -72,11 +72,8 @@ def test_every_setting_is_declared_to_change_the_key_or_not():
 @pytest.mark.parametrize("setting", SELECTING)
 def test_settings_that_only_select_leave_the_key(setting):
     assert digits_spec(SELECTING[setting]).run_key == digits_spec().run_key
-
-
-@pytest.mark.parametrize("setting", [name for name in SELECTING if name.startswith("teacher")])
-def test_teacher_settings_change_the_key_of_students(setting):
-    assert digits_spec(SELECTING[setting], method="kd").run_key != digits_spec(method="kd").run_key
+    if setting.startswith("teacher"):  # they select another teacher of a student
+        assert digits_spec(SELECTING[setting], method="kd").run_key != digits_spec(method="kd").run_key
 
 
 def test_every_change_of_the_numbers_gives_another_key():
