@@ -53,7 +53,7 @@ class RunSpec(StrictModel):
         return f"{self.cell}/seed{self.seed}"
 
     def key_fields(self) -> dict[str, Any]:
-        """Everything that can change the run's numbers. Dataset and profile count by content, not by name.
+        """Return everything that can change the run's numbers. Dataset and profile count by content, not by name.
 
         ``precision`` and ``compile`` count as set: "auto" is one key on all hardware. The run's environment says what
         was used.
@@ -196,7 +196,7 @@ def _incomparable_reason(dataset: Dataset, profile: str, settings: Settings, ove
 
 
 def _without_defaults(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The settings but for those that stand at their value in DEFAULTS_OMITTED_FROM_KEY."""
+    """Return the settings without those that stand at their default in DEFAULTS_OMITTED_FROM_KEY."""
     result = {}
     for name, value in settings.items():
         path = prefix + name
