@@ -97,7 +97,7 @@ VALID = "data: {reader: cifar100}\ninputs: {image_size: 32, train: pad-crop}\n"
         ("data: {reader: merged, parts: [cub200, cats]}", "'data': unknown part 'cats': choose from cifar100"),
         (VALID + "subset: {classes: 3}", r"'subset\.images_per_class': Field required"),
         (VALID + "epochs: 10", r"own\.yaml \(paper\): unknown key 'epochs' \(known: data, subset, inputs"),
-        (VALID + "schedule: {epoch: 10}", r"unknown key 'schedule\.epoch' \(known: epochs, lr"),
+        (VALID + "schedule: {epoch: 10}", r"unknown key 'schedule\.epoch' \(known: epochs, "),
         (VALID + "schedule: {lr: -1}", r"'schedule\.lr': Input should be greater than 0"),
         (VALID + "schedule: {milestones: [5, 3]}", r"'schedule\.milestones': must be ascending"),
         ("data: {reader: cifar100}", r"'inputs': Field required"),
