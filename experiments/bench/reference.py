@@ -51,7 +51,7 @@ def settings_of_theirs(overrides: tuple[str, ...]) -> tuple[str, Settings]:
     """(profile, settings) of the recipe that the released code trains; UserError for what it cannot do."""
     profile, settings = load_settings(DATASET, None, overrides)
     inputs = settings.inputs
-    own = (settings.trained(ARCHITECTURE), settings.width, inputs.train, inputs.image_size)
+    own = (settings.resolve_architecture(ARCHITECTURE), settings.width, inputs.train, inputs.image_size)
     if own != (ARCHITECTURE, WIDTH, "pad-crop", 32):
         raise UserError(
             f"the released code has a {ARCHITECTURE} of width {WIDTH} for images of 32 px: "

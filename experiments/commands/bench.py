@@ -30,11 +30,10 @@ from experiments.bench import whole_run as run
 from experiments.bench.files import MEASURED, keep
 from experiments.bench.images import prepared
 from experiments.bench.tables import BASELINE, Cell
-from experiments.commands.execute import check_not_replaced
-from experiments.commands.options import add_settings, method_or_all
+from experiments.commands.options import add_settings_arguments, method_or_all
+from experiments.config.grid import ALL, check_not_replaced
 from experiments.config.recipe import load_settings, recipe_names
 from experiments.runs.environment import choose_device
-from experiments.runs.plan import ALL
 
 PARTS = ("steps", "pipelines", "memory", "run", "profile", "reference")
 PREPARED = ("run", "profile")  # parts that need prepared images
@@ -97,7 +96,7 @@ def _cells(
     for name in datasets:
         own, settings = load_settings(name, profile, overrides)
         check_not_replaced(tuple(architectures or ()), own, {name: settings})
-        cells += [(name, own, settings, settings.trained(one)) for one in architectures or ["resnet18"]]
+        cells += [(name, own, settings, settings.resolve_architecture(one)) for one in architectures or ["resnet18"]]
     return cells
 
 
@@ -118,7 +117,7 @@ def _parser() -> cli.Parser:
         metavar="NAME",
         help="of steps and memory; default: all, and the paper's sums",
     )
-    add_settings(parser)
+    add_settings_arguments(parser)
     parser.add_argument("--turns", type=cli.positive, default=5, help="counted turns of each (default 5)")
     parser.add_argument(
         "--steps",

@@ -25,4 +25,4 @@ def main() -> int:
     sampler = "default gp, a Gaussian process; grid: a regular grid of the trials"
     parser.add_argument("--sampler", choices=[*SAMPLERS, GRID], default=DEFAULT_SAMPLER, help=sampler)
     parser.add_argument("--prune", action="store_true", help="stop poor trials after the first learning-rate drop")
-    return run_study(StudyOptions(**vars(parser.parse_args())))
+    return run_study(StudyOptions.from_arguments(parser.parse_args()))
