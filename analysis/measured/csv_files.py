@@ -72,20 +72,6 @@ VERDICTS = Schema(
 )
 
 
-@dataclass(frozen=True)
-class Merged:
-    """The rows of a file after a merge, and how many of its rows were added, replaced and left unchanged."""
-
-    rows: pd.DataFrame
-    added: int
-    replaced: int
-    unchanged: int
-
-    @property
-    def counts(self) -> str:
-        return f"{self.added} added, {self.replaced} replaced, {self.unchanged} unchanged"
-
-
 def bench_schema(part: str, numbers: tuple[str, ...]) -> Schema:
     """Return the schema of a part of the benchmark. numbers: the columns that a table shows."""
     key = (*BENCH_KEY, *BENCH_ROWS.get(part, ()))
@@ -149,8 +135,10 @@ def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: 
     return rows.assign(**columns)
 
 
-def merge(new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]) -> Merged:
-    """Return the new and the stored rows, one for each key, unordered.
+def merge(
+    new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]
+) -> tuple[pd.DataFrame, str]:
+    """Return the new and the stored rows, one for each key, unordered; and how many were added and replaced.
 
     is_newer(new row, stored row): whether the new row replaces the stored one.
     """
@@ -162,5 +150,5 @@ def merge(new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Cal
     }
     added = len(winners.keys() - stored_by_key.keys())
     replaced = sum(row != stored_by_key.get(key, row) for key, row in winners.items())
-    rows = pd.DataFrame((stored_by_key | winners).values(), columns=list(schema.columns))
-    return Merged(rows, added, replaced, len(stored_by_key) - replaced)
+    counts = f"{added} added, {replaced} replaced, {len(stored_by_key) - replaced} unchanged"
+    return pd.DataFrame((stored_by_key | winners).values(), columns=list(schema.columns)), counts

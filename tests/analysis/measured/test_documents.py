@@ -253,13 +253,10 @@ def test_command_updates_a_document_and_check_only_reports(mini, tmp_path, capsy
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# Title\n", r"README\.md has no marker: put <!-- begin generated"),
-        ("a\n<!-- begin generated: results mini -->\n", r"README\.md, line 2: 'results mini' is not closed: put"),
-        (
-            "<!-- begin generated: results mini -->\n" + MARKED.format("verdicts mini", ""),
-            r"README\.md, line 1: 'results mini' is not closed",
-        ),
-        ("a\nb\n<!-- end generated -->\n", r"README\.md, line 3: <!-- end generated --> without a begin"),
+        ("# Title\n", r"README\.md: each table must be between <!-- begin generated: results mini --> and"),
+        ("a\n<!-- begin generated: results mini -->\n", r"README\.md: each table must be between"),
+        ("<!-- begin generated: results mini -->\n" + MARKED.format("verdicts mini", ""), r"README\.md: each table"),
+        ("a\nb\n<!-- end generated -->\n", r"README\.md: each table must be between"),
         (MARKED.format("resluts mini", ""), "unknown generated table 'resluts': choose from answer, bench, results,"),
         (MARKED.format("results ../mini", ""), "marker 'results ../mini' names no pool or table"),
         (MARKED.format("results large", ""), r"runs-large\.csv does not exist: 'make measured' writes it"),
