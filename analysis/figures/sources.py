@@ -124,7 +124,7 @@ def prepared_test_split(digest: str, data_dir: Path) -> ImageSplit | None:
     for description in sorted((data_dir / "prepared").glob("*/dataset.json")):
         try:
             dataset = open_dataset(description.parent)
-        except UserError:  # a damaged dataset counts as absent
+        except UserError:  # skip a damaged dataset
             continue
         if dataset.digest == digest:
             return dataset.test

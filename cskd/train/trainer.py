@@ -103,11 +103,6 @@ class Trainer:
     def next_epoch(self) -> int:
         return len(self.records)
 
-    @property
-    def damage(self) -> list[str]:
-        """A message for each damaged checkpoint that was found."""
-        return self.checkpoints.damage
-
     def run(
         self,
         *,

@@ -21,24 +21,15 @@ def write_json(
     path: Path, content: dict[str, Any], durable: bool = True, before_replace: Callable[[], None] = lambda: None
 ) -> None:
     """Write a JSON file atomically; the options are those of ``atomic_write``. Raises ValueError for NaN."""
-    text = json_text(content)
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     with atomic_write(path, durable, before_replace) as file:
-        file.write(text)
-
-
-def json_text(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
+        file.write(text.encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file. Raises Damaged if it does not parse, OSError if it cannot be read."""
-    return parse_json(path.read_bytes(), path)
-
-
-def parse_json(text: bytes, path: Path) -> dict[str, Any]:
-    """Return the object in a JSON text that was read from ``path``. Raises Damaged."""
     try:
-        content = json.loads(text)
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is damaged") from error
     if not isinstance(content, dict):

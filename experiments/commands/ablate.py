@@ -17,4 +17,4 @@ def main() -> int:
         prog="python -m experiments ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_study_arguments(parser)
-    return run_study(StudyOptions(**vars(parser.parse_args()), space=PAPER, ablation=True))
+    return run_study(StudyOptions.from_arguments(parser.parse_args(), space=PAPER, ablation=True))

@@ -10,8 +10,8 @@ from rich.console import Console
 from cskd.methods import canonical_name
 from cskd.utils.cli import STOPPED, check_writable, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
-from experiments.commands.execute import duration, news
-from experiments.commands.options import add_settings
+from experiments.commands.options import add_launch_arguments
+from experiments.commands.plan_table import format_duration, line_printer
 from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.progress import Display
@@ -33,13 +33,10 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--architecture", help="default resnet18, or the profile's")
-    add_settings(parser)
     parser.add_argument("--seeds", type=int, default=1, help="of each trial, which counts with their mean (default 1)")
     parser.add_argument("--timeout", type=float, metavar="MINUTES", help="start no trial after this time")
     parser.add_argument("--study", dest="name", help="another name, for a new study beside an earlier one")
-    parser.add_argument("--workers", type=int, default=1, help="runs at once, each on a GPU of its own (default 1)")
-    parser.add_argument("--retry", action="store_true", help="try the points of failed trials again")
-    parser.add_argument("--dry-run", action="store_true", help="print the budget and train nothing")
+    add_launch_arguments(parser)
 
 
 def run_study(options: StudyOptions) -> int:
@@ -69,10 +66,10 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
     """Estimate the budget, check it and the teacher, and print both."""
     remaining = study.remaining(max_trials, retry=options.retry)
     with console.status("measuring a training step on this machine"):
-        budget = estimate_budget(config, max_trials, remaining)
+        budget = estimate_budget(config, remaining)
     if budget.teacher is not None and budget.teacher.folder.state()["state"] == FAILED and not options.retry:
         raise _teacher_error(budget.teacher)
-    print_line = news(console)
+    print_line = line_printer(console)
     space = ", ".join(f"{name} {axis.describe()}" for name, axis in config.space.parameters.items())
     print_line(
         f"study {config.name}: {options.method} on {options.dataset}, {config.architecture}, profile {config.profile}; "
@@ -84,12 +81,14 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
         "after the last epoch; test set closed"
     )
     if budget.teacher is not None:
-        minutes = duration(budget.teacher_seconds / 60)
+        minutes = format_duration(budget.teacher_seconds / 60)
         print_line(f"its teacher, {budget.teacher.spec.name}, is trained first: about {minutes}")
-    seeds = f"{budget.seeds} seed{'s' if budget.seeds > 1 else ''}"
+    seeds = f"{options.seeds} seed{'s' if options.seeds > 1 else ''}"
+    run_time = format_duration(budget.run_seconds / 60)
+    total_time = format_duration(budget.seconds(options.workers) / 60)
     print_line(
-        f"{budget.remaining} of {max_trials} trials to do x {seeds} x about {duration(budget.run_seconds / 60)}: "
-        f"about {duration(budget.wall_seconds(options.workers) / 60)}{' with the teacher' if budget.teacher else ''} "
+        f"{budget.trials} of {max_trials} trials to do x {seeds} x about {run_time}: "
+        f"about {total_time}{' with the teacher' if budget.teacher else ''} "
         "(from a measured training step, without data loading)"
     )
     warning = last_batch_warning(config)
@@ -104,8 +103,8 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
     budget = _show_budget(study, config, max_trials, options, console)
     results = results_dir() / "studies" / config.name
     # An invalid address fails here; an unreachable server does not.
-    uploader = Uploader(lambda: _open_tracker(config.name), news(console))
-    display = StudyDisplay(study, budget, console)
+    uploader = Uploader(lambda: _open_tracker(config.name), line_printer(console))
+    display = StudyDisplay(study, max_trials, budget, console)
     tuner = Tuner(
         study,
         max_trials,
@@ -175,18 +174,17 @@ def _open_tracker(name: str) -> Tracker:
 class StudyDisplay(Display):
     """The progress bars of a grid, with the number of trials and the best so far."""
 
-    def __init__(self, study: Study, budget: Budget, console: Console):
-        self.study, self.max_trials = study, budget.max_trials
-        self.trials = study.trials()
-        super().__init__("study", budget.max_trials, budget.seconds, budget.seconds_of, console)
+    def __init__(self, study: Study, max_trials: int, budget: Budget, console: Console):
+        self.study, self.trials = study, study.trials()
+        super().__init__("study", max_trials, budget.seconds(), budget.seconds_of, console)
 
     def heading(self) -> str:
         ended = sum(trial.ended is not None for trial in self.trials)
         best = best_of(self.trials)
         if best is None:
-            return f"{ended}/{self.max_trials} trials"
+            return f"{ended}/{self.total} trials"
         value = format_objectives(self.study.objectives, best.values)
-        return f"{ended}/{self.max_trials} trials, best {format_point(best.parameters)}: {value}"
+        return f"{ended}/{self.total} trials, best {format_point(best.parameters)}: {value}"
 
     def trial_ended(self, trial: Trial, result: str) -> None:
         self.trials = self.study.trials()
@@ -196,7 +194,7 @@ class StudyDisplay(Display):
 def _summary(
     config: StudyConfig, tuner: Tuner, study: Study, finished: bool, uploader: Uploader, console: Console
 ) -> int:
-    print_line = news(console)
+    print_line = line_printer(console)
     trials = study.trials()
     states = [trial.state for trial in trials]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys([COMPLETE, *states])]

@@ -9,7 +9,7 @@ from cskd.utils import cli
 from experiments.commands.study import add_study_arguments, run_study
 from experiments.tuning.config import DEFAULT_TRIALS, StudyOptions
 from experiments.tuning.space import DEFAULT
-from experiments.tuning.study import DEFAULT_SAMPLER
+from experiments.tuning.study import DEFAULT_SAMPLER, GRID, SAMPLERS
 from experiments.tuning.trial import OBJECTIVES
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, help=trials)
     parser.add_argument("--space", default=DEFAULT, help="a space of experiments/spaces/<method>.yaml")
     parser.add_argument("--objective", default="error", help=f"{', '.join(OBJECTIVES)}, or two, such as error,ece")
-    sampler = "gp (default), tpe, random, or grid: a regular grid of the trials"
-    parser.add_argument("--sampler", default=DEFAULT_SAMPLER, help=sampler)
+    sampler = "default gp, a Gaussian process; grid: a regular grid of the trials"
+    parser.add_argument("--sampler", choices=[*SAMPLERS, GRID], default=DEFAULT_SAMPLER, help=sampler)
     parser.add_argument("--prune", action="store_true", help="stop poor trials after the first learning-rate drop")
-    return run_study(StudyOptions(**vars(parser.parse_args())))
+    return run_study(StudyOptions.from_arguments(parser.parse_args()))

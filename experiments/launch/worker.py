@@ -101,7 +101,7 @@ def work(folder: RunFolder, should_stop: "StopRequest") -> None:
     start.write(describe(device, precision, compiled))
     use_repeatable_kernels(precision)
     trainer = build_trainer(spec, folder, device, precision)
-    damage = start.damage + trainer.damage
+    damage = start.damage + trainer.checkpoints.damage
     if had_epochs and trainer.next_epoch == 0:
         start.begin_new_training()
     if damage:

@@ -13,9 +13,8 @@ runs/<run key>/spec.json         the run: everything that can change its numbers
                lease             the process that trains the run (see experiments.runs.lease)
                log.txt           the output of the training processes
 
-A run that is not done needs no checksums: JSON that does not parse and archives whose CRCs differ are damaged.
-A damaged run is resumed from its last intact state. Every write of a process that holds the run's lease first checks
-that it still does, and raises LeaseLost if not.
+Before a run is done, JSON that does not parse and archives whose CRCs differ are damaged; the run is resumed from its
+last intact state. Each write of a process that holds the lease first checks it, and raises LeaseLost if it was lost.
 """
 
 import json
@@ -29,7 +28,7 @@ from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.train.checkpoint import previous_checkpoint
 from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull, atomic_write, write_errors
-from cskd.utils.integrity import CHECKSUMS, Damaged, find_damage, json_text, read_json, write_checksums, write_json
+from cskd.utils.integrity import CHECKSUMS, Damaged, find_damage, read_json, write_checksums, write_json
 from experiments.config.spec import RunSpec
 from experiments.runs.lease import PATIENCE, Lease, is_held, run_lease
 from experiments.runs.summary import summarise
@@ -76,14 +75,12 @@ class RunFolder:
         """Return the run's spec. Raises UserError if it is missing or damaged: its run key is the folder's name."""
         try:
             spec = RunSpec.model_validate(read_json(self.spec_file))
-        except (*ABSENT, ValueError) as error:
-            raise UserError(self._bad_spec()) from error
-        if spec.run_key != self.path.name:
-            raise UserError(self._bad_spec())
-        return spec
-
-    def _bad_spec(self) -> str:
-        return f"{self.spec_file} is missing, damaged, or of another version: launch its grid again"
+            if spec.run_key != self.path.name:
+                raise Damaged(self.spec_file)
+            return spec
+        except (*ABSENT, ValueError) as error:  # Damaged among them
+            message = f"{self.spec_file} is missing, damaged, or of another version"
+            raise UserError(f"{message}: launch its grid again") from error
 
     def training_id(self) -> str:
         """Return the identity of the training, "" before the first start; resuming keeps it."""
@@ -100,13 +97,13 @@ class RunFolder:
     def _read_environment(self) -> dict[str, Any]:
         try:
             content = read_json(self.environment)
-            if content["training_id"] and content["starts"]:
-                return content
+            if not (content["training_id"] and content["starts"]):
+                raise Damaged(self.environment)
+            return content
         except ABSENT:
             return {"training_id": "", "starts": []}
-        except (Damaged, KeyError):
-            pass
-        raise UserError(f"{self.environment} is damaged: the next launch trains the run again")
+        except (Damaged, KeyError) as error:
+            raise UserError(f"{self.environment} is damaged: the next launch trains the run again") from error
 
     # epochs
 
@@ -115,14 +112,13 @@ class RunFolder:
         try:
             lines = self.metrics.read_text().splitlines()
             records = [json.loads(line) for line in lines]
-            intact = all(record["epoch"] == epoch and "metrics" in record for epoch, record in enumerate(records))
+            if not all(record["epoch"] == epoch and "metrics" in record for epoch, record in enumerate(records)):
+                raise Damaged(self.metrics)
+            return records
         except ABSENT:
             return []
-        except (ValueError, TypeError, KeyError):
-            intact = False
-        if not intact:
-            raise UserError(f"{self.metrics} is damaged: the next launch writes it again")
-        return records
+        except (ValueError, TypeError, KeyError) as error:  # Damaged among them
+            raise UserError(f"{self.metrics} is damaged: the next launch writes it again") from error
 
     def count_epochs(self) -> int:
         """Return the number of recorded epochs, 0 if the file is damaged."""
@@ -155,7 +151,7 @@ class RunFolder:
             # Overwriting needs no space. A crash meanwhile leaves a damaged file, which counts as interrupted.
             self.before_replace()
             with write_errors(self._state), self._state.open("r+b") as file:
-                file.write(json_text(content))
+                file.write(json.dumps(content).encode())
                 file.truncate()
 
     def state(self) -> dict[str, Any]:

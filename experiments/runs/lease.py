@@ -8,7 +8,7 @@ lost the lease, so ``Lease.check`` must be called before each write.
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -49,9 +49,9 @@ def run_lease(folder: Path, patience: float = PATIENCE) -> Iterator[Lease | None
     """Hold the lease of a run's folder; yield None if another process still holds it after ``patience`` seconds."""
     lock = _lock(folder)
     try:
-        with write_errors(folder):
-            acquired = _acquire(lock, patience)
-        yield Lease(lock) if acquired else None
+        with write_errors(folder), suppress(Timeout):
+            lock.acquire(timeout=patience, poll_interval=RETRY_SECONDS)
+        yield Lease(lock) if lock.is_locked else None
     finally:
         lock.release()
 
@@ -73,14 +73,6 @@ def is_held(folder: Path) -> bool:
 
 def _lock(folder: Path) -> SoftFileLease:
     return SoftFileLease(folder / "lease", lease_duration=LEASE_SECONDS, heartbeat_interval=LEASE_SECONDS / 3)
-
-
-def _acquire(lock: SoftFileLease, patience: float) -> bool:
-    try:
-        lock.acquire(timeout=patience, poll_interval=RETRY_SECONDS)
-    except Timeout:
-        return False
-    return True
 
 
 @cache

@@ -15,44 +15,33 @@ MIN_LAST_BATCH = 1 / 8
 
 @dataclass(frozen=True)
 class Budget:
-    """Number of trials, with estimated seconds and bytes."""
+    """What remains to do, with estimated seconds and bytes."""
 
-    max_trials: int  # of the whole study
-    remaining: int  # trials
-    seeds: int  # runs of a trial
-    run_seconds: float  # of one run of a trial
+    trials: int
+    runs: int  # of these trials
+    run_seconds: float
     teacher: PlannedRun | None  # to train before the trials
     teacher_seconds: float
-    disk_bytes: int  # of everything that remains
+    disk_bytes: int
 
-    @property
-    def seconds(self) -> float:
-        return self.wall_seconds(workers=1)
-
-    def wall_seconds(self, workers: int) -> float:
+    def seconds(self, workers: int = 1) -> float:
         """Return the seconds with ``workers`` runs at once. All trials wait for the teacher."""
-        return self.teacher_seconds + self.remaining * self.seeds * self.run_seconds / workers
+        return self.teacher_seconds + self.runs * self.run_seconds / workers
 
     def seconds_of(self, run: PlannedRun) -> float:
         return self.teacher_seconds if run is self.teacher else self.run_seconds
 
 
-def estimate_budget(config: StudyConfig, max_trials: int, remaining: int) -> Budget:
-    """Measure a training step on this machine and return the study's budget."""
-    example, seeds = config.runs(config.recipe_point())[0], len(config.seeds)
-    teacher = config.teacher() if remaining else None
+def estimate_budget(config: StudyConfig, trials: int) -> Budget:
+    """Measure a training step on this machine and return the cost of ``trials`` trials."""
+    teacher = config.teacher() if trials else None
     if teacher is not None and teacher.folder.state()["state"] == DONE:
         teacher = None
-    estimator = Estimator()
-    return Budget(
-        max_trials,
-        remaining,
-        seeds,
-        run_seconds=estimator.seconds_from_start(example) if remaining else 0.0,
-        teacher=teacher,
-        teacher_seconds=estimator.seconds(teacher) if teacher else 0.0,
-        disk_bytes=remaining * seeds * disk_bytes(example) + (disk_bytes(teacher) if teacher else 0),
-    )
+    example, runs, estimator = config.runs(config.recipe_point())[0], trials * len(config.seeds), Estimator()
+    run_seconds = estimator.seconds_from_start(example) if trials else 0.0
+    teacher_seconds = estimator.seconds(teacher) if teacher else 0.0
+    disk = runs * disk_bytes(example) + (disk_bytes(teacher) if teacher else 0)
+    return Budget(trials, runs, run_seconds, teacher, teacher_seconds, disk)
 
 
 def check_disk(budget: Budget) -> None:
@@ -63,7 +52,7 @@ def check_disk(budget: Budget) -> None:
 
 
 def last_batch_warning(config: StudyConfig) -> str:
-    """Return a warning if an epoch's last batch is very small, else ""."""
+    """Return a warning if the last batch of an epoch is very small, else ""."""
     size = config.settings.batch_size
     last = config.train_images % size
     if not 0 < last < MIN_LAST_BATCH * size:

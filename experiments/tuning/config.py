@@ -15,54 +15,44 @@ from experiments.config.datasets import is_prepared, open_data
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
 from experiments.launch.data_progress import prepare_with_progress
+from experiments.launch.options import LaunchOptions, check_range
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.space import DEFAULT, Point, Space, load_space
-from experiments.tuning.study import DEFAULT_SAMPLER, GRID, SAMPLERS
 from experiments.tuning.trial import parse_objectives
 
 DEFAULT_TRIALS = 30
 DEFAULT_ARCHITECTURE = "resnet18"
 FIRST_SEED = 1000  # of the seeds for tuning; no grid of the paper's tables uses them
-MAX_TRIALS, MAX_SEEDS, MAX_WORKERS = 100_000, 1000, 1000
+MAX_TRIALS, MAX_SEEDS = 100_000, 1000
 
 
-@dataclass(frozen=True)
-class StudyOptions:
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(LaunchOptions):
     """The options of ``tune`` and ``ablate``."""
 
     dataset: str
     method: str
     architecture: str | None = None
-    profile: str | None = None
-    overrides: tuple[str, ...] = ()
     space: str = DEFAULT
     objective: str = "error"
     seeds: int = 1  # of each trial
     name: str | None = None
     ablation: bool = False  # measure all points and write no tuned values
     trials: int | None = None  # of the whole study; None: DEFAULT_TRIALS, or all points of a finite space
-    sampler: str = DEFAULT_SAMPLER
+    sampler: str = "gp"  # see study.SAMPLERS
     prune: bool = False
     timeout: float | None = None  # minutes after which no trial starts
-    workers: int = 1
-    retry: bool = False
-    dry_run: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         check_choice("dataset", self.dataset, recipe_names())
         build_method(self.method)
         if self.architecture:
             check_choice("architecture", self.architecture, ARCHITECTURES)
-        check_choice("sampler", self.sampler, [*SAMPLERS, GRID])
-        limits = {
-            "TRIALS": (self.trials, MAX_TRIALS),
-            "TUNE_SEEDS": (self.seeds, MAX_SEEDS),
-            "WORKERS": (self.workers, MAX_WORKERS),
-        }
-        for variable, (value, limit) in limits.items():
-            if value is not None and not 1 <= value <= limit:
-                raise UserError(f"{variable} must be from 1 to {limit}, not {value}")
+        if self.trials is not None:
+            check_range("TRIALS", self.trials, MAX_TRIALS)
+        check_range("TUNE_SEEDS", self.seeds, MAX_SEEDS)
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
         if self.name is not None and not NAME.fullmatch(self.name):
@@ -92,7 +82,7 @@ class StudyConfig:
         if options.name:
             return options.name
         parts = [options.dataset, options.method, self.profile]
-        if self.architecture != self.settings.trained(DEFAULT_ARCHITECTURE):
+        if self.architecture != self.settings.resolve_architecture(DEFAULT_ARCHITECTURE):
             parts.append(self.architecture)
         if options.ablation:
             parts.append("ablation")
@@ -106,7 +96,7 @@ class StudyConfig:
 
     @property
     def architecture(self) -> str:
-        return self.settings.trained(self.options.architecture or DEFAULT_ARCHITECTURE)
+        return self.settings.resolve_architecture(self.options.architecture or DEFAULT_ARCHITECTURE)
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -174,7 +164,7 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     name = options.dataset
     space = load_space(options.method, options.space)
     profile, settings = load_settings(name, options.profile, options.overrides)
-    architecture = settings.trained(options.architecture or DEFAULT_ARCHITECTURE)
+    architecture = settings.resolve_architecture(options.architecture or DEFAULT_ARCHITECTURE)
     if options.architecture and architecture != options.architecture:
         raise UserError(
             f"{name}: profile {profile} trains {architecture}, not {options.architecture}: "

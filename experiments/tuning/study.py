@@ -33,7 +33,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # from a seed; a new samp
     "tpe": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
 }
-GRID = "grid"  # all points are enqueued, so no sampler is used
+GRID = "grid"  # all points are enqueued, and no sampler is used
 MIN_TRIALS_FOR_PRUNING = 4  # complete ones
 
 

@@ -8,7 +8,6 @@ from optuna.trial import FrozenTrial, TrialState
 from cskd.evaluate.metrics import EPOCH, METRICS
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
-from experiments.tuning.space import Point
 
 # Objectives are minimised, and the pruner needs their value after every epoch.
 OBJECTIVES = {metric.short_name: metric for metric in METRICS if metric.when == EPOCH and not metric.higher_is_better}
@@ -35,7 +34,7 @@ class Trial:
 
     number: int
     state: str
-    parameters: Point
+    parameters: dict[str, float]
     values: tuple[float, ...] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
@@ -76,7 +75,7 @@ def format_objectives(objectives: tuple[str, ...], values: tuple[float, ...]) ->
     return ", ".join(f"{name} {value:.{OBJECTIVES[name].decimals}f}" for name, value in pairs)
 
 
-def format_point(point: Point) -> str:
+def format_point(point: dict[str, float]) -> str:
     """Return such as ``temperature 4, lambda_cls 1``."""
     return ", ".join(f"{name} {value:.4g}" for name, value in point.items())
 

@@ -1,8 +1,7 @@
-"""The fault harness: things done to the real commands, and a table of what survived.
+"""The fault harness: faults done to the real commands, and a table of what survived.
 
-``make test`` tries a few cases of each fault; ``make test-faults`` (``--all-faults``) all, prints a line a fault and
-writes them to RESULTS_DIR/faults.csv. A test takes the ``tally`` fixture, draws as many cases as it says, and counts
-each one that it has tried.
+``make test`` tries a few cases of each fault. ``make test-faults`` (``--all-faults``) tries all, prints a line for each
+fault and writes them to RESULTS_DIR/faults.csv. A test takes the ``tally`` fixture and counts its cases with it.
 """
 
 import csv
@@ -14,8 +13,8 @@ from pathlib import Path
 import pytest
 
 TALLIES = pytest.StashKey[dict]()
-# Of two processes none is to be left alone with one of these at the end. In their order of minutes.
-MAX_NAME_LENGTH = (
+# The longest files start first, so that two processes end at about the same time.
+SLOWEST_FILES = (
     "test_server.py",
     "test_surroundings.py",
     "test_twice.py",
@@ -28,98 +27,93 @@ HEADINGS = ("fault", "tried", "survived", "lost", "seconds")
 
 @dataclass
 class Tally:
-    """What became of the cases of one fault. A case that is tried and not survived is lost."""
+    """The cases of one fault. A case that does not survive is lost."""
 
     fault: str
-    every: bool  # all cases, not the few of make test
+    every: bool  # True: all cases, not the few of make test
     tried: int = 0
     survived: int = 0
     seconds: float = 0.0
-    note: str = ""  # a figure of its own, for below the table
+    note: str = ""  # printed below the table
 
     @property
-    def lost(self) -> int:
-        return self.tried - self.survived
+    def row(self) -> tuple[str, ...]:
+        lost = self.tried - self.survived
+        return (self.fault, str(self.tried), str(self.survived), str(lost), f"{self.seconds:.0f}")
 
     def add(self, other: "Tally") -> None:
-        """What another process has tried of the same fault."""
+        """Add the cases that another process tried."""
         self.tried += other.tried
         self.survived += other.survived
         self.seconds += other.seconds
         self.note = self.note or other.note
 
     def cases(self, all_of_them: int, few: int) -> int:
-        """How many cases to try."""
+        """Return how many cases to try."""
         return all_of_them if self.every else few
 
     def __enter__(self) -> "Tally":
-        """``with tally:`` around one case: tried when it begins, survived when it ends without an exception."""
+        """``with tally:`` is one case: it survives if no exception is raised."""
         self.tried += 1
         return self
 
-    def __exit__(self, kind, *rest) -> None:
+    def __exit__(self, kind: type | None, *rest: object) -> None:
         self.survived += kind is None
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "fault(name): the fault that a test does, as its line in the table")
-    config.addinivalue_line("markers", "slow_fault: tried by make test-faults alone")
+    config.addinivalue_line("markers", "fault(name): the line of the table that a test counts for")
+    config.addinivalue_line("markers", "slow_fault: only in make test-faults")
     config.stash[TALLIES] = {}
 
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--all-faults"):
-        order = {name: position for position, name in enumerate(MAX_NAME_LENGTH)}
+        order = {name: position for position, name in enumerate(SLOWEST_FILES)}
         items.sort(key=lambda item: order.get(item.path.name, len(order)))
         return
     for item in items:
         if item.get_closest_marker("slow_fault"):
-            item.add_marker(pytest.mark.skip(reason="tried by make test-faults"))
+            item.add_marker(pytest.mark.skip(reason="only in make test-faults"))
 
 
 @pytest.fixture
 def tally(request):
-    """The count of this test's fault, named by its mark ``fault``; several tests of one fault share it."""
+    """The tally of the test's mark ``fault``, shared by all tests of that fault."""
     name = request.node.get_closest_marker("fault").args[0]
     every = request.config.getoption("--all-faults")
-    one = request.config.stash[TALLIES].setdefault(name, Tally(name, every))
+    tally = request.config.stash[TALLIES].setdefault(name, Tally(name, every))
     started = time.perf_counter()
-    yield one
-    one.seconds += time.perf_counter() - started
+    yield tally
+    tally.seconds += time.perf_counter() - started
 
 
 def pytest_sessionfinish(session):
-    if hasattr(session.config, "workeroutput"):  # one of several processes (pytest-xdist)
-        session.config.workeroutput["tallies"] = [asdict(one) for one in session.config.stash[TALLIES].values()]
+    if hasattr(session.config, "workeroutput"):  # a process of pytest-xdist
+        session.config.workeroutput["tallies"] = [asdict(tally) for tally in session.config.stash[TALLIES].values()]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    for message in node.workeroutput.get("tallies", []) if not error else ():
-        one = Tally(**message)
-        node.config.stash[TALLIES].setdefault(one.fault, Tally(one.fault, one.every)).add(one)
+    for values in node.workeroutput.get("tallies", []) if not error else ():
+        tally = Tally(**values)
+        node.config.stash[TALLIES].setdefault(tally.fault, Tally(tally.fault, tally.every)).add(tally)
 
 
 def pytest_terminal_summary(terminalreporter, config):
     if not config.getoption("--all-faults"):
         return
-    rows = [
-        (one.fault, str(one.tried), str(one.survived), str(one.lost), f"{one.seconds:.0f}")
-        for one in config.stash[TALLIES].values()
-    ]
-    widths = [max(len(row[column]) for row in [HEADINGS, *rows]) for column in range(len(HEADINGS))]
+    tallies = config.stash[TALLIES].values()
+    table = [HEADINGS, *(tally.row for tally in tallies)]
+    width = max(len(row[0]) for row in table)
     terminalreporter.section("faults")
-    for row in [HEADINGS, *rows]:
-        first, *numbers = (
-            cell.ljust(width) if not at else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        terminalreporter.write_line("  ".join([first, *numbers]))
-    for one in config.stash[TALLIES].values():
-        if one.note:
-            terminalreporter.write_line(f"{one.fault}: {one.note}")
+    for fault, *numbers in table:
+        terminalreporter.write_line("  ".join([fault.ljust(width), *(text.rjust(8) for text in numbers)]))
+    for tally in tallies:
+        if tally.note:
+            terminalreporter.write_line(f"{tally.fault}: {tally.note}")
     path = Path(os.environ.get("RESULTS_DIR", "results")) / "faults.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADINGS, *rows])
+        csv.writer(file, lineterminator="\n").writerows(table)
     terminalreporter.write_line(f"written to {path}")

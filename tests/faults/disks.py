@@ -1,4 +1,4 @@
-"""A small disk of its own, which can be filled and can grow."""
+"""A small disk that can be filled and can grow."""
 
 import errno
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 
 class Disk:
-    """A tmpfs mounted at a folder; ``with Disk(folder) as disk``. Skips the test where nothing may be mounted."""
+    """A tmpfs mounted at a folder: ``with Disk(folder) as disk``. Skips the test if it cannot be mounted."""
 
     def __init__(self, folder: Path, kilobytes: int = 65536):
         self.folder, self.kilobytes = folder, kilobytes
@@ -19,14 +19,14 @@ class Disk:
         try:
             self._mount("-t", "tmpfs", "-o", f"size={self.kilobytes}k", "none")
         except (OSError, subprocess.CalledProcessError):
-            pytest.skip("not tried here: only root may mount a disk that is small enough to be filled")
+            pytest.skip("only root may mount a small disk")
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         subprocess.run(["umount", "--lazy", self.folder], check=True)
 
     def fill(self, leave: int = 0) -> None:
-        """Leave that many kilobytes free."""
+        """Fill the disk up to the given free kilobytes."""
         filler = self.folder / "filler"
         filler.unlink(missing_ok=True)
         try:
@@ -46,10 +46,10 @@ class Disk:
         self.kilobytes *= 2
         self._mount("-o", f"remount,size={self.kilobytes}k")
 
-    def _mount(self, *arguments: str) -> None:
-        subprocess.run(["mount", *arguments, self.folder], check=True, capture_output=True)
-
     def files(self) -> dict[str, bytes]:
-        """What is on it, the filler apart."""
-        paths = (path for path in self.folder.rglob("*") if path.is_file() and path.name != "filler")
+        """Return the content of all files but the filler, by name."""
+        paths = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "filler"]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
+
+    def _mount(self, *options: str) -> None:
+        subprocess.run(["mount", *options, self.folder], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Runs that cannot go on: their loss is no number, memory runs out, their process crashes. The others go on."""
+"""Runs that fail: a loss that is not finite, no memory, a crash. The reason is recorded, and the other runs finish."""
 
 import math
 import re
@@ -14,32 +14,32 @@ from experiments.launch.job import Job
 from experiments.runs.folder import DONE, FAILED, RunFolder
 from experiments.runs.plan import PlannedRun
 
-NUMBERS, MEMORY, CRASH = "NaN or inf loss", "out of memory", "a worker that crashes"
-SETTING = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]", "--set", "width=4")
+NOT_FINITE, MEMORY, CRASH = "NaN or inf loss", "out of memory", "a worker that crashes"
+SETTINGS = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]", "--set", "width=4")
 
-# Does in the seventh step, which is step 3 of epoch 2, of the run with that seed what is said of it.
-AT_STEP_3_OF_EPOCH_2 = """
+# What happens to the run of each seed in its seventh step, which is step 3 of epoch 2.
+HARM_AT_STEP_3_OF_EPOCH_2 = """
 import sys
-if "experiments worker" in sys.orig_argv:
+if "worker" in sys.orig_argv:
     import ctypes, json, os, resource
     import torch
     from cskd.train.step import Step
 
-    def limited():
+    def limit():
         now = 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
         resource.setrlimit(resource.RLIMIT_AS, (now + 2**24,) * 2)
         torch.ones(2**26)
 
-    def spoilt(value):
+    def overwrite(value):
         with torch.no_grad():
             trained.model.head.weight[0, 0] = value
 
     HARM = {
-        1: lambda: spoilt(float("nan")),
-        2: lambda: spoilt(1e38),
+        1: lambda: overwrite(float("nan")),
+        2: lambda: overwrite(1e38),
         3: lambda: torch.empty(2**50),
         4: lambda: bytearray(2**60),
-        5: limited,
+        5: limit,
         6: lambda: ctypes.string_at(0),
         7: os.abort,
         8: lambda: os._exit(0),
@@ -60,8 +60,8 @@ if "experiments worker" in sys.orig_argv:
 OUT_OF_MEMORY = r"out of memory \(.*\): fewer WORKERS, or a smaller batch \(SET=batch_size=\.\.\., .*\)"
 LOSS = r"the loss is not finite from epoch 2, step 3 on: loss {0}, cross_entropy {0}, top1_error \S+, lr 0\.1"
 EXPECTED = {
-    1: (NUMBERS, LOSS.format("nan")),
-    2: (NUMBERS, LOSS.format("(inf|nan)")),
+    1: (NOT_FINITE, LOSS.format("nan")),
+    2: (NOT_FINITE, LOSS.format("(inf|nan)")),
     3: (MEMORY, OUT_OF_MEMORY),
     4: (MEMORY, OUT_OF_MEMORY),
     5: (MEMORY, OUT_OF_MEMORY),
@@ -74,67 +74,52 @@ SEEDS = [0, *EXPECTED]
 
 def grid(place: Place, *more: str) -> tuple[int, str, str]:
     arguments = ("demo", "--methods", "cross-entropy", "--seeds", *map(str, SEEDS), "--workers", "2", *more)
-    return place.run("experiments grid", *arguments, *SETTING)
+    return place.run("experiments grid", *arguments, *SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def harmed(tmp_path_factory):
-    """A grid of a run that is well and of eight that come to harm: (place, what the launch said, what status says)."""
+    """A grid of one healthy run and eight harmed ones: (place, result of the launch, result of status)."""
     place = Place(tmp_path_factory.mktemp("failures"))
-    (place.folder / "sitecustomize.py").write_text(AT_STEP_3_OF_EPOCH_2)
+    (place.folder / "sitecustomize.py").write_text(HARM_AT_STEP_3_OF_EPOCH_2)
     place.environment["PYTHONPATH"] = str(place.folder)
     launched = grid(place)
     return place, launched, place.run("experiments status")
 
 
-def check(harmed, fault: str, tally) -> None:
+@pytest.mark.slow_fault
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.fault(kind)) for kind in (NOT_FINITE, MEMORY, CRASH)]
+)
+def test_reason_of_a_failed_run_is_in_state_output_and_tracking(harmed, tally, kind):
     place, (status, output, errors), (asked, shown, _) = harmed
     assert (status, errors, asked) == (1, "", 0)
     assert "1 of 9 runs are done." in output and "RETRY=1 runs the failed ones again" in output
     folders = {folder.spec().seed: folder for folder in place.folders()}
     assert folders[0].state()["state"] == DONE
-    for seed, (kind, reason) in EXPECTED.items():
-        if kind != fault:
+    for seed, (expected_kind, reason) in EXPECTED.items():
+        if expected_kind != kind:
             continue
         folder = folders[seed]
         with tally:
             state = folder.state()
-            assert state["state"] == FAILED
-            assert re.fullmatch(reason, state["reason"])
-            assert state["epoch"] == 1
-            message = f"digits/resnet10/cross-entropy/seed{seed}"
-            assert output.count(f"{message}: failed: {state['reason']}") == 2  # when it ended, and in the summary
-            assert f"failed {message}: {state['reason']} (log: {folder.log})" in shown
-            ((run, told_status, _),) = tagged(place.folder / "mlflow.db", kind="run", run_key=folder.path.name)
-            assert told_status == "FAILED"
+            assert (state["state"], state["epoch"]) == (FAILED, 1)
+            assert re.fullmatch(f"failed: {reason}", state["reason"])
+            line = f"digits/resnet10/cross-entropy/seed{seed}: {state['reason']} (log: {folder.log})"
+            assert output.count(line) == 2  # when it ended, and in the summary
+            assert line in shown
+            ((run, run_status, _),) = tagged(place.folder / "mlflow.db", kind="run", run_key=folder.path.name)
+            assert run_status == "FAILED"
             query = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'reason'"
             assert rows(place.folder / "mlflow.db", query, run) == [(state["reason"],)]
             query = "SELECT step FROM metrics WHERE run_uuid = ? AND key = 'train/loss'"
             assert rows(place.folder / "mlflow.db", query, run) == [(0,)]
 
 
-@pytest.mark.fault(NUMBERS)
-@pytest.mark.slow_fault
-def test_a_loss_that_is_no_number_is_told_with_where_and_of_what(request, tally):
-    check(request.getfixturevalue("harmed"), NUMBERS, tally)
-
-
-@pytest.mark.fault(MEMORY)
-@pytest.mark.slow_fault
-def test_memory_that_runs_out_is_told_as_that(request, tally):
-    check(request.getfixturevalue("harmed"), MEMORY, tally)
-
-
 @pytest.mark.fault(CRASH)
 @pytest.mark.slow_fault
-def test_a_crash_is_told_with_its_signal(request, tally):
-    check(request.getfixturevalue("harmed"), CRASH, tally)
-
-
-@pytest.mark.fault(CRASH)
-@pytest.mark.slow_fault
-def test_what_has_failed_is_run_again_on_request_alone(request, tally):
-    place, *_ = request.getfixturevalue("harmed")
+def test_failed_runs_are_trained_again_only_on_request(harmed, tally):
+    place, *_ = harmed
     before = {folder.path: folder.state() for folder in place.folders()}
     with tally:
         assert grid(place)[0] == 1
@@ -148,7 +133,7 @@ def test_what_has_failed_is_run_again_on_request_alone(request, tally):
         assert all(math.isfinite(folder.epochs()[-1]["metrics"]["train/loss"]) for folder in place.folders())
 
 
-# The same launcher with processes that do nothing but crash, which takes no time.
+# Processes that only crash, which takes no time.
 CRASHES = {
     "import ctypes; ctypes.string_at(0)": "the process ended by SIGSEGV",
     "import os; os.abort()": "the process ended by SIGABRT",
@@ -160,7 +145,7 @@ CRASHES = {
 
 
 @pytest.mark.fault(CRASH)
-def test_a_process_that_ends_without_a_word_has_failed(tally, tmp_path, monkeypatch):
+def test_process_that_dies_silently_has_failed(tally, tmp_path, monkeypatch):
     codes = iter(CRASHES)
     make_job = lambda run: Job((sys.executable, "-c", next(codes)), run.folder)  # noqa: E731
     monkeypatch.setattr(loop, "make_job", make_job)

@@ -1,4 +1,4 @@
-"""``kill -9``: of a run's process, of the launcher, of both, at random moments and at those that matter most."""
+"""``kill -9`` of workers and launchers, at random moments and at critical ones: results are the undisturbed run's."""
 
 import random
 import subprocess
@@ -13,68 +13,69 @@ from faults.disturbed import WAIT_SECONDS, Disturbed, assert_undisturbed, kill, 
 
 FAULT = "kill -9 at a random moment"
 EPOCHS = 12
-GRID = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", "--set", "width=4")
-GRID += ("--set", f"schedule.epochs={EPOCHS}", "--set", f"schedule.milestones=[{EPOCHS // 2}]")
-ONE_BY_ONE = tuple("1" if word == "2" else word for word in GRID)
+SETTINGS = ("--set", "width=4", "--set", f"schedule.epochs={EPOCHS}", "--set", f"schedule.milestones=[{EPOCHS // 2}]")
+GRID = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", *SETTINGS)
+ONE_WORKER = tuple("1" if word == "2" else word for word in GRID)
 
 
-def in_itself(function: str, count: int, when: str = "before") -> str:
-    """A strike: the process kills itself at the n-th call."""
+def suicide(function: str, count: int, when: str = "before") -> str:
+    """Return the strike of a process that kills itself at the n-th call."""
     return f"{function}:{count}:{when}:SIGKILL:self"
 
 
-STORE = "mlflow.store.tracking.sqlalchemy_store:SqlAlchemyStore"
-ARTIFACTS = "mlflow.store.artifact.local_artifact_repo:LocalArtifactRepository"
-KEPT = "cskd.checkpoints:Checkpoints._keep_previous"
-BOTH_TOLD = in_itself("mlflow:MlflowClient.set_terminated", 2)  # in the tracking, once both runs have been hit
+MLFLOW_STORE = "mlflow.store.tracking.sqlalchemy_store:SqlAlchemyStore"
+MLFLOW_ARTIFACTS = "mlflow.store.artifact.local_artifact_repo:LocalArtifactRepository"
+KEEP_PREVIOUS = "cskd.train.checkpoint:Checkpoints._keep_previous"
+EVALUATE = "cskd.train.trainer:Trainer._evaluate_batch"
+FOLDER = "experiments.runs.folder:RunFolder"
+UPLOADED_BOTH = suicide("mlflow:MlflowClient.set_terminated", 2)  # the launcher, after both workers have died
 
-# (the command, strikes of the second launch, strikes of the fifth)
-GRIDS = [
-    # a checkpoint is written aside, and not yet in its place
-    (GRID, (in_itself(KEPT, 1), BOTH_TOLD), (in_itself(f"{STORE}._log_metrics", 1, "after"),)),
+# (command, strikes of the first disturbed launch, strikes of a later one)
+CASES = [
+    # a checkpoint is written, and has not replaced the old one
+    (GRID, (suicide(KEEP_PREVIOUS, 1), UPLOADED_BOTH), (suicide(f"{MLFLOW_STORE}._log_metrics", 1, "after"),)),
     (
-        ONE_BY_ONE,
-        # between two runs, the first of which was killed in its evaluation
-        (in_itself("cskd.training:Trainer._evaluated", 7), in_itself("experiments.launch:_start", 2)),
-        (in_itself("cskd.predictions:write_sealed", 1),),
+        ONE_WORKER,
+        # in an evaluation, and the launcher between two runs
+        (suicide(EVALUATE, 7), suicide("experiments.launch.backends.local:LocalBackend.start", 2)),
+        (suicide("cskd.evaluate.predictions:write_archive", 1),),
     ),
     (
         GRID,
-        # the checkpoint before has been put aside, and there is none in its place
-        (in_itself(KEPT, 2, "after"), in_itself(f"{STORE}.create_run", 3, "after")),
-        (in_itself(f"{ARTIFACTS}.log_artifact", 2, "after"),),
+        # the old checkpoint is moved away, and the new one is not there yet
+        (suicide(KEEP_PREVIOUS, 2, "after"), suicide(f"{MLFLOW_STORE}.create_run", 3, "after")),
+        (suicide(f"{MLFLOW_ARTIFACTS}.log_artifact", 2, "after"),),
     ),
     (
         GRID,
-        (in_itself("experiments.run_folder:RunFolder.add_epoch", 3), BOTH_TOLD),  # in the checkpoint, not yet recorded
-        (in_itself("experiments.run_folder:RunFolder.remove_checkpoints", 1),),
+        (suicide(f"{FOLDER}.write_epochs", 3), UPLOADED_BOTH),  # in the checkpoint, and not yet in metrics.jsonl
+        (suicide(f"{FOLDER}.remove_checkpoints", 1),),
     ),
 ]
 
 
 class Killed(Disturbed):
-    """A grid, and how often it has been killed."""
+    """A grid that is killed, and how often."""
 
     def __init__(self, folder: Path, command: tuple[str, ...], seed: int):
         super().__init__(folder, *command)
-        self.draw = random.Random(seed)
+        self.random = random.Random(seed)
         self.kills = 0
-        self.message: set[tuple[str, str]] = set()
+        self.uploaded: set[tuple[str, str]] = set()
 
     def strike(self, *strikes: str) -> None:
-        """The launch goes on to its end, or to the strike that hits itself."""
-        self.ends(self.launch(*strikes))
+        self.end(self.launch(*strikes))
         assert self.hits(), strikes
         self.kills += self.hits()
 
     def kill_workers(self) -> None:
-        """Each at a random epoch, and at a random moment of it."""
+        """Kill each worker at a random moment of a random epoch."""
         process, moments = self.launch(), {}
         while process.poll() is None:
             for pid, folder in workers_of(process).items():
                 key, epochs = folder.path.name, folder.count_epochs()
-                reached = min(epochs + self.draw.randrange(4), EPOCHS - 1)
-                epoch, delay = moments.setdefault(key, (reached, self.draw.uniform(0, 0.1)))
+                reached = min(epochs + self.random.randrange(4), EPOCHS - 1)
+                epoch, delay = moments.setdefault(key, (reached, self.random.uniform(0, 0.1)))
                 if epochs >= epoch >= 0:
                     time.sleep(delay)
                     if pid in workers_of(process):
@@ -82,69 +83,66 @@ class Killed(Disturbed):
                         self.kills += 1
                     moments[key] = (-1, 0.0)
             time.sleep(0.002)
-        self.ends(process)
+        self.end(process)
 
     def kill_launcher(self, *, workers: bool, seconds: float | None = None) -> None:
-        """At a random epoch, or after some seconds. workers: with it; else they notice by themselves."""
-        process, reached = self.launch(), self.epochs() + self.draw.randrange(1, 5)
+        """Kill the launcher after a random epoch or some seconds; without its workers, they stop by themselves."""
+        process, reached = self.launch(), self.epochs() + self.random.randrange(1, 5)
         if seconds is None:
             wait_for(lambda: self.epochs() >= reached, process)
-            seconds = self.draw.uniform(0, 0.1)
+            seconds = self.random.uniform(0, 0.1)
         time.sleep(seconds)
         if process.poll() is None:
             kill(process.pid, *(workers_of(process) if workers else ()))
             self.kills += 1
-        self.ends(process)
+        self.end(process)
 
-    def ends(self, process: subprocess.Popen) -> str:
+    def end(self, process: subprocess.Popen) -> str:
         output, errors = process.communicate(timeout=WAIT_SECONDS)
         assert "Traceback" not in output + errors
-        message = self.told_runs()
-        assert self.message <= message  # a run of MLflow's stays the run's
-        self.message = message
+        uploaded = self.uploaded_runs()
+        assert self.uploaded <= uploaded  # a resumed run keeps its MLflow run
+        self.uploaded = uploaded
         return output
 
     def finish(self) -> None:
         process = self.launch()
-        output = self.ends(process)
-        assert process.returncode == 0
+        output = self.end(process)
+        assert process.returncode == 0, output
         assert "2 of 2 runs are done." in output
-        assert "All is tracked in MLflow" in output
 
 
-def disturb(place: Killed, second: tuple[str, ...], fifth: tuple[str, ...]) -> None:
-    place.kill_launcher(workers=True, seconds=place.draw.uniform(1, 8))
-    place.strike(*second)
+def disturb(place: Killed, first: tuple[str, ...], later: tuple[str, ...]) -> None:
+    place.kill_launcher(workers=True, seconds=place.random.uniform(1, 8))
+    place.strike(*first)
     place.kill_workers()
     place.kill_launcher(workers=False)
-    place.strike(*fifth)
+    place.strike(*later)
     place.finish()
 
 
 @pytest.mark.fault(FAULT)
-def test_a_grid_that_is_killed_again_and_again_ends_as_if_nothing_had_been(tally, tmp_path):
-    count = tally.cases(len(GRIDS), 1)
-    places = [Killed(tmp_path / str(number), GRIDS[number][0], number) for number in range(count)]
+def test_grid_that_is_killed_again_and_again_ends_with_the_undisturbed_results(tally, tmp_path):
+    cases = CASES[: tally.cases(len(CASES), 1)]
+    places = [Killed(tmp_path / str(number), command, number) for number, (command, *_) in enumerate(cases)]
     undisturbed = Killed(tmp_path / "undisturbed", GRID, 0)
     with ThreadPoolExecutor(2) as threads:
         reference = threads.submit(undisturbed.finish)
         if tally.every:
-            done = [
-                threads.submit(disturb, place, *strikes) for place, (_, *strikes) in zip(places, GRIDS, strict=True)
-            ]
-        else:  # both runs in the write of a checkpoint, then the launcher in its tracking
-            done = [threads.submit(lambda: (places[0].strike(*GRIDS[0][1]), places[0].finish()))]
+            ends = [threads.submit(disturb, place, *case[1:]) for place, case in zip(places, cases, strict=True)]
+        else:  # both workers while they write a checkpoint, then the launcher in the upload
+            ends = [threads.submit(lambda: (places[0].strike(*cases[0][1]), places[0].finish()))]
     reference.result()
     lost = []
-    for place, future in zip(places, done, strict=True):
+    for place, end in zip(places, ends, strict=True):
         try:
-            future.result()
+            end.result()
             assert_undisturbed(place, undisturbed)
             survived = True
         except AssertionError:
             survived = False
             lost.append(f"{place.folder.name}: {traceback.format_exc()}")
-        for _ in range(max(place.kills, 1)):  # each of them is a case, which the end decides
+        for _ in range(max(place.kills, 1)):  # each kill is a case
             with suppress(AssertionError), tally:
                 assert survived
     assert not lost, "\n\n".join(lost)
@@ -153,16 +151,14 @@ def test_a_grid_that_is_killed_again_and_again_ends_as_if_nothing_had_been(tally
 
 @pytest.mark.fault(FAULT)
 @pytest.mark.slow_fault
-def test_a_study_whose_runs_are_killed_ends_and_the_same_command_goes_on(tally, tmp_path):
-    place = Disturbed(tmp_path, "experiments tune", "--dataset", "digits", "--trials", "2", *GRID[4:])
-    process = place.launch("cskd.training:Trainer._evaluated:3:before:SIGKILL:worker")
+def test_study_whose_runs_are_killed_is_continued_by_the_same_command(tally, tmp_path):
+    place = Disturbed(tmp_path, "experiments tune", "--dataset", "digits", "--trials", "2", "--workers", "2", *SETTINGS)
+    process = place.launch(f"{EVALUATE}:3:before:SIGKILL:worker")
     output, errors = process.communicate(timeout=WAIT_SECONDS)
     with tally:
-        assert (process.returncode, errors) == (1, "")
-        assert place.hits() == 2
-        assert "2 of them interrupted: the same command goes on with them" in output
+        assert (process.returncode, errors, place.hits()) == (1, "", 2), output
     process = place.launch()
     output, errors = process.communicate(timeout=WAIT_SECONDS)
     with tally:
-        assert (process.returncode, errors) == (0, "")
-        assert "2 trials begun of 2: 2 complete." in output
+        assert (process.returncode, errors) == (0, ""), output
+        assert "2 complete" in output

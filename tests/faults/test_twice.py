@@ -1,209 +1,171 @@
-"""The same grid launched twice at once: every run is trained once, by another where who held it is dead or asleep."""
+"""The same grid launched twice at once: each run is trained once, and dead or suspended workers are replaced."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 from faults.backend import assert_uploaded_once
-from faults.disturbed import numbers
-from faults.machines import HEARTBEAT_LIMIT, Machine, holder_of
+from faults.disturbed import WAIT_SECONDS, assert_same_results, wait_for
+from faults.machines import LEASE_SECONDS, Machine, owner_of
 from place import ROOT, Place
 
-from experiments.runs.folder import DONE, RunFolder
+from experiments.runs.folder import RunFolder
 
 FAULT = "the same grid launched twice at once"
-SETTING = ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[4]", "--set", "width=4")
-WAIT_SECONDS = 240  # only against hanging
+SETTINGS = ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[4]", "--set", "width=4")
+WAITS = "another process trains it: waiting for it"
 
-# What a machine does in a race: for each folder that it is told, once the file is there that starts the race.
+# One of three processes that find the same dead owners and compete for their leases, 20 at a time.
 RACER = """
 import sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from experiments.runs import lease as claim
-claim._machine = lambda: sys.argv[1]
-claim._locks = lambda lock, kind=0: True  # as between machines: no lock of the others is seen
-for number in range(int(sys.argv[3])):
-    folder = Path(sys.argv[2], str(number))
-    while not (folder / "start").exists():
-        time.sleep(0.0001)
-    with claim.claimed(folder, patience=0.0) as mine:
-        (folder / f"said.{sys.argv[1]}").write_text("mine" if mine else "other")
-        if mine:
-            while not (folder / "end").exists():
-                time.sleep(0.001)
+from experiments.runs import lease
+lease.LEASE_SECONDS = 1.0
+def race(folder):
+    with lease.run_lease(folder, patience=4.0) as owned:
+        (folder / f"outcome.{sys.argv[1]}").write_text(str(owned is not None))
+        while len(list(folder.glob("outcome.*"))) < 3:
+            time.sleep(0.02)
+with ThreadPoolExecutor(20) as threads:
+    list(threads.map(race, sorted(Path(sys.argv[2]).iterdir())))
 """
+DEAD_OWNER = "filelock/2\npid=1\nhost=another\nmode=lease\ntoken=1\nduration=1.0\n"
+
+
+@pytest.mark.fault(FAULT)
+def test_of_several_processes_exactly_one_takes_over_from_a_dead_owner(tally, tmp_path):
+    folders = [tmp_path / str(number) for number in range(tally.cases(200, 20))]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "lease").write_text(DEAD_OWNER)
+    racers = [subprocess.Popen([sys.executable, "-c", RACER, name, str(tmp_path)], cwd=ROOT) for name in "abc"]
+    assert [racer.wait(timeout=WAIT_SECONDS) for racer in racers] == [0, 0, 0]
+    for folder in folders:
+        with tally:
+            assert sorted(path.read_text() for path in folder.glob("outcome.*")) == ["False", "False", "True"]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> Place:
-    """Data, and runs that nothing disturbed."""
+    """Prepared data, and undisturbed runs."""
     place = Place(tmp_path_factory.mktemp("reference"))
     assert place.run("experiments data", "digits")[0] == 0
-    assert launched(place, SLEEPS).wait(timeout=WAIT_SECONDS) == 0
+    assert launch(place, SLEEPS).wait(timeout=WAIT_SECONDS) == 0
     return place
 
 
-def shared(folder: Path, reference: Place) -> Place:
-    place = Place(folder)
-    place.environment["DATA_DIR"] = reference.environment["DATA_DIR"]
-    return place
-
-
-def launched(place: Place, seeds) -> subprocess.Popen:
-    """As many workers as runs: each has one thread then."""
+def launch(place: Place, seeds) -> subprocess.Popen:
+    """Start a grid with a worker per run; each has one thread."""
     arguments = ("demo", "--methods", "cs-kd", "--seeds", *map(str, seeds), "--workers", str(max(2, len(seeds))))
-    return place.start("experiments grid", *arguments, *SETTING)
+    return place.start("experiments grid", *arguments, *SETTINGS)
 
 
-def ended(process: subprocess.Popen, runs: int) -> str:
+def finish(process: subprocess.Popen, runs: int) -> str:
     output, errors = process.communicate(timeout=WAIT_SECONDS)
     assert (process.returncode, errors) == (0, ""), output
     assert f"{runs} of {runs} runs are done." in output
     return output
 
 
-def wait_for(happened, *processes: subprocess.Popen) -> None:
-    until = time.monotonic() + WAIT_SECONDS
-    while not happened():
-        assert all(process.poll() is None for process in processes), processes[0].communicate()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def by_seed(place: Place) -> dict[int, RunFolder]:
     return {folder.spec().seed: folder for folder in place.folders()}
 
 
-def assert_as_undisturbed(place: Place, reference: Place, starts: dict[int, int]) -> None:
-    """The same bits, each run told to MLflow once, and started as often as said."""
-    runs, undisturbed = by_seed(place), by_seed(reference)
+def check(place: Place, reference: Place, starts: dict[int, int]) -> None:
+    """Check the results, and how often each seed's run was started."""
+    runs, expected = by_seed(place), by_seed(reference)
     assert {seed: len(folder.starts()) for seed, folder in runs.items()} == starts
     for seed, folder in runs.items():
-        other = undisturbed[seed]
-        assert (folder.state()["state"], folder.damage()) == (DONE, None)
-        assert numbers(folder) == numbers(other)
-        assert folder.weights.read_bytes() == other.weights.read_bytes()
-        assert np.array_equal(folder.load_predictions().logits, other.load_predictions().logits)
-        assert not folder.checkpoint.exists() and not list(folder.path.glob("*.part"))
+        assert_same_results(folder, expected[seed])
     assert_uploaded_once(place.folder / "mlflow.db", place.folders())
 
 
-def stamps(folder: RunFolder) -> dict[str, tuple[int, int]]:
-    """What was last written when; but for the log, who holds the run, and what a writer had not finished."""
-    files = [path for path in folder.path.iterdir() if path.name not in ("claim", "log.txt") and path.suffix != ".part"]
-    return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
-
-
-@pytest.mark.fault(FAULT)
-def test_of_several_machines_exactly_one_takes_over(tally, tmp_path):
-    """Each has found the holder dead, at the same time."""
-    races = tally.cases(200, 50)
-    for number in range(races):
-        (tmp_path / str(number)).mkdir()
-        holder = tmp_path / str(number) / "holder.1"
-        holder.write_text("a machine that died 17")
-        os.utime(holder, (1, 1))
-    names = ["a", "b", "c"]
-    racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, name, str(tmp_path), str(races)], cwd=ROOT) for name in names
-    ]
-    for number in range(races):
-        folder = tmp_path / str(number)
-        (folder / "start").touch()
-        said = [folder / f"said.{name}" for name in names]
-        wait_for(lambda said=said: all(path.exists() and path.read_text() for path in said), *racers)
-        (folder / "end").touch()
-        with tally:
-            assert sorted(path.read_text() for path in said) == ["mine", "other", "other"]
-    assert [racer.wait(timeout=WAIT_SECONDS) for racer in racers] == [0, 0, 0]
-
-
-def on_one_machine(reference, folder):
-    place = shared(folder, reference)
-    processes = [launched(place, range(2)) for _ in range(2)]
+def one_machine(reference: Place, place: Place) -> None:
+    processes = [launch(place, range(2)) for _ in range(2)]
     for process in processes:
-        ended(process, 2)
-    assert_as_undisturbed(place, reference, starts={0: 1, 1: 1})
+        finish(process, 2)
+    check(place, reference, starts={0: 1, 1: 1})
 
 
-def on_two_machines(reference, folder):
-    place = shared(folder, reference)
-    processes = [launched(Machine(place, name), range(3)) for name in ("a", "b")]
+def two_machines(reference: Place, place: Place) -> None:
+    processes = [launch(Machine(place, name), range(3)) for name in ("a", "b")]
     for process in processes:
-        ended(process, 3)
-    assert_as_undisturbed(place, reference, starts={0: 1, 1: 1, 2: 1})
+        finish(process, 3)
+    check(place, reference, starts={0: 1, 1: 1, 2: 1})
 
 
-def a_machine_that_dies(reference, folder):
-    """All its processes are killed; the other machine has waited for their runs as long as they were alive."""
-    place = shared(folder, reference)
-    at = ("cskd.train.trainer", "Trainer", "train_epoch", 4)
-    a, b = Machine(place, "a", sleeps={0: at, 1: at}, hangs=True), Machine(place, "b")
-    first = launched(a, range(2))
-    wait_for(lambda: a.has_slept(0) and a.has_slept(1), first)
-    second = launched(b, range(2))
-    waited = (line for line in second.stdout if "is being trained by another process, which is waited for" in line)
-    next(waited), next(waited)
-    time.sleep(HEARTBEAT_LIMIT + 1)
-    assert {holder_of(run.path)[0] for run in by_seed(place).values()} == {"a"}
+def machine_that_dies(reference: Place, place: Place) -> None:
+    """Its workers hang, but live; the other machine waits for them until they are killed."""
+    hang = [f"cskd.train.trainer:Trainer.train_epoch:4:before:HANG:{seed}" for seed in range(2)]
+    a, b = Machine(place, "a", *hang), Machine(place, "b")
+    first = launch(a, range(2))
+    assert wait_for(lambda: a.has_struck(0) and a.has_struck(1), first)
+    second = launch(b, range(2))
+    waiting = (line for line in second.stdout if WAITS in line)
+    next(waiting), next(waiting)
+    time.sleep(LEASE_SECONDS + 1)
+    owners = [owner_of(folder.path) for folder in place.folders()]
+    assert [machine for machine, _ in owners] == ["a", "a"]
     first.kill()
-    for run in by_seed(place).values():
-        machine, process = holder_of(run.path)
-        assert machine == "a"
+    for _, process in owners:
         os.kill(process, signal.SIGKILL)
     first.communicate()
-    ended(second, 2)
-    assert_as_undisturbed(place, reference, starts={0: 2, 1: 2})
-    ended(launched(a, range(2)), 2)  # it is back, and finds all done
-    assert_as_undisturbed(place, reference, starts={0: 2, 1: 2})
+    finish(second, 2)
+    check(place, reference, starts={0: 2, 1: 2})
+    finish(launch(Machine(place, "c"), range(2)), 2)  # a third machine finds everything done
+    check(place, reference, starts={0: 2, 1: 2})
 
 
+# seed -> the call before which its worker is suspended
 SLEEPS = {
-    0: ("cskd.train.trainer", "Trainer", "train_epoch", 4),
-    1: ("cskd.train.trainer", "Trainer", "_save", 2),
-    2: ("cskd.train.checkpoint", "Checkpoints", "_keep_previous", 2),
-    3: ("cskd.evaluate.predictions", "", "save_predictions", 1),
+    0: "cskd.train.trainer:Trainer.train_epoch:4",
+    1: "cskd.train.trainer:Trainer._save:2",
+    2: "cskd.train.checkpoint:Checkpoints._keep_previous:2",
+    3: "cskd.evaluate.predictions:save_predictions:1",
 }
 UNTIL_DONE = (2, 3)  # the others wake up as soon as the other machine has taken over
 
 
-def workers_that_were_asleep(reference, folder):
-    """Each finds, wherever it was, that another machine has its run, and leaves that alone."""
-    place = shared(folder, reference)
-    a, b = Machine(place, "a", SLEEPS), Machine(place, "b")
-    first = launched(a, SLEEPS)
-    wait_for(lambda: all(map(a.has_slept, SLEEPS)), first)
-    runs, processes = by_seed(place), {}
+def suspended_workers(reference: Place, place: Place) -> None:
+    """Each learns on waking that another machine has its run, and writes nothing more."""
+    strikes = [f"{call}:before:SIGSTOP:{seed}" for seed, call in SLEEPS.items()]
+    a, b = Machine(place, "a", *strikes), Machine(place, "b")
+    first = launch(a, SLEEPS)
+    assert wait_for(lambda: all(map(a.has_struck, SLEEPS)), first)
+    runs = by_seed(place)
+    processes = {seed: owner_of(run.path)[1] for seed, run in runs.items()}
+    second = launch(b, SLEEPS)
     for seed, run in runs.items():
-        machine, processes[seed] = holder_of(run.path)
-        assert machine == "a"
-    second = launched(b, SLEEPS)
-    for seed, run in runs.items():
-        wait_for(lambda run=run: (holder_of(run.path) or "a")[0] == "b", first, second)
+        assert wait_for(lambda run=run: (owner_of(run.path) or "a")[0] == "b", first, second)
         if seed not in UNTIL_DONE:
             os.kill(processes[seed], signal.SIGCONT)
-    ended(second, len(SLEEPS))
+    finish(second, len(SLEEPS))
     before = {seed: stamps(runs[seed]) for seed in UNTIL_DONE}
     for seed in UNTIL_DONE:
         os.kill(processes[seed], signal.SIGCONT)
-    output = ended(first, len(SLEEPS))
-    assert output.count("is being trained by another process") == len(SLEEPS)
+    output = finish(first, len(SLEEPS))
+    assert output.count(WAITS) == len(SLEEPS)
     assert {seed: stamps(runs[seed]) for seed in UNTIL_DONE} == before
-    assert_as_undisturbed(place, reference, starts=dict.fromkeys(SLEEPS, 2))
+    check(place, reference, starts=dict.fromkeys(SLEEPS, 2))
 
 
-CASES = [on_one_machine, on_two_machines, a_machine_that_dies, workers_that_were_asleep]
+def stamps(folder: RunFolder) -> dict[str, tuple[int, int]]:
+    """Return when each file was written, but for the log."""
+    files = [path for path in folder.path.iterdir() if path.suffix not in (".txt", ".part")]
+    return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
 
 
 @pytest.mark.fault(FAULT)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 @pytest.mark.slow_fault
-def test_every_run_is_trained_once_and_as_if_undisturbed(tally, request, tmp_path, case):
-    reference = request.getfixturevalue("reference")
+@pytest.mark.parametrize(
+    "case", [one_machine, two_machines, machine_that_dies, suspended_workers], ids=lambda case: case.__name__
+)
+def test_each_run_is_trained_once_with_the_undisturbed_results(tally, reference, tmp_path, case):
+    place = Place(tmp_path)
+    place.environment["DATA_DIR"] = reference.environment["DATA_DIR"]
     with tally:
-        case(reference, tmp_path)
+        case(reference, place)

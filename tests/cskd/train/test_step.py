@@ -1,4 +1,4 @@
-"""A step's arithmetic against its parts, and compiled against not compiled."""
+"""A training step: its loss and sums, and compiled code against eager code."""
 
 import contextlib
 import shutil
@@ -14,42 +14,46 @@ from cskd.train.step import Step
 CPU = torch.device("cpu")
 
 
-def made(method, precision="fp32"):
+def make_step(method):
     model = model_for(method).train()
-    return model, Step(model, method, float_images, precision, CPU, teacher_for(method))
-
-
-def transformed(method) -> Batch:
-    return method.transform(batch_of(method), torch.Generator().manual_seed(5))
+    return model, Step(model, method, float_images, "fp32", CPU, teacher_for(method))
 
 
 def gradients(model) -> list[torch.Tensor]:
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
+def state_of(model) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_state(model, expected) -> None:
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    assert gradients(model) == []
+
+
 @pytest.fixture
-def traced(monkeypatch):
-    """torch.compile up to its code generation: the same graphs, forwards and backwards, run by torch's own kernels."""
+def aot_eager(monkeypatch):
+    """torch.compile without code generation: the same graphs, run by torch's own kernels."""
     compile_ = torch.compile
 
-    def without_generator(function, **options):
+    def compile_without_generator(function, **options):
         del options["options"]
         return compile_(function, backend="aot_eager", **options)
 
     torch.compiler.reset()
-    monkeypatch.setattr(torch, "compile", without_generator)
+    monkeypatch.setattr(torch, "compile", compile_without_generator)
     yield
     torch.compiler.reset()
 
 
-def test_a_step_gives_the_loss_its_terms_and_the_wrong_answers():
+def test_step_returns_loss_and_sums_of_terms_and_wrong_answers():
     method = build_method("cs-kd", {"temperature": 4, "lambda_cls": 2})
     batch = batch_of(method)
-    _, step = made(method)
+    _, step = make_step(method)
     loss, sums = step(batch)
     torch.testing.assert_close(loss, step_loss(method, model_for(method).train(), batch))
-    assert sums.dtype == torch.float64
-    assert not sums.requires_grad
+    assert (sums.dtype, sums.requires_grad) == (torch.float64, False)
     total, cross_entropy, class_wise, wrong = (sums / 6).tolist()
     assert total == pytest.approx(loss.item(), rel=1e-6)
     assert total == pytest.approx(cross_entropy + 2 * class_wise, rel=1e-6)
@@ -58,102 +62,77 @@ def test_a_step_gives_the_loss_its_terms_and_the_wrong_answers():
 
 
 @pytest.mark.parametrize("name", [*METHODS, *PAPER_COMPOSITES])
-def test_every_method_can_be_compiled_whole_and_gives_the_same(name, traced):
+def test_every_method_compiles_without_graph_breaks_to_the_same_step(name, aot_eager):
     method = build_method(name)
-    batch = transformed(method)
-    model, step = made(method)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    blank = Batch({view: torch.zeros_like(x) for view, x in batch.views.items()}, batch.labels, batch.targets, CLASSES)
-    step.compile(blank)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert gradients(model) == []
+    batch = method.transform(batch_of(method), torch.Generator().manual_seed(5))
+    model, step = make_step(method)
+    before = state_of(model)
+    blank = {view: torch.zeros_like(images) for view, images in batch.views.items()}
+    step.compile(Batch(blank, batch.labels, batch.targets, CLASSES))
+    assert_state(model, before)
     loss, sums = step(batch)
     loss.backward()
-    other, plain = made(method)
-    expected, expected_sums = plain(batch)
+    other, eager = make_step(method)
+    expected, expected_sums = eager(batch)
     expected.backward()
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(sums, expected_sums)
-    assert len(gradients(model)) == len(gradients(other)) > 0
-    for one, two in zip(gradients(model), gradients(other), strict=True):
-        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
-    for one, two in zip(model.buffers(), other.buffers(), strict=True):  # BatchNorm has counted the batch once
-        torch.testing.assert_close(one, two)
+    torch.testing.assert_close((loss, sums), (expected, expected_sums))
+    assert gradients(model)
+    torch.testing.assert_close(gradients(model), gradients(other), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(list(model.buffers()), list(other.buffers()))  # BatchNorm counted the batch once
 
 
-def test_a_smaller_batch_is_not_compiled(traced, monkeypatch):
-    method = build_method("cs-kd")
-    _, step = made(method)
+def test_smaller_last_batch_is_not_compiled(monkeypatch):
+    method, sizes = build_method("cs-kd"), []
+    _, step = make_step(method)
     batch = batch_of(method)
-    step.compile(batch)
-    used = []
-    monkeypatch.setattr(step, "_compiled", lambda *arguments: used.append(len(arguments[1])))
-    smaller = Batch(
-        {view: x[:4] for view, x in batch.views.items()}, batch.labels[:4], batch.targets[:4], batch.num_classes
-    )
-    step(smaller)
-    assert used == []
+    step._compiled_size = len(batch.labels)
+    step._compiled = lambda *arguments: sizes.append(len(arguments[1]))
+    views = {view: images[:4] for view, images in batch.views.items()}
+    step(Batch(views, batch.labels[:4], batch.targets[:4], batch.num_classes))
+    assert sizes == []
     step(batch)
-    assert used == [6]
+    assert sizes == [6]
 
 
-def test_a_compiler_that_fails_leaves_the_network_as_it_was(monkeypatch):
-    method = build_method("cs-kd")
-    model, step = made(method)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+@pytest.mark.parametrize(
+    ("device", "calls", "fails"), [("cpu", 1, 1), ("cuda", 3, 1), ("cuda", 3, 3), ("cuda", 3, None)]
+)
+def test_compiling_runs_cuda_graphs_and_restores_the_network(monkeypatch, device, calls, fails):
+    """CUDA graphs are recorded in the second call and replayed in the third, so three calls show every failure."""
+    method, done = build_method("cs-kd"), []
+    model, step = make_step(method)
+    step.device = torch.device(device)
+    before = state_of(model)
 
-    def broken(function, **options):
+    def compile_(function, **options):
         def call(*arguments):
-            function(*arguments)  # BatchNorm's statistics have moved
-            raise RuntimeError("no compiler")
+            done.append(options["options"]["triton.cudagraphs"])
+            result = function(*arguments)  # changes BatchNorm's statistics
+            if len(done) == fails:
+                raise RuntimeError("no compiler")
+            return result
 
         return call
 
-    monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(RuntimeError, match="no compiler"):
+    monkeypatch.setattr(torch, "compile", compile_)
+    with pytest.raises(RuntimeError, match="no compiler") if fails else contextlib.nullcontext():
         step.compile(batch_of(method))
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    step(batch_of(method))  # goes on without
-
-
-@pytest.mark.parametrize("fails", [1, 2, 3, None])
-def test_cuda_graphs_are_made_and_replayed_before_the_training_begins(monkeypatch, fails):
-    """torch makes them in the second call, and replays them from the third on: what fails there fails in time."""
-    method, calls = build_method("cs-kd"), []
-    model, step = made(method)
-    step.device = torch.device("cuda")
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-
-    def graphs(function, **options):
-        def call(*arguments):
-            calls.append(options["options"]["triton.cudagraphs"])
-            if len(calls) == fails:
-                raise RuntimeError("not capturable")
-            return function(*arguments)
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", graphs)
-    with pytest.raises(RuntimeError, match="not capturable") if fails else contextlib.nullcontext():
-        step.compile(batch_of(method))
-    assert calls == [True] * (fails or 3)
-    assert gradients(model) == []
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert done == [device == "cuda"] * (fails or calls)
+    assert_state(model, before)
     step(batch_of(method))
-    assert len(calls) == (fails or 4)  # goes on without what has failed
+    assert len(done) == (fails or calls + 1)  # after a failure, the step stays eager
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")
-def test_generated_code_agrees_with_torchs_kernels():
+def test_generated_code_agrees_with_eager_code():
     method = build_method("cs-kd")
     batch = batch_of(method)
-    model, step = made(method)
+    model, step = make_step(method)
     step.compile(batch)
     loss, _ = step(batch)
     loss.backward()
-    other, plain = made(method)
-    expected, _ = plain(batch)
+    other, eager = make_step(method)
+    expected, _ = eager(batch)
     expected.backward()
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
-    for one, two in zip(gradients(model), gradients(other), strict=True):
-        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(gradients(model), gradients(other), atol=1e-4, rtol=1e-3)

@@ -229,7 +229,7 @@ def test_damaged_checkpoint_is_reported_and_the_previous_one_restored(tmp_path, 
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(damage(file.read_bytes()))
     resumed = make_trainer(tmp_path)
-    assert (resumed.next_epoch, resumed.damage) == (1, ["checkpoint.pt is damaged"])
+    assert (resumed.next_epoch, resumed.checkpoints.damage) == (1, ["checkpoint.pt is damaged"])
     metrics, again = run(resumed)
     assert metrics == expected
     assert_same(again, predictions)
@@ -241,7 +241,7 @@ def test_run_with_two_damaged_checkpoints_starts_from_epoch_0(tmp_path):
         file.write_bytes(file.read_bytes()[:-100])
     resumed = make_trainer(tmp_path)
     assert (resumed.next_epoch, resumed.records) == (0, [])
-    assert sorted(resumed.damage) == ["checkpoint.pt is damaged", "previous.pt is damaged"]
+    assert sorted(resumed.checkpoints.damage) == ["checkpoint.pt is damaged", "previous.pt is damaged"]
 
 
 def test_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import yaml
 
 from cskd.methods import build_method
 from cskd.utils.errors import UserError
-from experiments.runs.plan import grid_names, load_grid
+from experiments.config.grid import grid_names, load_grid
 from experiments.tuning import space as module
 from experiments.tuning.space import SPACES, Space, load_space
 from experiments.tuning.trial import parse_objectives

@@ -1,32 +1,35 @@
-"""On PYTHONPATH, this sends a signal at the n-th call of a function, in every process that calls it so often.
+"""On PYTHONPATH, makes a process send a signal at the n-th call of a function, or run as on another machine.
 
-STRIKES: "module:function:n:when:signal:whom ..."; function may be a dotted name, or empty: when the module is imported.
-when: before or after the call. whom: self; worker: self, of a run's process alone; or parent, which is struck once, by
-whichever child comes first. A strike is first noted as a line of the file STRUCK.
+STRIKES: "module:function:n:when:action:target ..."
+    function: a dotted name, or empty for the import of the module. when: before or after the call.
+    action: the signal's name, or HANG: the calling thread sleeps while the other threads continue.
+    target: self; worker, only if it trains a run; parent, once; or a seed: the worker of that seed's run, once.
+STRUCK: the file in which each strike writes a line before it acts.
+MACHINE: the name of the host. LEASE_SECONDS: the duration of run leases.
 """
 
 import functools
 import importlib.abc
 import importlib.util
+import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
 
 
 class Striker(importlib.abc.MetaPathFinder):
-    """Waits for the module to be imported, to put the counting function in the place of its own."""
+    """Waits for the import of the module, and replaces the function by one that counts its calls."""
 
     def __init__(self, strike: str):
         self.strike = strike
-        self.module, self.function, count, self.when, number, self.whom = strike.split(":")
-        self.count, self.number = int(count), signal.Signals[number]
+        self.module, self.function, count, self.when, self.action, self.target = strike.split(":")
+        self.count = int(count)
 
     def find_spec(self, name, path, target=None):
-        if self.whom == "worker" and "experiments worker" not in sys.orig_argv:
-            return None
-        if name != self.module or self not in sys.meta_path:
+        if name != self.module or self not in sys.meta_path or not is_target(self.target):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -60,13 +63,31 @@ class Striker(importlib.abc.MetaPathFinder):
         setattr(owner, name, counting)
 
     def hit(self) -> None:
-        try:
-            with Path(os.environ["STRUCK"]).open("x" if self.whom == "parent" else "a") as file:
-                file.write(f"{time.time()} {self.strike}\n")
-        except FileExistsError:
-            return
-        os.kill(os.getppid() if self.whom == "parent" else os.getpid(), self.number)
+        struck = Path(os.environ["STRUCK"])
+        if self.target not in ("self", "worker"):
+            try:
+                struck.with_name(f"{struck.name}.{self.target}").touch(exist_ok=False)
+            except FileExistsError:
+                return
+        with struck.open("a") as file:
+            file.write(f"{time.time()} {self.strike}\n")
+        if self.action == "HANG":
+            time.sleep(3600)
+        os.kill(os.getppid() if self.target == "parent" else os.getpid(), signal.Signals[self.action])
 
 
-os.cpu_count = lambda: 1  # a run has as many threads whatever the number of workers: they are an order of additions
+def is_target(target: str) -> bool:
+    if target in ("self", "parent"):
+        return True
+    if "worker" not in sys.orig_argv:
+        return False
+    folder = Path(sys.orig_argv[sys.orig_argv.index("worker") + 1])
+    return target == "worker" or json.loads((folder / "spec.json").read_text())["seed"] == int(target)
+
+
 sys.meta_path[:0] = [Striker(strike) for strike in os.environ.get("STRIKES", "").split()]
+if "MACHINE" in os.environ:
+    socket.gethostname = lambda: os.environ["MACHINE"]
+    from experiments.runs import lease
+
+    lease.LEASE_SECONDS = float(os.environ["LEASE_SECONDS"])
