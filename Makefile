@@ -88,7 +88,6 @@ LAUNCH = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') 
 CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
-
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
 	reproduce-table6 reproduce-figure4 bench train tune ablate tuned dashboard status tables report \
 	paired measured readme ui sync audit lint lock

@@ -145,13 +145,6 @@ class Settings(StrictModel):
             return own
         return {f"{part}.{name}": value for part in parts for name, value in self.methods.get(part, {}).items()} | own
 
-    def hyperparameter_source(self, method: str, architecture: str) -> str:
-        """Return who chose the recipe's values: "paper", "ours", or "" for a method without hyper-parameters."""
-        parts = [part for part in method_parts(method) if build_method(part).parameters()]
-        if not parts:
-            return ""
-        return "paper" if all(architecture in self.from_paper.get(part, []) for part in parts) else "ours"
-
     def with_parameters(self, method: str, parameters: dict[str, float]) -> "Settings":
         """Return a copy with these hyper-parameters of a method changed."""
         changed = self.methods.get(method, {}) | parameters

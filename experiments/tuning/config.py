@@ -1,4 +1,4 @@
-"""What a study is about: the user's options, and the configuration that they give with recipe, data and space."""
+"""The options of a study, and its configuration: options, recipe, data and search space."""
 
 import math
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from cskd.models import ARCHITECTURES
 from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
+from experiments.config.grid import check_not_replaced
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
 from experiments.launch.data_progress import prepare_with_progress
@@ -164,12 +165,7 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     name = options.dataset
     space = load_space(options.method, options.space)
     profile, settings = load_settings(name, options.profile, options.overrides)
-    architecture = settings.resolve_architecture(options.architecture or DEFAULT_ARCHITECTURE)
-    if options.architecture and architecture != options.architecture:
-        raise UserError(
-            f"{name}: profile {profile} trains {architecture}, not {options.architecture}: "
-            f"give that one, or SET=architectures.{options.architecture}={options.architecture}"
-        )
+    check_not_replaced((options.architecture,) if options.architecture else (), profile, {name: settings})
     if not is_prepared(name, settings.data, data_dir()):
         if options.dry_run:
             raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")

@@ -1,8 +1,8 @@
 """One study in Optuna's storage: the only module that writes there.
 
 A process owns each trial that it asked for until it tells the result, and holds a lease in RUNS_DIR while it runs. If
-the owner of a trial has died, the next process that asks gets this trial, with its number and parameters. The runs of
-the trial resume from their checkpoints.
+the owner of a trial dies, the next process that asks gets this trial, with its number and parameters, and its runs
+resume from their checkpoints. All processes of a study must share RUNS_DIR.
 """
 
 import json

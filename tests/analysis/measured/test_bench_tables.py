@@ -80,11 +80,6 @@ def test_each_machine_has_a_table_and_a_gpu_counts_as_measured(table):
     assert "not measured" not in text
 
 
-def test_only_the_longest_operators_are_shown(table):
-    rows = [row(operator=f"aten::op{number}", share=str(0.2 - 0.01 * number)) for number in range(20)]
-    assert len(cells(table("operators", "operators", *rows))) == 2 + 8
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
