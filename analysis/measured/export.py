@@ -138,5 +138,5 @@ def _ordered(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every cell as it is in the file."""
+    """Return the frame with every cell as text, as in the file."""
     return pd.read_csv(StringIO(to_csv(frame)), dtype=str, keep_default_na=False)

@@ -71,7 +71,7 @@ def matched_runs(comparison: Comparison) -> pd.DataFrame:
 
 
 def different_runs(comparison: Comparison, matched: pd.DataFrame) -> pd.DataFrame:
-    """Return the matched runs without those that both sides share. Raises UserError if there is none."""
+    """Return the matched runs without the runs that both sides share. Raises UserError if none is left."""
     names = " and ".join(comparison.names)
     if matched.empty:
         cell = ", ".join(comparison.cell)
@@ -83,7 +83,7 @@ def different_runs(comparison: Comparison, matched: pd.DataFrame) -> pd.DataFram
 
 
 def paired_table(comparison: Comparison) -> tuple[Table, pd.DataFrame]:
-    """Return the table and its pairs: one block per cell, one row per metric. Below: origin of the runs."""
+    """Return the table and its pairs: one block per cell, one row per metric."""
     matched = matched_runs(comparison)
     pairs = different_runs(comparison, matched)
     blocks, records = [], []

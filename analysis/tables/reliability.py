@@ -80,7 +80,7 @@ def ece(bins: ReliabilityBins) -> float:
 
 
 def _merged(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return counts and means, (bins,) each, from those of parts, (parts, bins) each."""
+    """Merge parts: return total counts (bins,) and means (bins,) of arrays (parts, bins)."""
     total = count.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return total, *(np.nansum(count * mean, axis=0) / total for mean in (confidence, accuracy))

@@ -51,7 +51,7 @@ def unpack_or_copy(path: Path, folder: Path, report: ProgressReport = no_report)
 
 
 def unpack(path: Path, folder: Path, report: ProgressReport = no_report) -> None:
-    """Unpack a tar (plain, gz, bz2, xz) or zip file into ``folder``, beside what is there.
+    """Unpack a tar (plain, gz, bz2, xz) or zip file into ``folder``, which may have other content.
 
     Raises UserError, and leaves nothing behind, for: a member that is not a plain file or folder inside the folder,
     a repeated member, a damaged or truncated archive, a decompression bomb, a full disk. All links are rejected: no

@@ -169,7 +169,7 @@ class TrainLoader:
 
 
 class TestSet:
-    """The test images, transformed once and kept on the device, in batches of ``batch_size``.
+    """The test images, transformed once and stored on the device, in batches of ``batch_size``.
 
     classes: the names of the labels. indices: (N,) positions of the images in the prepared split. resizing: as in
     TrainLoader.

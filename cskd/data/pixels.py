@@ -12,7 +12,7 @@ from torch import Tensor
 from cskd.data.resize import crop_with_pillow, geometry, resize
 from cskd.data.splits import Split
 
-RESIDENT_SHARE = 0.25  # of the device's free memory; the network and other processes need the rest
+RESIDENT_SHARE = 0.25  # of the device's free memory; the other memory is for the network and other processes
 BLOCK = 64 * 2**20  # bytes of images that are copied to the device at once
 PORTION = 32  # images that are resized at once outside training
 

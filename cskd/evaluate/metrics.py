@@ -29,7 +29,7 @@ class Metric:
     title, unit: the heading of its table is ``title (unit)``.
     function: ``(logits (N, C), labels (N,), features (N, D)) -> float`` in the metric's unit. None for the metrics of
         one domain, which ``scores.domain_metrics`` computes together.
-    when: ``EPOCH``, after every epoch; ``LAST``, after the last epoch only, for slow metrics and those that need
+    when: ``EPOCH``, after every epoch; ``LAST``, after the last epoch only, for slow metrics and metrics of the
         features; ``STORED``, in the analysis, from stored predictions.
     """
 

@@ -1,4 +1,4 @@
-"""Combinations of methods, written ``a+b``. A combination has no loss of its own."""
+"""Combinations of methods, written ``a+b``. A combination adds no further loss."""
 
 from dataclasses import dataclass
 

@@ -35,7 +35,7 @@ PAPER_COMPOSITES = ("mixup+cs-kd", "kd+cs-kd")
 
 
 def method_parts(name: str) -> list[str]:
-    """Return the names of a combination's parts; for a single method, a list of its own name.
+    """Return the names of a combination's parts; for a single method, a list with its name.
 
     Raises UserError for an unknown or repeated part, and for parts in another order than in ``METHODS``: a combination
     has one name only.

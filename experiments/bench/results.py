@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained, except for the method."""
+    """A measured setting: dataset, architecture, settings and profile; the method varies."""
 
     dataset: str
     profile: str

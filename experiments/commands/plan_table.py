@@ -61,5 +61,5 @@ def format_duration(minutes: float) -> str:
 
 
 def line_printer(console: Console) -> Callable[[str], None]:
-    """Return a function that prints a line as it is, above progress bars."""
+    """Return a function that prints a line without markup, above progress bars."""
     return lambda message: console.print(message, soft_wrap=True, highlight=False, markup=False)

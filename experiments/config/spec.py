@@ -196,7 +196,7 @@ def _incomparable_reason(dataset: Dataset, profile: str, settings: Settings, ove
 
 
 def _without_defaults(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the settings without those that stand at their default in DEFAULTS_OMITTED_FROM_KEY."""
+    """Return the settings without those that have their default in DEFAULTS_OMITTED_FROM_KEY."""
     result = {}
     for name, value in settings.items():
         path = prefix + name

@@ -97,7 +97,7 @@ class Display:
         self._print_outcome(run, state)
 
     def print_line(self, line: str) -> None:
-        """Print a line as it is, above the bars."""
+        """Print a line without markup, above the bars."""
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _print_outcome(self, run: PlannedRun, state: str) -> None:

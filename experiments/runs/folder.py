@@ -248,7 +248,7 @@ class RunFolder:
         return f"{name} is damaged" if name else None
 
     def is_complete(self) -> bool:
-        """Return True if all results are there and intact, whatever the state says."""
+        """Return True if all results exist and are intact, independent of the recorded state."""
         return (self.path / CHECKSUMS).exists() and self.damage() is None
 
     def discard_damaged(self) -> None:
