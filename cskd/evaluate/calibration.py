@@ -33,8 +33,8 @@ def class_deviation(logits, labels) -> tuple[np.ndarray, np.ndarray]:
 def equal_mass_bin(confidence: np.ndarray, bins: int) -> np.ndarray:
     """Return the bin of each confidence (N,): floor(bins * rank / N), so that all bins have about as many images.
 
-    The rank is the number of images with a lower confidence. Equal confidences therefore share a bin, the first that
-    they would fill, and the order of the images does not matter. Raises ValueError for bins < 1.
+    The rank is the number of images with a lower confidence. Equal confidences therefore share a bin, and the order of
+    the images does not matter. Raises ValueError for bins < 1.
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
@@ -116,7 +116,7 @@ def fit_temperature(logits, labels) -> float:
 def stratified_halves(labels, seed: int = 0) -> np.ndarray:
     """Return the half, 0 or 1, of each image (N,): a random split of each class into equal parts.
 
-    Of a class with an odd number of images, the extra image goes to each half in turn, so that the sizes of the halves
+    If a class has an odd number of images, its extra image goes to the halves in turn, so that the sizes of the halves
     differ by at most one. The split depends on the labels and the seed only.
     """
     labels = torch.as_tensor(labels).cpu()

@@ -62,12 +62,12 @@ class Metric:
 
 
 def of_logits(function: Callable[..., float], scale: float = 1, **options) -> Callable[..., float]:
-    """Return ``scale * function(logits, labels, **options)`` as a function of a metric."""
+    """Return ``scale * function(logits, labels, **options)`` as the function of a metric."""
     return lambda logits, labels, features: scale * function(logits, labels, **options)
 
 
 def of_features(function: Callable[..., float], scale: float = 1) -> Callable[..., float]:
-    """Return ``scale * function(features, labels)`` as a function of a metric."""
+    """Return ``scale * function(features, labels)`` as the function of a metric."""
     return lambda logits, labels, features: scale * function(features, labels)
 
 
@@ -130,7 +130,7 @@ DOMAIN_ERRORS = {
 
 
 def all_metrics() -> dict[str, Metric]:
-    """Return every metric by name, those of single domains included."""
+    """Return every metric by name, including those of single domains."""
     return {metric.name: metric for metric in (*METRICS, *DOMAIN_ACCURACIES.values(), *DOMAIN_ERRORS.values())}
 
 

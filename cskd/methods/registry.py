@@ -66,7 +66,7 @@ def build_method(name: str, parameters: dict[str, float] | None = None) -> Metho
         return _build_single(check_choice("method", name, METHODS), parameters)
     parts = canonical_name(name).split(SEPARATOR)
     composite = CompositeMethod(tuple(_build_single(part, _parameters_of(part, parameters)) for part in parts))
-    method_parts(name)  # checks the order last: that the parts cannot be combined is more important
+    method_parts(name)  # checks the order last: an error about incompatible parts is more important
     for parameter in parameters:
         if not parameter.startswith(tuple(f"{part}." for part in parts)):
             raise _unknown_parameter(name, parameter, composite.parameters())

@@ -33,7 +33,7 @@ class RunSpec(StrictModel):
     data_digest: str
     data_complete: bool  # whether it has the official numbers of images
     data_source: str  # the files that were read, and how they were verified
-    comparable: bool  # whether the paper's number may stand beside this run's
+    comparable: bool  # whether the run may be compared with the paper's number
     comparable_reason: str  # why not; "" if comparable
     validation: Validation | None = None
     teacher: "RunSpec | None" = None  # for methods that need one
@@ -55,8 +55,8 @@ class RunSpec(StrictModel):
     def key_fields(self) -> dict[str, Any]:
         """Return everything that can change the run's numbers. Dataset and profile count by content, not by name.
 
-        ``precision`` and ``compile`` count as set: "auto" is one key on all hardware. The run's environment says what
-        was used.
+        ``precision`` and ``compile`` count as configured: "auto" gives the same key on all hardware. The run's
+        environment records the values that were used.
         """
         settings = _without_defaults(self.settings.model_dump(mode="json", exclude=NOT_IN_KEY))
         validation = {"validation": self.validation.model_dump()} if self.validation else {}

@@ -17,7 +17,7 @@ class Display:
     """One bar for all runs and one for each running run: epoch, losses, test error, images/s, time left.
 
     Args:
-        name: of the overall bar.
+        name: the label of the overall bar.
         total: number of runs.
         total_seconds: estimate for all runs, one at a time.
         seconds_of: estimate for one run.

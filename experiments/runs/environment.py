@@ -1,4 +1,4 @@
-"""What a run trains on: device, cores, commit, versions. Recorded with the run, and not part of its key."""
+"""The environment of a run: device, cores, commit, versions. It is recorded, but not part of the run key."""
 
 import importlib.metadata
 import os

@@ -26,7 +26,7 @@ class Cell(StrictModel):
     name: str  # dataset/architecture/method
     key: str
     order: int  # its position in tables
-    comparable: bool  # whether the paper's number may stand beside its mean
+    comparable: bool  # whether its mean may be compared with the paper's number
     comparable_reason: str = ""  # why not; "" if comparable
     tuned: str = ""  # tuned hyper-parameters and their source; "": the recipe's hyper-parameters are used
     hyperparameter_source: str = ""  # who chose them: "paper", "ours", or "" for none

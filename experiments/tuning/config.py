@@ -65,7 +65,7 @@ class StudyOptions(LaunchOptions):
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Everything that all trials of a study share."""
+    """The configuration that all trials of a study share."""
 
     options: StudyOptions
     profile: str
@@ -78,7 +78,7 @@ class StudyConfig:
 
     @property
     def name(self) -> str:
-        """Return the given name, or such as ``digits-cs-kd-demo`` with each option that differs from its default."""
+        """Return the given name, or one such as ``digits-cs-kd-demo`` with the options that are not the defaults."""
         options = self.options
         if options.name:
             return options.name
@@ -108,11 +108,11 @@ class StudyConfig:
         return tuple(range(FIRST_SEED, FIRST_SEED + self.options.seeds))
 
     def runs(self, point: Point) -> list[PlannedRun]:
-        """Return a trial's runs, one a seed."""
+        """Return a trial's runs, one per seed."""
         return [self._planned(self._spec(point, seed)) for seed in self.seeds]
 
     def teacher(self) -> PlannedRun | None:
-        """Return the teacher's run. It is trained without the validation images, which the students are judged on."""
+        """Return the teacher's run. It does not train on the validation images, which evaluate its students."""
         spec = self._spec({}, FIRST_SEED).teacher
         return self._planned(spec) if spec else None
 
@@ -127,7 +127,7 @@ class StudyConfig:
         return [recipe] * (recipe in self.space) + [dict(point) for point in self.space.start]
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be equal for trials to be comparable, by names for the user."""
+        """Return the settings that must be equal for trials to be comparable, by the names that the user sees."""
         settings = self._spec({}, FIRST_SEED).key_fields()
         for name in ("seed", "data_digest", "method", "architecture"):
             del settings[name]

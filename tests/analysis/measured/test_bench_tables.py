@@ -41,7 +41,7 @@ def cells(text):
 
 def test_numbers_are_in_the_units_of_their_headers(table):
     header, _, first, second = cells(table("steps", "steps", row(method="cross-entropy", matmul_share=""), row()))
-    assert header == ["trained", "method", "ms a step", "images/s", "% of the matrix rate", "% input"]
+    assert header == ["trained", "method", "ms per step", "images/s", "% of the matrix rate", "% input"]
     assert first[:2] == ["cifar100, resnet10 (mini)", "cross-entropy"]
     assert first[4] == ABSENT
     assert second == ["", "cs-kd", "86", "1,481", "46", "1.6"]

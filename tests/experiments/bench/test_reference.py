@@ -124,7 +124,7 @@ def test_released_code_killed_between_turns_raises_user_error(clone):
 @pytest.mark.parametrize(
     ("override", "is_clone", "message"),
     [
-        ("width=64", False, "is no clone of the released code (it has no train)"),
+        ("width=64", False, "is not a clone of the released code (it has no train)"),
         ("width=8", True, "the released code has a resnet18 of width 64"),
     ],
 )
