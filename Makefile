@@ -5,43 +5,43 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3##            the Python that builds .venv: 3.11 to 3.13
-DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, digits, one of yours; data: also all
-METHOD ?=##                    a method: cross-entropy, cs-kd, ... (README), or a sum such as mixup+cs-kd
+DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, digits, or your own; data: also all
+METHOD ?=##                    a method: cross-entropy, cs-kd, ... (docs/methods.md), or a composite such as mixup+cs-kd
 SEED ?= 0##                    the seed of a single run
 ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41
-PROFILE ?=##                   paper (default), mini: real images on a CPU, demo: the digits' only one
-DATASETS ?=##                  a grid's datasets in place of its own: "cifar100 cub200"
-METHODS ?=##                   a grid's methods in place of its own; all: the whole table of the paper; paired: two
-ARCHITECTURES ?=##             a grid's architectures in place of its own; all: the paper's
-SEEDS ?=##                     a grid's seeds in place of its own: "0 1 2"
+PROFILE ?=##                   paper (default), mini: real images on a CPU, demo: the only one of digits
+DATASETS ?=##                  datasets in place of the grid's: "cifar100 cub200"
+METHODS ?=##                   methods in place of the grid's; all: the paper's full table; paired: two
+ARCHITECTURES ?=##             architectures in place of the grid's; all: those of the paper's full table
+SEEDS ?=##                     seeds in place of the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
-WORKERS ?= 1##                 runs at once, each on a GPU of its own where there are some
-LAUNCHER ?=##                  local (default), print: only show the commands
+WORKERS ?= 1##                 runs at once, each on a GPU of its own if there are several
+LAUNCHER ?=##                  local (default), print: only print the commands
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
-PARTIAL ?=##                   1: data: take an incomplete copy of a dataset
-GRID ?=##                      status: a grid or experiment; all by default
-EXPERIMENT ?=##                tables, report, measured: an experiment; all by default
+PARTIAL ?=##                   data: 1 accepts an incomplete copy of a dataset
+GRID ?=##                      status: a grid or experiment (default: all)
+EXPERIMENT ?=##                tables, report, measured: an experiment (default: all)
 EXPERIMENTS ?=##               paired: two experiments, as 'make status' names them; or one, with METHODS
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
 TRIALS ?=##                    tune: trials of the whole study (default 30)
-TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial, whose mean counts
+TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial, which counts with their mean
 SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper
-OBJECTIVE ?=##                 tune: error (default), nll, ece; or two, as error,ece
-SAMPLER ?=##                   tune: gp (default), tpe, random; grid: a regular one of TRIALS points
-PRUNE ?=##                     1: tune: stop poor trials after the first learning-rate drop
-TIMEOUT ?=##                   tune, ablate: minutes after which no trial begins
-STUDY ?=##                     tune, ablate: another name, to start anew beside an earlier study
-TUNED ?=##                     1: the hyper-parameters that tuning has found, in the place of the recipe's
-PARTS ?=##                     bench: steps, pipelines, memory, run, profile, reference (default: all; the last with REFERENCE)
-KEEP ?=##                      bench: 1 puts what was measured into results/measured/ as well
-REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), to time its own steps
-DATA_DIR ?= data##             where datasets are kept
-RUNS_DIR ?= runs##             where run folders are kept
-RESULTS_DIR ?= results##       where tables and figures are written
-MLFLOW_TRACKING_URI ?=##       where MLflow keeps what is tracked (default: mlflow.db in this folder)
-OPTUNA_STORAGE ?=##            where studies are kept: a journal file or a database's URL (default: in RUNS_DIR)
-TUNED_DIR ?=##                 where tuned values are written (default: experiments/recipes/tuned)
+OBJECTIVE ?=##                 tune: error (default), nll, ece; or two, such as error,ece
+SAMPLER ?=##                   tune: gp (default), tpe, random, grid: a regular grid of TRIALS points
+PRUNE ?=##                     tune: 1 stops poor trials after the first learning-rate drop
+TIMEOUT ?=##                   tune, ablate: minutes after which no trial starts
+STUDY ?=##                     tune, ablate: another name, for a new study beside an earlier one
+TUNED ?=##                     1: use the tuned hyper-parameters in place of the recipe's
+PARTS ?=##                     bench: steps, pipelines, memory, run, profile, reference (default: all; the last needs REFERENCE)
+KEEP ?=##                      bench: 1 also writes the measurements to results/measured/
+REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), whose steps are timed too
+DATA_DIR ?= data##             folder of the datasets
+RUNS_DIR ?= runs##             folder of the run folders
+RESULTS_DIR ?= results##       folder of the tables and figures
+MLFLOW_TRACKING_URI ?=##       MLflow's store (default: mlflow.db in this folder)
+OPTUNA_STORAGE ?=##            the studies' journal file or database URL (default: in RUNS_DIR)
+TUNED_DIR ?=##                 folder of the tuned values (default: experiments/recipes/tuned)
 
 export DATA_DIR RUNS_DIR RESULTS_DIR
 ifneq ($(MLFLOW_TRACKING_URI),)
@@ -54,7 +54,7 @@ ifneq ($(TUNED_DIR),)
 export TUNED_DIR
 endif
 
-# What chooses runs. A target refuses those that it does not take: without them it would begin another, larger job.
+# A target rejects run-selecting variables that it does not use, so that a typo cannot start a larger job.
 CHOICES := DATASET METHOD ARCHITECTURE SEED DATASETS METHODS ARCHITECTURES SEEDS TUNE_SEEDS GRID EXPERIMENT EXPERIMENTS
 TAKES_demo :=
 TAKES_data := DATASET
@@ -73,7 +73,7 @@ TAKES_paired := EXPERIMENTS METHODS
 COMMA := ,
 LISTED = $(subst $() $(),$(COMMA) ,$(strip $1))
 GIVEN := $(foreach name,$(CHOICES),$(if $($(name)),$(if $(filter environment command,$(origin $(name))),$(name))))
-# $1: a target; $2: the variable with what it takes, undefined for a target that is not checked
+# $1: a target; $2: the name of its TAKES_ variable, undefined for a target that is not checked
 CHECK = $(if $(filter-out undefined,$(origin $2)),$(if $(filter-out $($2),$(GIVEN)),$(error error: $1 \
 	$(if $($2),takes $(call LISTED,$($2))$(COMMA) not,does not take) $(call LISTED,$(filter-out $($2),$(GIVEN))))))
 $(foreach goal,$(MAKECMDGOALS),$(call CHECK,$(goal),TAKES_$(patsubst reproduce-%,reproduce,$(goal))))
@@ -90,70 +90,70 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 
 
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 bench train tune ablate tuned  dashboard status tables report \
+	reproduce-table6 reproduce-figure4 bench train tune ablate tuned dashboard status tables report \
 	paired measured readme ui sync audit lint lock
 
-help: ## show every target and variable
+help: ## list all targets and variables
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
 	  | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1|\2/' | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
 	@echo "Variables"; grep -E '^[A-Z_]+ \?=.*##' $(firstword $(MAKEFILE_LIST)) \
 	  | sed -E 's/^([A-Z_]+) .*## *(.*)/  \1|\2/' | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
 
-setup: $(READY) ## build .venv from requirements.lock; does nothing when up to date
+setup: $(READY) ## build .venv from requirements.lock; does nothing when it is up to date
 
 $(READY): requirements.lock
-	@[ ! -L $(VENV) ] || { echo "error: $(VENV) is a symbolic link, and setting up would empty the folder that it leads to:" \
-	  "remove the link, then $(VENV) is built here" >&2; exit 2; }
+	@[ ! -L $(VENV) ] || { echo "error: $(VENV) is a symbolic link, and set-up would empty its target:" \
+	  "remove the link, then run make setup again" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-	  || { echo "error: $(PYTHON) is not Python 3.11 to 3.13: give another, make setup PYTHON=python3.12" >&2; exit 2; }
+	  || { echo "error: $(PYTHON) is not Python 3.11 to 3.13: use another one: make setup PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up $(VENV): about 6 GB, a few minutes"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
 
-# The tables come also when a run has failed (1): they say what is missing. The exit status stays the grid's, unless
-# that is 0 and the tables fail.
+# The tables are also made if a run failed (status 1): they name the missing runs. The exit status is the grid's, or
+# the tables' if the grid succeeded.
 TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
 	$(RUN) -m analysis tables --latest $(SHOW) || exit $$((status ? status : $$?));) exit $$status
 
-demo: $(READY) ## the main job in minutes: both methods on the embedded digits, five seeds, then the tables
+demo: $(READY) ## the main job in minutes: both methods on digits, five seeds each, then the tables
 	@$(RUN) -m experiments grid demo $(LAUNCH); $(TABLES)
 
-# Two processes, each file whole in one of them, which builds what its tests share.
-IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder
+# Each test file runs in one process, so that its tests share what it builds.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(READY) ## run the tests
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest $(IN_TWO)
+	@$(PYTEST)
 
-test-faults: $(READY) ## kill, starve, damage and mislead the real commands, all cases: a line a fault
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests/faults --all-faults $(IN_TWO)
+test-faults: $(READY) ## kill processes, fill disks, damage files while commands run, all cases: prints a line a fault
+	@$(PYTEST) tests/faults --all-faults
 
 data: $(READY) ## download, verify and prepare DATASET (or all)
-	@$(RUN) -m experiments data $(or $(DATASET),$(error say which: make data DATASET=cub200, or DATASET=all)) \
+	@$(RUN) -m experiments data $(or $(DATASET),$(error give DATASET: make data DATASET=cub200, or DATASET=all)) \
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
 
-reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; METHODS=all: all of it
+reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; METHODS=all: the full table
 	@$(RUN) -m experiments grid table1 $(CROSS) $(LAUNCH); $(TABLES)
 
 reproduce-table2: $(READY) ## table 2: cs-kd beside the self-distillation methods ddgsd and byot
 	@$(RUN) -m experiments grid table2 $(CROSS) $(LAUNCH); $(TABLES)
 
-reproduce-table3: $(READY) ## table 3: does cs-kd add to mixup?
+reproduce-table3: $(READY) ## table 3: does cs-kd improve mixup?
 	@$(RUN) -m experiments grid table3 $(CROSS) $(LAUNCH); $(TABLES)
 
-reproduce-table4: $(READY) ## table 4: does cs-kd add to kd? ResNet-10, taught by a DenseNet-121 that is trained first
+reproduce-table4: $(READY) ## table 4: does cs-kd improve kd? ResNet-10 with a DenseNet-121 as teacher, which is trained first
 	@$(RUN) -m experiments grid table4 $(CROSS) $(LAUNCH); $(TABLES)
 
 reproduce-table6: SHOW = --show top5_error ece recall_at_1
-reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's runs and of cs-kd-e
+reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's methods and of cs-kd-e
 	@$(RUN) -m experiments grid table6 $(CROSS) $(LAUNCH); $(TABLES)
 
-reproduce-figure4: $(READY) ## figure 4: CUB, Dogs, MIT67 merged x cross-entropy, cs-kd x three seeds
+reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entropy, cs-kd x three seeds
 	@$(RUN) -m experiments grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
-	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) \
-	  --method $(or $(METHOD),$(error say which: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
+	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \
+	  --method $(or $(METHOD),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
 	  $(if $(ARCHITECTURE),--architectures $(ARCHITECTURE)) $(LAUNCH)
 
 TUNING = $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) \
@@ -161,59 +161,59 @@ TUNING = $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture 
 	$(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(STUDY),--study '$(STUDY)') --workers $(WORKERS) \
 	$(if $(filter-out 0,$(RETRY)),--retry) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
-tune: $(READY) ## find a method's hyper-parameters on a validation split: DATASET, METHOD (default cs-kd), TRIALS
-	@$(RUN) -m experiments tune --dataset $(or $(DATASET),$(error say which: make tune DATASET=mit67)) $(TUNING) \
+tune: $(READY) ## tune a method's hyper-parameters on a validation split: DATASET, METHOD (default cs-kd), TRIALS
+	@$(RUN) -m experiments tune --dataset $(or $(DATASET),$(error give DATASET: make tune DATASET=mit67)) $(TUNING) \
 	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space $(SPACE)) $(if $(OBJECTIVE),--objective $(OBJECTIVE)) \
 	  $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(filter-out 0,$(PRUNE)),--prune)
 
-ablate: $(READY) ## every point of the paper's grid of T and lambda_cls on a validation split, and a heat map: DATASET, METHOD
-	@$(RUN) -m experiments ablate --dataset $(or $(DATASET),$(error say which: make ablate DATASET=cifar100)) $(TUNING)
+ablate: $(READY) ## measure the paper's grid of T and lambda_cls on a validation split, and draw a heat map: DATASET, METHOD
+	@$(RUN) -m experiments ablate --dataset $(or $(DATASET),$(error give DATASET: make ablate DATASET=cifar100)) $(TUNING)
 
-tuned: $(READY) ## what tuning has found, beside the recipes' settings: DATASET, METHOD (default: all)
+tuned: $(READY) ## show the tuned hyper-parameters beside the recipe's: DATASET, METHOD (default: all)
 	@$(RUN) -m experiments tuned $(if $(DATASET),--dataset $(DATASET)) $(if $(METHOD),--method $(METHOD))
 
-dashboard: $(READY) ## optuna-dashboard on 127.0.0.1
+dashboard: $(READY) ## serve optuna-dashboard on 127.0.0.1
 	@$(RUN) -m experiments dashboard $(if $(PORT),--port $(PORT))
 
-bench: $(READY) ## what training costs here: steps, pipelines, memory, start, profile, the released code's steps: PARTS
+bench: $(READY) ## measure what training costs on this machine: PARTS
 	@$(RUN) -m experiments bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
 	  $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE)) \
 	  $(foreach s,$(SET),--set '$(s)') $(if $(filter-out 0,$(KEEP)),--keep)
 
-status: $(READY) ## a grid as a matrix: done, running, failed (why), missing
+status: $(READY) ## show a grid as a matrix: done, running, interrupted, failed and why, missing
 	@$(RUN) -m experiments status $(GRID)
 
-tables: $(READY) ## error, ECE and reliability tables, rebuilt from what is tracked
+tables: $(READY) ## make the error, ECE and reliability tables from the tracked runs
 	@$(RUN) -m analysis tables $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-report: $(READY) ## results/report.html: every table, figure and verdict of what is tracked, in one page
+report: $(READY) ## make results/report.html: every table, figure and verdict in one page
 	@$(RUN) -m analysis report $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-paired: $(READY) ## two EXPERIMENTS, or two METHODS of one, seed by seed: their differences with intervals
-	@$(RUN) -m analysis paired $(or $(EXPERIMENTS),$(error say which: make paired EXPERIMENTS="table1 table1-custom-...", \
+paired: $(READY) ## compare two EXPERIMENTS, or two METHODS of one, seed by seed: differences with intervals
+	@$(RUN) -m analysis paired $(or $(EXPERIMENTS),$(error give EXPERIMENTS: make paired EXPERIMENTS="table1 table1-custom-...", \
 	  or EXPERIMENTS=demo METHODS="cross-entropy cs-kd")) $(if $(METHODS),--methods $(METHODS))
 
-measured: $(READY) ## results/measured/: what is tracked as data that can be committed, merged with what lies there
+measured: $(READY) ## write tracked results to results/measured/, as CSV files for git
 	@$(RUN) -m analysis measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-readme: $(READY) ## the result tables in README.md and docs/speed.md, made anew from results/measured/
+readme: $(READY) ## regenerate the result tables of the documents from results/measured/
 	@$(RUN) -m analysis readme
 
-ui: $(READY) ## the MLflow UI on 127.0.0.1
+ui: $(READY) ## serve the MLflow UI on 127.0.0.1
 	@$(RUN) -m experiments ui $(if $(PORT),--port $(PORT))
 
-sync: $(READY) ## send to MLflow what it missed while it was away
+sync: $(READY) ## send to MLflow what it missed, or everything to another store
 	@$(RUN) -m experiments sync
 
-audit: ## look the pinned dependencies up in the database of known vulnerabilities; needs uv and a network
-	@command -v uvx >/dev/null || { echo "error: not audited: there is no uvx: install uv" >&2; exit 2; }
+audit: ## check the pinned dependencies for known vulnerabilities; needs uv and a network
+	@command -v uvx >/dev/null || { echo "error: not audited: uvx is not installed: install uv" >&2; exit 2; }
 	@uvx --quiet pip-audit --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off \
-	  || { echo "error: vulnerabilities, listed above; or not audited, for want of a network" >&2; exit 1; }
+	  || { echo "error: vulnerabilities, listed above; or not audited: no network" >&2; exit 1; }
 
-lint: $(READY) ## check the style
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+lint: $(READY) ## check the style and the import directions
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
 
-lock: ## make requirements.lock anew from pyproject.toml; needs uv
+lock: ## regenerate requirements.lock from pyproject.toml; needs uv
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --custom-compile-command "make lock" --upgrade --output-file requirements.lock

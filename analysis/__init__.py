@@ -1,12 +1,12 @@
-"""What is read out of tracked runs: tables and pictures. Nothing here trains or writes to the tracking."""
+"""Tables, figures and reports from tracked runs. Nothing here trains or writes to the tracking store."""
 
 import logging
 import os
 
 from cskd.utils.cli import expect_ctrl_c
 
-# MLflow reads these when it is imported. A server that is away or hangs must be noticed in seconds, not in its
-# default minutes; no telemetry, and no bar for each file that is read.
+# MLflow reads these when it is imported. Its defaults wait minutes for a server that does not answer, send telemetry
+# and show a progress bar for each file.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")

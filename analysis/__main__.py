@@ -4,7 +4,7 @@ from cskd.utils.cli import dispatch
 
 COMMANDS = {
     "tables": "rebuild the error, ECE and reliability tables from MLflow",
-    "report": "write every table, figure and verdict into one HTML page",
+    "report": "write every table, figure and verdict to one HTML page",
     "paired": "compare two experiments, or two methods of one, seed by seed",
     "measured": "export tracked results to CSV files that can be committed",
     "readme": "regenerate the result tables of the documentation from these files",

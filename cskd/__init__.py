@@ -20,9 +20,6 @@ __version__ = "0.1.0"
 # after the change are never mixed as seeds of one cell.
 NUMERICS_VERSION = 1
 
-# The version of the tags, metrics and artifacts in MLflow.
-RECORDS_VERSION = 1
-
 _MODULES = {
     "class_wise_kl": "cskd.losses",
     "build_model": "cskd.models",

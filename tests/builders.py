@@ -120,7 +120,7 @@ class Grid:
         best: Mapping[str, float] | None = None, settings: Mapping | None = None, **tags: str,
     ) -> Tracked:  # fmt: skip
         """Add a run. metrics: test metrics of the last epoch, by name; best: of the best epoch."""
-        copied = ("cell_key", "grid", "profile", "dataset", "architecture", "method", "comparable", "comparable_reason")
+        copied = ("cell_key", "profile", "dataset", "architecture", "method", "comparable", "comparable_reason")
         key = f"{cell.tags['cell_key']}:{seed}"
         tags = {
             **{name: cell.tags[name] for name in copied},

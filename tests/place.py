@@ -1,4 +1,4 @@
-"""A folder in which the commands are run as a user types them."""
+"""A folder in which commands run as a user types them."""
 
 import importlib
 import os
@@ -10,13 +10,16 @@ from types import ModuleType
 from experiments.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
+TWO_EPOCHS = ("--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]")
+DEMO_GRID = ("demo", "--seeds", "0", "1", "--workers", "2", *TWO_EPOCHS)
 
 
 class Place:
-    """A folder with data, runs, results and tracking of its own."""
+    """A folder with its own data, runs, results and tracking store, for commands in processes of their own."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.sources = ROOT
         self.runs = folder / "runs"
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.environment = os.environ | {
@@ -32,7 +35,7 @@ class Place:
     def start(self, command: str, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-m", *command.split(), *arguments],
-            cwd=ROOT,
+            cwd=self.sources,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -40,7 +43,7 @@ class Place:
         )
 
     def run(self, command: str, *arguments: str) -> tuple[int, str, str]:
-        """Return (exit status, output, errors) of ``python -m <command>``, such as "experiments grid"."""
+        """Return (exit status, output, errors) of ``python -m <command>``."""
         process = self.start(command, *arguments)
         output, errors = process.communicate(timeout=300)
         return process.returncode, output, errors
@@ -50,6 +53,6 @@ class Place:
 
 
 def command_of(command: str) -> ModuleType:
-    """The module of a command such as "experiments grid"."""
+    """Return the module of a command such as "experiments grid"."""
     package, name = command.split()
     return importlib.import_module(f"{package}.commands.{name}")

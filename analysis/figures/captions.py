@@ -10,13 +10,13 @@ CAPTIONS = {
     "figure2": (
         "Histograms of log-probability",
         "Figure 2 of the paper. Log-probability of the predicted and of the true label on misclassified test images; "
-        "each method's own misclassified images, as a density. The upright lines are medians.",
+        "a density for each method, of the images that it misclassifies. The vertical lines are medians.",
     ),
     "figure3": (
         "t-SNE of features",
         "Figure 3 of the paper. t-SNE (perplexity 30, started from the principal components, fixed seed) of pooled "
-        "features, the same images in each panel. Distances between groups mean little in it; feature spread, the mean "
-        "distance of all test images to their class's mean over that between class means, is the number behind it.",
+        "features, the same images in each panel. Distances between groups mean little. Feature spread is the mean "
+        "distance of all test images to the mean of their class, divided by the mean distance between class means.",
     ),
     "figure5": (
         "Reliability diagrams beside CS-KD",
@@ -25,12 +25,12 @@ CAPTIONS = {
     ),
     "curves": (
         "Learning curves",
-        "Mean and standard deviation (ddof=1) over seeds. Upright lines: the learning rate falls. Training losses are "
-        "each method's own and cannot be compared.",
+        "Mean and standard deviation (ddof=1) over seeds. Vertical lines: the learning rate drops. Training losses "
+        "differ between methods and cannot be compared.",
     ),
     "calibration": (
         "ECE before and after temperature scaling",
-        "Is it only the temperature? Dots are single seeds. The temperature is fitted to training images, which the "
-        "network has learnt, or cross-fitted on halves of the test set.",
+        "Shows how much of a difference remains after temperature scaling. Dots are single seeds. The temperature is "
+        "fitted to training images, which the network has learnt, or cross-fitted on halves of the test set.",
     ),
 }

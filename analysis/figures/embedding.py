@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
-from analysis.figures.sources import Group, NotDrawn, Note
+from analysis.figures.sources import Group, NotDrawn, Note, class_names
 from analysis.figures.text import class_name, plain
 from analysis.load.cache import cached
 from analysis.paper.published import BASELINE, CS_KD
@@ -53,7 +53,7 @@ def draw(group: Group, note: Note) -> Figure:
     labels = first.labels[rows]
     classes = len(np.unique(labels))
     title = f"{group.title}, seed {seed}\nt-SNE of {len(rows):,} test images of {classes} classes, drawn at random"
-    return embedding_figure(title, points, labels, first.classes, spread)
+    return embedding_figure(title, points, labels, class_names(first), spread)
 
 
 def _cached_embedding(folder: Path, features: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy.special import softmax
 
-from analysis.figures.sources import Group, NotDrawn, Note, prepared_test_split
+from analysis.figures.sources import Group, NotDrawn, Note, class_names, prepared_test_split
 from analysis.figures.text import class_name, plain
 from analysis.paper.published import BASELINE, CS_KD
 from cskd.data.splits import choose
@@ -35,7 +35,7 @@ def draw(group: Group, note: Note) -> Figure:
         f"{group.title}, seed {seed}\n{which}",
         {method: softmax(found.logits[rows].astype(float), axis=1) for method, found in predictions.items()},
         first.labels[rows],
-        first.classes,
+        class_names(first),
         _images(group, first, rows, runs[BASELINE], note),
     )
 
@@ -45,7 +45,7 @@ def _images(
 ) -> list[np.ndarray] | None:
     """Return the images of these rows; None, with a note, if the dataset is not prepared here."""
     split = prepared_test_split(run.get("params.data_digest"), group.data_dir)
-    if split is None:
+    if split is None or predictions.indices is None:
         note(f"without images: the dataset that {run.run} was tested on is not prepared in DATA_DIR")
         return None
     return [split.image(index) for index in predictions.indices[rows]]

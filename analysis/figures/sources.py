@@ -108,6 +108,11 @@ def groups(
         yield Group(pool, dataset, architecture, store, evaluations, cache, data_dir)
 
 
+def class_names(predictions: Predictions) -> tuple[str, ...]:
+    """Return the class names, or numbers if they are unknown."""
+    return predictions.classes or tuple(f"class {number}" for number in range(predictions.logits.shape[1]))
+
+
 def pooled_seeds(evaluated: dict[str, list[Evaluation]]) -> str:
     """Return the numbers of seeds that a figure pools, in words."""
     counts = sorted({len(runs) for runs in evaluated.values()})
@@ -119,7 +124,7 @@ def prepared_test_split(digest: str, data_dir: Path) -> ImageSplit | None:
     for description in sorted((data_dir / "prepared").glob("*/dataset.json")):
         try:
             dataset = open_dataset(description.parent)
-        except UserError:  # a damaged dataset counts as absent
+        except UserError:  # skip a damaged dataset
             continue
         if dataset.digest == digest:
             return dataset.test

@@ -39,14 +39,28 @@ class Number:
 
 
 @dataclass(frozen=True)
-class LongTable:
-    """A table with one row for each row of the file."""
+class BenchTable:
+    """A table of one file, for one machine.
+
+    down: "" for one row a row of the file; else a column: one row for each of its values, and the columns ``numbers``
+        for each trained cell. across: the columns that distinguish cells besides TRAINED. max_rows: the rows shown.
+    """
 
     part: str
     numbers: tuple[Number, ...]
+    down: str = ""
+    across: tuple[str, ...] = ("method",)
+    max_rows: int | None = None
+
+    def caption(self, rows: pd.DataFrame) -> list[str]:
+        """Return what was trained, if it is the same in all columns of a cross table."""
+        return [_trained(rows.iloc[0])] if self.down and len(rows[TRAINED].drop_duplicates()) == 1 else []
 
     def markdown(self, rows: pd.DataFrame) -> str:
-        headers = (Column(number.header, number=True) for number in self.numbers)
+        return self._cross(rows) if self.down else self._long(rows)
+
+    def _long(self, rows: pd.DataFrame) -> str:
+        columns = (Column("trained"), Column("method"), *(Column(number.header, True) for number in self.numbers))
         groups = tuple(
             name_once(
                 (_trained(row), row.method, *(number.text(row) for number in self.numbers))
@@ -54,51 +68,21 @@ class LongTable:
             )
             for _, trained in rows.groupby(TRAINED, sort=False)
         )
-        return markdown_rows((Column("trained"), Column("method"), *headers), Block("", groups))
+        return markdown_rows(columns, Block("", groups))
 
-    def caption(self, rows: pd.DataFrame) -> list[str]:
-        return []
-
-
-@dataclass(frozen=True)
-class CrossTable:
-    """A table with one row for each value of ``down``, and the columns ``numbers`` for each trained cell.
-
-    across: the columns that distinguish cells besides TRAINED. max_rows: the number of rows that are shown.
-    """
-
-    part: str
-    down: str
-    numbers: tuple[Number, ...]
-    across: tuple[str, ...] = ("method",)
-    max_rows: int | None = None
-
-    def markdown(self, rows: pd.DataFrame) -> str:
-        cells = [cell for _, cell in rows.groupby([*TRAINED, *self.across], sort=False)]
-        columns = []
-        for cell in cells:
+    def _cross(self, rows: pd.DataFrame) -> str:
+        columns, lines = [Column(self.down)], {name: [name] for name in rows[self.down]}
+        for _, cell in rows.groupby([*TRAINED, *self.across], sort=False):
             heading = [] if self.caption(rows) else [_trained(cell.iloc[0])]
-            heading += cell[list(self.across)].iloc[0].tolist()
+            heading += cell.iloc[0][list(self.across)].tolist()
+            by_name = cell.set_index(self.down)
             for number in self.numbers:
                 header = [*heading, number.header] if len(self.numbers) > 1 else heading
-                columns.append(Column(", ".join(header), number=True))
-        by_name = [cell.set_index(self.down) for cell in cells]
-        lines = tuple(
-            (
-                name,
-                *(
-                    number.text(cell.loc[name]) if name in cell.index else ABSENT
-                    for cell in by_name
-                    for number in self.numbers
-                ),
-            )
-            for name in list(dict.fromkeys(rows[self.down]))[: self.max_rows]
-        )
-        return markdown_rows((Column(self.down), *columns), Block("", (lines,)))
-
-    def caption(self, rows: pd.DataFrame) -> list[str]:
-        """Return what was trained, if it is the same in all columns."""
-        return [_trained(rows.iloc[0])] if len(rows[TRAINED].drop_duplicates()) == 1 else []
+                columns.append(Column(", ".join(header), True))
+                for name, line in lines.items():
+                    line.append(number.text(by_name.loc[name]) if name in by_name.index else ABSENT)
+        shown = tuple(map(tuple, lines.values()))[: self.max_rows]
+        return markdown_rows(tuple(columns), Block("", (shown,)))
 
 
 def _milliseconds(header: str, column: str = "seconds_per_step") -> Number:
@@ -110,9 +94,9 @@ def _ratio(header: str) -> Number:
 
 
 OURS = _milliseconds("ms a step, ours")
-TABLES: dict[str, LongTable | CrossTable] = {
-    "ratios": CrossTable("steps", "method", (_ratio("x cross-entropy"),), across=()),
-    "steps": LongTable(
+TABLES: dict[str, BenchTable] = {
+    "ratios": BenchTable("steps", (_ratio("x cross-entropy"),), "method", across=()),
+    "steps": BenchTable(
         "steps",
         (
             _milliseconds("ms a step"),
@@ -121,16 +105,16 @@ TABLES: dict[str, LongTable | CrossTable] = {
             Number("% input", "input_share", 100, 1),
         ),
     ),
-    "pipelines": LongTable(
+    "pipelines": BenchTable(
         "pipelines",
         (OURS, _milliseconds("torchvision, fp32", "seconds_per_step_torchvision"), _ratio("x ours")),
     ),
-    "reference": LongTable(
+    "reference": BenchTable(
         "reference",
         (OURS, _milliseconds("released code", "seconds_per_step_released"), _ratio("x ours")),
     ),
-    "memory": LongTable("memory", (Number("peak, MB", "peak_memory_megabytes"),)),
-    "run": LongTable(
+    "memory": BenchTable("memory", (Number("peak, MB", "peak_memory_megabytes"),)),
+    "run": BenchTable(
         "run",
         (
             Number("epochs", "epochs"),
@@ -141,8 +125,8 @@ TABLES: dict[str, LongTable | CrossTable] = {
             Number("% tracking", "tracking_share", 100, 1),
         ),
     ),
-    "profile": CrossTable("profile", "phase", (Number("s", "seconds", decimals=3), Number("%", "share", 100))),
-    "operators": CrossTable("operators", "operator", (Number("%", "share", 100, 1),), max_rows=8),
+    "profile": BenchTable("profile", (Number("s", "seconds", decimals=3), Number("%", "share", 100)), "phase"),
+    "operators": BenchTable("operators", (Number("%", "share", 100, 1),), "operator", max_rows=8),
 }
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
 from cskd.evaluate.metrics import TRACKED
 from cskd.utils.errors import UserError, first_line
+from cskd.utils.files import atomic_write
 
 MEASURED = Path("results/measured")  # in the repository, whatever RESULTS_DIR is
 DATES = ("started", "ended")
@@ -70,20 +72,6 @@ VERDICTS = Schema(
 )
 
 
-@dataclass(frozen=True)
-class Merged:
-    """The rows of a file after a merge, and how many of its rows were added, replaced and left unchanged."""
-
-    rows: pd.DataFrame
-    added: int
-    replaced: int
-    unchanged: int
-
-    @property
-    def counts(self) -> str:
-        return f"{self.added} added, {self.replaced} replaced, {self.unchanged} unchanged"
-
-
 def bench_schema(part: str, numbers: tuple[str, ...]) -> Schema:
     """Return the schema of a part of the benchmark. numbers: the columns that a table shows."""
     key = (*BENCH_KEY, *BENCH_ROWS.get(part, ()))
@@ -127,6 +115,11 @@ def read_rows(path: Path, schema: Schema, command: str = "") -> pd.DataFrame:
     return rows
 
 
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    with atomic_write(path) as file:
+        file.write(to_csv(rows).encode())
+
+
 def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: tuple[str, ...] = ()) -> pd.DataFrame:
     """Return the rows with these columns as numbers and dates (UTC); an empty cell is NaN or NaT.
 
@@ -142,8 +135,10 @@ def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: 
     return rows.assign(**columns)
 
 
-def merge(new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]) -> Merged:
-    """Return the new and the stored rows, one for each key, unordered.
+def merge(
+    new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]
+) -> tuple[pd.DataFrame, str]:
+    """Return the new and the stored rows, one for each key, unordered; and how many were added and replaced.
 
     is_newer(new row, stored row): whether the new row replaces the stored one.
     """
@@ -155,5 +150,5 @@ def merge(new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Cal
     }
     added = len(winners.keys() - stored_by_key.keys())
     replaced = sum(row != stored_by_key.get(key, row) for key, row in winners.items())
-    rows = pd.DataFrame((stored_by_key | winners).values(), columns=list(schema.columns))
-    return Merged(rows, added, replaced, len(stored_by_key) - replaced)
+    counts = f"{added} added, {replaced} replaced, {len(stored_by_key) - replaced} unchanged"
+    return pd.DataFrame((stored_by_key | winners).values(), columns=list(schema.columns)), counts

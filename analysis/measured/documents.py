@@ -10,11 +10,13 @@ from pathlib import Path
 
 from analysis.measured.bench_tables import bench
 from analysis.measured.results_tables import answer, results, verdicts
-from analysis.tables.export import save_text
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, first_line
+from cskd.utils.files import atomic_write
 
-BEGIN, END = re.compile(r"<!-- begin generated: (.+) -->"), "<!-- end generated -->"
+BEGIN, END = "<!-- begin generated: ", "<!-- end generated -->"
+MARKER = re.compile(f"^(?:{BEGIN}|{END})", re.MULTILINE)
+TABLE = re.compile(rf"^({BEGIN}([^\n]+) -->\n)(.*?)^({END})$", re.MULTILINE | re.DOTALL)
 EXAMPLE = "<!-- begin generated: results mini -->"
 KINDS = {"results": results, "verdicts": verdicts, "bench": bench}
 ANSWER = "answer"
@@ -33,14 +35,15 @@ def update(path: Path, folder: Path, check: bool) -> list[str]:
     changed = []
 
     def generate(name: str, earlier: str) -> str:
-        text = f"\n{table(name, folder, path.parent)}\n"
+        text = f"\n{table(name, folder, path.parent)}\n\n"
         if text != earlier:
             changed.append(name)
         return text
 
     after = replace_generated(before, generate, str(path))
     if changed and not check:
-        save_text(path, after)
+        with atomic_write(path) as file:
+            file.write(after.encode())
     return changed
 
 
@@ -60,25 +63,7 @@ def replace_generated(text: str, generate: Callable[[str, str], str], document: 
 
     document: its name, for errors. Raises UserError if there is no marker, or one without its counterpart.
     """
-    lines, name, opened, inside, has_marker = [], None, 0, [], False
-    for number, line in enumerate(text.split("\n"), start=1):
-        begin = BEGIN.fullmatch(line.strip())
-        if begin and name is None:
-            lines.append(line)
-            name, opened, inside, has_marker = begin[1], number, [], True
-        elif begin:
-            break  # the marker before it is still open
-        elif line.strip() == END:
-            if name is None:
-                raise UserError(
-                    f"{document}, line {number}: {END} without a begin: put a marker such as {EXAMPLE} first"
-                )
-            lines += [*generate(name, "\n".join(inside)).split("\n"), line]
-            name = None
-        else:
-            (lines if name is None else inside).append(line)
-    if name is not None:
-        raise UserError(f"{document}, line {opened}: '{name}' is not closed: put {END} below its table")
-    if not has_marker:
-        raise UserError(f"{document} has no marker: put {EXAMPLE} and {END} around the place of the table")
-    return "\n".join(lines)
+    markers = MARKER.findall(text)
+    if not markers or markers != [BEGIN, END] * (len(markers) // 2):
+        raise UserError(f"{document}: each table must be between {EXAMPLE} and {END}: correct its markers")
+    return TABLE.sub(lambda match: match[1] + generate(match[2], match[3]) + match[4], text)

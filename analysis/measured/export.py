@@ -18,15 +18,14 @@ from analysis.measured.csv_files import (
     RUNS,
     TRAINING_SETTINGS,
     VERDICTS,
-    Merged,
     Schema,
     merge,
     read_rows,
     runs_path,
     verdicts_path,
+    write_rows,
 )
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, Evaluation, evaluations
-from analysis.tables.export import save_text
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY, run_frame
 from analysis.tables.verdicts import verdict_frame
@@ -51,14 +50,14 @@ def export_pool(pool: Pool, store: Store, folder: Path, results: Path, log: Call
         log(f"{pool.name}: no finished run: nothing written.")
     else:
         path = runs_path(folder, pool.name)
-        merged = _merge_runs(run_rows(pool, evaluated), path)
-        save_text(path, to_csv(merged.rows))
-        absent = len(set(merged.rows.run_key) - set(done.run_key))
-        log(f"{path}: {len(merged.rows)} runs: {merged.counts} ({absent} not tracked here).")
+        rows, counts = _merge_runs(run_rows(pool, evaluated), path)
+        write_rows(path, rows)
+        absent = len(set(rows.run_key) - set(done.run_key))
+        log(f"{path}: {len(rows)} runs: {counts} ({absent} not tracked here).")
         path = verdicts_path(folder, pool.name)
-        merged = _merge_verdicts(verdict_frame(judge(pool, load_claims(), evaluated)), path, log)
-        save_text(path, to_csv(merged.rows))
-        log(f"{path}: {len(merged.rows)} verdicts: {merged.counts}.")
+        rows, counts = _merge_verdicts(verdict_frame(judge(pool, load_claims(), evaluated)), path, log)
+        write_rows(path, rows)
+        log(f"{path}: {len(rows)} verdicts: {counts}.")
     for note in (*pool.notes, *data_quality_notes(pool), *problems):
         log(f"{pool.name}: {note}")
 
@@ -101,33 +100,32 @@ def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
     return numbers | evaluation.separation
 
 
-def _merge_runs(new: pd.DataFrame, path: Path) -> Merged:
+def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
     def is_newer(run: dict, stored: dict) -> bool:
         """A run that ended later is newer, and so is the same run unless its predictions were lost."""
         return (run["ended"], run["feature_spread"] != "") >= (stored["ended"], stored["feature_spread"] != "")
 
-    merged = merge(_as_text(new), _stored(path, RUNS), RUNS, is_newer)
-    return Merged(_ordered(merged.rows), merged.added, merged.replaced, merged.unchanged)
+    rows, counts = merge(_as_text(new), _stored(path, RUNS), RUNS, is_newer)
+    return _ordered(rows), counts
 
 
-def _merge_verdicts(new: pd.DataFrame, path: Path, log: Callable[[str], None]) -> Merged:
+def _merge_verdicts(new: pd.DataFrame, path: Path, log: Callable[[str], None]) -> tuple[pd.DataFrame, str]:
     """A new verdict replaces the stored one unless nothing of it is tracked here. Fewer seeds are logged."""
 
     def is_newer(verdict: dict, stored: dict) -> bool:
         return verdict["outcome"] != NOT_RUN or stored["outcome"] == NOT_RUN
 
     stored = _stored(path, VERDICTS)
-    merged = merge(_as_text(new), stored, VERDICTS, is_newer)
-    both = merged.rows.merge(stored, on=list(VERDICTS.key), suffixes=("", "_before"))
+    rows, counts = merge(_as_text(new), stored, VERDICTS, is_newer)
+    both = rows.merge(stored, on=list(VERDICTS.key), suffixes=("", "_before"))
     for row in both.itertuples():
         now, before = (row.n_method, row.n_against), (row.n_method_before, row.n_against_before)
         if any(int(few) < int(many) for few, many in zip(now, before, strict=True)):
             name = f"{row.id} {row.dataset} {row.architecture}"
             log(f"{name}: the new verdict has {'/'.join(now)} seeds, the one before had {'/'.join(before)}.")
     order = {claim.id: position for position, claim in enumerate(load_claims())}
-    rows = merged.rows.assign(position=merged.rows.id.map(order).fillna(len(order)))
-    rows = rows.sort_values(["position", *VERDICTS.key], ignore_index=True).drop(columns="position")
-    return Merged(rows, merged.added, merged.replaced, merged.unchanged)
+    rows = rows.assign(position=rows.id.map(order).fillna(len(order)))
+    return rows.sort_values(["position", *VERDICTS.key], ignore_index=True).drop(columns="position"), counts
 
 
 def _stored(path: Path, schema: Schema) -> pd.DataFrame:

@@ -22,8 +22,8 @@ COLUMNS = (
 )
 
 
-def cell_means(experiment: Experiment | Pool, metric: Metric) -> pd.DataFrame:
-    """Return a row a cell: mean, std and number of seeds, at the last and at the best test epoch.
+def cell_means(experiment: Experiment | Pool, *metrics: Metric) -> pd.DataFrame:
+    """Return a row a metric and cell: mean, std and number of seeds, at the last and at the best test epoch.
 
     ``paper_mean``, ``paper_std``: only if the cell is comparable; no such columns if no cell has a number of the
     paper. ``relative_change``: of the last epoch against cross-entropy, if the settings are equal. ``status``: why a
@@ -31,29 +31,28 @@ def cell_means(experiment: Experiment | Pool, metric: Metric) -> pd.DataFrame:
     """
     compared = comparability(experiment)
     runs = dict(list(experiment.runs.groupby("cell_key", sort=False)))
-    records, settings = [], []
+    records = []
     for cell in experiment.cells.itertuples():
         seeds = runs.get(cell.cell_key, experiment.runs[:0])
         done = seeds[seeds.state == DONE]
-        settings.append(settings_of(done))
         is_comparable, reason = compared.loc[cell.cell_key]
-        number = published(cell.architecture, cell.dataset, cell.method, metric.name) if is_comparable else None
-        record = {part: getattr(cell, part) for part in ("profile", "architecture", "dataset", "method")}
-        record |= {"metric": metric.name}
-        record |= dict(zip(("paper_mean", "paper_std"), number or (np.nan, np.nan), strict=True))
-        record |= {mark: getattr(cell, mark) for mark in CELL_MARKS}
-        last = summary(finite(done.get(metric.last, [])))
-        record |= {"last_mean": last.mean, "last_std": last.std, "n": last.n}
-        if metric.at_best_epoch:
-            best = summary(finite(done.get(metric.best, [])))
+        settings, planned = settings_of(done), len({*cell.seeds_planned, *seeds.seed})
+        for metric in metrics:
+            number = published(cell.architecture, cell.dataset, cell.method, metric.name) if is_comparable else None
+            record = {part: getattr(cell, part) for part in ("profile", "architecture", "dataset", "method")}
+            record |= {"metric": metric.name}
+            record |= dict(zip(("paper_mean", "paper_std"), number or (np.nan, np.nan), strict=True))
+            record |= {mark: getattr(cell, mark) for mark in CELL_MARKS}
+            last = summary(finite(done.get(metric.last, [])))
+            record |= {"last_mean": last.mean, "last_std": last.std, "n": last.n}
+            best = summary(finite(done.get(metric.best, []) if metric.at_best_epoch else []))
             record |= {"best_mean": best.mean, "best_std": best.std, "best_n": best.n}
-        record |= {"seeds_planned": len({*cell.seeds_planned, *seeds.seed}), "relative_change": np.nan}
-        record |= {"status": _status(seeds, last.n), "comparable": is_comparable, "comparable_reason": reason}
-        records.append(record)
-    frame = pd.DataFrame(records)
-    _add_relative_changes(frame, settings)
+            record |= {"seeds_planned": planned, "relative_change": np.nan, "status": _status(seeds, last.n)}
+            records.append(record | {"comparable": is_comparable, "comparable_reason": reason, "settings": settings})
+    frame = _with_relative_changes(pd.DataFrame(records))
     unused = [mark for mark in CELL_MARKS if (frame[mark] == "").all()]
     unused += ["paper_mean", "paper_std"] if frame.paper_mean.isna().all() else []
+    unused += [] if any(metric.at_best_epoch for metric in metrics) else ["best_mean", "best_std", "best_n"]
     return frame.drop(columns=unused)
 
 
@@ -66,12 +65,15 @@ def _status(seeds: pd.DataFrame, n: int) -> str:
     return next((state for state in ("running", "failed", "interrupted") if (seeds.state == state).any()), "not run")
 
 
-def _add_relative_changes(frame: pd.DataFrame, settings: list[dict[str, str]]) -> None:
-    baselines = {(row.architecture, row.dataset): row for row in frame[frame.method == BASELINE].itertuples()}
+def _with_relative_changes(frame: pd.DataFrame) -> pd.DataFrame:
+    baselines = {
+        (row.metric, row.architecture, row.dataset): row for row in frame.itertuples() if row.method == BASELINE
+    }
     for row in frame[frame.method != BASELINE].itertuples():
-        baseline = baselines.get((row.architecture, row.dataset))
-        if baseline is not None and settings[row.Index] == settings[baseline.Index]:
+        baseline = baselines.get((row.metric, row.architecture, row.dataset))
+        if baseline is not None and row.settings == baseline.settings:
             frame.loc[row.Index, "relative_change"] = relative_change(row.last_mean, baseline.last_mean)
+    return frame.drop(columns="settings")
 
 
 def against_paper(pool: Pool) -> pd.DataFrame:
@@ -81,15 +83,13 @@ def against_paper(pool: Pool) -> pd.DataFrame:
     and "" if the metric is not computed at every epoch). Difference: ours minus the paper's. Judgement: whether
     |difference| <= 2 sqrt(std_ours^2 + std_paper^2), std of single seeds (ddof=1). One seed is not judged.
     """
-    means = [cell_means(pool, metric) for metric in TRACKED] if pool.name == PAPER else []
-    means = [frame for frame in means if "paper_mean" in frame]
-    if not means:
+    frame = cell_means(pool, *TRACKED) if pool.name == PAPER else pd.DataFrame()
+    if "paper_mean" not in frame:
         return pd.DataFrame(columns=list(COLUMNS))
-    frame = pd.concat(means).rename(columns={"n": "last_n"})
+    frame = frame.rename(columns={"n": "last_n"})
     done = set(map(tuple, pool.done[NAME].to_numpy()))
     is_done = np.array([cell in done for cell in frame[NAME].itertuples(index=False, name=None)], dtype=bool)
-    frame = frame[is_done & frame.paper_mean.notna()].sort_index(kind="stable")  # by cell, then by metric
-    frame = frame.fillna({"best_n": 0}).astype({"best_n": int})
+    frame = frame[is_done & frame.paper_mean.notna()].copy()
     for epoch in ("last", "best"):
         frame[f"{epoch}_difference"] = frame[f"{epoch}_mean"] - frame.paper_mean
         numbers = [f"{epoch}_n", f"{epoch}_std", f"{epoch}_difference", "paper_std"]

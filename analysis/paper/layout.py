@@ -150,8 +150,7 @@ def layout_frame(layout: Layout, pool: Pool) -> pd.DataFrame:
     """
     frame = layout.cells
     if len(pool.cells):
-        tracked = pd.concat([cell_means(pool, metric) for metric in layout.metrics.values()])
-        frame = frame.merge(tracked, how="left", on=CELL)
+        frame = frame.merge(cell_means(pool, *layout.metrics.values()), how="left", on=CELL)
     frame = frame.reindex(columns=[*CELL, *CELL_MARKS, *MEANS, *STATUS])
     absent = {"n": 0, "best_n": 0, "status": "not run", "comparable": True, "comparable_reason": ""}
     kinds = dict.fromkeys(frame.columns, object) | dict.fromkeys(MEANS, float)

@@ -3,15 +3,15 @@
 import pandas as pd
 
 from analysis.load.frames import Experiment
-from analysis.load.pools import Pool
 
 METHOD_SETTINGS = ("params.method", "params.teacher", "params.parameters.")  # prefixes of the settings of a method
 
 
-def comparability(experiment: Experiment | Pool) -> pd.DataFrame:
+def comparability(experiment: Experiment) -> pd.DataFrame:
     """Return, by cell key, ``comparable`` (bool) and ``comparable_reason`` ("" if comparable).
 
-    A cell is comparable with the paper if the cell and all its finished runs are, in every experiment of a pool.
+    experiment: an experiment or a pool. A cell is comparable with the paper if the cell and all its finished runs are,
+        in every experiment of a pool.
     """
     sources = (experiment, *getattr(experiment, "experiments", ()))
     columns = ["cell_key", "comparable", "comparable_reason"]

@@ -56,7 +56,8 @@ def calibration_table(pool: Pool, evaluations: Evaluations) -> Table:
         texts, record = [], dict(zip(NAME, cell, strict=True)) | {"n": len(runs)}
         for metric in metrics:
             values = [run.metrics[RAW][metric.name] for run in runs]
-            estimate = mean_interval(values, [run.replicates[metric.name] for run in runs])
+            replicates = [run.replicates[metric.name] for run in runs if metric.name in run.replicates]
+            estimate = mean_interval(values, replicates if len(replicates) == len(runs) else None)
             low, high = estimate.interval
             record |= {metric.name: estimate.value, f"{metric.name}_low": low, f"{metric.name}_high": high}
             mean, interval = number_text(estimate.value, metric.decimals), interval_text((low, high), metric.decimals)

@@ -38,7 +38,7 @@ class Mixup(Method):
 
 def draw_coefficient(alpha: float, random: Generator) -> float:
     """Return a draw from Beta(alpha, alpha)."""
-    # NumPy's generator, seeded from ours: torch's Beta distribution takes no generator.
+    # torch's Beta distribution takes no generator, so ``random`` seeds a generator of NumPy.
     seed = int(torch.randint(2**62, (), generator=random))
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 

@@ -77,7 +77,3 @@ def atomic_write(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-# The names before the redesign, until every area uses the new ones.
-written_aside, writing, locked, NoRoom, is_no_room = atomic_write, write_errors, exclusive, DiskFull, is_disk_full

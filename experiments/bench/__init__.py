@@ -1,1 +1,1 @@
-"""What training costs on this machine: our steps beside each other, and beside those of others."""
+"""What training costs on this machine: steps, memory, a whole run, and the released code for comparison."""

@@ -1,110 +1,151 @@
-"""Where the time of an epoch goes: by phase, and by operator."""
+"""The part ``profile``: the time of an epoch by phase, and of its steps by operator."""
 
 import os
+from collections import defaultdict
+from collections.abc import Iterator
 from operator import attrgetter
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from torch.autograd.profiler_util import DeviceType, EventList
-from torch.profiler import ProfilerActivity
+from torch import Tensor
+from torch.autograd.profiler_util import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
-from experiments.bench.files import write_rows, write_text
-from experiments.bench.images import prepared
-from experiments.bench.ours import TimedTrainer
-from experiments.bench.pairs import METHODS
-from experiments.bench.phases import PHASES, epoch_by_phase
-from experiments.bench.tables import Cell, Measured, about, numbers_table, title
+from cskd.data.loader import Batch, TrainLoader
+from cskd.evaluate.metrics import evaluate_predictions
+from cskd.train.step import Step
+from cskd.train.trainer import Trainer
+from experiments.bench.images import prepared_images
+from experiments.bench.results import COMPARED, Cell, Options, Row, Shown, write_text
+from experiments.bench.timing import TimedTrainer, now
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell of its own start, and of a missing GPU
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no messages about the profiler's start or a missing GPU
 
-STEPS = 5  # whose operators are recorded
-OPERATORS = 20  # that are listed
-
-
-def measure(cells: list[Cell], console: Console, progress: Progress) -> None:
-    results, operators = [], []
-    task = progress.add_task("profile", total=len(cells) * len(METHODS))
-    for name, profile, settings, architecture in cells:
-        dataset = prepared(name, settings)
-        columns = []
-        for method in METHODS:
-            ours = TimedTrainer(dataset, profile, settings, architecture, method, uncounted=1, counted=STEPS)
-            seconds = _epoch(ours)
-            columns.append((ours.measured, seconds))
-            whole = sum(seconds.values())
-            results += [
-                {**ours.measured.cell(), "phase": phase, "seconds": f"{one:.4f}", "share": f"{one / whole:.4f}"}
-                | about(ours.measured)
-                for phase, one in seconds.items()
-            ]
-            recorded = _recorded(ours)
-            write_text(f"profile-{name}-{architecture}-{method}.txt", _listed(ours, recorded), console)
-            operators += [
-                {**ours.measured.cell(), "operator": operator, "seconds": f"{one:.6f}", "share": f"{share:.4f}"}
-                | about(ours.measured)
-                for operator, one, share in _operators(ours, recorded)
-            ]
-            progress.advance(task)
-        console.print(_table(columns))
-    write_rows("profile", results, console)
-    write_rows("operators", operators, console)
+PHASES = ("input", "forward", "partner pass", "backward", "optimiser", "other", "evaluation")
+STEPS = 5  # recorded by the profiler, after one more
+OPERATORS = 20  # in the listing
+TABLE = (Shown("seconds", "seconds", 3), Shown("%", "share", 1, scale=100))
 
 
-def _epoch(ours: TimedTrainer) -> dict[str, float]:
-    """Seconds by phase of the second epoch: some steps and an evaluation come before it, for allocations and caches."""
-    ours.turn(0)
-    ours.trainer.predict()
-    watch, ours.trainer.loader = ours.trainer.loader, ours.loader
-    seconds = epoch_by_phase(ours.trainer, 1, compiled=ours.measured.compiled)
-    ours.trainer.loader = watch
-    ours.measured.seconds.append(sum(seconds.values()))
-    return seconds
+def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
+    images = prepared_images(cell)
+    phase_rows, operator_rows = [], []
+    for method in COMPARED:
+        options.status(method)
+        timed = TimedTrainer(cell, method, images, uncounted=1, counted=STEPS)
+        phases, row = _second_epoch(timed), timed.measurement.row
+        total = sum(phases.values())
+        phase_rows += [
+            row({"phase": phase, "seconds": f"{seconds:.4f}", "share": f"{seconds / total:.4f}"})
+            for phase, seconds in phases.items()
+        ]
+        listing, operators = _operators(timed)
+        write_text(f"profile-{cell.dataset}-{cell.architecture}-{method}.txt", listing, options.console)
+        operator_rows += [
+            row({"operator": operator, "seconds": f"{seconds:.6f}", "share": f"{share:.4f}"})
+            for operator, seconds, share in operators
+        ]
+    return {"profile": phase_rows, "operators": operator_rows}
 
 
-def _recorded(ours: TimedTrainer) -> EventList:
-    """The operators of some steps, the time of each without what it calls."""
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if _on_gpu(ours) else [])]
-    with torch.profiler.profile(activities=activities) as recorded:
-        ours.turn(2)
-    return recorded.key_averages()
+class PhaseClock:
+    """Seconds by phase. Entering a phase ends the one before, after the device has finished its work."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.seconds = device, defaultdict(float)
+        self._phase, self._entered = "other", now(device)
+
+    def enter(self, phase: str) -> None:
+        time = now(self.device)
+        self.seconds[self._phase] += time - self._entered
+        self._phase, self._entered = phase, time
 
 
-def _listed(ours: TimedTrainer, recorded: EventList) -> str:
-    """The profiler's own table of the operators that take longest."""
-    listed = recorded.table(sort_by=_time(ours), row_limit=OPERATORS, max_name_column_width=60)
-    return f"{title(ours.measured)}\n{ours.measured.method}, {_steps(ours)} steps\n{listed}"
+class _ClockedLoader:
+    def __init__(self, loader: TrainLoader, clock: PhaseClock):
+        self.loader, self.clock = loader, clock
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        self.clock.enter("input")
+        for batch in self.loader.epoch(number):
+            self.clock.enter("other")  # includes mixing
+            yield batch
+            self.clock.enter("input")
+        self.clock.enter("other")
 
 
-def _operators(ours: TimedTrainer, recorded: EventList) -> list[tuple[str, float, float]]:
-    """(operator, seconds in a step, share of all that was recorded) of those that take longest; on a GPU its kernels.
+class _ClockedStep:
+    def __init__(self, step: Step, clock: PhaseClock):
+        self.step, self.clock, self.terms = step, clock, step.terms
 
-    There an operator of the CPU would count the time of the kernels that it starts once more.
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self.clock.enter("forward")
+        result = self.step(batch)
+        self.clock.enter("backward")  # until the optimizer's step
+        return result
+
+
+def epoch_by_phase(trainer: Trainer, number: int, *, compiled: bool) -> dict[str, float]:
+    """Return the seconds of each phase of an epoch with its evaluation.
+
+    In a compiled step the partner's pass is part of the forward pass.
     """
-    kind, time = DeviceType.CUDA if _on_gpu(ours) else DeviceType.CPU, attrgetter(_time(ours))  # in microseconds
-    own = [event for event in recorded if event.device_type == kind and not event.is_user_annotation]
-    whole = sum(map(time, own))
-    longest = sorted(own, key=time, reverse=True)[:OPERATORS]
-    return [(event.key, time(event) / 1e6 / _steps(ours), time(event) / whole) for event in longest]
+    clock = PhaseClock(trainer.device)
+    loader, step = trainer.loader, trainer.step
+    hooks = [
+        trainer.optimizer.register_step_pre_hook(lambda *_: clock.enter("optimiser")),
+        trainer.optimizer.register_step_post_hook(lambda *_: clock.enter("other")),
+    ]
+    if not compiled:
+        # Only passes without gradient call the model itself; the others call its parts.
+        hooks += [
+            trainer.model.register_forward_pre_hook(lambda *_: clock.enter("partner pass")),
+            trainer.model.register_forward_hook(lambda *_: clock.enter("forward")),
+        ]
+    trainer.loader, trainer.step = _ClockedLoader(loader, clock), _ClockedStep(step, clock)
+    try:
+        trainer.train_epoch(number)
+        clock.enter("evaluation")
+        predictions = trainer.predict()
+        evaluate_predictions(predictions.logits, predictions.labels, domains=trainer.domains)
+        clock.enter("other")
+    finally:
+        trainer.loader, trainer.step = loader, step
+        for hook in hooks:
+            hook.remove()
+    return {phase: clock.seconds[phase] for phase in PHASES}
 
 
-def _time(ours: TimedTrainer) -> str:
-    return "self_device_time_total" if _on_gpu(ours) else "self_cpu_time_total"
+def _second_epoch(timed: TimedTrainer) -> dict[str, float]:
+    """Return the seconds by phase, after some steps and an evaluation for allocations and caches."""
+    timed.turn(0)
+    timed.trainer.predict()
+    timed.trainer.loader = timed.loader
+    phases = epoch_by_phase(timed.trainer, 1, compiled=timed.measurement.compiled)
+    timed.trainer.loader = timed.stopwatch
+    timed.measurement.seconds.append(sum(phases.values()))
+    return phases
 
 
-def _steps(ours: TimedTrainer) -> int:
-    return min(1 + STEPS, len(ours.loader))
+def _operators(timed: TimedTrainer) -> tuple[str, list[tuple[str, float, float]]]:
+    """Profile some steps. Return the profiler's listing, and (operator, seconds per step, share) of the slowest ones.
 
-
-def _on_gpu(ours: TimedTrainer) -> bool:
-    return ours.device.type == "cuda"
-
-
-def _table(columns: list[tuple[Measured, dict[str, float]]]) -> Table:
-    headings = [heading for measured, _ in columns for heading in (f"{measured.method}, s", "%")]
-    table = numbers_table(columns[0][0], headings, first="phase of an epoch")
-    for phase in PHASES:
-        cells = [(seconds[phase], seconds[phase] / sum(seconds.values())) for _, seconds in columns]
-        table.add_row(phase, *(text for one, share in cells for text in (f"{one:.3f}", f"{100 * share:.1f}")))
-    return table
+    Times exclude the operators that an operator calls. With a GPU, only its kernels are returned: an operator of the
+    CPU includes the time of the kernels that it starts.
+    """
+    on_gpu = timed.device.type == "cuda"
+    attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    steps = min(1 + STEPS, len(timed.loader))
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiler:
+        timed.turn(2)
+    events = profiler.key_averages()
+    trained = timed.measurement
+    heading = f"{trained.dataset}, {trained.architecture}, {trained.method}, {steps} steps"
+    listing = f"{heading}\n{events.table(sort_by=attribute, row_limit=OPERATORS, max_name_column_width=60)}"
+    device, microseconds = DeviceType.CUDA if on_gpu else DeviceType.CPU, attrgetter(attribute)
+    events = [event for event in events if event.device_type == device and not event.is_user_annotation]
+    total = sum(map(microseconds, events))
+    slowest = sorted(events, key=microseconds, reverse=True)[:OPERATORS]
+    return listing, [(event.key, microseconds(event) / 1e6 / steps, microseconds(event) / total) for event in slowest]

@@ -1,36 +1,77 @@
-"""A step as this suite trains against the same one through the pipeline of most published code."""
+"""The part ``pipelines``: a step of this suite against the same step with torchvision's data pipeline.
+
+``Comparison`` is also used by the part ``reference``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from statistics import median
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
-from experiments.bench.files import write_rows
-from experiments.bench.images import made_up
-from experiments.bench.ours import TimedTrainer
-from experiments.bench.pairs import METHODS, Pair, row_of, table_of, take_turns
-from experiments.bench.tables import Cell
+from experiments.bench.images import noise_images
+from experiments.bench.results import COMPARED, Cell, Options, Row, Shown, ratio_columns
+from experiments.bench.timing import TimedTrainer
 
-CONVENTIONAL = {"pipeline": "torchvision", "precision": "fp32", "compile": False}
-PER_WORKER = 2  # batches that a DataLoader's worker makes ahead
+TORCHVISION = {"pipeline": "torchvision", "precision": "fp32", "compile": False}
+BATCHES_PER_WORKER = 2  # that a DataLoader's worker makes ahead
 
 
-def measure(cells: list[Cell], turns: int, steps: int, console: Console, progress: Progress) -> None:
-    results = []
-    task = progress.add_task("pipelines", total=len(cells) * (1 + turns))
-    for cell in cells:
-        pairs = [_pair(cell, method, steps) for method in METHODS]
-        take_turns(pairs, turns, lambda: progress.advance(task))
-        console.print(table_of(pairs, "torchvision, fp32"))
-        results += [row_of(pair, "torchvision") for pair in pairs]
-    write_rows("pipelines", results, console)
+def table_columns(name: str, title: str) -> tuple[Shown, ...]:
+    """Return the columns of the printed table. name, title: of the reference."""
+    return (
+        Shown("ms a step, this suite", "seconds_per_step", 1, scale=1000),
+        Shown(title, f"seconds_per_step_{name}", 1, scale=1000),
+        Shown("x this suite", "ratio"),
+        Shown("from", "ratio_min"),
+        Shown("to", "ratio_max"),
+    )
 
 
-def _pair(cell: Cell, method: str, steps: int) -> Pair:
-    name, profile, settings, architecture = cell
-    # Batches made ahead cost the counted steps nothing: as many are not counted, and as many more are made meanwhile.
-    ahead = PER_WORKER * torch.get_num_threads()
-    dataset = made_up(name, settings, ahead + steps + ahead)
-    conventional = settings.model_copy(update=CONVENTIONAL)
-    ours = TimedTrainer(dataset, profile, settings, architecture, method, uncounted=1, counted=steps)
-    theirs = TimedTrainer(dataset, profile, conventional, architecture, method, uncounted=ahead, counted=steps)
-    return Pair(ours, theirs.turn)
+TABLE = table_columns("torchvision", "torchvision, fp32")
+
+
+@dataclass
+class Comparison:
+    """A method's step and a reference's step. time_reference: like ``TimedTrainer.turn``."""
+
+    trainer: TimedTrainer
+    time_reference: Callable[[int], float]
+    reference_seconds: list[float] = field(default_factory=list)
+
+    def row(self, reference: str) -> Row:
+        """Return the CSV row. The ratio is the reference's seconds to this suite's."""
+        measurement = self.trainer.measurement
+        return measurement.row(
+            {
+                "seconds_per_step": f"{measurement.median:.6f}",
+                f"seconds_per_step_{reference}": f"{median(self.reference_seconds):.6f}",
+                **ratio_columns(self.reference_seconds, measurement.seconds),
+            }
+        )
+
+
+def take_turns(comparisons: list[Comparison], options: Options) -> None:
+    """Run one uncounted turn of each side, then the counted turns. Only one side runs at a time."""
+    for turn in range(1 + options.turns):
+        options.status(f"turn {turn} of {options.turns}")
+        for comparison in comparisons:
+            seconds, reference_seconds = comparison.trainer.turn(turn), comparison.time_reference(turn)
+            if turn:  # the first one is slow: allocations and caches
+                comparison.trainer.measurement.seconds.append(seconds)
+                comparison.reference_seconds.append(reference_seconds)
+
+
+def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
+    # Batches made ahead cost the counted steps nothing. So that many steps are uncounted, and as many more batches
+    # exist, which the workers make during the counted steps.
+    ahead = BATCHES_PER_WORKER * torch.get_num_threads()
+    images = noise_images(cell, ahead + options.steps + ahead)
+    torchvision_cell = replace(cell, settings=cell.settings.model_copy(update=TORCHVISION))
+    comparisons = []
+    for method in COMPARED:
+        trainer = TimedTrainer(cell, method, images, uncounted=1, counted=options.steps)
+        reference = TimedTrainer(torchvision_cell, method, images, uncounted=ahead, counted=options.steps)
+        comparisons.append(Comparison(trainer, reference.turn))
+    take_turns(comparisons, options)
+    return {"pipelines": [comparison.row("torchvision") for comparison in comparisons]}

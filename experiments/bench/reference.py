@@ -1,4 +1,4 @@
-"""A step of ours against the released code's own, which runs in a process of its own from a clone."""
+"""The part ``reference``: a step of this suite against the released code, which runs in its own process."""
 
 import subprocess
 import sys
@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from cskd.methods import build_method
 from cskd.utils.cli import absolute
 from cskd.utils.errors import UserError
-from experiments.bench.files import write_rows
-from experiments.bench.images import CLASSES, made_up
-from experiments.bench.ours import TimedTrainer
-from experiments.bench.pairs import METHODS, Pair, row_of, table_of, take_turns
-from experiments.config.recipe import Settings, load_settings
+from experiments.bench.images import CLASSES, noise_images
+from experiments.bench.pipelines import Comparison, table_columns, take_turns
+from experiments.bench.results import COMPARED, Cell, Options, Row
+from experiments.bench.timing import TimedTrainer
+from experiments.config.recipe import load_settings
 from experiments.runs.environment import commit
 
 SCRIPT = Path(__file__).with_name("released.py")
 DATASET, ARCHITECTURE, WIDTH = "cifar100", "resnet18", 64
+TABLE = table_columns("released", "released code, fp32")
 
 
 @dataclass(frozen=True)
@@ -34,97 +33,92 @@ class Clone:
     folder: Path
     commit: str
 
-    @classmethod
-    def at(cls, path: str) -> "Clone":
-        """Raises UserError where the released code does not lie."""
-        folder = absolute(path, "REFERENCE")
-        for module in ("train", "datasets", "models"):
-            if not any((folder / name).is_file() for name in (f"{module}.py", f"{module}/__init__.py")):
-                raise UserError(
-                    f"{folder} is no clone of the released code (it has no {module}): "
-                    "give REFERENCE=<folder that holds its train.py>"
-                )
-        return cls(folder, commit(folder)[0])
+
+def find_clone(path: str) -> Clone:
+    """Return the clone in a folder. Raises UserError if the released code is not there."""
+    folder = absolute(path, "REFERENCE")
+    for module in ("train", "datasets", "models"):
+        if not any((folder / name).is_file() for name in (f"{module}.py", f"{module}/__init__.py")):
+            raise UserError(
+                f"{folder} is no clone of the released code (it has no {module}): "
+                "give REFERENCE=<folder that contains its train.py>"
+            )
+    return Clone(folder, commit(folder)[0])
 
 
-def settings_of_theirs(overrides: tuple[str, ...]) -> tuple[str, Settings]:
-    """(profile, settings) of the recipe that the released code trains; UserError for what it cannot do."""
+def reference_cell(overrides: tuple[str, ...]) -> Cell:
+    """Return the cell that the released code can train. Raises UserError if the overrides change network or inputs."""
     profile, settings = load_settings(DATASET, None, overrides)
     inputs = settings.inputs
-    own = (settings.trained(ARCHITECTURE), settings.width, inputs.train, inputs.image_size)
-    if own != (ARCHITECTURE, WIDTH, "pad-crop", 32):
+    network = (settings.resolve_architecture(ARCHITECTURE), settings.width, inputs.train, inputs.image_size)
+    if network != (ARCHITECTURE, WIDTH, "pad-crop", 32):
         raise UserError(
             f"the released code has a {ARCHITECTURE} of width {WIDTH} for images of 32 px: "
-            "measure it without changing the network or its inputs, or leave the part reference out"
+            "do not change the network or its inputs, or leave out the part reference"
         )
-    return profile, settings.model_copy(update={"subset": None})  # of made-up images
+    return Cell(DATASET, profile, settings.model_copy(update={"subset": None}), ARCHITECTURE)
 
 
-def measure(
-    clone: Clone, network: tuple[str, Settings], turns: int, steps: int, console: Console, progress: Progress
-) -> None:
-    profile, settings = network
-    dataset = made_up(DATASET, settings, 1 + steps)
-    task = progress.add_task("reference", total=1 + turns)
+def measure(clone: Clone, cell: Cell, options: Options) -> dict[str, list[Row]]:
+    images = noise_images(cell, 1 + options.steps)
     with ExitStack() as stack:
-        pairs = []
-        for method in METHODS:
-            ours = TimedTrainer(dataset, profile, settings, ARCHITECTURE, method, uncounted=1, counted=steps)
-            released = stack.enter_context(released_code(clone, settings, method, steps))
-            pairs.append(Pair(ours, released.turn))
-        take_turns(pairs, turns, lambda: progress.advance(task))
-    console.print(table_of(pairs, "released code, fp32"))
-    rows = [row_of(pair, "released") | {"released_commit": clone.commit} for pair in pairs]
-    write_rows("reference", rows, console)
+        comparisons = []
+        for method in COMPARED:
+            trainer = TimedTrainer(cell, method, images, uncounted=1, counted=options.steps)
+            released = stack.enter_context(released_code(clone, cell, method, options.steps))
+            comparisons.append(Comparison(trainer, released.turn))
+        take_turns(comparisons, options)
+    return {"reference": [comparison.row("released") | {"released_commit": clone.commit} for comparison in comparisons]}
 
 
 @contextmanager
-def released_code(clone: Clone, settings: Settings, method: str, steps: int) -> Iterator["Released"]:
-    """The released code, set up for a method; it ends with the context."""
+def released_code(clone: Clone, cell: Cell, method: str, counted: int) -> Iterator["ReleasedCode"]:
+    """Start the released code for a method; kill it at the end of the context."""
     command = [
-        # -B: nothing is written into the clone; -P: the modules beside the script are none of its
+        # -B: write nothing into the clone; -P: do not import modules beside the script
         *(sys.executable, "-B", "-P", SCRIPT, clone.folder),
-        *("--batch-size", settings.batch_size, "--classes", CLASSES),
-        *("--steps", steps, "--threads", torch.get_num_threads()),
+        *("--batch-size", cell.settings.batch_size, "--classes", CLASSES),
+        *("--steps", counted, "--threads", torch.get_num_threads()),
     ]
     if method == "cs-kd":
-        own = build_method(method, settings.parameters_of(method)).parameters()
-        command += ["--temperature", own["temperature"], "--weight", own["lambda_cls"]]
+        parameters = build_method(method, cell.settings.parameters_of(method)).parameters()
+        command += ["--temperature", parameters["temperature"], "--weight", parameters["lambda_cls"]]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
             list(map(str, command)), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
         ) as process,
     ):
-        released = Released(clone, process, errors)
+        released = ReleasedCode(clone, process, errors)
         try:
-            released.answer()  # it is set up: nothing of that falls into a turn of ours
+            released.read_line()  # its set-up is done, and cannot slow down a turn of this suite
             yield released
         finally:
-            process.kill()  # it waits for a turn, and has nothing to lose
+            process.kill()
 
 
-class Released:
-    """A process of the released code that trains a turn when it is asked to."""
+class ReleasedCode:
+    """A process of the released code, which trains one turn on request."""
 
     def __init__(self, clone: Clone, process: subprocess.Popen, errors: BinaryIO):
         self.clone, self.process, self.errors = clone, process, errors
 
     def turn(self, number: int) -> float:
-        """Seconds of a step."""
-        with suppress(BrokenPipeError):  # it has ended: there is no answer, and why is in its errors
+        """Return the seconds of a step."""
+        with suppress(BrokenPipeError):  # the process has ended; read_line raises the error
             self.process.stdin.write(f"{number}\n".encode())
-        return float(self.answer())
+        return float(self.read_line())
 
-    def answer(self) -> str:
+    def read_line(self) -> str:
+        """Return the next line of output. Raises UserError if the process has ended."""
         line = self.process.stdout.readline()
         if not line:
             status = self.process.wait()
             self.errors.seek(0)
-            message = self.errors.read().decode(errors="replace").split("\n")
-            last = next((one.strip() for one in reversed(message) if one.strip()), "it said nothing")
+            lines = self.errors.read().decode(errors="replace").split("\n")
+            last = next((text.strip() for text in reversed(lines) if text.strip()), "no message")
             raise UserError(
                 f"the released code in {self.clone.folder} ended with status {status} ({last}): "
-                "give REFERENCE=<an unchanged clone>, or leave the part reference out"
+                "give REFERENCE=<an unchanged clone>, or leave out the part reference"
             )
         return line.decode().strip()

@@ -1,7 +1,7 @@
-"""The released code's own training loop, a few steps at a time: python released.py CLONE --batch-size 128 ...
+"""Runs the released code's own training loop, a few steps at a time: python released.py CLONE --batch-size 128 ...
 
-Runs on its own, in a process that has nothing of this suite: names such as ``models`` and ``utils`` are the clone's.
-Writes "ready", and then the seconds of a step for every line that it reads.
+This script imports nothing of this suite, since modules such as ``models`` and ``utils`` are the clone's. It prints
+"ready", and then the seconds of a step for every line of its input.
 """
 
 import argparse
@@ -19,15 +19,15 @@ import torchvision
 from PIL import Image
 
 SIZE = 32
-AHEAD = 8  # batches that their four workers make ahead: as many are not counted, and as many more are made meanwhile
+AHEAD = 8  # batches that its four workers make ahead: uncounted steps, and further batches after the counted ones
 
 
 class TurnEnded(Exception):
-    """The counted steps are done."""
+    """Raised after the counted steps, to leave the training loop."""
 
 
-class Watch:
-    """Takes the place of their progress bar, which is called at the end of every step."""
+class Stopwatch:
+    """Replaces the progress bar, which the loop calls at the end of every step."""
 
     def __init__(self, steps: int):
         self.steps, self.started, self.seconds = steps, 0.0, 0.0
@@ -46,25 +46,25 @@ class Watch:
         return time.perf_counter()
 
 
-def made_up_images(train_images: int, classes: int) -> type:
-    """A class in the place of torchvision's CIFAR100: noise."""
+def noise_dataset(train_images: int, classes: int) -> type:
+    """Return a dataset class of noise images that replaces torchvision's CIFAR100."""
 
-    class MadeUp(torch.utils.data.Dataset):
+    class Noise(torch.utils.data.Dataset):
         def __init__(self, root, train=True, transform=None, target_transform=None, download=False):
             count = train_images if train else classes
             self.data = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
-            self.targets = [place % classes for place in range(count)]
-            self.train_labels = self.test_labels = self.targets  # to them, torchvision 0.2x is the old 0.2
+            self.targets = [index % classes for index in range(count)]
+            self.train_labels = self.test_labels = self.targets  # its version check takes torchvision 0.2x for 0.2
             self.train, self.transform, self.target_transform = train, transform, target_transform
 
         def __len__(self):
             return len(self.data)
 
-        def __getitem__(self, place):
-            image = Image.fromarray(self.data[place])
-            return self.transform(image) if self.transform else image, self.targets[place]
+        def __getitem__(self, index):
+            image = Image.fromarray(self.data[index])
+            return self.transform(image) if self.transform else image, self.targets[index]
 
-    return MadeUp
+    return Noise
 
 
 def main() -> None:
@@ -74,18 +74,18 @@ def main() -> None:
     parser.add_argument("--classes", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--temperature", type=float, help="cs-kd's; without it: cross-entropy")
+    parser.add_argument("--temperature", type=float, help="of cs-kd; default: train with cross-entropy")
     parser.add_argument("--weight", type=float, default=1.0, help="lambda_cls")
     options = parser.parse_args()
-    # They print as they like: what is told to the parent goes through a copy, all else to the errors.
+    # The released code prints to stdout: answers to the parent use a copy of it, and stdout becomes stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     torch.set_num_threads(options.threads)
-    watch = Watch(options.steps)
+    stopwatch = Stopwatch(options.steps)
     batches = AHEAD + options.steps + AHEAD
-    torchvision.datasets.CIFAR100 = made_up_images(max(options.classes, batches * options.batch_size), options.classes)
-    utils = types.ModuleType("utils")  # theirs asks a terminal for its width, and logs into a folder
-    utils.progress_bar, utils.set_logging_defaults = watch, lambda logdir, args: None
+    torchvision.datasets.CIFAR100 = noise_dataset(max(options.classes, batches * options.batch_size), options.classes)
+    utils = types.ModuleType("utils")  # the original asks a terminal for its width and logs into a folder
+    utils.progress_bar, utils.set_logging_defaults = stopwatch, lambda logdir, args: None
     sys.modules["utils"] = utils
     sys.path[0] = str(options.clone)
     logging.disable()
@@ -97,19 +97,19 @@ def main() -> None:
         if options.temperature is not None:
             sys.argv += ["--cls", "--temp", str(options.temperature), "--lamda", str(options.weight)]
         path = options.clone / "train.py"
-        theirs = {"__name__": "__main__", "__file__": str(path)}
-        exec(compile(path.read_text(), path, "exec"), theirs)
+        code = {"__name__": "__main__", "__file__": str(path)}
+        exec(compile(path.read_text(), path, "exec"), code)
         print("ready", file=answers, flush=True)
         for line in sys.stdin:
             ended = False
             try:
-                theirs["train"](int(line))
+                code["train"](int(line))
             except TurnEnded:
                 ended = True
             if not ended:
                 raise RuntimeError("train() ended before the counted steps were done")
-            # not before the exception has let go of their loop: its workers are gone when another's turn begins
-            print(watch.seconds, file=answers, flush=True)
+            # Outside of the except block the loop's workers have ended, so they cannot slow down the next turn.
+            print(stopwatch.seconds, file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,106 +1,69 @@
-"""A step of each method against cross-entropy's, and against what the device can do; what of it is input."""
+"""The part ``steps``: a step of each method against cross-entropy's and the device's speed, and the share of input."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from experiments.bench.arithmetic import MatrixProduct, flops_of
-from experiments.bench.files import write_rows
-from experiments.bench.images import made_up
-from experiments.bench.ours import TimedTrainer
-from experiments.bench.tables import BASELINE, Cell, Measured, about, numbers_table, ratios
+from experiments.bench.images import noise_images
+from experiments.bench.results import BASELINE, Cell, Measurement, Options, Row, Shown, ratio_columns, ratios
+from experiments.bench.timing import TimedTrainer, matmul_rate
+
+TABLE = (
+    Shown("ms a step", "seconds_per_step", 1, scale=1000),
+    Shown("images/s", "images_per_second", 0),
+    Shown("x cross-entropy", "ratio"),
+    Shown("from", "ratio_min"),
+    Shown("to", "ratio_max"),
+    Shown("% of matmul", "matmul_share", 1, scale=100),
+    Shown("% input", "input_share", 1, scale=100),
+)
 
 
 @dataclass
-class Row:
-    """A method's step, and what was measured beside it in each of its counted turns."""
+class Step:
+    """A method's step, with further values of each counted turn."""
 
-    ours: TimedTrainer
-    flops: int  # of a step
-    rates: list[float] = field(default_factory=list)  # of the device's matrix product, in operations a second
-    inputs: list[float] = field(default_factory=list)  # seconds that input takes of a step
+    trainer: TimedTrainer
+    flops: int  # per step
+    rates: list[float] = field(default_factory=list)  # of matrix products, in operations per second
+    inputs: list[float] = field(default_factory=list)  # seconds of input per step
 
     @property
-    def measured(self) -> Measured:
-        return self.ours.measured
+    def measurement(self) -> Measurement:
+        return self.trainer.measurement
 
-    def matmul_share(self) -> list[float]:
-        """Median, least and most of the step's rate to that of the matrix product."""
-        return ratios([self.flops / seconds for seconds in self.measured.seconds], self.rates)
-
-    def input_share(self) -> list[float]:
-        """Median, least and most."""
-        return ratios(self.inputs, self.measured.seconds)
-
-
-def measure(
-    cells: list[Cell], methods: list[str], turns: int, steps: int, console: Console, progress: Progress
-) -> None:
-    results = []
-    task = progress.add_task("steps", total=len(cells) * (1 + turns))
-    for cell in cells:
-        rows = _rows(cell, methods, steps)
-        product = MatrixProduct(rows[0].ours.device, rows[0].ours.precision)
-        for turn in range(1 + turns):
-            for row in rows:
-                rate, seconds, of_input = product.turn(), row.ours.turn(turn), row.ours.input_turn(turn)
-                if turn:  # the first one is for allocations and caches
-                    row.rates.append(rate)
-                    row.measured.seconds.append(seconds)
-                    row.inputs.append(of_input)
-            progress.advance(task)
-        console.print(_table(rows))
-        results += [_result(row, rows[0]) for row in rows]
-    write_rows("steps", results, console)
-
-
-def _rows(cell: Cell, methods: list[str], steps: int) -> list[Row]:
-    """A row for each method, cross-entropy's first, on made-up images of the recipe's kind."""
-    name, profile, settings, architecture = cell
-    # One step is not counted, and one more batch is made ahead than is used: each counted step makes a batch.
-    dataset = made_up(name, settings, 1 + steps + 1)
-    rows = []
-    for method in [BASELINE, *methods]:
-        ours = TimedTrainer(dataset, profile, settings, architecture, method, uncounted=1, counted=steps)
-        rows.append(Row(ours, flops_of(ours.trainer)))
-    return rows
-
-
-def _table(rows: list[Row]) -> Table:
-    baseline = rows[0].measured
-    headings = ("ms a step", "images/s", "x cross-entropy", "from", "to", "% of matmul", "% input")
-    table = numbers_table(baseline, headings)
-    for row in rows:
-        measured = row.measured
-        milliseconds = 1000 * measured.median
-        table.add_row(
-            measured.method,
-            f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:.0f}",
-            f"{measured.batch_size / measured.median:.0f}",
-            *(f"{ratio:.2f}" for ratio in ratios(measured.seconds, baseline.seconds)),
-            f"{100 * row.matmul_share()[0]:.1f}",
-            f"{100 * row.input_share()[0]:.1f}",
+    def row(self, baseline: Measurement) -> Row:
+        seconds, median = self.measurement.seconds, self.measurement.median
+        matmul_share = ratios([self.flops / value for value in seconds], self.rates)[0]
+        return self.measurement.row(
+            {
+                "seconds_per_step": f"{median:.6f}",
+                "images_per_second": f"{self.measurement.batch_size / median:.2f}",
+                **ratio_columns(seconds, baseline.seconds),
+                "flops_per_step": self.flops,
+                "matmul_flops_per_second": f"{np.median(self.rates):.4g}",
+                "matmul_share": f"{matmul_share:.4f}",
+                "input_share": f"{ratios(self.inputs, seconds)[0]:.4f}",
+            }
         )
-    return table
 
 
-def _result(row: Row, baseline: Row) -> dict[str, Any]:
-    measured = row.measured
-    median, least, most = ratios(measured.seconds, baseline.measured.seconds)
-    return {
-        **measured.cell(),
-        "seconds_per_step": f"{measured.median:.6f}",
-        "images_per_second": f"{measured.batch_size / measured.median:.2f}",
-        "ratio": f"{median:.4f}",
-        "ratio_min": f"{least:.4f}",
-        "ratio_max": f"{most:.4f}",
-        "flops_per_step": row.flops,
-        "matmul_flops_per_second": f"{np.median(row.rates):.4g}",
-        "matmul_share": f"{row.matmul_share()[0]:.4f}",
-        "input_share": f"{row.input_share()[0]:.4f}",
-        **about(measured),
-    }
+def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
+    # One step is uncounted, and the loader makes one batch ahead, so that each counted step makes a batch.
+    images = noise_images(cell, 1 + options.steps + 1)
+    steps = []
+    for method in [BASELINE, *options.methods]:
+        trainer = TimedTrainer(cell, method, images, uncounted=1, counted=options.steps)
+        steps.append(Step(trainer, trainer.count_flops()))
+    for turn in range(1 + options.turns):
+        for step in steps:
+            trainer = step.trainer
+            options.status(f"turn {turn} of {options.turns}: {trainer.measurement.method}")
+            rate = matmul_rate(trainer.device, trainer.precision)
+            seconds, input_seconds = trainer.turn(turn), trainer.input_turn(turn)
+            if turn:  # the first one is slow: allocations and caches
+                step.rates.append(rate)
+                step.measurement.seconds.append(seconds)
+                step.inputs.append(input_seconds)
+    rows = [step.row(steps[0].measurement) for step in steps]
+    return {"steps": rows}

@@ -1,12 +1,144 @@
-"""The time, on devices that are given work and do it later."""
+"""Timed training steps, the arithmetic in a step, and the device's speed of matrix multiplication."""
 
 import time
+from collections.abc import Iterator
+from itertools import islice, repeat
 
 import torch
+from torch.utils import benchmark
+from torch.utils.flop_counter import FlopCounterMode
+
+from cskd.data.loader import Batch, TrainLoader
+from cskd.data.store import Dataset
+from cskd.train.precision import resolve
+from cskd.utils.seeding import generator
+from experiments.bench.results import Cell, Measurement
+from experiments.config.spec import make_spec, make_splits
+from experiments.launch.build import build_on, initialised_model
+from experiments.launch.estimate import check_memory
+from experiments.launch.worker import compile_step, should_compile
+from experiments.runs.environment import choose_device, use_repeatable_kernels
+
+MAX_COMPILED = 1000  # trainers in this process; torch's own limit is 8
 
 
 def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was given."""
+    """Return the time in seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+class TimedTrainer:
+    """A trainer whose turns make ``uncounted`` steps and then ``counted`` timed steps. A teacher is not trained."""
+
+    def __init__(self, cell: Cell, method: str, images: Dataset, *, uncounted: int, counted: int):
+        settings = cell.settings
+        self.device = choose_device()
+        self.precision = resolve(settings.precision, self.device)
+        use_repeatable_kernels(self.precision)
+        spec = make_spec(cell.dataset, images, cell.profile, settings, cell.architecture, method, seed=0)
+        classes, _, _ = make_splits(spec, images)
+        check_memory(spec, len(classes), settings.batch_size, self.device)
+        teacher = initialised_model(spec.teacher, len(classes)) if spec.teacher else None
+        self.trainer = build_on(spec, images, self.device, self.precision, teacher=teacher)
+        self.loader = self.trainer.loader
+        compiled = False
+        if should_compile(settings, self.device):
+            torch.compiler.config.recompile_limit = MAX_COMPILED
+            compiled = compile_step(self.trainer, required=settings.compile is True)
+        self.stopwatch = self.trainer.loader = Stopwatch(self.loader, uncounted, counted, self.device)
+        self.measurement = Measurement(
+            cell.dataset, cell.profile, cell.architecture, method, settings.batch_size, self.precision, compiled
+        )
+
+    def turn(self, number: int) -> float:
+        """Return the seconds of a step."""
+        use_repeatable_kernels(self.precision)  # global settings, which another trainer's turn may have changed
+        self.trainer.train_epoch(number)
+        return self.stopwatch.seconds
+
+    def input_turn(self, number: int) -> float:
+        """Return the seconds that input adds to a step of the turn before.
+
+        A GPU overlaps input with the previous step: there it is the difference to a step on a repeated batch. On a CPU
+        that difference is smaller than the noise: there it is the time to make a batch alone.
+        """
+        if self.device.type == "cuda":
+            return self.stopwatch.seconds - self.repeated_batch(number)
+        return self.input_alone(number)
+
+    def repeated_batch(self, number: int) -> float:
+        """Return the seconds of a step if every step uses the same batch."""
+        batch = RepeatBatch(next(self.loader.epoch(number)))
+        stopwatch = Stopwatch(batch, self.stopwatch.uncounted, self.stopwatch.counted, self.device)
+        self.trainer.loader = stopwatch
+        try:
+            self.trainer.train_epoch(number)
+        finally:
+            self.trainer.loader = self.stopwatch
+        return stopwatch.seconds
+
+    def input_alone(self, number: int) -> float:
+        """Return the seconds to make a batch without training."""
+        started = now(self.device)
+        for _ in self.loader.epoch(number):
+            pass
+        return (now(self.device) - started) / len(self.loader)
+
+    def count_flops(self) -> int:
+        """Return the floating-point operations of a step's convolutions and matrix products, forward and backward.
+
+        A multiply-add counts as two. The step is not compiled: the counter does not see compiled code.
+        """
+        self.trainer.model.train()
+        batch = self.trainer.method.transform(next(self.loader.epoch(0)), generator(0, "flops"))
+        with FlopCounterMode(display=False) as counter:
+            loss, _ = self.trainer.step.eager(batch)
+            loss.backward()
+        self.trainer.model.zero_grad(set_to_none=True)
+        return counter.get_total_flops()
+
+
+class RepeatBatch:
+    """A loader that repeats one batch without end."""
+
+    def __init__(self, batch: Batch):
+        self.batch = batch
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        return repeat(self.batch)
+
+
+class Stopwatch:
+    """A loader whose epochs end after ``uncounted`` and ``counted`` batches.
+
+    ``seconds``, per step, is measured from the request for the first counted batch to the end of the last step.
+    """
+
+    def __init__(self, loader: TrainLoader | RepeatBatch, uncounted: int, counted: int, device: torch.device):
+        self.loader, self.uncounted, self.counted, self.device = loader, uncounted, counted, device
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return self.uncounted + self.counted
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        batches = self.loader.epoch(number)
+        yield from islice(batches, self.uncounted)
+        started = now(self.device)
+        yield from islice(batches, self.counted)
+        self.seconds = (now(self.device) - started) / self.counted
+
+
+def matmul_rate(device: torch.device, precision: str) -> float:
+    """Return the floating-point operations per second of large square matrix products in a step's precision."""
+    size, products = (8192, 20) if device.type == "cuda" else (2048, 2)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    timer = benchmark.Timer(
+        "torch.mm(left, right, out=out)",
+        globals={"torch": torch, "left": left, "right": right, "out": torch.empty_like(left)},
+        num_threads=torch.get_num_threads(),
+    )
+    return 2 * size**3 / timer.timeit(products).mean

@@ -5,7 +5,7 @@ from optuna_dashboard import run_server
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 from experiments.commands.serving import HOST, check_port_free, port
-from experiments.tuning.storage import is_there, open_storage, storage_address
+from experiments.tuning.storage import open_storage, storage_address, storage_exists
 
 
 def main() -> int:
@@ -13,13 +13,11 @@ def main() -> int:
     parser.add_argument("--port", type=port, default=8080)
     arguments = parser.parse_args()
     address = storage_address()
-    if not is_there(address):
-        raise UserError(
-            f"nothing has been tuned yet, {address} does not exist: make tune DATASET=digits is a first one"
-        )
+    if not storage_exists(address):
+        raise UserError(f"no study yet: {address} does not exist: start with make tune DATASET=digits")
     storage = open_storage(address)
     check_port_free(arguments.port)
-    print(f"optuna-dashboard is at http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
-    # In this process: an address may have a password, and command lines are for all to read.
+    print(f"optuna-dashboard: http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    # In this process, because an address may hold a password, and every user can read command lines.
     run_server(storage, host=HOST, port=arguments.port)
     return 0

@@ -1,9 +1,9 @@
-"""Run a grid: datasets x methods x seeds. The plan is printed first; what is done is not done again."""
+"""Run a grid: datasets x methods x seeds. It prints the plan, and skips runs that are done."""
 
 from cskd.utils import cli
-from experiments.commands.execute import execute
-from experiments.commands.options import add_launch_arguments, method_or_all, wish
-from experiments.runs.plan import grid_names, load_grid
+from experiments.commands.launch_grid import launch_grid
+from experiments.commands.options import GridOptions, add_grid_arguments, method_or_all
+from experiments.config.grid import grid_names, load_grid
 
 
 def main() -> int:
@@ -12,7 +12,7 @@ def main() -> int:
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="in place of the grid's")
     parser.add_argument("--methods", type=method_or_all, nargs="+", metavar="NAME", help="in place of the grid's")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of the grid's")
-    add_launch_arguments(parser)
+    add_grid_arguments(parser)
     arguments = parser.parse_args()
     grid = load_grid(
         arguments.grid,
@@ -21,6 +21,7 @@ def main() -> int:
         methods=arguments.methods,
         seeds=arguments.seeds,
     )
-    if not arguments.dry_run:
-        cli.check_writable(RESULTS_DIR=cli.results_dir())  # where the tables go, once all is trained
-    return execute(arguments.grid, grid, wish(arguments))
+    options = GridOptions.from_arguments(arguments)
+    if not options.dry_run:
+        cli.check_writable(RESULTS_DIR=cli.results_dir())  # the tables are written there after the training
+    return launch_grid(arguments.grid, grid, options)

@@ -1,21 +1,36 @@
 """Command-line options that several commands share."""
 
 import argparse
+from dataclasses import dataclass
 
 from cskd.methods import canonical_name
-from experiments.commands.execute import LaunchOptions
+from cskd.utils.cli import check_choice
+from experiments.config.grid import ALL
 from experiments.launch.backends import BACKENDS
-from experiments.runs.plan import ALL
+from experiments.launch.options import LaunchOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridOptions(LaunchOptions):
+    """The options of ``grid`` and ``train``."""
+
+    architectures: tuple[str, ...] = ()  # those that the user named
+    tuned: bool = False  # use tuned hyper-parameters
+    launcher: str = "local"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("launcher", self.launcher, BACKENDS)
 
 
 def method_or_all(name: str) -> str:
-    """An argument's type: a method, a sum's parts in any order, or what stands for all of them."""
+    """Return the canonical name of a method; "all" stays. The type of an argument."""
     return name if name == ALL else canonical_name(name)
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """What settings are made of: a profile, and changes to it."""
-    parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipes (default: their own)")
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select and change the settings of recipes."""
+    parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipes (default: the recipe's)")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -23,28 +38,21 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="change a setting of the recipes, such as schedule.epochs=10 or methods.cs-kd.temperature=1; may be "
-        "repeated; what is tracked goes to an experiment or a study of its own",
+        "repeated; the results go to an experiment or a study of their own",
     )
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--architectures", nargs="+", metavar="NAME", help="in place of the grid's or resnet18")
-    add_settings(parser)
+    """Add the options of every command that trains runs: those of ``LaunchOptions``."""
+    add_settings_arguments(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each on a GPU of its own (default 1)")
+    parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")
+
+
+def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the commands that launch a grid: those of ``GridOptions``."""
+    parser.add_argument("--architectures", nargs="+", default=[], metavar="NAME", help="in place of the grid's")
+    add_launch_arguments(parser)
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and train nothing")
     parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")
-    parser.add_argument("--retry", action="store_true", help="run failed runs again")
-
-
-def wish(arguments: argparse.Namespace) -> LaunchOptions:
-    return LaunchOptions(
-        profile=arguments.profile,
-        overrides=tuple(arguments.overrides),
-        workers=arguments.workers,
-        launcher=arguments.launcher,
-        dry_run=arguments.dry_run,
-        retry=arguments.retry,
-        tuned=arguments.tuned,
-        architectures=tuple(arguments.architectures or ()),
-    )

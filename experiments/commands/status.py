@@ -5,8 +5,9 @@ from rich.table import Column, Table
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
+from experiments.config.grid import grid_names
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.runs.plan import Plan, grid_names, load_plans
+from experiments.runs.plan import Plan, load_plans
 
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "dim"}
 
@@ -17,24 +18,24 @@ def main() -> int:
     arguments = parser.parse_args()
     plans = load_plans(cli.runs_dir())
     if not plans and not arguments.grid:
-        raise UserError(f"no grid has been launched into {cli.runs_dir()}: 'make demo' is a first one")
-    chosen = [plan for plan in plans if arguments.grid in (None, plan.grid, plan.experiment)]
-    if not chosen:
+        raise UserError(f"no grid has been launched into {cli.runs_dir()}: start with 'make demo'")
+    selected = [plan for plan in plans if arguments.grid in (None, plan.grid, plan.experiment)]
+    if not selected:
         names = {plan.grid for plan in plans} | {plan.experiment for plan in plans}
         cli.check_choice("grid", arguments.grid, names | set(grid_names()))
-        print(f"{arguments.grid} has not been launched into {cli.runs_dir()}: all of it is missing")
+        print(f"{arguments.grid} has not been launched into {cli.runs_dir()}: all its runs are missing")
     console = Console()
-    for plan in chosen:
-        _show(plan, console)
+    for plan in selected:
+        _print_matrix(plan, console)
     return 0
 
 
-def _show(plan: Plan, console: Console) -> None:
+def _print_matrix(plan: Plan, console: Console) -> None:
     seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
-    shared, names = _apart([cell.name for cell in plan.cells])
-    # Where there is little room, the seeds' columns are wrapped first.
+    common, names = _split_names([cell.name for cell in plan.cells])
+    # On a narrow terminal, the columns of the seeds are wrapped first.
     first = Column("cell", overflow="fold", no_wrap=max(map(len, names)) <= console.width // 2)
-    title = ": ".join(filter(None, [plan.experiment, shared]))
+    title = ": ".join(filter(None, [plan.experiment, common]))
     table = Table(first, *(f"seed {seed}" for seed in seeds), title=title, title_justify="left")
     reasons = []
     for cell, name in zip(plan.cells, names, strict=True):
@@ -45,7 +46,7 @@ def _show(plan: Plan, console: Console) -> None:
                 continue
             folder = RunFolder(cli.runs_dir() / cell.runs[seed])
             state = folder.state()
-            row.append(f"[{STYLES[state['state']]}]{_told(folder, state)}[/]")
+            row.append(f"[{STYLES[state['state']]}]{_describe(folder, state)}[/]")
             if state["state"] == FAILED:
                 reasons.append((FAILED, f"{cell.name}/seed{seed}: {state['reason']} (log: {folder.log})"))
             elif state["state"] == INTERRUPTED:
@@ -56,17 +57,17 @@ def _show(plan: Plan, console: Console) -> None:
         console.print(reason, style=STYLES[state], soft_wrap=True, highlight=False, markup=False)
 
 
-def _apart(names: list[str]) -> tuple[str, list[str]]:
-    """What dataset/architecture/method have in common, and what tells them apart; of a single one the method."""
+def _split_names(names: list[str]) -> tuple[str, list[str]]:
+    """Return the parts of dataset/architecture/method that all names share, and the other parts of each name."""
     parts = [name.split("/") for name in names]
     differ = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
     if not any(differ):
         differ[-1] = True
-    shared = "/".join(part for part, differs in zip(parts[0], differ, strict=True) if not differs)
-    return shared, ["/".join(part for part, differs in zip(one, differ, strict=True) if differs) for one in parts]
+    common = "/".join(part for part, differs in zip(parts[0], differ, strict=True) if not differs)
+    return common, ["/".join(part for part, differs in zip(name, differ, strict=True) if differs) for name in parts]
 
 
-def _told(folder: RunFolder, state: dict) -> str:
+def _describe(folder: RunFolder, state: dict) -> str:
     if state["state"] == DONE:
         return f"done {folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
     if state["state"] in (RUNNING, INTERRUPTED):

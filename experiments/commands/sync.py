@@ -7,14 +7,14 @@ from cskd.utils.errors import UserError, without_password
 from experiments.runs.plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tracking.studies import sync_study
-from experiments.tuning.storage import is_there, load_study, storage_address, study_names
+from experiments.tuning.storage import load_study, storage_address, storage_exists, study_names
 
 
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments sync", description=__doc__)
     parser.parse_args()
     plans, address = load_plans(cli.runs_dir()), storage_address()
-    studies = study_names(address) if is_there(address) else []
+    studies = study_names(address) if storage_exists(address) else []
     if not plans and not studies:
         raise UserError(f"{cli.runs_dir()} holds no grid and no study: launch one first")
     uri = cli.tracking_uri()

@@ -2,11 +2,9 @@
 
 from cskd.methods import canonical_name
 from cskd.utils import cli
-from experiments.commands.execute import execute
-from experiments.commands.options import add_launch_arguments, wish
-from experiments.runs.plan import Grid, checked
-
-GRID = "train"
+from experiments.commands.launch_grid import launch_grid
+from experiments.commands.options import GridOptions, add_grid_arguments
+from experiments.config.grid import Grid, check_grid
 
 
 def main() -> int:
@@ -14,7 +12,7 @@ def main() -> int:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", type=canonical_name, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    add_launch_arguments(parser)
+    add_grid_arguments(parser)
     arguments = parser.parse_args()
     grid = Grid(
         title="Single runs",
@@ -23,4 +21,4 @@ def main() -> int:
         methods=[arguments.method],
         seeds=[arguments.seed],
     )
-    return execute(GRID, checked(grid), wish(arguments))
+    return launch_grid("train", check_grid(grid), GridOptions.from_arguments(arguments))

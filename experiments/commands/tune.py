@@ -1,30 +1,28 @@
 """Tune a method's hyper-parameters on a validation split of the training set. The test set stays closed.
 
-Trials are added up to the number wanted: the same command continues a study that was stopped or killed.
+The same command continues a study after a stop or a kill, until it has the given number of trials.
 """
 
 import argparse
 
 from cskd.utils import cli
-from experiments.tuning.execute import TRIALS, execute
-from experiments.tuning.objectives import OBJECTIVES
-from experiments.tuning.options import add_launch_arguments, launch, wish
-from experiments.tuning.samplers import DEFAULT_SAMPLER
+from experiments.commands.study import add_study_arguments, run_study
+from experiments.tuning.config import DEFAULT_TRIALS, StudyOptions
 from experiments.tuning.space import DEFAULT
+from experiments.tuning.study import DEFAULT_SAMPLER, GRID, SAMPLERS
+from experiments.tuning.trial import OBJECTIVES
 
 
 def main() -> int:
     parser = cli.Parser(
         prog="python -m experiments tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_launch_arguments(parser)
-    parser.add_argument("--trials", type=int, help=f"of the whole study (default {TRIALS}; a finite space: all points)")
+    add_study_arguments(parser)
+    trials = f"of the whole study (default {DEFAULT_TRIALS}, or all points of a finite space)"
+    parser.add_argument("--trials", type=int, help=trials)
     parser.add_argument("--space", default=DEFAULT, help="a space of experiments/spaces/<method>.yaml")
-    parser.add_argument("--objective", default="error", help=f"{', '.join(OBJECTIVES)}, or two, as error,ece")
-    parser.add_argument("--sampler", default=DEFAULT_SAMPLER, help="gp (default), tpe, random, or grid: a regular one")
+    parser.add_argument("--objective", default="error", help=f"{', '.join(OBJECTIVES)}, or two, such as error,ece")
+    sampler = "default gp, a Gaussian process; grid: a regular grid of the trials"
+    parser.add_argument("--sampler", choices=[*SAMPLERS, GRID], default=DEFAULT_SAMPLER, help=sampler)
     parser.add_argument("--prune", action="store_true", help="stop poor trials after the first learning-rate drop")
-    options = parser.parse_args()
-    return execute(
-        wish(options, space=options.space, objective=options.objective),
-        launch(options, trials=options.trials, sampler=options.sampler, prune=options.prune),
-    )
+    return run_study(StudyOptions.from_arguments(parser.parse_args()))

@@ -1,15 +1,15 @@
-"""Whether a recipe's settings and a dataset go together: told when a run is planned, before anything is written."""
+"""Checks that a recipe's settings and a dataset are compatible, before anything is written."""
 
 from cskd.data.splits import Split
 from cskd.utils.errors import UserError
 from experiments.config.recipe import Settings
 
 
-def check_compatibility(name: str, settings: Settings, train: Split, evaluated: Split) -> None:
-    """Raises UserError, naming the setting, for what could not be trained or tested: before anything is written."""
+def check_compatibility(name: str, settings: Settings, train: Split, test: Split) -> None:
+    """Raise UserError, with the setting, if the settings cannot be used with the dataset. test: or validation split."""
     inputs, batch = settings.inputs, settings.batch_size
-    if not len(evaluated):
-        raise UserError(f"'subset.classes': {name} has no test image of the classes that are chosen: choose more")
+    if not len(test):
+        raise UserError(f"'subset.classes': {name} has no test image in these classes: choose more classes")
     if len(train) % batch == 1:
         raise UserError(
             f"'batch_size': {batch} leaves a last batch of one of the {len(train):,} training images of {name}, which "
@@ -18,18 +18,18 @@ def check_compatibility(name: str, settings: Settings, train: Split, evaluated: 
     if inputs.train == "pad-crop" and (train.sizes != inputs.image_size).any():
         size = inputs.image_size
         raise UserError(
-            f"'inputs.image_size': pad-crop needs images of {size} x {size} px throughout, those of {name} have "
-            f"{_sides(train)} px: take their size, or inputs.train=resized-crop"
+            f"'inputs.image_size': pad-crop needs images of {size} x {size} px, those of {name} have sides of "
+            f"{_sides(train)} px: use their size, or inputs.train=resized-crop"
         )
-    smallest = min(int(split.sizes.min()) for split in (train, evaluated))
+    smallest = min(int(split.sizes.min()) for split in (train, test))
     if inputs.test_resize is None and smallest < inputs.image_size:
         raise UserError(
-            f"'inputs.test_resize': not given, and images of {name} of {smallest} px are smaller than the "
-            f"{inputs.image_size} px of inputs.image_size: give test_resize, or a smaller image_size"
+            f"'inputs.test_resize': missing, but images of {name} have only {smallest} px, fewer than the "
+            f"{inputs.image_size} px of inputs.image_size: set test_resize, or a smaller image_size"
         )
 
 
 def _sides(split: Split) -> str:
-    """What the sides of a split's images measure: "32", or "120 to 500"."""
-    least, most = int(split.sizes.min()), int(split.sizes.max())
-    return str(least) if least == most else f"{least} to {most}"
+    """Return the range of the images' sides: "32", or "120 to 500"."""
+    low, high = int(split.sizes.min()), int(split.sizes.max())
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,4 +1,4 @@
-"""Recipes: how a dataset is trained. YAML in, checked settings out; unknown keys fail by name."""
+"""Recipes: the settings of a dataset's runs, as YAML files. Every key and value is validated."""
 
 import copy
 import re
@@ -14,25 +14,31 @@ from cskd.utils import yaml as yaml_files
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 
-NAME = re.compile(r"\w[\w.-]*")  # of what becomes a part of file names
+NAME = re.compile(r"\w[\w.-]*")  # a name that can be part of a file name
 RECIPES = Path(__file__).parent.parent / "recipes"
-MAX_COUNT = 1_000_000  # of whatever is counted: larger numbers are slips, and some would take all memory
-MAX_FLOAT32 = 3e38  # number that a float32 holds
-MERGED = "merged"  # the reader of several official datasets as one
+MAX_COUNT = 1_000_000  # a larger number of epochs, images or seeds is a typing error, and some would use all memory
+MAX_FLOAT32 = 3e38
+MERGED = "merged"  # the reader that joins several official datasets
+
+# These settings are not in a run's key: they only select what is trained, and what they select is in the key.
+NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
+# A setting that stands at this default is not in the key either. A new setting goes here with its default, a nested one
+# by its dotted name, such as "schedule.kind": then no existing key changes.
+DEFAULTS_OMITTED_FROM_KEY = {"compile": "auto", "pipeline": "batched"}
 
 
 class StrictModel(BaseModel):
-    """A part of a recipe: unknown keys are refused, values do not change."""
+    """An immutable model that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(StrictModel):
-    """Where the images come from."""
+    """The source of the images."""
 
-    reader: str  # a dataset of the catalogue, image-folder, or merged
+    reader: str  # an official dataset, image-folder, or merged
     folder: str | None = None  # image-folder only: {train,test}/<class>/*, in DATA_DIR or absolute
-    parts: tuple[str, ...] | None = None  # merged only: the datasets of the catalogue that are merged, in their order
+    parts: tuple[str, ...] | None = None  # merged only: the official datasets, in order
 
     @model_validator(mode="after")
     def parts_are_datasets(self):
@@ -48,20 +54,20 @@ class Data(StrictModel):
 
 
 class Subset(StrictModel):
-    """Fewer classes and fewer training images; all test images of the classes that stay."""
+    """Fewer classes and training images, with all test images of these classes."""
 
-    classes: int | None = Field(None, ge=2)  # none: all, and one with fewer training images keeps what it has
-    images_per_class: int = Field(ge=1)
+    classes: int | None = Field(None, ge=2)  # None: all
+    images_per_class: int = Field(ge=1)  # a class with fewer training images keeps them all
 
 
 class Inputs(StrictModel):
-    """From stored images to the network's input."""
+    """How stored images become the input of the network."""
 
     image_size: int = Field(ge=8, le=1024)
     train: Literal["pad-crop", "resized-crop"]
     padding: int = Field(4, ge=0, le=1024)  # pad-crop only
     flip: bool = True  # left and right, at random
-    test_resize: int | None = Field(None, ge=8, le=2048)  # the short side before the central crop; none: not resized
+    test_resize: int | None = Field(None, ge=8, le=2048)  # the short side before the central crop; None: not resized
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.485, 0.456, 0.406)
     std: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.229, 0.224, 0.225)
 
@@ -80,7 +86,7 @@ class Inputs(StrictModel):
 
 
 class ScheduleSettings(StrictModel):
-    """SGD and its schedule. The defaults are the paper's."""
+    """The settings of ``cskd.train.schedule.Schedule``. The defaults are the paper's."""
 
     epochs: int = Field(200, ge=1, le=MAX_COUNT)
     lr: float = Field(0.1, gt=0, le=MAX_FLOAT32, allow_inf_nan=False)
@@ -99,52 +105,57 @@ class ScheduleSettings(StrictModel):
 
 
 class Teacher(StrictModel):
-    """The run that teaches, for methods that need a teacher: of the same dataset, profile and settings."""
+    """The teacher of methods that need one. It is trained on the same dataset with the same settings."""
 
-    architecture: str = "densenet121"  # as a grid names it: a profile's `architectures` hold for it, too
+    architecture: str = "densenet121"  # replaced by `architectures`, as in a grid
     method: str = "cs-kd"
     seed: int = Field(0, ge=0, le=MAX_COUNT)
 
 
 class Settings(StrictModel):
-    """Everything that is fixed about a dataset's runs but the method and the seed."""
+    """All settings of a dataset's runs, apart from architecture, method and seed."""
 
     data: Data
     subset: Subset | None = None
     inputs: Inputs
-    architectures: dict[str, str] = {}  # what is trained instead of what the grid names
+    architectures: dict[str, str] = {}  # architecture in a grid -> architecture that is trained
     width: int = Field(64, ge=1, le=1024)
     batch_size: int = Field(128, ge=2, le=MAX_COUNT)
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    compile: Literal["auto", True, False] = "auto"  # the training step, by torch.compile; auto: on a GPU
-    pipeline: Literal["batched", "torchvision"] = "batched"  # who augments: ours, or torchvision image by image
-    validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images, held out while tuning
-    methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; others keep the method's defaults
-    from_paper: dict[str, list[str]] = {}  # methods with the paper's hyper-parameters: for which architectures
+    compile: Literal["auto", True, False] = "auto"  # whether to use torch.compile; auto: on a GPU
+    pipeline: Literal["batched", "torchvision"] = "batched"  # batched augmentation, or torchvision's image by image
+    validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images; tuning evaluates on them
+    methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; the method has defaults
+    from_paper: dict[str, list[str]] = {}  # method -> architectures for which its values are the paper's
     teacher: Teacher = Teacher()
 
-    def trained(self, architecture: str) -> str:
-        """The architecture that is trained where a grid names this one."""
+    def resolve_architecture(self, architecture: str) -> str:
+        """Return the architecture that is trained for one that a grid names."""
         return self.architectures.get(architecture, architecture)
 
     def parameters_of(self, method: str) -> dict[str, float]:
-        """The recipe's hyper-parameters of a method; a sum ``a+b`` has those of its parts, and its own over them."""
+        """Return the recipe's hyper-parameters of a method.
+
+        A composite ``a+b`` has those of ``a`` and ``b``, overridden by its own entry.
+        """
         parts = method_parts(method)
-        of_parts = {f"{part}.{name}": value for part in parts for name, value in self.methods.get(part, {}).items()}
-        return (of_parts if len(parts) > 1 else {}) | self.methods.get(method, {})
+        own = self.methods.get(method, {})
+        if len(parts) == 1:
+            return own
+        return {f"{part}.{name}": value for part in parts for name, value in self.methods.get(part, {}).items()} | own
 
     def hyperparameter_source(self, method: str, architecture: str) -> str:
-        """Whose hyper-parameters these settings say they have: "paper", "ours", or "" for a method that has none."""
-        having = [part for part in method_parts(method) if build_method(part).parameters()]
-        if not having:
+        """Return who chose the recipe's values: "paper", "ours", or "" for a method without hyper-parameters."""
+        parts = [part for part in method_parts(method) if build_method(part).parameters()]
+        if not parts:
             return ""
-        return "paper" if all(architecture in self.from_paper.get(part, []) for part in having) else "ours"
+        return "paper" if all(architecture in self.from_paper.get(part, []) for part in parts) else "ours"
 
     def with_parameters(self, method: str, parameters: dict[str, float]) -> "Settings":
-        """The same with other hyper-parameters of a method; those that are not given stay."""
-        own = self.methods.get(method, {}) | parameters
-        return self.model_copy(update={"methods": self.methods | {method: own}})
+        """Return a copy with these hyper-parameters of a method changed."""
+        changed = self.methods.get(method, {}) | parameters
+        return self.model_copy(update={"methods": self.methods | {method: changed}})
 
 
 def recipe_names() -> list[str]:
@@ -152,44 +163,50 @@ def recipe_names() -> list[str]:
 
 
 def load_settings(name: str, profile: str | None = None, overrides: tuple[str, ...] = ()) -> tuple[str, Settings]:
-    """The settings of recipe ``name`` under a profile (None: the recipe's own); returns (profile, settings).
+    """Return (profile, settings) of a recipe.
 
-    overrides: ``key.path=value`` texts, the value in YAML, laid over the profile.
-    Raises UserError, naming the file and the key, for anything that is not understood.
+    Args:
+        profile: None for the recipe's default profile.
+        overrides: "key.path=value" strings with YAML values, which override the profile.
+    Raises:
+        UserError: names the file and the key of what is not valid.
     """
     path = RECIPES / f"{check_choice('dataset', name, recipe_names())}.yaml"
     raw = read_yaml(path)
-    base = raw.pop("profile", "paper")
+    default = raw.pop("profile", "paper")
     profiles = raw.pop("profiles", None) or {}
-    if not isinstance(profiles, dict) or not isinstance(base, str):
+    if not isinstance(profiles, dict) or not isinstance(default, str):
         raise UserError(f"{path}: 'profiles' must map names to settings, and 'profile' must be a name")
-    profile = profile or base
-    for one in (profile, *profiles):
-        if not isinstance(one, str) or not NAME.fullmatch(one):
-            raise UserError(f"{path}: profile {one!r}: a name has letters, digits and - _ . only")
-    if profile != base:
+    profile = profile or default
+    for candidate in (profile, *profiles):
+        if not isinstance(candidate, str) or not NAME.fullmatch(candidate):
+            raise UserError(f"{path}: profile {candidate!r}: a name has letters, digits and - _ . only")
+    if profile != default:
         if profile not in profiles:
-            raise UserError(f"{name} has no profile {profile!r}: choose from {', '.join([base, *profiles])}")
+            raise UserError(f"{name} has no profile {profile!r}: choose from {', '.join([default, *profiles])}")
         raw = merged(raw, profiles[profile] or {})
-    where = f"{path} ({profile})"
     for override in overrides:
         raw = merged(raw, parse_override(override))
-        where = f"{path} ({profile}, with {', '.join(overrides)})"
+    where = f"{path} ({profile}, with {', '.join(overrides)})" if overrides else f"{path} ({profile})"
     settings = validated(Settings, raw, where)
     try:
-        for method in settings.methods:
-            build_method(method)
-            build_method(method, settings.parameters_of(method))
-        for method, architectures in settings.from_paper.items():
-            build_method(method)
-            for architecture in architectures:
-                check_choice("architecture", architecture, ARCHITECTURES)
-        _check_teacher(settings.teacher)
-        for architecture in (*settings.architectures, *settings.architectures.values()):
-            check_choice("architecture", architecture, ARCHITECTURES)
+        _check_names(settings)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return profile, settings
+
+
+def _check_names(settings: Settings) -> None:
+    """Raise UserError for unknown methods, hyper-parameters and architectures."""
+    for method in settings.methods:
+        build_method(method)
+        build_method(method, settings.parameters_of(method))
+    for method in settings.from_paper:
+        build_method(method)
+    _check_teacher(settings.teacher)
+    replaced = (*settings.architectures, *settings.architectures.values())
+    for architecture in (*replaced, *(name for names in settings.from_paper.values() for name in names)):
+        check_choice("architecture", architecture, ARCHITECTURES)
 
 
 def _check_teacher(teacher: Teacher) -> None:
@@ -198,11 +215,13 @@ def _check_teacher(teacher: Teacher) -> None:
     if method.needs_teacher:
         raise UserError(f"teacher: {teacher.method} needs a teacher itself: choose a method that does not")
     if method.incompatible_logits:
-        raise UserError(f"teacher: the logits of {teacher.method} are no others' targets: choose another method")
+        raise UserError(
+            f"teacher: the logits of {teacher.method} cannot be targets of other methods: choose another method"
+        )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, or a UserError that names the line."""
+    """Return the mapping in a YAML file. Raises UserError, with the line, for anything else."""
     content = yaml_files.read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and values")
@@ -210,7 +229,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def validated(model: type[BaseModel], raw: dict[str, Any], where: str):
-    """``raw`` as a checked model, or a UserError of one line with every wrong key."""
+    """Return ``raw`` as a model. Raises UserError, in one line, with every invalid key."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -225,19 +244,19 @@ def validated(model: type[BaseModel], raw: dict[str, Any], where: str):
 
 
 def _siblings(model: type[BaseModel], location: tuple) -> list[str]:
-    """The keys that are known where an unknown one was found."""
+    """Return the valid keys beside an unknown key."""
     keys = iter(location[:-1])
     for key in keys:
         annotation = model.model_fields[key].annotation
         if get_origin(annotation) is dict:
-            next(keys)  # a name of the user's
+            next(keys)  # a key of a dict can be any name
         parts = [annotation, *getattr(annotation, "__args__", ())]
         model = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
     return list(model.model_fields)
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``over`` laid on ``base``: mappings are joined, everything else is replaced."""
+    """Return ``base`` overridden by ``over``: mappings are merged, all other values are replaced."""
     if not isinstance(over, dict):
         raise UserError(f"a profile must hold keys and values, not {over!r}")
     result = copy.deepcopy(base)
@@ -248,12 +267,12 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> dict[str, Any]:
-    """``schedule.epochs=10`` as ``{"schedule": {"epochs": 10}}``; what follows a method's name is one key."""
+    """Return ``schedule.epochs=10`` as ``{"schedule": {"epochs": 10}}``."""
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise UserError(f"SET={text!r} is not understood: write key=value, such as schedule.epochs=10")
     result = yaml_files.parse_yaml(value, f"SET={text!r}: the value")
-    # a sum's hyper-parameters have a dot in their names: methods.mixup+cs-kd.mixup.alpha
+    # the hyper-parameters of a composite have a dot in their names: methods.mixup+cs-kd.mixup.alpha
     for key in reversed(path.split(".", 2 if path.startswith("methods.") else -1)):
         result = {key: result}
     return result

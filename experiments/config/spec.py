@@ -1,4 +1,4 @@
-"""What one run is, and its key: the hash of everything that can change its numbers, and of nothing else."""
+"""Run specs and run keys. A run key is the hash of everything that can change a run's numbers, and of nothing else."""
 
 import hashlib
 import json
@@ -10,39 +10,33 @@ from cskd.data.store import Dataset
 from cskd.methods import build_method
 from cskd.utils.errors import UserError
 from experiments.config.compatibility import check_compatibility
-from experiments.config.recipe import Settings, StrictModel
-
-# These settings only select what is trained. What they select is in the key by itself.
-NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
-# A setting at its default here is left out of the key, so that adding the setting changed no existing key.
-# A new setting goes here with its default, a nested one by its dotted name, such as "schedule.kind".
-DEFAULTS_OMITTED_FROM_KEY = {"compile": "auto", "pipeline": "batched"}
+from experiments.config.recipe import DEFAULTS_OMITTED_FROM_KEY, NOT_IN_KEY, Settings, StrictModel
 
 
 class Validation(StrictModel):
-    """The part of the training set that a run is evaluated on in the place of the test set, which stays closed."""
+    """The part of the training set that a tuning run is evaluated on. Its test set stays closed."""
 
     fraction: float  # of each class's training images
-    indices_digest: str  # SHA-256 of which ones they are
+    indices_digest: str  # SHA-256 of the images' indices
 
 
 class RunSpec(StrictModel):
-    """One cell of a grid with one seed, everything resolved."""
+    """One run: a cell of a grid with one seed, and all its settings."""
 
     dataset: str
     profile: str
     architecture: str
     method: str
-    parameters: dict[str, float]  # the method's hyper-parameters, its defaults included
+    parameters: dict[str, float]  # the method's hyper-parameters, with its defaults
     seed: int
     settings: Settings
     data_digest: str
-    data_complete: bool  # the official numbers of images hold
-    data_source: str  # what was read, and how it was checked
+    data_complete: bool  # whether it has the official numbers of images
+    data_source: str  # the files that were read, and how they were verified
     comparable: bool  # whether the paper's number may stand beside this run's
     comparable_reason: str  # why not; "" if comparable
     validation: Validation | None = None
-    teacher: "RunSpec | None" = None  # the run that teaches, for methods that need one
+    teacher: "RunSpec | None" = None  # for methods that need one
     numerics_version: int  # of the code that planned the run
 
     @property
@@ -87,12 +81,12 @@ class RunSpec(StrictModel):
 
     @property
     def cell_key(self) -> str:
-        """The key of all seeds of the cell together. With the dataset's name: two recipes may share runs, not a row."""
+        """The key without the seed. It includes the dataset's name: two recipes may share runs, but not cells."""
         shared = {name: value for name, value in self.key_fields().items() if name != "seed"}
         return _digest(shared | {"dataset": self.dataset})
 
     def flat(self) -> dict[str, Any]:
-        """Every setting by a dotted name, as tracked."""
+        """Return every setting by its dotted name, for tracking."""
         return _flattened({"dataset": self.dataset, "profile": self.profile} | self.key_fields())
 
 
@@ -108,14 +102,23 @@ def make_spec(
     overridden: bool = False,
     validation: Validation | None = None,
 ) -> RunSpec:
-    """The run of recipe ``name`` on its prepared dataset, with its teacher's. UserError for an impossible method."""
+    """Return the spec of a run, with its teacher's, on the prepared dataset of recipe ``name``.
+
+    Raises UserError for a method that cannot be built.
+    """
     built = build_method(method, settings.parameters_of(method))
     teacher = None
     if built.needs_teacher:
-        by = settings.teacher
-        trained = settings.trained(by.architecture)
         teacher = make_spec(
-            name, dataset, profile, settings, trained, by.method, by.seed, overridden=overridden, validation=validation
+            name,
+            dataset,
+            profile,
+            settings,
+            settings.resolve_architecture(settings.teacher.architecture),
+            settings.teacher.method,
+            settings.teacher.seed,
+            overridden=overridden,
+            validation=validation,
         )
     reason = "validation split" if validation else _incomparable_reason(dataset, profile, settings, overridden)
     return RunSpec(
@@ -138,9 +141,9 @@ def make_spec(
 
 
 def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
-    """(classes, training images, test images) of a recipe on its opened dataset.
+    """Return the numbers of (classes, training images, test images) of a recipe.
 
-    Raises UserError, naming the setting, where the two do not go together.
+    Raises UserError, with the setting, if recipe and dataset are incompatible.
     """
     classes, train, test = _restricted(name, dataset, settings)
     check_compatibility(name, settings, train, test)
@@ -148,13 +151,13 @@ def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, 
 
 
 def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Validation, int, int]:
-    """The validation split of a recipe, with its numbers of (training, validation) images.
+    """Return the validation split of a recipe, and its numbers of training and validation images.
 
-    Raises UserError, naming the setting, where recipe and dataset do not go together.
+    Raises UserError, with the setting, if recipe and dataset are incompatible.
     """
-    whole = _restricted(name, dataset, settings)[1]
+    _, images, _ = _restricted(name, dataset, settings)
     try:
-        train, held = hold_out(name, whole, settings.validation_fraction)
+        train, held = hold_out(name, images, settings.validation_fraction)
     except UserError as error:
         raise UserError(f"'validation_fraction': {error}") from error
     check_compatibility(name, settings, train, held)
@@ -163,16 +166,17 @@ def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Va
 
 
 def make_splits(spec: RunSpec, dataset: Dataset) -> tuple[tuple[str, ...], Split, Split]:
-    """(class names, what the run trains on, what it is evaluated on) of its opened dataset."""
-    classes, train, evaluated = _restricted(spec.dataset, dataset, spec.settings)
+    """Return (class names, training split, evaluation split) of a run."""
+    classes, train, test = _restricted(spec.dataset, dataset, spec.settings)
     if spec.validation:
-        train, evaluated = hold_out(spec.dataset, train, spec.validation.fraction)
-        if indices_digest(evaluated) != spec.validation.indices_digest:
-            raise UserError(f"the validation split of {spec.dataset} is no longer the one planned: tune anew")
-    return classes, train, evaluated
+        train, test = hold_out(spec.dataset, train, spec.validation.fraction)
+        if indices_digest(test) != spec.validation.indices_digest:
+            raise UserError(f"the validation split of {spec.dataset} has changed: tune again with another STUDY")
+    return classes, train, test
 
 
 def _restricted(name: str, dataset: Dataset, settings: Settings) -> tuple[tuple[str, ...], Split, Split | None]:
+    """Return (class names, training split, test split) of the recipe's subset; no test split if it is closed."""
     subset = settings.subset
     if subset is None:
         return dataset.classes, dataset.train, dataset.test

@@ -18,7 +18,7 @@ NAME = ("dataset", "architecture", "method")
 
 
 def cell_name(tags: dict[str, str]) -> str:
-    return "/".join(tags[part] for part in NAME)
+    return "/".join(tags.get(part, "") for part in NAME)
 
 
 def cell_tags(plan: Plan, cell: Cell) -> dict[str, str]:

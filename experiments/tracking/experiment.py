@@ -67,13 +67,14 @@ class TrackedExperiment:
                 self.client.set_experiment_tag(self.id, name, value)
 
     def runs(self, by: tuple[str, ...], **tags: str) -> dict[tuple[str, ...], Run]:
-        """Return the active runs that have these tags, by the values of their tags ``by``."""
+        """Return the active runs that have these tags and the tags ``by``, by the values of the latter."""
         query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
         groups, token = defaultdict(list), None
         while True:
             page = self.client.search_runs([self.id], filter_string=query, max_results=1000, page_token=token)
             for run in page:
-                groups[tuple(run.data.tags[name] for name in by)].append(run)
+                if run.data.tags.keys() >= set(by):
+                    groups[tuple(run.data.tags[name] for name in by)].append(run)
             token = page.token
             if not token:
                 return {values: self._merge_copies(copies) for values, copies in groups.items()}
@@ -151,9 +152,9 @@ class TrackedExperiment:
         self.client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
 
     def _find(self) -> Experiment | None:
-        experiments = self.client.search_experiments(view_type=ViewType.ALL)
-        matching = [experiment for experiment in experiments if experiment.tags.get("experiment") == self.key]
-        return min(matching, key=lambda experiment: experiment.lifecycle_stage != "active", default=None)
+        query = f"tags.experiment = '{self.key}'"
+        experiments = self.client.search_experiments(view_type=ViewType.ALL, filter_string=query)
+        return min(experiments, key=lambda experiment: experiment.lifecycle_stage != "active", default=None)
 
     def _create(self, note: str) -> Experiment:
         tags = {

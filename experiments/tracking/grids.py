@@ -104,7 +104,7 @@ class GridTracker:
                 self._cells[cell.key].state = DONE
         names = {cell.name for cell in self.plan.cells}
         for run in runs.values():
-            if cell_name(run.data.tags) in names and run.data.tags["superseded"] == "false":
+            if cell_name(run.data.tags) in names and run.data.tags.get("superseded") != "true":
                 self.client.set_tag(run.info.run_id, "superseded", "true")
 
     def _upload(self, cell: Cell, run_key: str) -> None:
@@ -119,13 +119,14 @@ class GridTracker:
             self._runs[identity] = self._ensure_run(cell, folder, identity)
         parent, tracked = self._cells[cell.key], self._runs[identity]
         self.experiment.set_parent(tracked, parent)
+        if not parent.has_settings:
+            self.experiment.log_settings(parent, shared_settings(folder.spec()))
         epochs = folder.epochs()
         if self.experiment.is_uploaded(tracked, state, {"": epochs}):
             return
         if state == DONE and (damage := folder.damage()):
             state, reason = INTERRUPTED, damage  # as the next launch will find it
         spec = folder.spec()
-        self.experiment.log_settings(parent, shared_settings(spec))
         if not tracked.has_settings:
             self.client.log_inputs(tracked.run_id, [dataset_input(spec)])
         self.experiment.log_settings(tracked, spec.flat())

@@ -69,13 +69,13 @@ class StudyTracker:
             self._trials[identity] = self._ensure_run(trial, first, identity)
         tracked = self._trials[identity]
         self.experiment.set_parent(tracked, self.parent)
+        settings = shared_settings(first.spec())
+        fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
+        self.experiment.log_settings(self.parent, fixed)
         # The seeds of a trial have separate curves.
         histories = {f"seed{seed}/" if len(folders) > 1 else "": folder.epochs() for seed, folder in folders.items()}
         if self.experiment.is_uploaded(tracked, trial.state, histories):
             return
-        settings = shared_settings(first.spec())
-        fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
-        self.experiment.log_settings(self.parent, fixed)
         self.experiment.log_settings(tracked, settings)
         for prefix, epochs in histories.items():
             self.experiment.log_epochs(tracked, epochs, prefix)

@@ -1,1 +1,1 @@
-"""Hyper-parameter search with Optuna; nothing else of the experiments imports it."""
+"""Hyper-parameter search with Optuna."""

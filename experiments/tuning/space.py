@@ -1,4 +1,4 @@
-"""Search spaces: YAML beside the recipes, one file a method, each holding spaces by name."""
+"""Search spaces: a YAML file a method in experiments/spaces, with named spaces."""
 
 import itertools
 from pathlib import Path
@@ -7,19 +7,18 @@ import numpy as np
 from pydantic import model_validator
 
 from cskd.methods import build_method
-from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from experiments.config.recipe import StrictModel, read_yaml, validated
 
 SPACES = Path(__file__).parent.parent / "spaces"
 DEFAULT = "default"
-PAPER = "paper"  # the grid of temperature and lambda_cls that the paper chose from
+PAPER = "paper"  # the paper's grid of temperature and lambda_cls
 
 Point = dict[str, float]
 
 
 class Axis(StrictModel):
-    """The values that one hyper-parameter may take: a range, or some choices."""
+    """The values of one hyper-parameter: a range or choices."""
 
     low: float | None = None
     high: float | None = None
@@ -27,12 +26,12 @@ class Axis(StrictModel):
     choices: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
-    def one_of_both(self):
+    def check(self):
         if self.choices is not None:
             if self.low is not None or self.high is not None or self.log:
                 raise ValueError("give either choices, or low and high")
             if not self.choices or len(set(self.choices)) != len(self.choices):
-                raise ValueError("choices must be given, each once")
+                raise ValueError("give at least one choice, and each choice once")
             return self
         if self.low is None or self.high is None:
             raise ValueError("give low and high, or choices")
@@ -42,90 +41,93 @@ class Axis(StrictModel):
             raise ValueError(f"low {self.low:g} must be positive on a log scale")
         return self
 
-    def holds(self, value: float) -> bool:
+    def __contains__(self, value: float) -> bool:
         return value in self.choices if self.choices else self.low <= value <= self.high
 
     def ends(self) -> tuple[float, ...]:
         return self.choices or (self.low, self.high)
 
-    def spread(self, count: int) -> tuple[float, ...]:
-        """``count`` values from end to end, equidistant on the axis' own scale; choices are all of them."""
+    def grid(self, count: int) -> tuple[float, ...]:
+        """Return ``count`` values from low to high, evenly spaced on the axis's scale, or all choices."""
         if self.choices:
             return self.choices
         if count == 1:
             return (float(np.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2),)
-        scale = np.geomspace if self.log else np.linspace
-        inner = scale(self.low, self.high, count).tolist()
-        return (self.low, *inner[1:-1], self.high)
+        spaced = np.geomspace if self.log else np.linspace
+        inner = spaced(self.low, self.high, count).tolist()[1:-1]
+        return (self.low, *inner, self.high)  # exact ends: rounding may place them outside of the axis
+
+    def describe(self) -> str:
+        if self.choices:
+            return "in {" + ", ".join(f"{value:g}" for value in self.choices) + "}"
+        return f"in [{self.low:g}, {self.high:g}]{' (log)' if self.log else ''}"
 
 
 class Space(StrictModel):
-    """What is searched, and what is tried first."""
+    """The searched hyper-parameters, and the points that are tried first."""
 
     parameters: dict[str, Axis]
     start: tuple[Point, ...] = ()
 
     @model_validator(mode="after")
-    def start_is_inside(self):
+    def check(self):
         if not self.parameters:
             raise ValueError("names no hyper-parameter")
         for point in self.start:
             if set(point) != set(self.parameters):
                 raise ValueError(f"start {point} must give {', '.join(self.parameters)}")
-            if not self.holds(point):
+            if point not in self:
                 raise ValueError(f"start {point} is outside the space")
         return self
 
-    def holds(self, point: Point) -> bool:
-        return all(axis.holds(point[name]) for name, axis in self.parameters.items())
+    def __contains__(self, point: Point) -> bool:
+        return all(point[name] in axis for name, axis in self.parameters.items())
 
     @property
     def is_finite(self) -> bool:
         return all(axis.choices for axis in self.parameters.values())
 
-    def grid(self, points: int | None = None) -> list[Point]:
-        """All points of a finite space; else a regular grid of exactly ``points``, as many on each range.
+    @property
+    def is_plane(self) -> bool:
+        """Whether the space is a finite grid of two hyper-parameters, which a heat map can show."""
+        return self.is_finite and len(self.parameters) == 2
 
-        Raises UserError, with the numbers that would do, for one that is not possible.
+    def grid(self, count: int | None = None) -> list[Point]:
+        """Return all points of a finite space, else a regular grid of ``count`` points.
+
+        Raises UserError, with counts that are possible, if ``count`` points do not form a regular grid.
         """
         ranges = sum(axis.choices is None for axis in self.parameters.values())
-        fixed = int(np.prod([len(axis.choices) for axis in self.parameters.values() if axis.choices], dtype=int))
-        side = round((points / fixed) ** (1 / ranges)) if ranges and points else 1
-        if ranges and (points is None or side < 1 or fixed * side**ranges != points):
-            near = ", ".join(str(fixed * one**ranges) for one in range(max(2, side - 1), max(2, side - 1) + 3))
-            raise UserError(f"TRIALS={points} do not make a regular grid over {ranges} ranges: {near}, ... do")
-        values = [axis.spread(side) for axis in self.parameters.values()]
+        combinations = int(np.prod([len(axis.choices) for axis in self.parameters.values() if axis.choices], dtype=int))
+        side = round((count / combinations) ** (1 / ranges)) if ranges and count else 1
+        if ranges and (count is None or side < 1 or combinations * side**ranges != count):
+            first = max(2, side - 1)
+            possible = ", ".join(str(combinations * length**ranges) for length in range(first, first + 3))
+            raise UserError(f"TRIALS={count} is no regular grid over {ranges} ranges: give {possible}, ...")
+        values = [axis.grid(side) for axis in self.parameters.values()]
         return [dict(zip(self.parameters, map(float, point), strict=True)) for point in itertools.product(*values)]
 
 
 def load_space(method: str, name: str = DEFAULT) -> Space:
-    """The space of that name for a method. Raises UserError, naming file and key, for what is not understood."""
-    has = build_method(method).parameters()
-    if not has:
-        raise UserError(f"method {method} has no hyper-parameters: there is nothing to tune")
+    """Load a method's space by name. Raises UserError that names the file and the key."""
+    parameters = build_method(method).parameters()
+    if not parameters:
+        raise UserError(f"method {method} has no hyper-parameters to tune")
     path = SPACES / f"{method}.yaml"
     if not path.exists():
-        raise UserError(f"method {method} has no search space yet: write {path}, beside that of cs-kd")
+        raise UserError(f"method {method} has no search space: write {path}, with cs-kd.yaml as an example")
     raw = read_yaml(path)
-    space = validated(Space, raw[check_choice("search space", name, raw)], f"{path} ({name})")
+    if name not in raw:
+        known = ", ".join(raw)
+        raise UserError(f"method {method} has no search space {name!r}: choose from {known}, or add it to {path}")
+    space = validated(Space, raw[name], f"{path} ({name})")
     for parameter in space.parameters:
-        if parameter not in has:
-            raise UserError(f"{path} ({name}): {method} has no hyper-parameter {parameter!r}: it has {', '.join(has)}")
+        if parameter not in parameters:
+            known = ", ".join(parameters)
+            raise UserError(f"{path} ({name}): {method} has no hyper-parameter {parameter!r}: choose from {known}")
     for corner in itertools.product(*(axis.ends() for axis in space.parameters.values())):
         try:
             build_method(method, dict(zip(space.parameters, corner, strict=True)))
         except UserError as error:
             raise UserError(f"{path} ({name}): {error}") from error
     return space
-
-
-def ablatable(method: str) -> str:
-    """``method``, if the paper's grid is one of its spaces; else a UserError that lists the methods of which it is."""
-    build_method(method)
-    having = sorted(path.stem for path in SPACES.glob("*.yaml") if PAPER in read_yaml(path))
-    if method not in having:
-        raise UserError(
-            f"method {method} has no space '{PAPER}' of T and lambda_cls: choose from {', '.join(having)}, "
-            f"or write it into {SPACES / method}.yaml"
-        )
-    return method

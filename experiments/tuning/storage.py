@@ -1,4 +1,4 @@
-"""Where Optuna keeps studies: the address, what is there, and what it throws as one line."""
+"""The storage of studies: its address, the journal file, and its errors as one line."""
 
 import os
 import re
@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
 
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import write_errors
-from experiments.tuning.journal import journal
 from experiments.tuning.trial import STATES, Trial, best_of, trial_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -22,15 +23,26 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 def storage_address() -> str:
-    """Where studies live: ``OPTUNA_STORAGE``, a URL or a journal file, or the journal in RUNS_DIR."""
+    """Return ``OPTUNA_STORAGE``, a database URL or a journal file, or the journal file in RUNS_DIR."""
     return os.environ.get("OPTUNA_STORAGE") or str(runs_dir() / "studies" / "journal.log")
 
 
-def is_there(address: str) -> bool:
-    """Whether there is a file at the address; a database on a server is taken to be there."""
+def storage_exists(address: str) -> bool:
+    """Return whether the file of a storage exists. A database server counts as existing."""
     path = re.sub(r"^sqlite(\+\w+)?:///", "", address).partition("?")[0]
     with storage_errors(address):
         return "://" in path or Path(path).is_file()
+
+
+def open_storage(address: str) -> BaseStorage:
+    """Open or create the storage. Raises UserError if it cannot be used."""
+    with storage_errors(address):
+        if "://" in address:
+            return get_storage(address)
+        path = Path(address)
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(open_journal(path))
 
 
 def study_names(address: str) -> list[str]:
@@ -38,49 +50,66 @@ def study_names(address: str) -> list[str]:
         return sorted(optuna.get_all_study_names(open_storage(address)))
 
 
-def open_storage(address: str) -> BaseStorage:
-    """The storage at an address: a journal file, or the URL of a database. Raises UserError if it cannot be used."""
+def load_study(address: str, name: str) -> tuple[tuple[str, ...], list[Trial], Trial | None]:
+    """Return (objectives, started trials, best trial) of a study, read-only."""
     with storage_errors(address):
-        if "://" in address:
-            return get_storage(address)
-        path = Path(address)
-        with write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(journal(path))
+        study = optuna.load_study(study_name=name, storage=open_storage(address))
+        trials = [trial_of(frozen) for frozen in study.get_trials(deepcopy=False) if frozen.state in STATES]
+        return tuple(study.user_attrs["objectives"]), trials, best_of(trials)
 
 
 @contextmanager
 def storage_errors(address: str) -> Iterator[None]:
-    """What a storage throws, whatever its kind, as one line."""
+    """Turn every error of a storage into a UserError."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        # SQLAlchemy, its drivers, JSON and Optuna each have their own; all mean that the storage cannot be used.
+        # SQLAlchemy, database drivers, JSON and Optuna raise different classes without a common base.
         message = f"OPTUNA_STORAGE={address} cannot be used ({first_line(error)}): correct it"
         raise UserError(without_password(message)) from error
 
 
 @contextmanager
 def storage_lost(address: str) -> Iterator[None]:
-    """A database that goes away while a study goes on, as one line."""
+    """Turn the error of a database that became unreachable during a study into a UserError."""
     try:
         yield
     except StorageInternalError as error:
-        message = f"OPTUNA_STORAGE={address} is away ({first_line(error)}): the same command goes on when it is back"
+        message = f"OPTUNA_STORAGE={address} is unreachable ({first_line(error)}): repeat the command when it is back"
         raise UserError(without_password(message)) from error
 
 
-def load_trials(address: str, name: str) -> tuple[tuple[str, ...], list[Trial]]:
-    """(objectives, trials) of a study, without taking part in it."""
-    with storage_errors(address):
-        study = optuna.load_study(study_name=name, storage=open_storage(address))
-        trials = [trial_of(one) for one in study.get_trials(deepcopy=False) if one.state in STATES]
-        return tuple(study.user_attrs["objectives"]), trials
+def open_journal(path: Path) -> JournalFileBackend:
+    """Open or create a journal file."""
+    return JournalFileBackend(str(path), lock_obj=JournalLock(path))
 
 
-def load_study(address: str, name: str) -> tuple[tuple[str, ...], list[Trial], Trial | None]:
-    """Return (objectives, trials, best trial) of a study, as the uploader needs them."""
-    objectives, trials = load_trials(address, name)
-    return objectives, trials, best_of(trials)
+class JournalLock:
+    """A kernel lock on a journal file.
+
+    Optuna's own locks are files: after a kill, all processes wait 30 s for the lock of the dead one.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = FileLock(f"{path}.lock")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        self._remove_incomplete_line()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def _remove_incomplete_line(self) -> None:
+        """Remove the incomplete last line of a killed process: Optuna would append the next record to it."""
+        with self.path.open("r+b") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)

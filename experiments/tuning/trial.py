@@ -1,11 +1,17 @@
-"""A trial as a study has it, and which of them came out best."""
+"""The objectives and trials of a study as plain data, and the choice of the best trial."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.tuning.space import Point
+from cskd.evaluate.metrics import EPOCH, METRICS
+from cskd.utils.cli import check_choice
+from cskd.utils.errors import UserError
+
+# Objectives are minimised, and the pruner needs their value after every epoch.
+OBJECTIVES = {metric.short_name: metric for metric in METRICS if metric.when == EPOCH and not metric.higher_is_better}
+TIE_BREAKER = "nll"
 
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
 STATES = {
@@ -18,22 +24,27 @@ STATES = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as the storage has it."""
+    """One started trial.
+
+    values: the objectives' values; None unless the trial is complete.
+    metrics: validation metrics after the last epoch, mean over the seeds; empty unless the trial is complete.
+    runs: the run key of each seed.
+    reason: why the trial failed; "" otherwise.
+    """
 
     number: int
     state: str
-    parameters: Point
-    values: tuple[float, ...] | None  # one an objective, when complete
-    metrics: dict[str, float]  # of the validation split after the last epoch, mean over the seeds, when complete
-    runs: dict[int, str]  # seed -> run key
-    reason: str  # why it failed
-    started: datetime | None
-    ended: datetime | None
-    steps: dict[int, float]  # finished epochs -> what the pruner was told
+    parameters: dict[str, float]
+    values: tuple[float, ...] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    runs: dict[int, str] = field(default_factory=dict)
+    reason: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
 
 
 def trial_of(frozen: FrozenTrial) -> Trial:
-    """A trial that was begun, as the storage has it."""
+    """Convert a started trial of Optuna's."""
     attributes = frozen.user_attrs
     return Trial(
         number=frozen.number,
@@ -45,24 +56,42 @@ def trial_of(frozen: FrozenTrial) -> Trial:
         reason=attributes.get("reason", ""),
         started=frozen.datetime_start,
         ended=frozen.datetime_complete,
-        steps=dict(frozen.intermediate_values),
     )
 
 
+def parse_objectives(text: str) -> tuple[str, ...]:
+    """Return the objectives of ``error`` or ``error,ece``. Raises UserError."""
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        check_choice("objective", name, OBJECTIVES)
+    if len(names) > 2 or len(set(names)) != len(names):
+        raise UserError(f"OBJECTIVE={text}: give one of {', '.join(OBJECTIVES)}, or two of them, such as error,ece")
+    return names
+
+
+def format_objectives(objectives: tuple[str, ...], values: tuple[float, ...]) -> str:
+    """Return such as ``error 43.75, ece 3.10``."""
+    pairs = zip(objectives, values, strict=True)
+    return ", ".join(f"{name} {value:.{OBJECTIVES[name].decimals}f}" for name, value in pairs)
+
+
+def format_point(point: dict[str, float]) -> str:
+    """Return such as ``temperature 4, lambda_cls 1``."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in point.items())
+
+
 def best_of(trials: list[Trial]) -> Trial | None:
-    """The complete trial with the lowest value; of equals the one with the lowest NLL, then the earliest."""
-    complete = [one for one in trials if one.state == COMPLETE and len(one.values) == 1]
-    return min(complete, key=lambda one: (one.values[0], one.metrics["nll"], one.number), default=None)
+    """Return the complete trial with the lowest value. Ties: the lowest NLL, then the first. None if there is none."""
+    complete = [trial for trial in trials if trial.state == COMPLETE and len(trial.values) == 1]
+    return min(complete, key=lambda trial: (trial.values[0], trial.metrics[TIE_BREAKER], trial.number), default=None)
 
 
 def pareto_front(trials: list[Trial]) -> list[Trial]:
-    """The complete trials of two objectives that no other one beats in both, by the first objective."""
-    complete = [one for one in trials if one.state == COMPLETE]
+    """Return the complete trials that no other trial dominates, by the first objective."""
+    complete = [trial for trial in trials if trial.state == COMPLETE]
 
-    def beaten(one: Trial) -> bool:
-        return any(
-            all(a <= b for a, b in zip(other.values, one.values, strict=True)) and other.values != one.values
-            for other in complete
-        )
+    def dominates(first: Trial, second: Trial) -> bool:
+        return first.values != second.values and all(a <= b for a, b in zip(first.values, second.values, strict=True))
 
-    return sorted((one for one in complete if not beaten(one)), key=lambda one: (one.values, one.number))
+    front = [trial for trial in complete if not any(dominates(other, trial) for other in complete)]
+    return sorted(front, key=lambda trial: (trial.values, trial.number))

@@ -1,4 +1,4 @@
-"""Runs a study's trials: asks for them, hands their runs to the launcher, and tells the study how they ended."""
+"""Runs a study's trials: asks for them, gives their runs to the launch loop, and tells the study the results."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,169 +8,174 @@ import numpy as np
 
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED
 from experiments.runs.plan import PlannedRun
-from experiments.tuning.objectives import OBJECTIVES
 from experiments.tuning.space import Point
 from experiments.tuning.study import Study
-from experiments.tuning.trial import Trial
+from experiments.tuning.trial import OBJECTIVES, Trial, format_objectives
 
-BUSY_SECONDS = 10.0  # before a run that another process trains is looked at again
-FAILURES = 3  # trials in a row that failed while none has ever completed: it is not the parameters
+BUSY_SECONDS = 10.0  # between two tries to start a run that another process trains
+MAX_FAILURES = 3  # failed trials without a complete one after which the tuner gives up
 
 
-@dataclass
-class Current:
-    """A trial that this process is at."""
+@dataclass(eq=False)
+class ActiveTrial:
+    """A trial that this process runs."""
 
     trial: Trial
     runs: list[PlannedRun]
-    done: int = 0
-    reason: str | None = None  # why it has failed
+    done: int = 0  # runs
+    failure: str = ""
     pruned: bool = False
-    interrupted: bool = False  # one of its runs was
-    reported: int = 0  # epochs that the pruner has been told of
+    interrupted: bool = False
+    reported_epochs: int = 0
 
+    @property
+    def should_stop(self) -> bool:
+        """Whether to stop its other runs."""
+        return self.pruned or bool(self.failure)
 
-class Tuner:
-    """The trials of one process. ``runs()`` and the three reactions are what a launcher needs."""
-
-    def __init__(
-        self,
-        study: Study,
-        count: int,
-        make_runs: Callable[[Point], list[PlannedRun]],
-        *,
-        deadline: float | None = None,
-        prune_after: int | None = None,
-        ended: Callable[[Trial, str], None] = lambda trial, message: None,
-    ):
-        """count: of trials in the whole study. make_runs: parameters -> the trial's runs, one a seed.
-
-        deadline: time.monotonic() after which no new trial begins. prune_after: epochs before which nothing is
-        pruned; None prunes nothing.
-        """
-        self.study, self.count, self.make_runs = study, count, make_runs
-        self.deadline, self.prune_after, self.ended_trial = deadline, prune_after, ended
-        self.current: dict[int, Current] = {}
-        self.waiting: list[tuple[float, Current, PlannedRun]] = []  # not before when, whose, what
-        self.active: dict[str, Current] = {}  # run key -> the trial that trains it
-        self.failures = 0
-        self.interrupted = 0  # trials that stay begun, for the next launch
-        self.gave_up: str | None = None  # why no more trials are asked for
-        self._is_full = False  # as many trials have begun as are wanted
-
-    def runs(self) -> Iterator[PlannedRun | None]:
-        """The next run whenever one is drawn; None while there is none to start."""
-        while True:
-            run = self._next_waiting()
-            if run is None and not self.waiting and self._may_ask():
-                run = self._next_trial()
-            if run is None and not self.current and not self._may_ask():
-                return
-            yield run
-
-    def _may_ask(self) -> bool:
-        in_time = self.deadline is None or time.monotonic() < self.deadline
-        return in_time and self.gave_up is None and not self._is_full
-
-    def _next_waiting(self) -> PlannedRun | None:
-        for item in self.waiting:
-            when, current, run = item
-            if time.monotonic() >= when and run.spec.run_key not in self.active:
-                self.waiting.remove(item)
-                self.active[run.spec.run_key] = current
-                return run
-        return None
-
-    def _next_trial(self) -> PlannedRun | None:
-        trial = self.study.take(self.count)
-        if trial is None:
-            # Also while others are still at theirs: should one of them die, the next launch takes it over.
-            self._is_full = True
-            return None
-        current = Current(trial, self.make_runs(trial.parameters))
-        self.study.record_runs(trial.number, {run.spec.seed: run.spec.run_key for run in current.runs})
-        self.current[trial.number] = current
-        for run in current.runs:
-            run.folder.create(run.spec)
-            if run.folder.state()["state"] == DONE:  # by another trial or study with the same parameters
-                current.done += 1
-            else:
-                self.waiting.append((0.0, current, run))
-        if current.done == len(current.runs):
-            self._finish(current)
-            return None
-        return self._next_waiting()
-
-    # reactions
-
-    def moved(self, run: PlannedRun) -> None:
-        self.study.beat()
-        current = self.active[run.spec.run_key]
-        if self.prune_after is None or current.pruned:
-            return
-        epochs = min(len(one.folder.epochs()) for one in current.runs)
-        if epochs > max(current.reported, self.prune_after) and epochs < run.spec.settings.schedule.epochs:
-            current.reported = epochs
-            (value,) = self._values(current, epochs - 1)
-            current.pruned = self.study.report(current.trial.number, epochs, value, self.prune_after)
-
-    def unwanted(self, run: PlannedRun) -> bool:
-        current = self.active[run.spec.run_key]
-        return current.pruned or current.reason is not None
-
-    def ended(self, run: PlannedRun, state: str) -> None:
-        current = self.active.pop(run.spec.run_key)
-        if state == DONE:
-            current.done += 1
-        elif state == FAILED:
-            current.reason = f"{run.spec.name}: {run.folder.state().get('reason')}"
-            self.waiting = [item for item in self.waiting if item[1] is not current]
-        elif state == INTERRUPTED:
-            current.interrupted = True
-        else:  # another process trains that very run
-            self.waiting.append((time.monotonic() + BUSY_SECONDS, current, run))
-            return
-        if current.pruned:
-            self.waiting = [item for item in self.waiting if item[1] is not current]
-        if current in self.active.values() or any(item[1] is current for item in self.waiting):
-            return  # another seed of it is still to come
-        if current.interrupted and not (current.pruned or current.reason):
-            self.interrupted += 1
-            del self.current[current.trial.number]
-        else:
-            self._finish(current)
-
-    def _finish(self, current: Current) -> None:
-        number = current.trial.number
-        message = ""
-        if current.reason:
-            self.study.fail(number, current.reason)
-            self.failures += 1
-            message = f"failed: {current.reason}"
-        elif current.pruned and current.done < len(current.runs):
-            self.study.prune(number)
-            message = f"pruned after {current.reported} epochs"
-        else:
-            values = self._values(current, -1)
-            self.study.complete(number, self._metrics(current, -1), values)
-            message = ", ".join(
-                f"{name} {value:.4g}" for name, value in zip(self.study.objectives, values, strict=True)
-            )
-            self.failures = 0
-        del self.current[number]
-        self.ended_trial(current.trial, message)
-        if self.failures >= FAILURES and not any(trial.metrics for trial in self.study.trials()):
-            self.gave_up = f"the first {self.failures} trials have failed: it is not their parameters"
-
-    @staticmethod
-    def _metrics(current: Current, epoch: int) -> dict[str, float]:
-        """Mean over the seeds of every metric of the validation split after an epoch."""
-        records = [run.folder.epochs()[epoch]["metrics"] for run in current.runs]
+    def metrics(self, epoch: int) -> dict[str, float]:
+        """Return each validation metric after an epoch, as the mean over the seeds."""
+        records = [run.folder.epochs()[epoch]["metrics"] for run in self.runs]
         names = [name for name in records[0] if name.startswith("validation/")]
         return {
             name.removeprefix("validation/"): float(np.mean([record[name] for record in records])) for name in names
         }
 
-    def _values(self, current: Current, epoch: int) -> list[float]:
-        metrics = self._metrics(current, epoch)
-        return [metrics[OBJECTIVES[name]] for name in self.study.objectives]
+
+@dataclass(eq=False)
+class WaitingRun:
+    """A run to start, not before a time."""
+
+    run: PlannedRun
+    active: ActiveTrial
+    start_after: float = 0.0  # time.monotonic()
+
+
+class Tuner:
+    """The trials of one process: ``runs`` and the callbacks of the launch loop."""
+
+    def __init__(
+        self,
+        study: Study,
+        max_trials: int,
+        make_runs: Callable[[Point], list[PlannedRun]],
+        *,
+        deadline: float | None = None,
+        prune_after: int | None = None,
+        on_trial_end: Callable[[Trial, str], None] = lambda trial, result: None,
+    ):
+        """max_trials: of the whole study. make_runs: returns a trial's runs, one a seed.
+
+        deadline: time.monotonic() after which no trial starts. prune_after: the last epoch before pruning; None: never
+        prune. on_trial_end: gets the trial and its result in a line.
+        """
+        self.study, self.max_trials, self.make_runs = study, max_trials, make_runs
+        self.deadline, self.prune_after, self.on_trial_end = deadline, prune_after, on_trial_end
+        self.interrupted = 0  # trials that the next launch continues
+        self.gave_up = ""  # the reason why no more trials start
+        self.is_complete = False  # the study has started all its trials
+        self._trials: list[ActiveTrial] = []
+        self._waiting: list[WaitingRun] = []
+        self._training: dict[str, ActiveTrial] = {}  # by run key
+        self._failures = 0
+
+    def runs(self) -> Iterator[PlannedRun | None]:
+        """Yield the next run to start, or None while there is none."""
+        while True:
+            run = self._next_waiting()
+            if run is None and not self._waiting and self._may_ask():
+                run = self._next_trial()
+            if run is None and not self._trials and not self._may_ask():
+                return
+            yield run
+
+    def _may_ask(self) -> bool:
+        in_time = self.deadline is None or time.monotonic() < self.deadline
+        return in_time and not self.gave_up and not self.is_complete
+
+    def _next_waiting(self) -> PlannedRun | None:
+        for waiting in self._waiting:
+            key = waiting.run.spec.run_key
+            if time.monotonic() >= waiting.start_after and key not in self._training:
+                self._waiting.remove(waiting)
+                self._training[key] = waiting.active
+                return waiting.run
+        return None
+
+    def _next_trial(self) -> PlannedRun | None:
+        trial = self.study.ask(self.max_trials)
+        if trial is None:
+            # Trials of other processes still run. If one of these processes dies, the next launch takes over.
+            self.is_complete = True
+            return None
+        active = ActiveTrial(trial, self.make_runs(trial.parameters))
+        self.study.record_runs(trial.number, {run.spec.seed: run.spec.run_key for run in active.runs})
+        self._trials.append(active)
+        for run in active.runs:
+            run.folder.create(run.spec)
+            if run.folder.state()["state"] == DONE:  # by another trial or study with the same parameters
+                active.done += 1
+            else:
+                self._waiting.append(WaitingRun(run, active))
+        if active.done == len(active.runs):
+            self._finish(active)
+            return None
+        return self._next_waiting()
+
+    # callbacks of the launch loop
+
+    def progressed(self, run: PlannedRun) -> None:
+        active = self._training[run.spec.run_key]
+        if self.prune_after is None or active.pruned:
+            return
+        epochs = min(len(run.folder.epochs()) for run in active.runs)
+        if epochs > max(active.reported_epochs, self.prune_after) and epochs < run.spec.settings.schedule.epochs:
+            active.reported_epochs = epochs
+            (value,) = self._values(active.metrics(epochs - 1))
+            active.pruned = self.study.should_prune(active.trial.number, epochs, value, self.prune_after)
+
+    def should_stop(self, run: PlannedRun) -> bool:
+        return self._training[run.spec.run_key].should_stop
+
+    def ended(self, run: PlannedRun, state: str) -> None:
+        active = self._training.pop(run.spec.run_key)
+        if state == DONE:
+            active.done += 1
+        elif state == FAILED:
+            active.failure = f"{run.spec.name} {run.folder.state()['reason']}"
+        elif state == INTERRUPTED:
+            active.interrupted = True
+        else:  # another process trains this run
+            self._waiting.append(WaitingRun(run, active, time.monotonic() + BUSY_SECONDS))
+        if active.should_stop:
+            self._waiting = [waiting for waiting in self._waiting if waiting.active is not active]
+        if active in self._training.values() or any(waiting.active is active for waiting in self._waiting):
+            return
+        if active.interrupted and not active.should_stop:
+            self.interrupted += 1
+            self._trials.remove(active)
+        else:
+            self._finish(active)
+
+    def _finish(self, active: ActiveTrial) -> None:
+        number = active.trial.number
+        if active.failure:
+            self.study.fail(number, active.failure)
+            self._failures += 1
+            result = active.failure
+        elif active.pruned and active.done < len(active.runs):
+            self.study.prune(number)
+            result = f"pruned after {active.reported_epochs} epochs"
+        else:
+            metrics = active.metrics(-1)
+            values = self._values(metrics)
+            self.study.complete(number, metrics, values)
+            self._failures = 0
+            result = format_objectives(self.study.objectives, values)
+        self._trials.remove(active)
+        self.on_trial_end(active.trial, result)
+        if self._failures >= MAX_FAILURES and not any(trial.metrics for trial in self.study.trials()):
+            self.gave_up = f"the first {self._failures} trials have failed, which no hyper-parameters explain"
+
+    def _values(self, metrics: dict[str, float]) -> tuple[float, ...]:
+        return tuple(metrics[OBJECTIVES[name].name] for name in self.study.objectives)

@@ -2,7 +2,6 @@
 
 import pytest
 from builders import COMMIT, MINI_SETTINGS, OTHER_COMMIT, Grid, empty_store
-from made_up_pool import MadeUp
 from mlflow import MlflowClient
 
 from analysis.load.store import Store
@@ -63,9 +62,3 @@ def store_uri(tmp_path_factory):
 @pytest.fixture(scope="session")
 def store(store_uri):
     return Store(store_uri)
-
-
-@pytest.fixture(scope="session")
-def made_up():
-    """Deprecated: use ``builders.Grid``."""
-    return MadeUp

@@ -191,7 +191,7 @@ def mistyped(draw) -> Case:
     names = {word.lstrip("-") for text in more for word in (text, text.upper(), text.replace("-", "_"))}
     # An empty argument is shown as '' or not at all. Without any data or runs, the error says only that.
     names |= {"''", "are required", "unrecognized", "argument --", "nothing is tracked", "no grid has been launched"}
-    names |= {"cannot be downloaded", "no data yet"}
+    names |= {"cannot be downloaded", "is not prepared"}
     return Case(module, (*DRY[module], "cs-kd", *more) if module in DRY else tuple(more), frozenset(names))
 
 

@@ -1,4 +1,4 @@
-"""Recipes, grids, command lines and environments that nobody wrote: an error of one line, or a plan that can start."""
+"""Random recipes, grids, command lines and environments: an error of one line, or a plan that can start."""
 
 import pytest
 from faults.fuzzing import Fuzzing
@@ -19,7 +19,7 @@ CASES = st.one_of(*3 * [overridden()], launched(), *2 * [mistyped()], *2 * [reci
 
 @pytest.fixture
 def fuzzing(tmp_path, monkeypatch) -> Fuzzing:
-    """With the digits prepared, no network, and little memory, so that no case takes long."""
+    """Prepared digits, no network, and little memory, so that every case is short."""
     place = Place(tmp_path)
     prepare("digits", tmp_path / "data")
 
@@ -34,7 +34,7 @@ def fuzzing(tmp_path, monkeypatch) -> Fuzzing:
 
 
 @pytest.mark.fault(FAULT)
-def test_odd_input_is_refused_in_one_line_or_is_a_plan_that_can_start(tally, fuzzing):
+def test_random_input_gives_one_error_line_or_a_plan_that_can_start(tally, fuzzing):
     lost = []
 
     @settings(
@@ -46,21 +46,21 @@ def test_odd_input_is_refused_in_one_line_or_is_a_plan_that_can_start(tally, fuz
         suppress_health_check=list(HealthCheck),
     )
     @given(CASES)
-    def each(case):
+    def try_case(case):
         try:
             with tally:
                 fuzzing.try_case(case)
         except Exception as error:
             lost.append(f"{case}: {type(error).__name__}: {error}")
 
-    each()
+    try_case()
     assert not lost, "\n".join(lost)
 
 
 SET = ("experiments grid", "demo", "--seeds", "0", "--set")
-LAUNCHED = [
+INVALID = [
     ((*SET, "subset={classes: 11, images_per_class: 5}"), {}, "'subset': digits: has 10 classes, not 11"),
-    ((*SET, "inputs.image_size=16"), {}, "'inputs.image_size': pad-crop needs images of 16 x 16 px throughout"),
+    ((*SET, "inputs.image_size=16"), {}, "'inputs.image_size': pad-crop needs images of 16 x 16 px"),
     ((*SET, "batch_size=199"), {}, "'batch_size': 199 leaves a last batch of one of the 200 training images"),
     (("experiments status",), {"RUNS_DIR": "~nobody-here/runs"}, "RUNS_DIR=~nobody-here/runs: this home folder"),
     ((*SET[:-1], "--dry-run"), {"recipe": "width: !!int ''"}, "digits.yaml, line 1 is not YAML: tags"),
@@ -69,15 +69,15 @@ LAUNCHED = [
 
 @pytest.mark.slow_fault
 @pytest.mark.fault(FAULT)
-def test_the_commands_themselves_refuse_what_cannot_be_done_before_anything_is_there(tally, tmp_path):
+def test_commands_reject_invalid_input_before_they_write(tally, tmp_path):
     place = OwnTree(tmp_path)
     prepare("digits", tmp_path / "data")
-    sound = (place.recipes / "digits.yaml").read_text()
-    whole = dict(place.environment)
+    valid_recipe = (place.recipes / "digits.yaml").read_text()
+    environment = dict(place.environment)
     lost = []
-    for command, surroundings, message in LAUNCHED:
-        (place.recipes / "digits.yaml").write_text(surroundings.pop("recipe", sound))
-        place.environment = whole | surroundings
+    for command, changes, message in INVALID:
+        (place.recipes / "digits.yaml").write_text(changes.pop("recipe", valid_recipe))
+        place.environment = environment | changes
         try:
             with tally:
                 status, output, errors = place.run(*command)
@@ -88,5 +88,5 @@ def test_the_commands_themselves_refuse_what_cannot_be_done_before_anything_is_t
                 assert not list(tmp_path.glob("runs/*"))
                 assert not (tmp_path / "mlflow.db").exists()
         except AssertionError as error:
-            lost.append(f"{command}, {surroundings}: {error}")
+            lost.append(f"{command}, {changes}: {error}")
     assert not lost, "\n".join(lost)

@@ -1,4 +1,4 @@
-"""Classes, files and settings whose names are code to whoever does not escape them."""
+"""Classes and files whose names are HTML, TeX or formulas: every output escapes them."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,23 +23,23 @@ methods: {cs-kd: {temperature: 4, lambda_cls: 1}}
 
 
 class Tags(HTMLParser):
-    """What a browser would make elements and attributes of."""
+    """Collects the elements of a page with their attributes."""
 
     def __init__(self):
         super().__init__()
-        self.found: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.elements: list[tuple[str, list[tuple[str, str | None]]]] = []
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, attributes))
+        self.elements.append((tag, attributes))
 
 
-def active(text: str) -> list[tuple]:
-    """Elements that came in with a name: attributes that run code, images that are not the page's own."""
+def injected_elements(text: str) -> list[tuple]:
+    """Return the elements with attributes that run code, and images from outside the page."""
     tags = Tags()
     tags.feed(text)
     return [
         (tag, attributes)
-        for tag, attributes in tags.found
+        for tag, attributes in tags.elements
         if any(name.startswith("on") for name, _ in attributes)
         or (tag == "img" and not dict(attributes).get("src", "").startswith("data:"))
     ]
@@ -52,34 +52,34 @@ def draw_images(folder: Path) -> None:
             (folder / split / name).mkdir(parents=True)
             for image in range(4):
                 pixels = random.integers(0, 255, size=(8, 8, 3), dtype=np.uint8)
-                pixels[number % 8] = 255  # something to learn
+                pixels[number % 8] = 255
                 Image.fromarray(pixels).save(folder / split / name / f"{image} <b onclick=x>.png")
 
 
 @pytest.mark.fault(FAULT)
 @pytest.mark.slow_fault
-def test_names_are_texts_in_all_that_is_written(tally, tmp_path):
+def test_names_are_escaped_in_every_output(tally, tmp_path):
     place = OwnTree(tmp_path)
     draw_images(tmp_path / "data" / "flowers")
     (place.recipes / "flowers.yaml").write_text(RECIPE)
     grid = ("experiments grid", "table1", "--datasets", "flowers", "--seeds", "0", "1")
-    for module, *arguments in (("experiments data", "flowers"), grid, ("analysis tables",), ("analysis report",)):
+    for command, *arguments in (("experiments data", "flowers"), grid, ("analysis tables",), ("analysis report",)):
         with tally:
-            status, _, errors = place.run(module, *arguments)
+            status, _, errors = place.run(command, *arguments)
             assert (status, errors) == (0, "")
     pages = [path for ending in ("html", "svg", "md") for path in tmp_path.rglob(f"*.{ending}")]
     pages = [path for path in pages if place.sources not in path.parents]
     assert place.folder / "results" / "report.html" in pages
     for path in pages:
         with tally:
-            assert active(path.read_text()) == [], path
+            assert injected_elements(path.read_text()) == [], path
     for path in (tmp_path / "results").rglob("*.tex"):
         with tally:
             assert "\\input" not in path.read_text()
             assert "\\frac" not in path.read_text()
 
 
-def test_what_would_run_is_noticed():
+def test_injected_elements_are_found():
     for text in ("<p onclick=x>", "<IMG src=x onerror=alert(1)>", "<img src='http://x'>", "<svg><g onload=x>"):
-        assert active(f"<body>{text}</body>")
-    assert not active("<img src='data:image/png;base64,xx'>&lt;img src=x onerror=alert(1)&gt;")
+        assert injected_elements(f"<body>{text}</body>")
+    assert not injected_elements("<img src='data:image/png;base64,xx'>&lt;img src=x onerror=alert(1)&gt;")

@@ -1,4 +1,4 @@
-"""What is served is served on this machine only, and a password stays where it was given."""
+"""The UI and the dashboard serve this machine only, and a password is written nowhere."""
 
 import base64
 import importlib.util
@@ -22,7 +22,7 @@ SPELLINGS = [
 ]
 WAIT_SECONDS = 180  # only against hanging
 
-# MLflow's basic auth asks for Flask-WTF, which protects its sign-up page and nothing else, and is not among its needs.
+# MLflow's basic auth imports Flask-WTF for its sign-up page, but does not install it.
 FLASK_WTF = """
 class CSRFProtect:
     def init_app(self, app): pass
@@ -33,32 +33,32 @@ class CSRFProtect:
 @pytest.mark.parametrize(
     "address", ["http://me:{0}@host/x", "postgresql+psycopg://me:{0}@host", "x://h/d?password={0}"]
 )
-def test_an_error_that_names_an_address_is_shown_without_its_password(tally, address):
+def test_error_with_an_address_hides_the_password(tally, address):
     with tally:
-        for padding in (0, 170, 190):  # the line is cut to 200 characters: in the middle of the password, too
+        for padding in (0, 170, 190):  # the line is cut at 200 characters, also inside the password
             message = first_line(ValueError("." * padding + f" cannot reach {address.format(PASSWORD)} now"))
             assert not any(PASSWORD[:length] in message for length in range(6, len(PASSWORD)))
 
 
 @pytest.mark.fault(SERVED)
 @pytest.mark.slow_fault
-def test_what_is_served_is_served_on_this_machine_only(tally, tmp_path):
+def test_ui_and_dashboard_listen_on_this_machine_only(tally, tmp_path):
     place = Place(tmp_path)
     status, _, errors = place.run(
         "experiments tune", "--dataset", "digits", "--trials", "1",
         "--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]",
     )  # fmt: skip
     assert (status, errors) == (0, "")
-    for module in ("experiments ui", "experiments dashboard"):
+    for command in ("experiments ui", "experiments dashboard"):
         port = free_port()
-        process = place.start(module, "--port", str(port))
+        process = place.start(command, "--port", str(port))
         try:
             with tally:
                 assert wait_until_listening(process, port) == {"127.0.0.1"}
-                family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-                assert not [one.cmdline() for one in family if place.uri in one.cmdline()]
-                process.send_signal(signal.SIGINT)  # to this process alone
-                assert psutil.wait_procs(family, timeout=WAIT_SECONDS)[1] == []
+                processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                assert not [process.cmdline() for process in processes if place.uri in process.cmdline()]
+                process.send_signal(signal.SIGINT)  # not to its children
+                assert psutil.wait_procs(processes, timeout=WAIT_SECONDS)[1] == []
         finally:
             if process.poll() is None:
                 kill_family(process)
@@ -66,7 +66,7 @@ def test_what_is_served_is_served_on_this_machine_only(tally, tmp_path):
 
 @pytest.fixture
 def guarded(tmp_path):
-    """A real server that wants to know who asks."""
+    """An MLflow server with basic authentication."""
     stand_in = tmp_path / "stand-in" / "flask_wtf"
     if importlib.util.find_spec("flask_wtf") is None:
         stand_in.mkdir(parents=True)
@@ -82,35 +82,35 @@ def guarded(tmp_path):
     server = Server(
         folder, "--app-name", "basic-auth",
         MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"), MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD,
-        MLFLOW_FLASK_SERVER_SECRET_KEY="a key of the tests", PYTHONPATH=str(stand_in.parent),
+        MLFLOW_FLASK_SERVER_SECRET_KEY="a test key", PYTHONPATH=str(stand_in.parent),
     )  # fmt: skip
     yield server.start()
     server.kill()
 
 
-def found_in(folder: Path) -> list[Path]:
+def files_with_password(folder: Path) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return [path for path in files if any(text in path.read_bytes() for text in SPELLINGS)]
 
 
 @pytest.mark.fault(PASSWORD_KEPT)
 @pytest.mark.slow_fault
-def test_a_server_with_a_password_works_and_the_password_is_nowhere(tally, tmp_path, request):
+def test_password_of_a_server_is_written_nowhere(tally, tmp_path, request):
     guarded = request.getfixturevalue("guarded")
-    at = guarded.uri.removeprefix("http://")
+    host = guarded.uri.removeprefix("http://")
     wrong = quote(PASSWORD) + "x"
-    ways = {
+    cases = {
         "environment": {"MLFLOW_TRACKING_URI": guarded.uri, "MLFLOW_TRACKING_USERNAME": "admin"}
         | {"MLFLOW_TRACKING_PASSWORD": PASSWORD},
-        "address": {"MLFLOW_TRACKING_URI": f"http://admin:{quote(PASSWORD)}@{at}"},
-        "wrong": {"MLFLOW_TRACKING_URI": f"http://admin:{wrong}@{at}"},
+        "address": {"MLFLOW_TRACKING_URI": f"http://admin:{quote(PASSWORD)}@{host}"},
+        "wrong": {"MLFLOW_TRACKING_URI": f"http://admin:{wrong}@{host}"},
         "away": {"MLFLOW_TRACKING_URI": f"http://admin:{quote(PASSWORD)}@127.0.0.1:{free_port()}"},
     }
     lost = []
-    for number, (way, environment) in enumerate(ways.items(), start=1):
-        place = Place(tmp_path / "places" / way)
+    for number, (case, environment) in enumerate(cases.items(), start=1):
+        place = Place(tmp_path / "places" / case)
         place.environment |= environment
-        works = way in ("environment", "address")
+        works = case in ("environment", "address")
         try:
             with tally:
                 status, output, errors = place.run(
@@ -119,19 +119,19 @@ def test_a_server_with_a_password_works_and_the_password_is_nowhere(tally, tmp_p
                 )  # fmt: skip
                 assert (status, errors) == (0, "")
                 assert ("All is tracked in MLflow" in output) is works
-                message = [output]
-                further = ("experiments ui", "analysis tables", "analysis report") if way == "address" else ()
-                for module in ("experiments sync", *further):
-                    status, output, errors = place.run(module)
-                    message += [output, errors]
-                    assert (status == 0) is works, message
+                printed = [output]
+                further = ("experiments ui", "analysis tables", "analysis report") if case == "address" else ()
+                for command in ("experiments sync", *further):
+                    status, output, errors = place.run(command)
+                    printed += [output, errors]
+                    assert (status == 0) is works, printed
                 if works:
                     assert_uploaded_once(guarded.database, place.folders(), guarded.folder / "artifacts")
-                assert not any(text.decode() in line for text in SPELLINGS for line in message), message
-                assert found_in(place.folder) == []
+                assert not any(text.decode() in line for text in SPELLINGS for line in printed), printed
+                assert files_with_password(place.folder) == []
         except AssertionError as error:
-            lost.append(f"{way}: {error}")
+            lost.append(f"{case}: {error}")
     with tally:
-        assert found_in(guarded.folder) == []
+        assert files_with_password(guarded.folder) == []
         assert not rows(guarded.database, "SELECT * FROM tags WHERE value LIKE ?", f"%{PASSWORD}%")
     assert not lost, "\n\n".join(lost)

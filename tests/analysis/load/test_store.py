@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from builders import Grid, empty_store
 from mlflow import MlflowClient
+from run_folders import make_run, make_spec, tracked, upload
 
 from analysis.load.store import Store, UnusableRun
 from cskd.utils.errors import UserError
@@ -113,3 +114,18 @@ def test_missing_or_damaged_predictions_name_the_run(store, tmp_path, content, m
         np.savez(tmp_path / "predictions.npz", **content)
     with pytest.raises(UnusableRun, match=message):
         store.load_predictions(run, tmp_path)
+
+
+def test_uploaded_run_is_read_and_made_up_runs_have_the_same_tags(tmp_path):
+    uri = empty_store(tmp_path)
+    upload(uri, tmp_path / "runs", make_run(tmp_path / "runs", make_spec(0)))
+    [experiment] = Store(uri).load()
+    [run] = experiment.done.to_dict("records")
+    facts = ("run", "device", "threads", "precision", "compiled", "comparable", "comparable_reason", "best/epoch")
+    values = ("digits/resnet10/cs-kd/seed0", "cpu", "2", "fp32", "false", False, "profile demo", 1)
+    assert tuple(run[name] for name in facts) == values
+    assert (experiment.profile, experiment.tuned, experiment.overrides, experiment.notes) == ("demo", False, (), ())
+    grid = Grid()
+    made = grid.trained(grid.cell("cifar100", "cs-kd"), 0, 20, 5)
+    for tags, kind in ((made.tags, "run"), (grid.cells[0].tags, "cell")):
+        assert set(tags) <= set(tracked(uri, kind=kind)[0].data.tags)

@@ -10,7 +10,7 @@ from analysis.measured.bench_tables import TABLES, bench
 from analysis.measured.csv_files import BENCH_KEY
 from analysis.tables.model import ABSENT
 from cskd.utils.errors import UserError
-from experiments.bench.files import SAME
+from experiments.bench.results import KEY
 
 ROOT = Path(__file__).resolve().parents[3]
 CELL = {"dataset": "cifar100", "profile": "mini", "architecture": "resnet10", "method": "cs-kd", "batch_size": "128"}
@@ -114,4 +114,4 @@ def test_every_table_is_made_from_the_checked_in_files(name):
 
 
 def test_key_is_that_of_the_benchmark():
-    assert BENCH_KEY == SAME
+    assert BENCH_KEY == KEY

@@ -22,7 +22,7 @@ from analysis.tables.format import to_csv
 from analysis.tables.model import ABSENT
 from analysis.tables.verdicts import verdict_frame
 from cskd.utils.errors import UserError
-from experiments.runs.plan import load_grid, settings_of
+from experiments.config.grid import load_grid, load_grid_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 MEASURED = ROOT / "results" / "measured"
@@ -63,9 +63,9 @@ def test_make_commands_train_exactly_the_checked_in_runs(path):
         overrides = tuple(chosen.pop("set", []))
         assert len(overrides) == (2 if "custom" in path.stem else 0)
         grid = load_grid(target.removeprefix("reproduce-"), **chosen)
-        _, settings = settings_of(grid, profile, overrides)
+        _, settings = load_grid_settings(grid, profile, overrides)
         for dataset, network in itertools.product(grid.datasets, grid.architectures):
-            trained = settings[dataset].trained(network)
+            trained = settings[dataset].resolve_architecture(network)
             planned += itertools.product([trained], [dataset], grid.methods, map(str, grid.seeds))
     assert sorted(planned) == sorted(zip(runs.architecture, runs.dataset, runs.method, runs.seed, strict=True))
 
@@ -253,13 +253,10 @@ def test_command_updates_a_document_and_check_only_reports(mini, tmp_path, capsy
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# Title\n", r"README\.md has no marker: put <!-- begin generated"),
-        ("a\n<!-- begin generated: results mini -->\n", r"README\.md, line 2: 'results mini' is not closed: put"),
-        (
-            "<!-- begin generated: results mini -->\n" + MARKED.format("verdicts mini", ""),
-            r"README\.md, line 1: 'results mini' is not closed",
-        ),
-        ("a\nb\n<!-- end generated -->\n", r"README\.md, line 3: <!-- end generated --> without a begin"),
+        ("# Title\n", r"README\.md: each table must be between <!-- begin generated: results mini --> and"),
+        ("a\n<!-- begin generated: results mini -->\n", r"README\.md: each table must be between"),
+        ("<!-- begin generated: results mini -->\n" + MARKED.format("verdicts mini", ""), r"README\.md: each table"),
+        ("a\nb\n<!-- end generated -->\n", r"README\.md: each table must be between"),
         (MARKED.format("resluts mini", ""), "unknown generated table 'resluts': choose from answer, bench, results,"),
         (MARKED.format("results ../mini", ""), "marker 'results ../mini' names no pool or table"),
         (MARKED.format("results large", ""), r"runs-large\.csv does not exist: 'make measured' writes it"),

@@ -183,7 +183,7 @@ def test_merge_counts_added_replaced_and_unchanged_rows():
     columns = dict.fromkeys(RUN_COLUMNS, "x")
     stored = pd.DataFrame([columns | {"run_key": key, "method": key} for key in "abc"])
     new = pd.DataFrame([columns | {"run_key": key, "method": method} for key, method in ("bb", "cd", "dd")])
-    merged = merge(new, stored, RUNS, lambda row, before: True)
-    assert dict(zip(merged.rows.run_key, merged.rows.method, strict=True)) == {"a": "a", "b": "b", "c": "d", "d": "d"}
-    assert merged.counts == "1 added, 1 replaced, 2 unchanged"
-    assert merge(new, stored, RUNS, lambda row, before: False).counts == "1 added, 0 replaced, 3 unchanged"
+    rows, counts = merge(new, stored, RUNS, lambda row, before: True)
+    assert dict(zip(rows.run_key, rows.method, strict=True)) == {"a": "a", "b": "b", "c": "d", "d": "d"}
+    assert counts == "1 added, 1 replaced, 2 unchanged"
+    assert merge(new, stored, RUNS, lambda row, before: False)[1] == "1 added, 0 replaced, 3 unchanged"

@@ -1,14 +1,14 @@
-"""The page as text: everything is escaped, marked and in its place; what a browser makes of it is test_report's."""
+"""The page as text: escaping, marks and structure. test_report.py opens it in a browser."""
 
 import io
 
 import pandas as pd
 from PIL import Image
 
-from analysis.report.html import Chapter, Link, Page, Part, Picture, StudyShown, to_html
-from analysis.tables.model import Best, Block, Column, Table
+from analysis.report.html import Chapter, Page, Part, Picture, StudySection, to_html
+from analysis.tables.model import Best, Block, Column, Link, Table, plain_table
 
-EVIL = "<img src=x onerror=alert(1)> & 'co'"
+HOSTILE = "<img src=x onerror=alert(1)> & 'co'"
 
 
 def png(width=300, height=150) -> bytes:
@@ -17,37 +17,37 @@ def png(width=300, height=150) -> bytes:
     return content.getvalue()
 
 
-def page(table: Table, **chapter) -> str:
-    part = Part("mini", "Profile mini", ("What it is.",), (Chapter("one", "First", tables=(table,), **chapter),))
+def page(*tables: Table, **chapter) -> str:
+    part = Part("mini", "Profile mini", ("Lead.",), (Chapter("one", "First", tables=tables, **chapter),))
     return to_html(Page("Title", ("Lead.",), (part,)))
 
 
-def table(*rows, headers=("name", "value")) -> Table:
-    columns = (Column(headers[0]), Column(headers[1], number=True))
-    return Table("T", columns, (Block("", (tuple(rows),)),), pd.DataFrame(), ("Before.",), ("After.",))
+def table(*rows) -> Table:
+    return plain_table("T", (Column("name"), Column("value", number=True)), rows, pd.DataFrame(), ("After.",))
 
 
-def test_texts_are_escaped_wherever_they_stand():
-    hostile = Table(
-        EVIL, (Column(EVIL),), (Block(EVIL, (((EVIL,), (Best(EVIL),), (Link(EVIL, EVIL),)),)),), None, (EVIL,), (EVIL,)
-    )
-    picture = Picture(png(), EVIL, EVIL)
-    chapter = Chapter("c", EVIL, (EVIL,), (picture,), (hostile,), (hostile,))
-    study = StudyShown(EVIL, EVIL, picture)
-    text = to_html(Page(EVIL, (EVIL,), (Part("p", EVIL, (EVIL,), (chapter,)),), (study,), (EVIL,)))
+def test_every_text_is_escaped():
+    cells = ((HOSTILE,), (Best(HOSTILE),), (Link(HOSTILE, HOSTILE),))
+    hostile = Table(HOSTILE, (Column(HOSTILE),), (Block(HOSTILE, (cells,)),), pd.DataFrame(), (HOSTILE,), (HOSTILE,))
+    picture = Picture(png(), HOSTILE, HOSTILE)
+    chapter = Chapter("c", HOSTILE, (HOSTILE,), (picture,), (hostile,), (hostile,))
+    study = StudySection(HOSTILE, HOSTILE, picture)
+    part = Part("p", HOSTILE, (HOSTILE,), (chapter,))
+    text = to_html(Page(HOSTILE, (HOSTILE,), (part,), (study,), (HOSTILE,)))
     assert "<img src=x" not in text
     assert text.count("<img ") == 2
     assert text.count("&lt;img src=x onerror=alert(1)&gt; &amp; &#39;co&#39;") > 20
 
 
-def test_a_row_that_may_be_moved_says_all_that_it_is_of():
-    rows = (("claim", "1"), ("", "2")), (("other", "3"),)
-    groups = Table("T", (Column("a"), Column("b")), (Block("head", rows),), pd.DataFrame())
-    assert page(groups).count("<td>claim</td>") == 2
-    assert page(groups, sortable=False).count("<td>claim</td>") == 1
+def test_rows_of_a_sortable_table_repeat_the_name_of_their_group():
+    groups = (("claim", "1"), ("", "2")), (("other", "3"),)
+    grouped = Table("T", (Column("a"), Column("b")), (Block("head", groups),), pd.DataFrame())
+    sortable, fixed = page(grouped), page(grouped, sortable=False)
+    assert (sortable.count("<td>claim</td>"), sortable.count('class="sortable"')) == (2, 1)
+    assert (fixed.count("<td>claim</td>"), fixed.count('class="sortable"')) == (1, 0)
 
 
-def test_the_best_is_bold_a_link_leads_somewhere_and_an_outcome_has_its_mark():
+def test_best_values_links_and_outcomes_are_marked():
     text = page(table(("a", Best("1.0")), (Link("run", "http://127.0.0.1:5000/#/x"), "2.0"), ("holds", "not run")))
     assert "<b>1.0</b>" in text
     assert '<a href="http://127.0.0.1:5000/#/x">run</a>' in text
@@ -55,34 +55,23 @@ def test_the_best_is_bold_a_link_leads_somewhere_and_an_outcome_has_its_mark():
     assert '<span class="outcome not-run">not run</span>' in text
 
 
-def test_only_tables_of_one_row_a_record_can_be_sorted():
-    assert 'class="sortable"' in page(table(("a", "1")))
-    assert 'class="sortable"' not in page(table(("a", "1")), sortable=False)
+def test_empty_table_and_empty_notes_are_explained():
+    assert "Nothing to show." in page(table())
+    assert "Nothing: every run is finished" in page(table(("a", "1")))
+    assert "a note" in to_html(Page("T", (), (), (), ("a note",)))
 
 
-def test_a_table_without_rows_says_so():
-    assert "Nothing to show." in page(Table("T", (Column("a"),), (), pd.DataFrame()))
-
-
-def test_pictures_are_inside_and_have_their_size():
-    picture = Picture(png(300, 150), "what it shows", "what it means")
+def test_pictures_are_embedded_with_their_size():
+    picture = Picture(png(300, 150), "alternative text", "caption")
     assert picture.size == (192, 96)
-    text = to_html(Page("T", (), (Part("p", "P", (), (Chapter("c", "C", pictures=(picture,)),)),)))
-    assert 'alt="what it shows" width="192" height="96"' in text
+    text = page(pictures=(picture,))
+    assert 'alt="alternative text" width="192" height="96"' in text
     assert "data:image/png;base64," + picture.base64 in text
 
 
-def test_the_page_asks_for_nothing_from_elsewhere():
+def test_page_is_reproducible_and_loads_no_address():
     text = page(table(("a", "1")))
+    assert text == page(table(("a", "1")))
     assert "http" not in text
     assert "@import" not in text
     assert " src=" not in text.replace('src="data:', "")
-
-
-def test_the_same_page_is_the_same_text():
-    assert page(table(("a", "1"))) == page(table(("a", "1")))
-
-
-def test_nothing_left_out_is_said_as_well():
-    assert "Nothing: every run of this page is finished" in page(table(("a", "1")))
-    assert "a note" in to_html(Page("T", (), (), (), ("a note",)))

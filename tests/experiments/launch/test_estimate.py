@@ -10,7 +10,8 @@ from cskd.data.store import Dataset
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
 from cskd.utils.errors import UserError
-from experiments.bench.images import made_up
+from experiments.bench.images import noise_images
+from experiments.bench.results import Cell
 from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec, make_spec
 from experiments.launch import estimate
@@ -73,7 +74,7 @@ def test_batch_that_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(estimate, "free_memory", lambda device: 10_000_000)
     _, settings = load_settings("digits", None, ("batch_size=1000000",))
     with pytest.raises(UserError, match=r"0\.4 GB of memory, 0\.0 GB are free: lower 'batch_size' \(1000000\)"):
-        made_up("digits", settings, 1)
+        noise_images(Cell("digits", "demo", settings, "resnet10"), 1)
     with pytest.raises(UserError, match="a step of 1,000,000 images takes"):
         check_memory(spec(), 10, 1_000_000, CPU)
 

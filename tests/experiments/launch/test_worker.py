@@ -57,7 +57,7 @@ def make_run(
         for part in parts:
             write_dataset(part, part.name, listing, complete=False, source="made up")
     dataset = open_data(name, settings.data, folder)
-    spec = make_spec(name, dataset, profile, settings, settings.trained(architecture), method, seed=0)
+    spec = make_spec(name, dataset, profile, settings, settings.resolve_architecture(architecture), method, seed=0)
     run = RunFolder.of(spec, folder / "runs")
     run.create(spec)
     return spec, run

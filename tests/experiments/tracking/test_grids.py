@@ -104,10 +104,11 @@ def test_unreadable_run_does_not_stop_the_other_cells(uri, tmp_path):
     assert [run.data.tags["method"] for run in finished] == ["cross-entropy"]
 
 
-def test_deleted_runs_are_uploaded_again(uri, tmp_path):
+@pytest.mark.parametrize("deleted", ["0", "none"])
+def test_deleted_cell_and_seed_are_uploaded_again(deleted, uri, tmp_path):
     spec = make_run(tmp_path, make_spec(0))
     upload(uri, tmp_path, spec, make_run(tmp_path, make_spec(1)))
-    for run in [*tracked(uri, kind="cell"), *tracked(uri, seed="0")]:
+    for run in [*tracked(uri, kind="cell"), *tracked(uri, seed=deleted)]:
         MlflowClient(uri).delete_run(run.info.run_id)
     upload(uri, tmp_path, spec)
     (cell,), runs = tracked(uri, kind="cell"), tracked(uri, kind="run")

@@ -16,7 +16,7 @@ DAY = datetime(2026, 1, 1)
 def make_trial(state: str, runs: dict[int, str]) -> Trial:
     metrics = {"top1_error": 20.0, "nll": 1.0, "ece": 11.0} if state == COMPLETE else {}
     values, ended = ((20.0,), DAY) if state == COMPLETE else (None, None)
-    return Trial(0, state, {"lambda": 1.0}, values, metrics, runs, "", DAY, ended, {})
+    return Trial(0, state, {"lambda": 1.0}, values, metrics, runs, "", DAY, ended)
 
 
 def upload(uri, tmp_path, trial: Trial) -> None:

@@ -1,0 +1,65 @@
+"""The table that a launch prints before it trains: cells, seeds, time and disk."""
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from cskd.utils.cli import runs_dir
+from cskd.utils.errors import UserError
+from experiments.commands.options import GridOptions
+from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
+from experiments.runs.folder import DONE
+from experiments.runs.plan import Plan, PlannedRun
+
+
+def print_plan(
+    plan: Plan,
+    runs: list[PlannedRun],
+    pending: list[PlannedRun],
+    unprepared: list[str],
+    options: GridOptions,
+    console: Console,
+) -> dict[str, float]:
+    """Print the plan and return the estimated seconds of each pending run by run key.
+
+    unprepared: datasets that a dry run does not plan. Raises UserError if the disk is too small.
+    """
+    estimator = Estimator()
+    with console.status("measuring a training step of each kind on this machine"):
+        seconds = {run.spec.run_key: estimator.seconds(run) for run in pending}
+    columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "minutes a run")
+    table = Table(*columns, title=plan.experiment, title_justify="left")
+    for cell in plan.cells:
+        cell_runs = [run for run in runs if run.spec.cell == cell.name]
+        times = [seconds[run.spec.run_key] for run in cell_runs if run in pending]
+        done = sum(run.folder.state()["state"] == DONE for run in cell_runs)
+        minutes = f"{sum(times) / len(times) / 60:.1f}" if times else "-"
+        table.add_row(cell.name, " ".join(str(run.spec.seed) for run in cell_runs), str(done), str(len(times)), minutes)
+    for name in unprepared:
+        table.add_row(f"{name}/...", "-", "-", "-", "no data yet")
+    console.print(table)
+    needed, free = sum(disk_bytes(run) for run in pending), free_bytes(runs_dir())
+    if runs:
+        minutes = sum(seconds.values()) / 60 / options.workers
+        console.print(
+            f"{len(pending)} of {len(runs)} runs to do, about {format_duration(minutes)} with {options.workers} at "
+            f"once (from a measured training step, without data loading), about {needed / 1e9:.1f} GB of disk "
+            f"({free / 1e9:.1f} GB free).",
+            highlight=False,
+        )
+    if unprepared:
+        names = ", ".join(f"{name} (not prepared: make data DATASET={name})" for name in unprepared)
+        line_printer(console)(f"not counted: {names}")
+    if needed > free and not options.dry_run:
+        raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
+    return seconds
+
+
+def format_duration(minutes: float) -> str:
+    return f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
+
+
+def line_printer(console: Console) -> Callable[[str], None]:
+    """Return a function that prints a line as it is, above progress bars."""
+    return lambda message: console.print(message, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,218 @@
+"""Run a study: what ``tune`` and ``ablate`` share."""
+
+import argparse
+import itertools
+import time
+from functools import partial
+
+from rich.console import Console
+
+from cskd.methods import canonical_name
+from cskd.utils.cli import STOPPED, check_writable, results_dir, runs_dir, tracking_uri
+from cskd.utils.errors import UserError
+from experiments.commands.options import add_launch_arguments
+from experiments.commands.plan_table import format_duration, line_printer
+from experiments.launch.backends import BACKENDS, Backend
+from experiments.launch.loop import LaunchCallbacks, launch
+from experiments.launch.progress import Display
+from experiments.launch.queue import RunQueue
+from experiments.runs.environment import commit
+from experiments.runs.folder import DONE, FAILED, RUNNING
+from experiments.runs.plan import PlannedRun
+from experiments.tracking.uploader import Tracker, Uploader
+from experiments.tuning.budget import Budget, check_disk, estimate_budget, last_batch_warning
+from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, make_study_config
+from experiments.tuning.results import summary_lines, write_results
+from experiments.tuning.storage import load_study, storage_address, storage_lost
+from experiments.tuning.study import GRID, Study
+from experiments.tuning.trial import COMPLETE, Trial, best_of, format_objectives, format_point
+from experiments.tuning.tuner import Tuner
+
+
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
+    parser.add_argument("--architecture", help="default resnet18, or the profile's")
+    parser.add_argument("--seeds", type=int, default=1, help="of each trial, which counts with their mean (default 1)")
+    parser.add_argument("--timeout", type=float, metavar="MINUTES", help="start no trial after this time")
+    parser.add_argument("--study", dest="name", help="another name, for a new study beside an earlier one")
+    add_launch_arguments(parser)
+
+
+def run_study(options: StudyOptions) -> int:
+    """Start or continue a study and return the exit status: 0 if a trial is complete and none was interrupted."""
+    console = Console()
+    if not options.dry_run:
+        check_writable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
+    config = make_study_config(options, console)
+    sampler = GRID if config.space.is_finite else options.sampler
+    points = config.space.grid(options.trials or DEFAULT_TRIALS) if sampler == GRID else []
+    max_trials = options.trials or len(points) or DEFAULT_TRIALS
+    max_trials = min(max_trials, len(points)) if points else max_trials
+    study = Study(storage_address(), config.name, runs_dir() / "studies" / config.name)
+    if options.dry_run:
+        study.open_read_only(config.identity())
+        _show_budget(study, config, max_trials, options, console)
+        return 0
+    with study:
+        study.open(config.identity(), config.space, config.objectives, sampler)
+        study.enqueue(points or config.first_points())
+        if options.retry:
+            study.retry_failed()
+        return _run(study, config, max_trials, options, console)
+
+
+def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: StudyOptions, console: Console) -> Budget:
+    """Estimate the budget, check it and the teacher, and print both."""
+    remaining = study.remaining(max_trials, retry=options.retry)
+    with console.status("measuring a training step on this machine"):
+        budget = estimate_budget(config, remaining)
+    if budget.teacher is not None and budget.teacher.folder.state()["state"] == FAILED and not options.retry:
+        raise _teacher_error(budget.teacher)
+    print_line = line_printer(console)
+    space = ", ".join(f"{name} {axis.describe()}" for name, axis in config.space.parameters.items())
+    print_line(
+        f"study {config.name}: {options.method} on {options.dataset}, {config.architecture}, profile {config.profile}; "
+        f"{space}"
+    )
+    images = config.train_images + config.validation_images
+    print_line(
+        f"objective: {' and '.join(config.objectives)} on {config.validation_images} of {images} training images, "
+        "after the last epoch; test set closed"
+    )
+    if budget.teacher is not None:
+        minutes = format_duration(budget.teacher_seconds / 60)
+        print_line(f"its teacher, {budget.teacher.spec.name}, is trained first: about {minutes}")
+    seeds = f"{options.seeds} seed{'s' if options.seeds > 1 else ''}"
+    run_time = format_duration(budget.run_seconds / 60)
+    total_time = format_duration(budget.seconds(options.workers) / 60)
+    print_line(
+        f"{budget.trials} of {max_trials} trials to do x {seeds} x about {run_time}: "
+        f"about {total_time}{' with the teacher' if budget.teacher else ''} "
+        "(from a measured training step, without data loading)"
+    )
+    warning = last_batch_warning(config)
+    if warning:
+        print_line(warning)
+    check_disk(budget)
+    return budget
+
+
+def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptions, console: Console) -> int:
+    deadline = None if options.timeout is None else time.monotonic() + 60 * options.timeout
+    budget = _show_budget(study, config, max_trials, options, console)
+    results = results_dir() / "studies" / config.name
+    # An invalid address fails here; an unreachable server does not.
+    uploader = Uploader(lambda: _open_tracker(config.name), line_printer(console))
+    display = StudyDisplay(study, max_trials, budget, console)
+    tuner = Tuner(
+        study,
+        max_trials,
+        config.runs,
+        deadline=deadline,
+        prune_after=config.settings.schedule.milestones[0] if options.prune else None,
+        on_trial_end=display.trial_ended,
+    )
+    backend, teacher = BACKENDS["local"](options.workers), budget.teacher
+    with storage_lost(storage_address()), uploader, display:
+        finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
+        if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
+            finished = _run_trials(tuner, backend, options.workers, display)
+        if not finished:
+            uploader.launch_stopped()
+        git_commit, git_dirty = commit()
+        write_results(config, storage_address(), study.trials(), git_commit, git_dirty, results)
+    if finished and teacher is not None and teacher.folder.state()["state"] not in (DONE, RUNNING):
+        raise _teacher_error(teacher)
+    return _summary(config, tuner, study, finished, uploader, console)
+
+
+def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend, display: "StudyDisplay") -> bool:
+    """Train the teacher, or wait for another process that trains it, until the deadline. False after a stop."""
+    teacher.folder.create(teacher.spec)
+    queue = RunQueue([teacher], display.on_other_launch)
+
+    def ended(run: PlannedRun, state: str) -> None:
+        display.ended(run, state)
+        queue.ended(run, state)
+
+    def in_time(run: PlannedRun | None) -> bool:  # None: another process trains it
+        return run is not None or deadline is None or time.monotonic() < deadline
+
+    callbacks = LaunchCallbacks(display.started, display.progressed, ended=ended)
+    return launch(itertools.takewhile(in_time, queue.ready()), backend, 1, callbacks)
+
+
+def _run_trials(tuner: Tuner, backend: Backend, workers: int, display: "StudyDisplay") -> bool:
+    """Run trials until there are no more. False after a stop."""
+
+    def progressed(run: PlannedRun) -> None:
+        tuner.progressed(run)
+        display.progressed(run)
+
+    def ended(run: PlannedRun, state: str) -> None:
+        display.ended(run, state)
+        tuner.ended(run, state)
+
+    callbacks = LaunchCallbacks(display.started, progressed, tuner.should_stop, ended)
+    return launch(tuner.runs(), backend, workers, callbacks)
+
+
+def _teacher_error(teacher: PlannedRun) -> UserError:
+    state = teacher.folder.state()
+    advice = "RETRY=1 trains it again" if state["state"] == FAILED else "repeat the command to continue it"
+    return UserError(f"teacher {teacher.spec.name} {state['reason']} (log: {teacher.folder.log}): {advice}")
+
+
+def _open_tracker(name: str) -> Tracker:
+    from experiments.tracking.studies import StudyTracker  # noqa: PLC0415 - tuning works without MLflow
+
+    load = partial(load_study, storage_address(), name)
+    return StudyTracker(tracking_uri(), name, load, runs_dir(), results_dir() / "studies" / name)
+
+
+class StudyDisplay(Display):
+    """The progress bars of a grid, with the number of trials and the best so far."""
+
+    def __init__(self, study: Study, max_trials: int, budget: Budget, console: Console):
+        self.study, self.trials = study, study.trials()
+        super().__init__("study", max_trials, budget.seconds(), budget.seconds_of, console)
+
+    def heading(self) -> str:
+        ended = sum(trial.ended is not None for trial in self.trials)
+        best = best_of(self.trials)
+        if best is None:
+            return f"{ended}/{self.total} trials"
+        value = format_objectives(self.study.objectives, best.values)
+        return f"{ended}/{self.total} trials, best {format_point(best.parameters)}: {value}"
+
+    def trial_ended(self, trial: Trial, result: str) -> None:
+        self.trials = self.study.trials()
+        self.print_line(f"trial {trial.number} ({format_point(trial.parameters)}): {result}")
+
+
+def _summary(
+    config: StudyConfig, tuner: Tuner, study: Study, finished: bool, uploader: Uploader, console: Console
+) -> int:
+    print_line = line_printer(console)
+    trials = study.trials()
+    states = [trial.state for trial in trials]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys([COMPLETE, *states])]
+    print_line(f"{len(trials)} of {tuner.max_trials} trials started: {', '.join(counts)}.")
+    for line in summary_lines(config, trials):
+        print_line(line)
+    print_line(f"tables and figures: {results_dir() / 'studies' / config.name}")
+    print_line(uploader.summary())
+    if not finished:
+        print_line(STOPPED)
+        return 130
+    if tuner.gave_up:
+        print_line(f"given up: {tuner.gave_up}")
+        return 1
+    if tuner.interrupted:
+        print_line(f"{tuner.interrupted} of them interrupted: repeat the command to continue them")
+    if any(trial.reason for trial in trials):
+        print_line("failed trials count; RETRY=1 tries their points again")
+    if not tuner.is_complete:
+        print_line("the timeout is over: repeat the command to continue")
+    return 0 if COMPLETE in states and not tuner.interrupted else 1

@@ -1,0 +1,179 @@
+"""What a study is about: the user's options, and the configuration that they give with recipe, data and space."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from cskd.data.store import Dataset
+from cskd.methods import build_method
+from cskd.models import ARCHITECTURES
+from cskd.utils.cli import check_choice, data_dir, runs_dir
+from cskd.utils.errors import UserError
+from experiments.config.datasets import is_prepared, open_data
+from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
+from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
+from experiments.launch.data_progress import prepare_with_progress
+from experiments.launch.options import LaunchOptions, check_range
+from experiments.runs.folder import RunFolder
+from experiments.runs.plan import PlannedRun
+from experiments.tuning.space import DEFAULT, Point, Space, load_space
+from experiments.tuning.trial import parse_objectives
+
+DEFAULT_TRIALS = 30
+DEFAULT_ARCHITECTURE = "resnet18"
+FIRST_SEED = 1000  # of the seeds for tuning; no grid of the paper's tables uses them
+MAX_TRIALS, MAX_SEEDS = 100_000, 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(LaunchOptions):
+    """The options of ``tune`` and ``ablate``."""
+
+    dataset: str
+    method: str
+    architecture: str | None = None
+    space: str = DEFAULT
+    objective: str = "error"
+    seeds: int = 1  # of each trial
+    name: str | None = None
+    ablation: bool = False  # measure all points and write no tuned values
+    trials: int | None = None  # of the whole study; None: DEFAULT_TRIALS, or all points of a finite space
+    sampler: str = "gp"  # see study.SAMPLERS
+    prune: bool = False
+    timeout: float | None = None  # minutes after which no trial starts
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("dataset", self.dataset, recipe_names())
+        build_method(self.method)
+        if self.architecture:
+            check_choice("architecture", self.architecture, ARCHITECTURES)
+        if self.trials is not None:
+            check_range("TRIALS", self.trials, MAX_TRIALS)
+        check_range("TUNE_SEEDS", self.seeds, MAX_SEEDS)
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
+        if self.name is not None and not NAME.fullmatch(self.name):
+            raise UserError(f"STUDY={self.name}: use letters, digits and - _ . only")
+        objectives = parse_objectives(self.objective)
+        if self.prune and len(objectives) > 1:
+            raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that all trials of a study share."""
+
+    options: StudyOptions
+    profile: str
+    settings: Settings
+    space: Space
+    data: Dataset
+    validation: Validation
+    train_images: int
+    validation_images: int
+
+    @property
+    def name(self) -> str:
+        """Return the given name, or such as ``digits-cs-kd-demo`` with each option that differs from its default."""
+        options = self.options
+        if options.name:
+            return options.name
+        parts = [options.dataset, options.method, self.profile]
+        if self.architecture != self.settings.resolve_architecture(DEFAULT_ARCHITECTURE):
+            parts.append(self.architecture)
+        if options.ablation:
+            parts.append("ablation")
+        elif options.space != DEFAULT:
+            parts.append(f"{options.space}-space")
+        if options.objective != "error":
+            parts.append("-".join(self.objectives))
+        if options.seeds > 1:
+            parts.append(f"{options.seeds}-seeds")
+        return "-".join(parts)
+
+    @property
+    def architecture(self) -> str:
+        return self.settings.resolve_architecture(self.options.architecture or DEFAULT_ARCHITECTURE)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return parse_objectives(self.options.objective)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(FIRST_SEED, FIRST_SEED + self.options.seeds))
+
+    def runs(self, point: Point) -> list[PlannedRun]:
+        """Return a trial's runs, one a seed."""
+        return [self._planned(self._spec(point, seed)) for seed in self.seeds]
+
+    def teacher(self) -> PlannedRun | None:
+        """Return the teacher's run. It is trained without the validation images, which the students are judged on."""
+        spec = self._spec({}, FIRST_SEED).teacher
+        return self._planned(spec) if spec else None
+
+    def recipe_point(self) -> Point:
+        """Return the recipe's values of the searched hyper-parameters."""
+        parameters = self._spec({}, FIRST_SEED).parameters
+        return {name: parameters[name] for name in self.space.parameters}
+
+    def first_points(self) -> list[Point]:
+        """Return the points to try before the sampler's: the recipe's if the space has it, and the space's start."""
+        recipe = self.recipe_point()
+        return [recipe] * (recipe in self.space) + [dict(point) for point in self.space.start]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for trials to be comparable, by names for the user."""
+        settings = self._spec({}, FIRST_SEED).key_fields()
+        for name in ("seed", "data_digest", "method", "architecture"):
+            del settings[name]
+        fixed = {name: value for name, value in settings.pop("parameters").items() if name not in self.space.parameters}
+        return {
+            "purpose": "ablation" if self.options.ablation else "tuning",
+            "space": self.space.model_dump(mode="json", include={"parameters"}),
+            "objective": list(self.objectives),
+            "dataset": self.options.dataset,
+            "data": self.data.digest,
+            "method": self.options.method,
+            "fixed hyper-parameters": fixed,
+            "architecture": self.architecture,
+            "seeds": list(self.seeds),
+            "settings": settings,
+        }
+
+    def _spec(self, point: Point, seed: int) -> RunSpec:
+        dataset, method = self.options.dataset, self.options.method
+        settings = self.settings.with_parameters(method, point)
+        return make_spec(
+            dataset, self.data, self.profile, settings, self.architecture, method, seed, validation=self.validation
+        )
+
+    def _planned(self, spec: RunSpec) -> PlannedRun:
+        classes = (self.settings.subset and self.settings.subset.classes) or len(self.data.classes)
+        return PlannedRun(spec, RunFolder.of(spec, runs_dir()), classes, self.train_images, self.validation_images)
+
+
+def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
+    """Return the configuration of a study. All names are checked before the dataset is prepared and opened.
+
+    Raises UserError in a dry run if the dataset is not prepared.
+    """
+    name = options.dataset
+    space = load_space(options.method, options.space)
+    profile, settings = load_settings(name, options.profile, options.overrides)
+    architecture = settings.resolve_architecture(options.architecture or DEFAULT_ARCHITECTURE)
+    if options.architecture and architecture != options.architecture:
+        raise UserError(
+            f"{name}: profile {profile} trains {architecture}, not {options.architecture}: "
+            f"give that one, or SET=architectures.{options.architecture}={options.architecture}"
+        )
+    if not is_prepared(name, settings.data, data_dir()):
+        if options.dry_run:
+            raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")
+        prepare_with_progress(name, settings.data, data_dir(), console)
+    data = open_data(name, settings.data, data_dir(), test=False)
+    validation, train_images, validation_images = make_validation(name, data, settings)
+    return StudyConfig(options, profile, settings, space, data, validation, train_images, validation_images)

@@ -1,0 +1,179 @@
+"""The results of a study: tables and figures in a folder, the tuned values, and a summary in lines."""
+
+import csv
+import datetime
+import io
+from pathlib import Path
+
+from cskd.plots import save_figure
+from cskd.utils.files import atomic_write, write_errors
+from experiments.config import tuned
+from experiments.config.tuned import TunedParameters
+from experiments.runs.folder import RunFolder
+from experiments.tuning.config import StudyConfig
+from experiments.tuning.figures import GridPoint, grid_points, heat_map, study_figures
+from experiments.tuning.space import Point
+from experiments.tuning.trial import (
+    COMPLETE,
+    OBJECTIVES,
+    Trial,
+    best_of,
+    format_objectives,
+    format_point,
+    pareto_front,
+)
+
+
+def write_results(
+    config: StudyConfig, address: str, trials: list[Trial], git_commit: str, git_dirty: bool, folder: Path
+) -> None:
+    """Write the study's tables and figures to ``folder``, and its best trial to the tuned values.
+
+    address: of the storage. git_commit, git_dirty: of the code that runs now.
+    """
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    runs_dir = config.runs({})[0].folder.path.parent
+    recipe_point = config.recipe_point()
+    _write_csv(folder / "trials.csv", trial_rows(config, trials))
+    _write_csv(folder / "runs.csv", run_rows(trials, runs_dir))
+    figures = study_figures(address, config.name, recipe_point, contour=not config.space.is_plane)
+    if config.space.is_plane:
+        points = grid_points(config.space, trials, runs_dir, recipe_point)
+        _write_csv(folder / "heatmap.csv", map(point_row, points))
+        if any(point.mean for point in points):
+            count = len(config.seeds)
+            seeds = "one seed" if count == 1 else f"mean ± std (ddof=1) of {count} seeds"
+            title = f"{config.name}: {seeds}, {config.validation_images:,} validation images"
+            figures["heatmap"] = heat_map(title, config.space, points)
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    best = tuned_parameters(config, trials, git_commit, git_dirty)
+    if best is not None and not reason_not_saved(config):
+        tuned.save(best)
+
+
+def reason_not_saved(config: StudyConfig) -> str:
+    """Return why the best trial does not become the tuned values, "" if it does."""
+    options = config.options
+    if options.ablation:
+        return f"an ablation only measures: make tune DATASET={options.dataset} METHOD={options.method} finds some"
+    if options.overrides:
+        return f"{' '.join(options.overrides)} differs from the recipe"
+    return ""
+
+
+def tuned_parameters(
+    config: StudyConfig, trials: list[Trial], git_commit: str, git_dirty: bool
+) -> TunedParameters | None:
+    """Return the best trial with its source. None without a complete trial, and for two objectives."""
+    best = best_of(trials)
+    if best is None:
+        return None
+    recipe, teacher = find_complete(trials, config.recipe_point()), config.teacher()
+    return TunedParameters(
+        dataset=config.options.dataset,
+        method=config.options.method,
+        profile=config.profile,
+        architecture=config.architecture,
+        parameters=best.parameters,
+        objective=config.objectives[0],
+        value=best.values[0],
+        recipe_parameters=config.recipe_point(),
+        recipe_value=recipe.values[0] if recipe else None,
+        study=config.name,
+        trial=best.number,
+        trials=sum(trial.state == COMPLETE for trial in trials),
+        seeds=list(config.seeds),
+        split_digest=config.validation.indices_digest,
+        data_digest=config.data.digest,
+        git_commit=git_commit,
+        git_dirty=git_dirty,
+        date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        teacher=teacher.spec.name if teacher else "",
+        teacher_run_key=teacher.spec.run_key if teacher else "",
+    )
+
+
+def find_complete(trials: list[Trial], point: Point) -> Trial | None:
+    """Return the first complete trial with these hyper-parameters."""
+    return next((trial for trial in trials if trial.state == COMPLETE and trial.parameters == point), None)
+
+
+def summary_lines(config: StudyConfig, trials: list[Trial]) -> list[str]:
+    """Return the lines that a command prints about the best trials."""
+
+    def line(trial: Trial) -> str:
+        values = format_objectives(config.objectives, trial.values)
+        return f"{format_point(trial.parameters)}: {values} (trial {trial.number})"
+
+    if len(config.objectives) > 1:
+        return ["Pareto front of the two objectives:", *map(line, pareto_front(trials))]
+    best = best_of(trials)
+    if best is None:
+        return []
+    lines = [f"best on the validation split: {line(best)}"]
+    recipe = find_complete(trials, config.recipe_point())
+    if recipe is not None:
+        lines.append(f"the recipe's setting: {line(recipe)}")
+    reason = reason_not_saved(config)
+    if reason:
+        return [*lines, f"not saved as tuned values: {reason}"]
+    path = tuned.tuned_file(config.options.dataset, config.options.method)
+    return [*lines, f"saved to {path}: grids use it with TUNED=1"]
+
+
+def trial_rows(config: StudyConfig, trials: list[Trial]) -> list[dict]:
+    """Return a row a trial: hyper-parameters, state, and metrics of the validation split."""
+    return [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            **{name: trial.parameters.get(name) for name in config.space.parameters},
+            **{metric.name: trial.metrics.get(metric.name) for metric in OBJECTIVES.values()},
+            "seeds": " ".join(map(str, trial.runs)),
+            "run_keys": " ".join(trial.runs.values()),
+            "reason": trial.reason,
+        }
+        for trial in trials
+    ]
+
+
+def run_rows(trials: list[Trial], runs_dir: Path) -> list[dict]:
+    """Return a row a run of a complete trial: last values of the objectives, and the error after each tenth."""
+    error = f"validation/{OBJECTIVES['error'].name}"
+    rows = []
+    for trial in trials:
+        for seed, key in trial.runs.items() if trial.state == COMPLETE else ():
+            folder = RunFolder(runs_dir / key)
+            records, schedule = folder.epochs(), folder.spec().settings.schedule
+            last = records[-1]["metrics"]
+            steps = sorted({round(len(records) * tenth / 10) for tenth in range(1, 11)} - {0})
+            rows.append(
+                {
+                    **trial.parameters,
+                    "seed": seed,
+                    **{name: last[f"validation/{metric.name}"] for name, metric in OBJECTIVES.items()},
+                    "milestone": schedule.milestones[0] if schedule.milestones else len(records),
+                    **{f"error_e{step}": records[step - 1]["metrics"][error] for step in steps},
+                }
+            )
+    return rows
+
+
+def point_row(point: GridPoint) -> dict:
+    """Return the row of a point in the heat map's table."""
+    row = {**point.parameters, "state": point.state, "recipe": point.is_recipe, "seeds": point.seeds}
+    for name in OBJECTIVES:
+        row |= {f"{name}_mean": point.mean.get(name), f"{name}_std": point.std.get(name)}
+    return row
+
+
+def _write_csv(path: Path, rows) -> None:
+    rows, text = list(rows), io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,55 @@
+"""The validation split: stratified, separate from the training images, and reproducible."""
+
+import numpy as np
+import pytest
+from arrays import random_split
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cskd.data.splits import SplitView, hold_out, indices_digest, restrict
+from cskd.utils.errors import UserError
+
+
+@settings(max_examples=30)
+@given(counts=st.lists(st.integers(2, 40), min_size=1, max_size=5), fraction=st.floats(0.01, 0.99))
+def test_hold_out_takes_the_fraction_of_each_class_and_leaves_the_rest(counts, fraction):
+    split = random_split(0, 1)
+    split.labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    train, validation = hold_out("name", split, fraction)
+    assert set(train.indices) | set(validation.indices) == set(range(len(split)))
+    assert not set(train.indices) & set(validation.indices)
+    for label, count in enumerate(counts):
+        expected = min(max(1, round(fraction * count)), count - 1)
+        assert (validation.labels == label).sum() == expected
+        assert (train.labels == label).sum() == count - expected
+    assert np.array_equal(validation.labels, split.labels[validation.indices])
+    assert list(validation.indices) == sorted(validation.indices)
+
+
+def test_validation_split_is_pinned():
+    split = random_split(60, 3)
+    validation = hold_out("name", split, 0.1)[1]
+    # Another draw would invalidate the split digest of every tuned value.
+    assert indices_digest(validation)[:16] == "e5d38e909d760bea"
+    assert indices_digest(hold_out("name", split, 0.2)[1]) != indices_digest(validation)
+
+
+def test_indices_of_a_subset_refer_to_the_prepared_split():
+    split = random_split(90, 3)
+    classes, train, test = restrict("name", ("a", "b", "c"), split, None, num_classes=2, images_per_class=10)
+    assert test is None
+    assert len(classes) == 2
+    rest, validation = hold_out("name", train, 0.2)
+    assert (len(rest), len(validation)) == (16, 4)
+    assert set(validation.indices) <= set(train.indices)
+    for view in (rest, validation):
+        assert not isinstance(view.split, SplitView)
+        for row in range(len(view)):
+            assert np.array_equal(view.image(row), split.images[view.indices[row]])
+            assert classes[view.labels[row]] == "abc"[split.labels[view.indices[row]]]
+
+
+def test_hold_out_rejects_a_class_with_one_image():
+    split = random_split(5, 4)  # the last class has one
+    with pytest.raises(UserError, match="name: class 1 has one training image"):
+        hold_out("name", split, 0.1)

@@ -1,0 +1,186 @@
+"""Launched grids: training, tracking, tables, and what a second launch does."""
+
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from place import DEMO_GRID, TWO_EPOCHS, Place
+
+from experiments.commands import launch_grid
+from experiments.launch.backends import BACKENDS, Exit
+from experiments.runs.folder import DONE, RunFolder
+
+
+def in_demo_grid(demo_grid, monkeypatch, **changes: str) -> None:
+    """Set the environment of the trained grid for commands in this process."""
+    for name, value in (demo_grid.environment | changes).items():
+        monkeypatch.setenv(name, value)
+
+
+def tracked_runs(uri: str, kind: str = "run") -> list:
+    client = MlflowClient(uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(ids, filter_string=f"tags.kind = '{kind}'"))
+
+
+def test_tracking_has_every_metric_and_artifact_of_the_run_folders(demo_grid):
+    client, runs = MlflowClient(demo_grid.uri), tracked_runs(demo_grid.uri)
+    assert [run.data.tags["state"] for run in runs] == [DONE] * 4
+    run = runs[0]
+    folder = RunFolder(demo_grid.runs / run.data.tags["run_key"])
+    for record in folder.epochs():
+        for name, value in record["metrics"].items():
+            history = client.get_metric_history(run.info.run_id, name)
+            assert [point.value for point in history if point.step == record["epoch"]] == [pytest.approx(value)]
+    with np.load(client.download_artifacts(run.info.run_id, "predictions.npz")) as arrays:
+        assert np.array_equal(arrays["logits"], folder.load_predictions().logits)
+
+
+def test_second_launch_trains_nothing(demo_grid, call, monkeypatch):
+    in_demo_grid(demo_grid, monkeypatch)
+    monkeypatch.setattr(launch_grid, "_open_tracker", no_tracker)
+    status, output, _ = call("experiments grid", *DEMO_GRID)
+    assert status == 0
+    assert "0 of 4 runs to do" in output
+    assert "4 of 4 runs are done." in output
+
+
+def test_status_shows_the_errors(demo_grid, call, monkeypatch):
+    in_demo_grid(demo_grid, monkeypatch)
+    status, output, errors = call("experiments status", "demo")
+    assert (status, errors) == (0, "")
+    assert len(re.findall(r"done \d+\.\d\d %", output)) == 4
+
+
+def test_tables_need_no_run_folders(demo_grid, call, monkeypatch, tmp_path):
+    in_demo_grid(demo_grid, monkeypatch, RUNS_DIR=str(tmp_path / "none"), RESULTS_DIR=str(tmp_path / "results"))
+    status, output, errors = call("analysis tables")
+    assert (status, errors) == (0, "")
+    assert "digits" in output
+    assert list(tmp_path.glob("results/demo-custom-*/error.csv"))
+
+
+def test_sync_rebuilds_the_tracking_from_the_run_folders(demo_grid, call, monkeypatch, tmp_path):
+    other = f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}"
+    in_demo_grid(demo_grid, monkeypatch, MLFLOW_TRACKING_URI=other)
+    status, output, _ = call("experiments sync")
+    assert status == 0
+    assert re.search("demo-custom-[0-9a-f]{6}: 4 runs are tracked in", output)
+    rebuilt, original = (
+        {run.info.run_name: run.data.metrics for kind in ("run", "cell") for run in tracked_runs(uri, kind)}
+        for uri in (other, demo_grid.uri)
+    )
+    assert rebuilt == original
+
+
+def no_tracker(plan):
+    raise ModuleNotFoundError(name="mlflow")
+
+
+class FakeBackend:
+    """Ends every job at once: as done if its teacher is done and the method is not ``failing``."""
+
+    detached = False
+    failing = "none"
+
+    def __init__(self, workers: int, *, started: list[str]):
+        self.started = started
+
+    def start(self, job, slot):
+        spec = job.folder.spec()
+        self.started.append(spec.name)
+        if spec.method == self.failing:
+            return Exit(1)
+        job.folder.write_epochs([{"epoch": 0, "timestamp": 0.0, "metrics": {"test/top1_error": 1.0, "test/ece": 1.0}}])
+        job.folder.write_state(DONE, reason="all 2 epochs", epoch=2, epochs=2)
+        return Exit(0)
+
+    def poll(self, handle):
+        return handle
+
+    def stop(self, handle, number):
+        raise AssertionError("no job is stopped")
+
+
+@pytest.fixture
+def started(call, monkeypatch) -> list[str]:
+    """Names of the runs that launches start, which are not trained."""
+    assert call("experiments data", "digits")[0] == 0
+    names: list[str] = []
+    monkeypatch.setitem(BACKENDS, "local", partial(FakeBackend, started=names))
+    monkeypatch.setattr(launch_grid, "_open_tracker", no_tracker)
+    monkeypatch.setattr(RunFolder, "damage", lambda folder: None)
+    return names
+
+
+KD = ("experiments grid", "table4", "--datasets", "digits", "--methods", "kd", "--seeds", "0", "1", *TWO_EPOCHS)
+TEACHER = "digits/densenet41/cs-kd/seed0"
+
+
+def test_failed_run_stops_no_other_run_and_retry_starts_it_again(call, started, monkeypatch):
+    monkeypatch.setattr(FakeBackend, "failing", "cs-kd")
+    grid = ("experiments grid", "demo", "--seeds", "0", "1", *TWO_EPOCHS)
+    status, output, errors = call(*grid)
+    assert (status, errors) == (1, "")
+    assert "2 of 4 runs are done." in output
+    assert "digits/resnet10/cs-kd/seed1: failed: the process ended with status 1" in output
+    assert "RETRY=1" in output
+    assert "not all is tracked in MLflow (mlflow is not installed)" in output
+    status, output, _ = call("experiments status", "demo")
+    assert output.count("done ") == output.count("/seed") == 2
+    started.clear()
+    assert "0 of 4 runs to do" in call(*grid)[1]
+    assert not started
+    monkeypatch.setattr(FakeBackend, "failing", "none")
+    status, output, _ = call(*grid, "--retry")
+    assert (status, started) == (0, ["digits/resnet10/cs-kd/seed0", "digits/resnet10/cs-kd/seed1"])
+    assert "4 of 4 runs are done." in output
+
+
+def test_teacher_is_trained_first_and_once(call, started):
+    status, _, errors = call(*KD, "--workers", "2")
+    assert (status, errors) == (0, "")
+    assert started[0] == TEACHER
+    assert sorted(started[1:]) == ["digits/resnet10/kd/seed0", "digits/resnet10/kd/seed1"]
+    assert "0 of 3 runs to do" in call(*KD)[1]
+
+
+def test_failed_teacher_is_named_for_its_students(call, started, monkeypatch):
+    monkeypatch.setattr(FakeBackend, "failing", "cs-kd")
+    status, output, _ = call(*KD)
+    assert (status, started) == (1, [TEACHER])
+    assert f"digits/resnet10/kd/seed0: not started: its teacher, {TEACHER}, is not trained" in output
+
+
+def test_run_keys_depend_on_no_path_machine_or_launch_option(call, started, tmp_path, monkeypatch):
+    def planned(*arguments: str) -> set[str]:
+        status, output, errors = call("experiments grid", "demo", "--seeds", "0", *arguments, "--launcher", "print")
+        assert (status, errors) == (0, "")
+        return set(re.findall(r"-m experiments worker \S.*/([0-9a-f]{16})'?$", output, re.MULTILINE))
+
+    keys = planned()
+    assert len(keys) == 2
+    (tmp_path / "data").rename(tmp_path / "other data")
+    for name, value in {"DATA_DIR": "other data", "RUNS_DIR": "other runs"}.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.chdir(tmp_path)
+    assert planned("--workers", "7", "--retry") == keys
+
+
+def test_student_is_trained_without_tracking_and_tuning_packages(tmp_path):
+    place = Place(tmp_path)
+    for package in ("mlflow", "optuna"):
+        folder = tmp_path / "hidden" / package
+        folder.mkdir(parents=True)
+        error = f"raise ModuleNotFoundError('No module named {package}', name='{package}')"
+        (folder / "__init__.py").write_text(error)
+    place.environment["PYTHONPATH"] = str(tmp_path / "hidden")
+    status, output, errors = place.run(*KD[:-6], "0", *TWO_EPOCHS)
+    assert (status, errors) == (0, "")
+    assert "2 of 2 runs are done." in output
+    assert "not all is tracked in MLflow (mlflow is not installed)" in output
+    (student,) = (folder for folder in place.folders() if folder.spec().method == "kd")
+    assert "train/teacher_kl" in student.epochs()[-1]["metrics"]

@@ -1,0 +1,73 @@
+"""Settings that are incompatible with their dataset are rejected before anything is written."""
+
+import pytest
+from plans import digits_data
+
+from cskd.utils.errors import UserError
+from experiments.config.recipe import load_settings
+from experiments.config.spec import count_images, make_spec, make_splits, make_validation
+
+RESIZED = "inputs.train=resized-crop"
+
+
+def count(data, *overrides):
+    return count_images("digits", data, load_settings("digits", None, overrides)[1])
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "overrides", "message"),
+    [
+        (40, (8, 8), ["subset={classes: 11, images_per_class: 2}"], "'subset': digits: has 10 classes, not 11"),
+        (40, (8, 8), ["subset={classes: 3, images_per_class: 5}"], "'subset': digits: class '2' has 4 training images, not 5"),
+        (41, (8, 8), ["batch_size=20"], "'batch_size': 20 leaves a last batch of one of the 41 training images"),
+        (40, (8, 8), ["subset={classes: 3, images_per_class: 3}", "batch_size=8"], "'batch_size': 8 .* 9 training"),
+        (40, (8, 8), ["inputs.image_size=9"], "'inputs.image_size': pad-crop needs .* 9 x 9 px, .* sides of 8 px"),
+        (40, None, [], "'inputs.image_size': pad-crop needs .* sides of 21 to 59 px"),
+        (40, (8, 8), ["inputs.image_size=16", RESIZED], "'inputs.test_resize': missing, .* only 8 px, .* 16 px"),
+    ],
+)
+def test_incompatible_settings_are_named_in_one_line(images, size, overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        count(digits_data(images, size), *overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "overrides", "train_images"),
+    [
+        (40, (8, 8), ["subset={classes: 10, images_per_class: 4}"], 40),
+        (25, (8, 8), ["subset={images_per_class: 2}"], 20),  # three images in half of the classes
+        (25, (8, 8), ["subset={images_per_class: 9}"], 25),
+        (41, (8, 8), ["batch_size=21"], 41),
+        (40, (8, 8), ["inputs.image_size=16", RESIZED, "inputs.test_resize=16"], 40),
+        (40, None, ["inputs.image_size=16", RESIZED], 40),
+    ],
+)
+def test_compatible_settings_count_what_is_trained(images, size, overrides, train_images):
+    data = digits_data(images, size)
+    assert count(data, *overrides) == (10, train_images, 20)
+    profile, settings = load_settings("digits", None, tuple(overrides))
+    spec = make_spec("digits", data, profile, settings, "resnet10", "cs-kd", 0)
+    _, train, test = make_splits(spec, data)
+    assert (len(train), len(test)) == (train_images, 20)
+
+
+@pytest.mark.parametrize(
+    ("images", "overrides", "message"),
+    [
+        (42, ("batch_size=21",), "'batch_size': 21 leaves a last batch of one of the 22 training images of digits"),
+        (10, (), "'validation_fraction': digits: class 0 has one training image"),
+        (40, ("subset={classes: 11, images_per_class: 1}",), "'subset': digits: has 10 classes"),
+    ],
+)
+def test_validation_split_that_leaves_too_little_is_rejected(images, overrides, message):
+    _, settings = load_settings("digits", None, overrides)
+    with pytest.raises(UserError, match=message):
+        make_validation("digits", digits_data(images), settings)
+
+
+def test_subset_without_test_images_is_rejected():
+    data = digits_data(40)
+    data.test.labels[:] = 0
+    with pytest.raises(UserError, match=r"'subset.classes': digits has no test image in these classes"):
+        count(data, "subset={classes: 2, images_per_class: 2}")

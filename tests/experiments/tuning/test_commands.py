@@ -1,0 +1,321 @@
+"""The commands tune, ablate, tuned and dashboard as a user runs them."""
+
+import csv
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+from place import Place
+
+from cskd.utils import cli
+from experiments.config.recipe import RECIPES
+from experiments.runs.folder import FAILED, RunFolder
+from experiments.tuning import trial as trials_module
+from experiments.tuning.storage import load_study, storage_address, study_names
+
+NAME = "digits-cs-kd-demo"
+TUNE = ("experiments tune", "--dataset", "digits")
+
+
+def stored_trials(name: str = NAME) -> list[trials_module.Trial]:
+    return load_study(storage_address(), name)[1]
+
+
+def tracked(kind: str):
+    client = MlflowClient(cli.tracking_uri())
+    experiment = client.get_experiment_by_name("tuning").experiment_id
+    return client.search_runs([experiment], f"tags.kind = '{kind}'")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def lambda_error(run) -> float:
+    return 10 * run.spec.parameters["lambda_cls"] + (run.spec.seed - 1000)
+
+
+def test_tune_saves_and_tracks_the_best_trial_with_its_source(call, training, tmp_path):
+    training.error, training.draws_figures, name = lambda_error, True, f"{NAME}-2-seeds"
+    status, output, errors = call(*TUNE, "--trials", "4", "--seeds", "2")
+    assert (status, errors) == (0, "")
+    trials = stored_trials(name)
+    assert [trial.parameters["lambda_cls"] for trial in trials[:2]] == [1.0, 3.0]  # the recipe's, then the start
+    assert (trials[0].values, trials[0].parameters["temperature"]) == ((10.5,), 4.0)
+    best = min(trials, key=lambda trial: trial.values)
+    assert f"error {best.values[0]:.2f} (trial {best.number})" in output
+
+    entry = yaml.safe_load((tmp_path / "tuned" / "digits-cs-kd.yaml").read_text())["demo/resnet10"]
+    assert (entry["dataset"], entry["method"], entry["study"], entry["seeds"]) == (
+        "digits",
+        "cs-kd",
+        name,
+        [1000, 1001],
+    )
+    assert (entry["parameters"], entry["value"], entry["trial"]) == (best.parameters, best.values[0], best.number)
+    assert (entry["recipe_parameters"], entry["recipe_value"]) == (trials[0].parameters, 10.5)
+    spec = RunFolder(tmp_path / "runs" / trials[0].runs[1000]).spec()
+    assert (entry["data_digest"], entry["split_digest"]) == (spec.data_digest, spec.validation.indices_digest)
+    assert len(entry["git_commit"]) == 40
+    output = call("experiments tuned", "--dataset", "digits")[1]
+    assert f"trial {best.number}, the best of 4 complete trials of study {name}, seeds 1000 1001" in output
+
+    folder = tmp_path / "results" / "studies" / name
+    names = {"trials.csv", "runs.csv", "history.png", "slices.png", "importance.png", "contour.png"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert [row["state"] for row in read_rows(folder / "trials.csv")] == ["complete"] * 4
+    runs = read_rows(folder / "runs.csv")
+    assert [run["seed"] for run in runs] == ["1000", "1001"] * 4
+    assert all(run["error"] == run["error_e40"] and run["milestone"] == "20" for run in runs)
+
+    (parent,), children = tracked("study"), tracked("trial")
+    assert (parent.info.status, parent.data.tags["trials.complete"]) == ("FINISHED", "4")
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    objectives = sorted(run.data.metrics["objective/error"] for run in children)
+    assert objectives == sorted(trial.values[0] for trial in trials)
+    artifacts = MlflowClient(cli.tracking_uri()).list_artifacts(parent.info.run_id)
+    assert "contour.png" in {artifact.path for artifact in artifacts}
+
+
+def test_repeated_tune_adds_trials_only_and_a_grid_uses_the_best_with_other_seeds(call, training, tmp_path):
+    training.error, command = lambda_error, (*TUNE, "--seeds", "2", "--trials")
+    assert call(*command, "2")[0] == 0
+    assert "0 of 2 trials to do" in call(*command, "2")[1]
+    assert "1 of 3 trials to do x 2 seeds" in call(*command, "3", "--dry-run")[1]
+    assert len(training.runs) == 4
+    assert call(*command, "3")[0] == 0
+    assert len(training.runs) == 6
+
+    grid = ("experiments grid", "demo", "--tuned", "--launcher", "print", "--seeds")
+    status, _, errors = call(*grid, "0", "1000")
+    assert (status, errors) == (2, "error: digits cs-kd was tuned on seed 1000: give other SEEDS\n")
+    assert call(*grid, "0")[0] == 0
+    best = min(stored_trials(f"{NAME}-2-seeds"), key=lambda trial: trial.values)
+    specs = [RunFolder(path.parent).spec() for path in (tmp_path / "runs").glob("*/spec.json")]
+    assert [s.parameters for s in specs if s.method == "cs-kd" and not s.validation] == [best.parameters]
+
+
+def test_ablation_measures_all_points_and_saves_no_tuned_values(call, training, tmp_path):
+    def error(run) -> float:
+        return 10 * run.spec.parameters["lambda_cls"] + run.spec.parameters["temperature"] + (run.spec.seed - 1000)
+
+    training.error, training.draws_figures, name = error, True, f"{NAME}-ablation-2-seeds"
+    command, folder = ("experiments ablate", "--dataset", "digits", "--seeds", "2"), tmp_path / "results/studies" / name
+    status, output, _ = call(*command, "--timeout", "0.0000001")
+    assert status == 1
+    assert "the timeout is over: repeat the command to continue" in output
+    assert [row["state"] for row in read_rows(folder / "heatmap.csv")] == ["not run"] * 8
+
+    status, output, errors = call(*command)
+    assert (status, errors) == (0, "")
+    assert "8 of 8 trials started: 8 complete." in output
+    assert "best on the validation split: temperature 1, lambda_cls 1: error 11.50" in output
+    assert not (tmp_path / "tuned").exists()
+    names = {path.name for path in folder.iterdir()}
+    assert {"heatmap.png", "heatmap.csv"} <= names
+    assert "contour.png" not in names  # a grid has no values between its points
+    rows = read_rows(folder / "heatmap.csv")
+    assert len(rows) == 8
+    for row in rows:
+        errors = [10 * float(row["lambda_cls"]) + float(row["temperature"]) + seed for seed in (0, 1)]
+        assert float(row["error_mean"]) == pytest.approx(np.mean(errors))
+        assert float(row["error_std"]) == pytest.approx(np.std(errors, ddof=1))
+        assert float(row["ece_mean"]) == pytest.approx(50 - np.mean(errors) / 2)
+        assert (row["recipe"] == "True") == (row["temperature"] == "4.0" and row["lambda_cls"] == "1.0")
+
+    # Tuning on the same points is another study, which trains nothing again and saves its best trial.
+    trained, tune = len(training.runs), (*TUNE, "--space", "paper", "--seeds", "2")
+    status, _, errors = call(*tune, "--study", name)
+    assert status == 2
+    assert "has another purpose: give STUDY=<a new name>" in errors
+    assert call(*tune)[0] == 0
+    assert (len(training.runs), study_names(storage_address())) == (trained, [name, f"{NAME}-paper-space-2-seeds"])
+    assert (tmp_path / "tuned" / "digits-cs-kd.yaml").exists()
+
+
+def test_combined_method_is_ablated_over_the_papers_points(call, training):
+    status, output, _ = call("experiments ablate", "--dataset", "digits", "--method", "cs-kd+mixup", "--dry-run")
+    assert status == 0
+    assert "mixup+cs-kd on digits" in output
+    assert "cs-kd.temperature in {1, 4}" in output
+    assert "8 of 8 trials to do x 1 seed x about 1.0 minutes" in output
+
+
+def test_two_objectives_have_a_pareto_front_and_no_tuned_values(call, training, tmp_path):
+    training.error, training.draws_figures = lambda_error, True
+    status, output, _ = call(*TUNE, "--trials", "3", "--objective", "error,ece")
+    assert status == 0
+    assert "Pareto front of the two objectives:" in output
+    assert (tmp_path / "results" / "studies" / f"{NAME}-error-ece" / "pareto.png").exists()
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_failing_trials_end_the_study_and_retry_repeats_them(call, training, tmp_path):
+    training.state = lambda run: FAILED
+    status, output, errors = call(*TUNE, "--trials", "5")
+    assert (status, errors) == (1, "")
+    assert "given up: the first 3 trials have failed" in output
+    failed = stored_trials()
+    assert [trial.state for trial in failed] == ["failed"] * 3
+    assert all(trial.reason.endswith("failed: a reason") for trial in failed)
+    assert {(run.info.status, run.data.tags["state"]) for run in tracked("trial")} == {("FAILED", "failed")}
+    assert not (tmp_path / "tuned").exists()
+    training.state = lambda run: "done"
+    assert "5 of 5 trials to do" in call(*TUNE, "--trials", "5", "--retry", "--dry-run")[1]
+    assert call(*TUNE, "--trials", "5", "--retry")[0] == 0
+    trials = stored_trials()
+    assert [trial.state for trial in trials] == ["failed"] * 3 + ["complete"] * 5
+    assert sorted(t.parameters["temperature"] for t in failed) == sorted(
+        t.parameters["temperature"] for t in trials[3:6]
+    )
+
+
+def test_teacher_is_trained_first_on_the_training_part_of_the_split(call, training, tmp_path):
+    command = (*TUNE, "--method", "kd", "--trials", "2")
+    assert "its teacher, digits/densenet41/cs-kd/seed0, is trained first" in call(*command, "--dry-run")[1]
+    assert call(*command)[0] == 0
+    teacher, *students = (run.spec for run in training.runs)
+    assert (teacher.name, len(students)) == ("digits/densenet41/cs-kd/seed0", 2)
+    assert all((s.teacher.run_key, s.validation) == (teacher.run_key, teacher.validation) for s in students)
+    entry = yaml.safe_load((tmp_path / "tuned" / "digits-kd.yaml").read_text())["demo/resnet10"]
+    assert (entry["teacher"], entry["teacher_run_key"]) == (teacher.name, teacher.run_key)
+    assert f"teacher {teacher.name}, run {teacher.run_key}" in call("experiments tuned", "--method", "kd")[1]
+    shutil.rmtree(training.runs[0].folder.path)
+    assert "is trained first" not in call(*command)[1]  # no trial needs it
+
+
+def test_failed_teacher_starts_no_trial_and_is_retried_on_request(call, training):
+    command = (*TUNE, "--method", "kd", "--trials", "1")
+    training.state = lambda run: FAILED
+    for _ in range(2):
+        status, _, errors = call(*command)
+        assert status == 2
+        assert errors.startswith("error: teacher digits/densenet41/cs-kd/seed0 failed: a reason (log: ")
+        assert errors.endswith("RETRY=1 trains it again\n")
+    assert len(training.runs) == 1
+    training.state = lambda run: "done"
+    assert call(*command, "--retry")[0] == 0
+    assert len(training.runs) == 3
+
+
+def test_teacher_of_another_process_is_not_waited_for_after_the_deadline(call, training):
+    command = (*TUNE, "--method", "kd", "--trials", "1")
+    call(*command)
+    teacher = training.runs[0].folder
+    teacher.write_state("running", reason="training", epoch=1, epochs=40)
+    with teacher.leased():
+        status, output, _ = call(*command, "--study", "other", "--seeds", "2", "--timeout", "0.0000001")
+    assert status == 1
+    assert "the timeout is over" in output
+    assert stored_trials("other") == []
+
+
+def test_bad_store_trains_no_teacher(call, training, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nosuch://place")
+    status, _, errors = call(*TUNE, "--method", "kd")
+    assert (status, training.runs) == (2, [])
+    assert "MLFLOW_TRACKING_URI=nosuch://place" in errors
+
+
+@pytest.mark.parametrize("storage", ["", "sqlite:///{}/studies.db"])
+def test_dry_run_writes_nothing(call, training, tmp_path, monkeypatch, storage):
+    monkeypatch.setenv("OPTUNA_STORAGE", storage.format(tmp_path))
+
+    def files() -> dict[Path, bytes | None]:
+        return {path: path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*")}
+
+    before = files()
+    assert "2 of 2 trials to do" in call(*TUNE, "--trials", "2", "--dry-run")[1]
+    assert files() == before
+    call(*TUNE, "--trials", "2")
+    before = files()
+    assert "1 of 3 trials to do" in call(*TUNE, "--trials", "3", "--dry-run")[1]
+    status, _, errors = call(*TUNE, "--dry-run", "--set", "width=8")
+    assert status == 2
+    assert "has another settings" in errors
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("tune", "--dataset digit", "unknown dataset 'digit'"),
+        ("tune", "--dataset digits --method cskd", "unknown method 'cskd'"),
+        ("tune", "--dataset digits --method cross-entropy", "cross-entropy has no hyper-parameters"),
+        ("tune", "--dataset digits --objective loss", "unknown objective 'loss'"),
+        ("tune", "--dataset digits --objective error,ece --prune", "PRUNE=1 needs a single objective"),
+        ("tune", "--dataset digits --sampler grid --trials 7", "TRIALS=7 is no regular grid"),
+        (
+            "tune",
+            "--dataset digits --sampler best",
+            "argument --sampler: invalid choice: 'best' (choose from 'gp', 'tpe', 'random', 'grid')",
+        ),
+        ("tune", "--dataset digits --trials 0", "TRIALS must be from 1 to 100000, not 0"),
+        ("tune", "--dataset digits --seeds 0", "TUNE_SEEDS must be from 1 to 1000, not 0"),
+        ("tune", "--dataset digits --workers 0", "WORKERS must be from 1 to 1000, not 0"),
+        ("tune", "--dataset digits --timeout 0", "TIMEOUT must be positive"),
+        ("tune", "--dataset digits --study a/b", "STUDY=a/b: use letters"),
+        ("tune", "--dataset digits --architecture resnet18", "profile demo trains resnet10"),
+        ("tune", "--dataset digits --profile paper", "has no profile 'paper'"),
+        ("tune", "--dataset digits --set validation_fraction=1.5", "validation_fraction"),
+        ("ablate", "--dataset digits --method mixup", "method mixup has no search space 'paper': choose from default"),
+        ("ablate", "--dataset digits --space default", "unrecognized arguments: --space default: see"),
+        ("tuned", "--dataset mit67", "nothing is tuned for mit67"),
+        ("tuned", "--method cs-kd+mixup", "nothing is tuned for mixup+cs-kd"),
+        ("dashboard", "", "no study yet"),
+        ("grid", "demo --tuned --dry-run", "make tune DATASET=digits METHOD=cs-kd PROFILE=demo ARCHITECTURE=resnet10"),
+    ],
+)
+def test_bad_input_is_an_error_in_one_line(command, arguments, message, call, training):
+    status, _, errors = call(f"experiments {command}", *arguments.split())
+    assert status == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+def test_tuned_values_of_a_combined_method_are_shown(call, tmp_path):
+    entry = (RECIPES / "tuned" / "cifar100-cs-kd.yaml").read_text().replace("dataset: cifar100", "dataset: digits")
+    for old, new in (("method: cs", "method: mixup+cs"), ("temperature:", "cs-kd.temperature:")):
+        entry = entry.replace(old, new)
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "digits-mixup+cs-kd.yaml").write_text(entry.replace("lambda_cls:", "cs-kd.lambda_cls:"))
+    for arguments in ([], ["--method", "cs-kd+mixup"]):
+        status, output, _ = call("experiments tuned", *arguments)
+        assert status == 0
+        assert "digits, mixup+cs-kd, mini/resnet10" in output
+
+
+def test_killed_study_continues_without_the_test_set(call, digits, tmp_path):
+    place = Place(tmp_path)
+    shutil.copytree(digits, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "prepared" / "digits" / "test")
+    short = ("width=4", "schedule.epochs=16", "schedule.milestones=[8]")
+    command = (*TUNE, "--trials", "2", *(part for setting in short for part in ("--set", setting)))
+    process = place.start(*command)
+    until = time.monotonic() + 300
+    while not any(folder.count_epochs() for folder in place.folders()):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.2)
+    process.kill()
+    process.communicate()
+    (killed,) = stored_trials()
+    status, output, errors = call(*command)
+    assert (status, errors) == (0, "")
+    assert "test set closed" in output
+    trials = stored_trials()
+    assert [trial.state for trial in trials] == ["complete"] * 2
+    assert (trials[0].parameters, trials[0].runs) == (killed.parameters, killed.runs)
+    for trial in trials:
+        folder = RunFolder(place.runs / trial.runs[1000])
+        epochs, spec = folder.epochs(), folder.spec()
+        assert [record["epoch"] for record in epochs] == list(range(16))
+        assert trial.values == (epochs[-1]["metrics"]["validation/top1_error"],)
+        assert not any(name.startswith("test/") for name in epochs[-1]["metrics"])
+        assert {name: spec.parameters[name] for name in trial.parameters} == trial.parameters
+        assert len(folder.load_predictions().labels) == 100
+    assert len(tracked("trial")) == 2

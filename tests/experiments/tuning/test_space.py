@@ -1,0 +1,94 @@
+"""Search spaces: the files, errors in one line, and grids."""
+
+import pytest
+import yaml
+
+from cskd.methods import build_method
+from cskd.utils.errors import UserError
+from experiments.config.grid import grid_names, load_grid
+from experiments.tuning import space as module
+from experiments.tuning.space import SPACES, Space, load_space
+from experiments.tuning.trial import parse_objectives
+
+
+def make_space(text: str) -> Space:
+    return Space.model_validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_space_file_loads(path):
+    for name in yaml.safe_load(path.read_text()):
+        assert set(load_space(path.stem, name).parameters) <= set(build_method(path.stem).parameters())
+
+
+def test_every_tunable_method_of_the_paper_has_a_space():
+    methods = {method for grid in grid_names() for method in load_grid(grid, methods=["all"]).methods}
+    tunable = {method for method in methods if build_method(method).parameters()}
+    assert tunable <= {path.stem for path in SPACES.glob("*.yaml")}
+
+
+def test_spaces_of_cs_kd_are_the_default_ranges_and_the_papers_grid():
+    ranges = {name: (axis.low, axis.high, axis.log) for name, axis in load_space("cs-kd").parameters.items()}
+    assert ranges == {"temperature": (1, 20, True), "lambda_cls": (0.1, 10, True)}
+    points = load_space("cs-kd", "paper").grid()
+    assert {tuple(point.values()) for point in points} == {(t, w) for t in (1, 4) for w in (1, 2, 3, 4)}
+
+
+def test_regular_grid_is_evenly_spaced_on_the_axis_scale():
+    space = make_space("parameters: {a: {low: 1, high: 16, log: true}, b: {low: 0, high: 4}, c: {choices: [1, 2]}}")
+    points = space.grid(5 * 5 * 2)
+    assert sorted({point["a"] for point in points}) == pytest.approx([1, 2, 4, 8, 16])
+    assert sorted({point["b"] for point in points}) == [0, 1, 2, 3, 4]
+    assert len({tuple(point.values()) for point in points}) == len(points) == 50
+    assert all(point in space for point in points)
+    assert space.grid(2) == [{"a": 4.0, "b": 2.0, "c": 1.0}, {"a": 4.0, "b": 2.0, "c": 2.0}]
+    with pytest.raises(UserError, match=r"TRIALS=7 is no regular grid over 2 ranges: give 8, 18"):
+        space.grid(7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("parameters: {temperature: {low: 20, high: 1}}", "low 20 must be below high 1"),
+        ("parameters: {temperature: {low: 0, high: 1, log: true}}", "low 0 must be positive on a log scale"),
+        ("parameters: {temperature: {low: 1}}", "give low and high, or choices"),
+        ("parameters: {temperature: {low: 1, choices: [2]}}", "either choices, or low and high"),
+        ("parameters: {temperature: {choices: [2, 2]}}", "each choice once"),
+        ("parameters: {temperature: {lo: 1, high: 2}}", "unknown key 'parameters.temperature.lo'"),
+        ("parameters: {}", "names no hyper-parameter"),
+        ("parameters: {tau: {low: 1, high: 2}}", "has no hyper-parameter 'tau': choose from temperature, lambda_cls"),
+        ("parameters: {temperature: {low: -1, high: 2}}", "temperature must be positive, not -1"),
+        ("{parameters: {temperature: {low: 1, high: 2}}, start: [{temperature: 4}]}", "outside the space"),
+        ("{parameters: {temperature: {low: 1, high: 2}}, start: [{lambda_cls: 4}]}", "must give temperature"),
+    ],
+)
+def test_bad_space_is_one_line_with_the_file(text, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SPACES", tmp_path)
+    path = tmp_path / "cs-kd.yaml"
+    path.write_text(yaml.safe_dump({"mine": yaml.safe_load(text)}))
+    with pytest.raises(UserError) as caught:
+        load_space("cs-kd", "mine")
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "message"),
+    [
+        ("cross-entropy", "default", "cross-entropy has no hyper-parameters"),
+        ("cs-kd", "wide", "cs-kd has no search space 'wide': choose from default, paper"),
+        ("adacos", "default", "adacos has no"),
+    ],
+)
+def test_missing_space_is_an_error(method, name, message):
+    with pytest.raises(UserError, match=message):
+        load_space(method, name)
+
+
+def test_objectives_are_one_or_two_known_metrics():
+    assert parse_objectives("error") == ("error",)
+    assert parse_objectives("error, ece") == ("error", "ece")
+    for text, message in (("accuracy", "choose from brier, ece"), ("ece,ece", "give one"), ("error,nll,ece", "or two")):
+        with pytest.raises(UserError, match=message):
+            parse_objectives(text)
