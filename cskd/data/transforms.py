@@ -122,13 +122,8 @@ class CenterCrop:
         return crop_table(boxes, geometry[:, :2], geometry[:, 2:], torch.zeros((len(sizes), 1), dtype=torch.long))
 
     def unchanged(self, split: Split) -> Tensor | None:
-<<<<<<< HEAD
-        """All images of the split, uint8 (N, size, size, 3) on the CPU, if they need no change; otherwise None."""
-        if self.resize not in (None, self.size) or (split.sizes != self.size).any():
-=======
         """Return all images, uint8 (N, size, size, 3) on the CPU, if they need no change; otherwise None."""
-        if (split.sizes != self.size).any():
->>>>>>> main
+        if self.resize not in (None, self.size) or (split.sizes != self.size).any():
             return None
         return torch.from_numpy(np.array(split.uniform()))
 
