@@ -123,7 +123,7 @@ class CenterCrop:
 
     def unchanged(self, split: Split) -> Tensor | None:
         """Return all images, uint8 (N, size, size, 3) on the CPU, if they need no change; otherwise None."""
-        if (split.sizes != self.size).any():
+        if self.resize not in (None, self.size) or (split.sizes != self.size).any():
             return None
         return torch.from_numpy(np.array(split.uniform()))
 

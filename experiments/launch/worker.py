@@ -261,7 +261,3 @@ def log(text: str) -> None:
     except OSError:
         # Python would write the text again at exit, fail, and change the exit status.
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
 """A small disk that can be filled and can grow."""
 
 import errno
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,17 +37,13 @@ class Disk:
         with filler.open("r+b") as file:
             file.truncate(max(0, filler.stat().st_size - 1024 * leave))
 
-    def clear(self) -> None:
-        for path in self.folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
     def grow(self) -> None:
         self.kilobytes *= 2
         self._mount("-o", f"remount,size={self.kilobytes}k")
 
     def files(self) -> dict[str, bytes]:
-        """Return the content of all files but the filler, by name."""
-        paths = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "filler"]
+        """Return the content of all files but the filler and lock files, by name."""
+        paths = [path for path in self.folder.rglob("*") if path.is_file() and path.name not in ("filler", ".lock")]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
 
     def _mount(self, *options: str) -> None:

@@ -2,17 +2,12 @@
 
 import math
 import re
-import sys
 
 import pytest
 from faults.backend import assert_uploaded_once, rows, tagged
 from place import Place
 
-from experiments.launch import loop
-from experiments.launch.backends import BACKENDS
-from experiments.launch.job import Job
-from experiments.runs.folder import DONE, FAILED, RunFolder
-from experiments.runs.plan import PlannedRun
+from experiments.runs.folder import DONE, FAILED
 
 NOT_FINITE, MEMORY, CRASH = "NaN or inf loss", "out of memory", "a worker that crashes"
 SETTINGS = ("--set", "schedule.epochs=3", "--set", "schedule.milestones=[2]", "--set", "width=4")
@@ -131,31 +126,3 @@ def test_failed_runs_are_trained_again_only_on_request(harmed, tally):
         assert "9 of 9 runs are done." in output
         assert_uploaded_once(place.folder / "mlflow.db", place.folders())
         assert all(math.isfinite(folder.epochs()[-1]["metrics"]["train/loss"]) for folder in place.folders())
-
-
-# Processes that only crash, which takes no time.
-CRASHES = {
-    "import ctypes; ctypes.string_at(0)": "the process ended by SIGSEGV",
-    "import os; os.abort()": "the process ended by SIGABRT",
-    "import os; os._exit(0)": "the process ended with status 0",
-    "import os; os._exit(7)": "the process ended with status 7",
-    "raise ValueError": "the process ended with status 1",
-    "import os; os.kill(os.getpid(), 4)": "the process ended by SIGILL",
-}
-
-
-@pytest.mark.fault(CRASH)
-def test_process_that_dies_silently_has_failed(tally, tmp_path, monkeypatch):
-    codes = iter(CRASHES)
-    make_job = lambda run: Job((sys.executable, "-c", next(codes)), run.folder)  # noqa: E731
-    monkeypatch.setattr(loop, "make_job", make_job)
-    ended = []
-    runs = [PlannedRun(None, RunFolder(tmp_path / str(number)), 1, 1, 1) for number in range(len(CRASHES))]
-    for run in runs:
-        run.folder.path.mkdir()
-    callbacks = loop.LaunchCallbacks(ended=lambda run, state: ended.append((run, state)))
-    assert loop.launch(iter(runs), BACKENDS["local"](1), 1, callbacks)
-    for (run, state), reason in zip(ended, CRASHES.values(), strict=True):
-        with tally:
-            assert state == FAILED
-            assert (run.folder.state()["state"], run.folder.state()["reason"]) == (FAILED, f"failed: {reason}")

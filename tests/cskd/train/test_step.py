@@ -8,7 +8,7 @@ import torch
 from stepping import CLASSES, batch_of, float_images, model_for, step_loss, teacher_for
 
 from cskd.data.loader import Batch
-from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
+from cskd.methods import build_method
 from cskd.train.step import Step
 
 CPU = torch.device("cpu")
@@ -33,13 +33,13 @@ def assert_state(model, expected) -> None:
 
 
 @pytest.fixture
-def aot_eager(monkeypatch):
-    """torch.compile without code generation: the same graphs, run by torch's own kernels."""
+def graphs_only(monkeypatch):
+    """torch.compile without code generation, which takes minutes: it captures the graphs and runs them eagerly."""
     compile_ = torch.compile
 
     def compile_without_generator(function, **options):
         del options["options"]
-        return compile_(function, backend="aot_eager", **options)
+        return compile_(function, backend="eager", **options)
 
     torch.compiler.reset()
     monkeypatch.setattr(torch, "compile", compile_without_generator)
@@ -61,8 +61,9 @@ def test_step_returns_loss_and_sums_of_terms_and_wrong_answers():
     assert wrong == pytest.approx((logits.argmax(1) != batch.labels).double().mean().item())
 
 
-@pytest.mark.parametrize("name", [*METHODS, *PAPER_COMPOSITES])
-def test_every_method_compiles_without_graph_breaks_to_the_same_step(name, aot_eager):
+# Two views, mixed labels, a teacher, auxiliary heads, heads that use the labels.
+@pytest.mark.parametrize("name", ["ddgsd", "mixup+cs-kd", "kd+cs-kd", "byot", "adacos", "virtual-softmax"])
+def test_each_kind_of_method_compiles_without_graph_breaks_to_the_same_step(name, graphs_only):
     method = build_method(name)
     batch = method.transform(batch_of(method), torch.Generator().manual_seed(5))
     model, step = make_step(method)

@@ -240,21 +240,14 @@ def test_training_that_starts_from_epoch_0_again_has_a_new_id(digits, monkeypatc
     assert folder.training_id() != first
     assert len(folder.starts()) == 1
     assert folder.epochs()[0]["metrics"]["train/loss"] == numbers
-    folder.environment.write_text("{")
-    folder.discard_damaged()
-    assert train(folder, monkeypatch) == worker.EXIT_DONE
-    assert len(folder.starts()) == 1
 
 
 def test_torchvision_pipeline_trains_through_the_worker(digits, monkeypatch):
-    torchvision = with_settings(*digits, pipeline="torchvision", **schedule_of(2))
-    assert train(torchvision, monkeypatch) == worker.EXIT_DONE
-    losses = [record["metrics"]["train/loss"] for record in torchvision.epochs()]
-    trainer = build_trainer(torchvision.spec(), torchvision, CPU, torchvision.starts()[0]["precision"])
+    folder = with_settings(*digits, pipeline="torchvision", **schedule_of(2))
+    assert train(folder, monkeypatch) == worker.EXIT_DONE
+    losses = [record["metrics"]["train/loss"] for record in folder.epochs()]
+    trainer = build_trainer(folder.spec(), folder, CPU, folder.starts()[0]["precision"])
     assert [trainer.train_epoch(number)["train/loss"] for number in range(2)] == losses
-    batched = with_settings(*digits, **schedule_of(2))
-    assert train(batched, monkeypatch) == worker.EXIT_DONE
-    assert batched.epochs()[0]["metrics"]["train/loss"] != losses[0]
 
 
 def test_process_that_dies_at_the_end_leaves_a_run_that_the_next_one_finishes(digits, monkeypatch):

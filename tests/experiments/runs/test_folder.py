@@ -1,6 +1,5 @@
 """A run's folder: records, states, summary, checksums."""
 
-import json
 import subprocess
 import time
 
@@ -168,16 +167,11 @@ def test_done_run_passes_sha256sum_and_its_damage_is_found(done):
             assert done.damage() == f"{name} is damaged"
         file.write_bytes(content)
     assert done.damage() is None
-    (done.path / "SHA256SUMS").write_text("nonsense")
-    assert done.damage() == "SHA256SUMS is damaged"
-
-
-def test_deleted_results_are_no_damage(done):
-    done.weights.unlink()
+    done.weights.unlink()  # to save space
     done.predictions.unlink()
     assert done.damage() is None
-    done.metrics.unlink()
-    assert done.damage() == "metrics.jsonl is damaged"
+    (done.path / "SHA256SUMS").write_text("nonsense")
+    assert done.damage() == "SHA256SUMS is damaged"
 
 
 def test_damaged_run_is_trained_again(done):
@@ -236,8 +230,3 @@ def test_process_that_lost_the_lease_writes_nothing(folder):
             with pytest.raises(LeaseLost):
                 write()
         assert {path: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
-
-
-def test_predictions_are_read_from_the_folder(done):
-    assert np.array_equal(done.load_predictions().logits, np.ones((3, 2)))
-    assert json.loads(done.spec_file.read_text())["dataset"] == "digits"
