@@ -138,7 +138,7 @@ def test_verdicts_that_are_not_tracked_here_stay_and_fewer_seeds_are_named(expor
     printed = export(tmp_path, "--pool", "mini")
     after = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
     assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "undecided"]
-    assert "ece-cross-entropy cifar100 resnet10: the new verdict has 2/3 seeds, the one before had 2/5." in printed
+    assert "ece-cross-entropy cifar100 resnet10: the new verdict has 2/3 seeds, the old one had 2/5." in printed
     assert list(after.index) == list(rows.index)
 
 
