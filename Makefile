@@ -10,12 +10,12 @@ METHOD ?=##                    a method: cross-entropy, cs-kd, ... (docs/methods
 SEED ?= 0##                    the seed of a single run
 ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41
 PROFILE ?=##                   paper (default), mini: real images on a CPU, demo: the only one of digits
-DATASETS ?=##                  datasets in place of the grid's: "cifar100 cub200"
-METHODS ?=##                   methods in place of the grid's; all: the paper's full table; paired: two
-ARCHITECTURES ?=##             architectures in place of the grid's; all: those of the paper's full table
-SEEDS ?=##                     seeds in place of the grid's: "0 1 2"
+DATASETS ?=##                  datasets that replace the grid's: "cifar100 cub200"
+METHODS ?=##                   methods that replace the grid's; all: the paper's full table; paired: two
+ARCHITECTURES ?=##             architectures that replace the grid's; all: the paper's full table
+SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
-WORKERS ?= 1##                 runs at once, each on a GPU of its own if there are several
+WORKERS ?= 1##                 runs at once, each on its own GPU if there are several
 LAUNCHER ?=##                  local (default), print: only print the commands
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
@@ -25,7 +25,7 @@ EXPERIMENT ?=##                tables, report, measured: an experiment (default:
 EXPERIMENTS ?=##               paired: two experiments, as 'make status' names them; or one, with METHODS
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
 TRIALS ?=##                    tune: trials of the whole study (default 30)
-TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial, which counts with their mean
+TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial; its result is their mean
 SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper
 OBJECTIVE ?=##                 tune: error (default), nll, ece; or two, such as error,ece
 SAMPLER ?=##                   tune: gp (default), tpe, random, grid: a regular grid of TRIALS points
@@ -88,7 +88,6 @@ LAUNCH = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') 
 CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
-
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
 	reproduce-table6 reproduce-figure4 bench train tune ablate tuned dashboard status tables report \
 	paired measured readme ui sync audit lint lock
@@ -111,21 +110,21 @@ $(READY): requirements.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
 
-# The tables are also made if a run failed (status 1): they name the missing runs. The exit status is the grid's, or
-# the tables' if the grid succeeded.
+# The tables are also made if a run failed (status 1): they name the missing runs. The exit status is that of the grid,
+# or that of the tables if the grid succeeded.
 TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
 	$(RUN) -m analysis tables --latest $(SHOW) || exit $$((status ? status : $$?));) exit $$status
 
 demo: $(READY) ## the main job in minutes: both methods on digits, five seeds each, then the tables
 	@$(RUN) -m experiments grid demo $(LAUNCH); $(TABLES)
 
-# Each test file runs in one process, so that its tests share what it builds.
+# Each test file runs in one process, so that its tests share their fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(READY) ## run the tests
 	@$(PYTEST)
 
-test-faults: $(READY) ## kill processes, fill disks, damage files while commands run, all cases: prints a line a fault
+test-faults: $(READY) ## kill processes, fill disks, damage files while commands run, all cases; print one line per fault
 	@$(PYTEST) tests/faults --all-faults
 
 data: $(READY) ## download, verify and prepare DATASET (or all)
@@ -175,7 +174,7 @@ tuned: $(READY) ## show the tuned hyper-parameters beside the recipe's: DATASET,
 dashboard: $(READY) ## serve optuna-dashboard on 127.0.0.1
 	@$(RUN) -m experiments dashboard $(if $(PORT),--port $(PORT))
 
-bench: $(READY) ## measure what training costs on this machine: PARTS
+bench: $(READY) ## measure the cost of training on this machine: PARTS
 	@$(RUN) -m experiments bench $(if $(PARTS),--parts $(PARTS)) $(if $(REFERENCE),--reference '$(REFERENCE)') \
 	  $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(PROFILE),--profile $(PROFILE)) \
@@ -203,7 +202,7 @@ readme: $(READY) ## regenerate the result tables of the documents from results/m
 ui: $(READY) ## serve the MLflow UI on 127.0.0.1
 	@$(RUN) -m experiments ui $(if $(PORT),--port $(PORT))
 
-sync: $(READY) ## send to MLflow what it missed, or everything to another store
+sync: $(READY) ## upload to MLflow what it lacks, or everything to another store
 	@$(RUN) -m experiments sync
 
 audit: ## check the pinned dependencies for known vulnerabilities; needs uv and a network

@@ -1,4 +1,4 @@
-"""What is run: recipes, grids, tracking, launching."""
+"""Recipes, grids, launching, tracking, tuning and benchmarks of runs."""
 
 from cskd.utils.cli import expect_ctrl_c
 

@@ -10,10 +10,10 @@ COMMANDS = {
     "ablate": "measure a method on every point of the paper's grid of hyper-parameters",
     "tuned": "show the tuned hyper-parameters beside the recipe's",
     "status": "show a grid as a matrix of run states",
-    "sync": "send to MLflow what it missed",
+    "sync": "upload to MLflow what it lacks",
     "ui": "serve the MLflow UI on this machine",
     "dashboard": "serve optuna-dashboard on this machine",
-    "bench": "measure what training costs on this machine",
+    "bench": "measure the cost of training on this machine",
     "worker": "train one run folder; launchers start it",
 }
 

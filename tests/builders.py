@@ -128,8 +128,8 @@ class Grid:
             **{"state": state, "reason": "", "git_commit": COMMIT, "git_dirty": "false", "machine": MACHINE},
             **{"device": "cpu", "threads": "1", "precision": "fp32", "compiled": "false"},
         } | tags
-        own = {"method": tags["method"], "seed": seed}
-        texts = {name: str(value) for name, value in (self.settings | own | dict(settings or {})).items()}
+        identity = {"method": tags["method"], "seed": seed}
+        texts = {name: str(value) for name, value in (self.settings | identity | dict(settings or {})).items()}
         values = [(f"test/{name}", value, 1) for name, value in (metrics or {}).items()]
         if best is not None:
             values += [(f"best/{name}", value, 0) for name, value in best.items()] + [("best/epoch", 1, 0)]

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+from builders import empty_store
 from filelock import FileLock
 from place import DEMO_GRID, Place, command_of
 
@@ -50,6 +51,8 @@ def demo_grid(tmp_path_factory) -> Place:
     place = Place(shared / "demo grid é")
     with FileLock(shared / "demo_grid.lock"):
         if not place.folder.exists():
+            place.folder.mkdir()
+            empty_store(place.folder)
             for command in (("experiments data", "digits"), ("experiments grid", *DEMO_GRID)):
                 status, output, errors = place.run(*command)
                 assert (status, errors) == (0, ""), output

@@ -1,4 +1,4 @@
-"""The paper's claims that are judged: reading and validating ``claims.yaml``."""
+"""Read and validate ``claims.yaml``: the claims of the paper that are judged."""
 
 from pathlib import Path
 from typing import Literal
@@ -23,8 +23,8 @@ JUDGED_METRICS = (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE
 class Claim(BaseModel, frozen=True, extra="forbid"):
     """One comparison of two methods: ``method`` has a lower or higher (``better``) ``metric`` than ``against``.
 
-    It is made for each of ``datasets`` with each of ``architectures``. claim: the sentence; where: the paper's table
-    or figure.
+    The claim covers each of ``datasets`` with each of ``architectures``. claim: the claim as a sentence. where: the
+    table or figure of the paper.
     """
 
     id: str
@@ -74,18 +74,19 @@ def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
 
 
 def _checked(claim: Claim) -> Claim:
+    """Return the claim if all its names are valid. Raises UserError otherwise."""
     numbers = published_numbers()
     check_choice("metric", claim.metric, JUDGED_METRICS)
     for method in (claim.method, claim.against):
         build_method(method)  # any registered method, not only the paper's
     if claim.method == claim.against:
         raise UserError(f"{claim.method} is compared with itself: name another method")
-    for kind, names, known in (
+    for kind, names, choices in (
         ("dataset", claim.datasets, {*numbers.dataset, MERGED}),
         ("architecture", claim.architectures, set(numbers.architecture)),
     ):
         for name in names:
-            check_choice(kind, name, known)
+            check_choice(kind, name, choices)
         if len(set(names)) < len(names):
             raise UserError(f"{kind}s: a name is given twice: {', '.join(names)}")
     return claim

@@ -75,22 +75,23 @@ class _Side:
 def judge(pool: Pool, claims: tuple[Claim, ...], evaluations: dict[str, Evaluation]) -> list[Verdict]:
     """Return the verdict on each claim, dataset and network, in the order of the claims.
 
-    A claim holds (is contradicted) if the 95 % interval over seeds is on its side (the other side) of 0, and so is the
-    interval over seeds and test images if there is one. Runs are compared in pairs of the same seed if the seeds of one
-    side are all among the other's; otherwise the means are compared by Welch's interval.
+    A claim holds if the 95 % interval over seeds lies on the claimed side of 0, and is contradicted if it lies on the
+    other side. The interval over seeds and test images, if there is one, must lie on the same side.
+    Runs with the same seed are compared in pairs if one side has all seeds of the other. Otherwise the means are
+    compared with Welch's interval.
 
     Args:
-        evaluations: by run key. Runs without one are compared over seeds alone.
+        evaluations: by run key. If a run has none, the comparison is over seeds only.
     """
     return [_verdict(pool, *cell, evaluations) for cell in _cells(pool, claims)]
 
 
 def _cells(pool: Pool, claims: tuple[Claim, ...]) -> Iterator[tuple[Claim, str, str]]:
-    """Yield (claim, dataset, architecture): for the paper's profile, all that the paper claims.
+    """Yield (claim, dataset, architecture). For the paper's profile: every combination that the paper claims.
 
     For another profile: every network that trained a method of the claim or cross-entropy, on the claim's datasets and
-    on datasets that the paper does not have. Two claims may then ask for the same comparison (tables 1 and 4 differ in
-    the network only); the first one gets it.
+    on datasets that are not in the paper. Two claims may then need the same comparison (tables 1 and 4 differ in the
+    network only): only the first claim is judged.
     """
     if pool.profile == PAPER:
         yield from (

@@ -1,8 +1,8 @@
 """Write tracked results to results/measured/, as data that can be committed.
 
 A pool is all runs of one profile with the same tuning and overrides. runs-<pool>.csv has a row for each finished run,
-verdicts-<pool>.csv one for each claim, dataset and network. Rows that are in the files but not tracked here are kept.
-'make readme' makes the tables of the documentation from these files.
+verdicts-<pool>.csv one for each claim, dataset and network. Stored rows of runs that are not tracked here stay.
+'make readme' generates the tables of the documentation from these files.
 """
 
 import argparse

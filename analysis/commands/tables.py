@@ -1,8 +1,8 @@
 """Write and show the tables of tracked grids: every metric, each run, reliability with its diagrams.
 
-They go to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, the diagrams as PNG and PDF. From all experiments
-together the paper's own tables are made: RESULTS_DIR/paper/<profile>/table1 to table6, and figure4. Nothing is
-trained: everything is rebuilt from MLflow, and the same runs give the same files.
+Tables are written to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, diagrams as PNG and PDF. The runs of all
+experiments fill the paper's own tables: RESULTS_DIR/paper/<profile>/table1 to table6, and figure4. Nothing is trained:
+everything is rebuilt from MLflow, and the same runs give the same files.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def _print_files(folder: Path, console: Console) -> None:
     for path in sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()):
         endings.setdefault(path.with_suffix(""), []).append(path.suffix[1:])
     console.print(f"Written to {folder}:", markup=False, soft_wrap=True)
-    for stem, found in endings.items():
-        ending = found[0] if len(found) == 1 else f"{{{','.join(found)}}}"
+    for stem, suffixes in endings.items():
+        ending = suffixes[0] if len(suffixes) == 1 else f"{{{','.join(suffixes)}}}"
         console.print(f"  {stem}.{ending}", markup=False, soft_wrap=True)
     console.print()

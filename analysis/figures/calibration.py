@@ -40,7 +40,7 @@ def calibration_figure(
     ece: dict[str, dict[str, np.ndarray]],
     intervals: dict[str, dict[str, tuple[float, float]]] | None = None,
 ) -> Figure:
-    """Draw a row a method: the mean ECE of its seeds under each scaling, single seeds as small dots.
+    """Draw one row per method: the mean ECE of its seeds for each scaling, and single seeds as small dots.
 
     ece: ``{method: {scaling: (seeds,) in percent}}``. intervals: 95 % intervals ``{method: {scaling: (low, high)}}``,
     drawn as lines.

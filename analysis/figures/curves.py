@@ -43,7 +43,7 @@ def draw(group: Group, note: Note) -> Figure:
 
 
 def learning_curves(title: str, curves: dict[str, dict[str, np.ndarray]], drops: Sequence[int] = ()) -> Figure:
-    """Draw a panel a metric, a line a method: the mean of its seeds with a band of ± std (ddof=1).
+    """Draw one panel per metric and one line per method: the mean over seeds with a band of ± std (ddof=1).
 
     curves: ``{metric's label: {method: (seeds, epochs)}}``. drops: epochs, from 0, at which the learning rate drops.
     Raises ValueError for arrays of another shape.

@@ -25,7 +25,7 @@ class Effect:
 
 
 def forest_plot(title: str, xlabel: str, effects: Sequence[Effect], outcomes: Sequence[str]) -> Figure:
-    """Draw a row an effect, from top to bottom, with its interval as a line.
+    """Draw one row per effect, from top to bottom, with its interval as a line.
 
     outcomes: all possible outcomes, so that each has the same colour and marker in every figure. Raises ValueError if
     there is no effect, an unknown outcome, or more than six outcomes.

@@ -36,11 +36,11 @@ def draw(group: Group, note: Note) -> Figure:
     first = predictions[methods[0]]
     rows = choose_images(first.labels)
     try:
-        # One thread a job: the order of additions, and so the result, depends on the number of threads.
+        # One thread per job: the order of additions, and so the result, depends on the number of threads.
         with one_thread(), ThreadPoolExecutor(2) as executor:
             jobs = {
-                method: executor.submit(_cached_embedding, group.cache / runs[method].run_id, found.features, rows)
-                for method, found in predictions.items()
+                method: executor.submit(_cached_embedding, group.cache / runs[method].run_id, of_method.features, rows)
+                for method, of_method in predictions.items()
             }
             points = {method: job.result() for method, job in jobs.items()}
     except ValueError as error:
@@ -96,7 +96,7 @@ def embedding_figure(
     classes: Sequence[str],
     spread: dict[str, float] | None = None,
 ) -> Figure:
-    """Draw a panel a method, with one legend of the classes.
+    """Draw one panel per method, with one legend of the classes.
 
     points: ``{method: (N, 2)}`` of the same images; labels: (N,); classes: names, by label; spread: ``{method:
     feature spread}``, the mean within-class over the mean between-class distance.

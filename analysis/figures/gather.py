@@ -1,4 +1,4 @@
-"""All figures of a pool, and a note for each that cannot be drawn."""
+"""Draw all figures of a pool, with a note for each figure that cannot be drawn."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ EXAMPLES = "cifar100"  # the dataset of the paper's figures 1 (b) and 3
 def pool_figures(
     pool: Pool, store: Store, evaluations: dict[str, Evaluation], cache: Path, data_dir: Path
 ) -> tuple[dict[str, Figure], list[str]]:
-    """Return ``{name: figure}``, and a note on each figure that cannot be drawn or lacks something.
+    """Return ``{name: figure}``, and a note for each figure that is not drawn or is incomplete.
 
     evaluations: by run key. cache: the folder for predictions and histories. data_dir: the folder of the prepared
     datasets, for the images of the softmax bars.
@@ -48,7 +48,7 @@ def pool_figures(
 
 
 def _example_groups(all_groups: list[Group]) -> list[Group]:
-    """Return one group an architecture, for the figures that show single images."""
+    """Return one group per architecture, for the figures that show single images."""
     by_architecture: dict[str, Group] = {}
     for group in all_groups:
         if group.methods() and (group.architecture not in by_architecture or group.dataset == EXAMPLES):

@@ -33,7 +33,7 @@ def draw(group: Group, note: Note) -> Figure:
     which = f"{len(rows)} of the {wrong:,} test images that {BASELINE} misclassifies, drawn at random (fixed seed)"
     return softmax_bars(
         f"{group.title}, seed {seed}\n{which}",
-        {method: softmax(found.logits[rows].astype(float), axis=1) for method, found in predictions.items()},
+        {method: softmax(of_method.logits[rows].astype(float), axis=1) for method, of_method in predictions.items()},
         first.labels[rows],
         class_names(first),
         _images(group, first, rows, runs[BASELINE], note),
@@ -67,10 +67,10 @@ def softmax_bars(
     classes: Sequence[str],
     images: Sequence[np.ndarray] | None = None,
 ) -> Figure:
-    """Draw a row an image: the image, and a panel a method with its five most probable classes and the true class.
+    """Draw one row per image: the image, and one panel per method with its five top classes and the true class.
 
-    probabilities: ``{method: (M, C)}``; labels: (M,), the true classes; classes: the C names; images: M of (H, W, 3)
-    uint8 RGB. Raises ValueError for no image.
+    probabilities: ``{method: (M, C)}``; labels: (M,), the true classes; classes: the C names; images: M arrays
+    (H, W, 3), uint8 RGB. Raises ValueError for no image.
     """
     if not len(labels):
         raise ValueError("no misclassified image: nothing to show")

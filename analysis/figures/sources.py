@@ -61,20 +61,20 @@ class Group:
 
     def evaluated(self, method: str) -> list[Evaluation]:
         """Return the evaluations of the finished runs, by seed. Raises NotDrawn if there is none."""
-        found = [self.evaluations[key] for key in self.runs(method).run_key if key in self.evaluations]
-        if not found:
+        evaluated = [self.evaluations[key] for key in self.runs(method).run_key if key in self.evaluations]
+        if not evaluated:
             raise NotDrawn(self.missing(method))
-        return found
+        return evaluated
 
     def all_evaluated(self, note: Note) -> dict[str, list[Evaluation]]:
         """Return the evaluations of each method that has any; note the others with finished runs."""
-        found = {}
+        evaluated = {}
         for method in self.methods():
             try:
-                found[method] = self.evaluated(method)
+                evaluated[method] = self.evaluated(method)
             except NotDrawn as error:
                 note(str(error))
-        return found
+        return evaluated
 
     def require(self, *methods: str) -> None:
         """Raise NotDrawn unless each method has a finished run."""
@@ -93,11 +93,11 @@ class Group:
             raise NotDrawn(f"{', '.join(methods)} have no seed in common")
         seed = min(common)
         runs = {method: frame.loc[seed] for method, frame in by_seed.items()}
-        found = {method: self.store.load_predictions(run, self.cache) for method, run in runs.items()}
-        first, *others = found.values()
+        predictions = {method: self.store.load_predictions(run, self.cache) for method, run in runs.items()}
+        first, *others = predictions.values()
         if any(other.labels.tolist() != first.labels.tolist() for other in others):
-            raise NotDrawn(f"the runs of {', '.join(found)} were tested on different images")
-        return seed, runs, found
+            raise NotDrawn(f"the runs of {', '.join(predictions)} were tested on different images")
+        return seed, runs, predictions
 
 
 def groups(
@@ -114,7 +114,7 @@ def class_names(predictions: Predictions) -> tuple[str, ...]:
 
 
 def pooled_seeds(evaluated: dict[str, list[Evaluation]]) -> str:
-    """Return the numbers of seeds that a figure pools, in words."""
+    """Return the text for the number of pooled seeds, such as "1 seed" or "2, 3 seeds pooled"."""
     counts = sorted({len(runs) for runs in evaluated.values()})
     return "1 seed" if counts == [1] else ", ".join(map(str, counts)) + " seeds pooled"
 

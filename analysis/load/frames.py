@@ -41,10 +41,10 @@ class Experiment:
     """One grid under one profile.
 
     name: the tag ``experiment``, such as "table1-mini".
-    cells: one row a cell in the grid's order. Columns: CELL_TAGS (``seeds_planned`` is a list of int), ``cell``
+    cells: one row per cell in the grid's order. Columns: CELL_TAGS (``seeds_planned`` is a list of int), ``cell``
         (dataset/architecture/method), ``tuned_values`` (the tuned hyper-parameters and their study) and
         ``hyperparameter_source`` ("paper", "ours" or "").
-    runs: one row a seed in the same order. Columns: TEXTS, DATES (UTC), NUMBERS, ``comparable``, every other tracked
+    runs: one row per seed in the same order. Columns: TEXTS, DATES (UTC), NUMBERS, ``comparable``, every other tracked
         metric, and each setting as ``params.<name>``.
     notes: what was left out, and why.
     tuned: True if the grid was launched with tuned hyper-parameters.
@@ -87,7 +87,7 @@ def read_experiment(
 
 
 def tracked_value(value: float) -> float:
-    """Return a metric's value with the infinities that MLflow's database replaced."""
+    """Return a metric's value; values that MLflow's database stores in place of infinity become infinite."""
     return float(np.copysign(np.inf, value)) if abs(value) >= INFINITY else value
 
 
@@ -126,7 +126,7 @@ def _is_usable_cell(run: Run, notes: list[str]) -> bool:
 
 
 def _distinct(cells: list[Run], notes: list[str]) -> list[Run]:
-    """Return one MLflow run a cell. Two launches on two machines may each have created one."""
+    """Return one MLflow run per cell. Launches on two machines may each have created one."""
     first: dict[str, Run] = {}
     for run in sorted(cells, key=lambda run: (run.info.start_time, run.info.run_id)):
         if first.setdefault(run.data.tags["cell_key"], run) is not run:
@@ -135,7 +135,7 @@ def _distinct(cells: list[Run], notes: list[str]) -> list[Run]:
 
 
 def _without_superseded(cells: list[Run], runs: list[Run], notes: list[str]) -> tuple[list[Run], list[Run]]:
-    """Return the cells with current settings, and the runs without those of superseded cells."""
+    """Return the cells and the runs without superseded cells and their runs."""
     superseded = [run for run in cells if run.data.tags.get("superseded") == "true"]
     if not superseded:
         return cells, runs
@@ -148,7 +148,7 @@ def _without_superseded(cells: list[Run], runs: list[Run], notes: list[str]) -> 
 
 
 def _first_finished(runs: pd.DataFrame, cell_keys: list[str], notes: list[str]) -> pd.DataFrame:
-    """Return one row a seed, in the order of the cells: of several trainings the finished one that started first."""
+    """Return one row per seed, in the order of the cells. Of several trainings, the first finished one is used."""
     ordered = sort_runs(runs, cell_keys)
     repeated = ordered.duplicated(["cell_key", "seed"])
     notes += [f"{run}: trained more than once: the first finished training counts." for run in ordered.run[repeated]]
@@ -196,7 +196,7 @@ def _run_record(run: Run) -> dict:
 
 
 def _with_columns(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with every column that readers rely on, also if it has no rows."""
+    """Return the frame with every column that other modules read, even if it has no rows."""
     kinds = dict.fromkeys(TEXTS, "str") | dict.fromkeys(DATES, "datetime64[ms, UTC]") | dict.fromkeys(NUMBERS, "float")
     kinds |= {"seed": "int", "comparable": "bool"}
     for column, kind in kinds.items():

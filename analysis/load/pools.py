@@ -93,8 +93,8 @@ def _pool(key: tuple[str, bool, tuple[str, ...]], experiments: list[Experiment])
 def _latest_settings(cells: pd.DataFrame, runs: pd.DataFrame, notes: list[str]) -> list[str]:
     """Return one cell key for each cell name.
 
-    A recipe that changed between two launches gives a cell two keys. The key whose finished runs started last counts:
-    a run that is unfinished or failed does not replace finished ones.
+    A recipe that changed between two launches gives a cell two keys. The key of the finished run that started last is
+    used: an unfinished or failed run does not replace finished runs.
     """
     never = pd.Timestamp.min.tz_localize("UTC")
     finished = runs[runs.state == DONE].groupby("cell_key").started.max()

@@ -70,8 +70,8 @@ class Store:
 
     def load(self, names: list[str] | None = None) -> list[Experiment]:
         """Return the experiments with these names, or all. Raises UserError for unknown names or if none has a run."""
-        known = self._require_grids()
-        names = [check_choice("experiment", name, known) for name in dict.fromkeys(names)] if names else known
+        tracked = self._require_grids()
+        names = [check_choice("experiment", name, tracked) for name in dict.fromkeys(names)] if names else tracked
         ids = {run.info.experiment_id for name in names for run in self._cells[name]}
         runs = self._by_name(self._runs(sorted(ids), "run"))
         if not runs:
@@ -117,7 +117,7 @@ class Store:
         return predictions
 
     def load_history(self, run: pd.Series, names: Sequence[str], cache: Path) -> pd.DataFrame:
-        """Return tracked metrics of a run: one row an epoch (the index, from 0), one column a name.
+        """Return tracked metrics of a run: one row per epoch (the index, from 0), one column per name.
 
         Histories of finished runs are cached, since each metric costs one request.
         Raises UnusableRun if a metric was never tracked or the store does not answer.
@@ -149,11 +149,11 @@ class Store:
         try:
             overrides = tuple(map(str, json.loads(tags.get("overrides", "[]"))))
         except (ValueError, TypeError) as error:
-            raise UserError(f"experiment {name}: its tag overrides is no JSON list: launch the grid again") from error
+            raise UserError(f"experiment {name}: its tag overrides is not a JSON list: launch it again") from error
         return read_experiment(name, cells, runs, tags.get("tuned") == "true", overrides)
 
     def _by_name(self, runs: list[Run]) -> dict[str, list[Run]]:
-        """Return the runs by their experiment's tag ``experiment``, without those of other experiments."""
+        """Return the runs by their experiment's tag ``experiment``; skip experiments without a valid tag."""
         groups: dict[str, list[Run]] = {}
         for run in runs:
             name = self._tags[run.info.experiment_id].get("experiment", "")
@@ -162,7 +162,7 @@ class Store:
         return groups
 
     def _history(self, run_id: str, name: str) -> dict[int, float]:
-        """Return the metric's value by epoch; of an epoch that was logged twice, the later value."""
+        """Return the metric's value by epoch. If an epoch was logged twice, the later value is used."""
         points = sorted(self.client.get_metric_history(run_id, name), key=lambda point: (point.step, point.timestamp))
         return {point.step: tracked_value(point.value) for point in points}
 

@@ -1,1 +1,1 @@
-"""Measured results as CSV files, and the pages made from them."""
+"""Measured results as CSV files, and the document tables generated from them."""

@@ -42,8 +42,9 @@ class Number:
 class BenchTable:
     """A table of one file, for one machine.
 
-    down: "" for one row a row of the file; else a column: one row for each of its values, and the columns ``numbers``
-        for each trained cell. across: the columns that distinguish cells besides TRAINED. max_rows: the rows shown.
+    down: "" shows each row of the file as a row. Otherwise it names a column: the table has one row per value of this
+        column, and the columns ``numbers`` for each trained cell. across: the columns that distinguish cells, besides
+        TRAINED. max_rows: the number of rows shown.
     """
 
     part: str
@@ -93,13 +94,13 @@ def _ratio(header: str) -> Number:
     return Number(header, RATIO[0], decimals=2)
 
 
-OURS = _milliseconds("ms a step, ours")
+OURS = _milliseconds("ms per step, ours")
 TABLES: dict[str, BenchTable] = {
     "ratios": BenchTable("steps", (_ratio("x cross-entropy"),), "method", across=()),
     "steps": BenchTable(
         "steps",
         (
-            _milliseconds("ms a step"),
+            _milliseconds("ms per step"),
             Number("images/s", "images_per_second"),
             Number("% of the matrix rate", "matmul_share", 100),
             Number("% input", "input_share", 100, 1),
@@ -131,10 +132,10 @@ TABLES: dict[str, BenchTable] = {
 
 
 def bench(name: str, folder: Path, base: Path) -> str:
-    """Return a table of TABLES for each machine of its file, and whether a GPU is among them.
+    """Return one Markdown table per machine of the file, with a remark if none was measured on a GPU.
 
     Args:
-        folder: of the CSV files.
+        folder: contains the CSV files.
         base: the folder of the document, to which links are relative.
 
     Raises UserError if the file is absent or cannot be read.

@@ -16,7 +16,7 @@ from cskd.evaluate.metrics import TRACKED
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write
 
-MEASURED = Path("results/measured")  # in the repository, whatever RESULTS_DIR is
+MEASURED = Path("results/measured")  # in the repository, independent of RESULTS_DIR
 DATES = ("started", "ended")
 TRAINING_SETTINGS = ("subset.classes", "subset.images_per_class", "width", "inputs.image_size", "schedule.epochs")
 EVALUATED = (
@@ -50,12 +50,12 @@ BENCH_KEY = (
     *("dataset", "profile", "architecture", "method", "batch_size"),
     *("machine", "device", "precision", "compiled", "threads"),
 )
-BENCH_ROWS = {"profile": ("phase",), "operators": ("operator",)}  # parts with several rows a step
+BENCH_ROWS = {"profile": ("phase",), "operators": ("operator",)}  # parts with several rows per step
 
 
 @dataclass(frozen=True)
 class Schema:
-    """columns: that a file must have. key: identifies a row. required: columns without empty cells."""
+    """columns: must be in a file. key: the columns that identify a row. required: columns without empty cells."""
 
     columns: tuple[str, ...]
     key: tuple[str, ...]
@@ -123,7 +123,7 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
 def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: tuple[str, ...] = ()) -> pd.DataFrame:
     """Return the rows with these columns as numbers and dates (UTC); an empty cell is NaN or NaT.
 
-    path: of the file, for the error message. Raises UserError for other text.
+    path: the file, for the error message. Raises UserError for other text.
     """
     columns = {}
     for name in (*numbers, *dates):
@@ -138,9 +138,9 @@ def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: 
 def merge(
     new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]
 ) -> tuple[pd.DataFrame, str]:
-    """Return the new and the stored rows, one for each key, unordered; and how many were added and replaced.
+    """Return one row per key from the new and the stored rows, unordered, and a text with the counts.
 
-    is_newer(new row, stored row): whether the new row replaces the stored one.
+    is_newer(new row, stored row): returns True if the new row replaces the stored one.
     """
     stored_by_key, new_by_key = (
         {tuple(row[name] for name in schema.key): row for row in rows.to_dict("records")} for rows in (stored, new)

@@ -25,13 +25,13 @@ ANSWER = "answer"
 def update(path: Path, folder: Path, check: bool) -> list[str]:
     """Regenerate the tables of a document; return the names of the tables that changed.
 
-    folder: of the measured CSV files. check: write nothing. Raises UserError if the document cannot be read, has no
-    marker or a marker without its counterpart.
+    folder: contains the measured CSV files. check: write nothing. Raises UserError if the document cannot be read, has
+    no marker, or has a marker without its counterpart.
     """
     try:
         before = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}): give another, --documents") from error
+        raise UserError(f"{path} cannot be read ({first_line(error)}): give another file with --documents") from error
     changed = []
 
     def generate(name: str, earlier: str) -> str:

@@ -30,7 +30,7 @@ from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY, run_frame
 from analysis.tables.verdicts import verdict_frame
 
-TRUTH = {True: "true", False: "false"}  # as tags have it
+TRUTH = {True: "true", False: "false"}  # as in MLflow tags
 ORDER = ["architecture", "dataset", "method", "seed_number", "run_key"]
 
 
@@ -102,7 +102,7 @@ def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
 
 def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
     def is_newer(run: dict, stored: dict) -> bool:
-        """A run that ended later is newer, and so is the same run unless its predictions were lost."""
+        """Return True for a run that ended later, and for the same run unless its predictions were lost."""
         return (run["ended"], run["feature_spread"] != "") >= (stored["ended"], stored["feature_spread"] != "")
 
     rows, counts = merge(_as_text(new), _stored(path, RUNS), RUNS, is_newer)
@@ -110,19 +110,19 @@ def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
 
 
 def _merge_verdicts(new: pd.DataFrame, path: Path, log: Callable[[str], None]) -> tuple[pd.DataFrame, str]:
-    """A new verdict replaces the stored one unless nothing of it is tracked here. Fewer seeds are logged."""
+    """Merge the verdicts; log each one that has fewer seeds. A verdict that is not run here replaces no other."""
 
     def is_newer(verdict: dict, stored: dict) -> bool:
         return verdict["outcome"] != NOT_RUN or stored["outcome"] == NOT_RUN
 
     stored = _stored(path, VERDICTS)
     rows, counts = merge(_as_text(new), stored, VERDICTS, is_newer)
-    both = rows.merge(stored, on=list(VERDICTS.key), suffixes=("", "_before"))
-    for row in both.itertuples():
-        now, before = (row.n_method, row.n_against), (row.n_method_before, row.n_against_before)
-        if any(int(few) < int(many) for few, many in zip(now, before, strict=True)):
+    replaced = rows.merge(stored, on=list(VERDICTS.key), suffixes=("", "_before"))
+    for row in replaced.itertuples():
+        new_counts, old_counts = (row.n_method, row.n_against), (row.n_method_before, row.n_against_before)
+        if any(int(new) < int(old) for new, old in zip(new_counts, old_counts, strict=True)):
             name = f"{row.id} {row.dataset} {row.architecture}"
-            log(f"{name}: the new verdict has {'/'.join(now)} seeds, the one before had {'/'.join(before)}.")
+            log(f"{name}: the new verdict has {'/'.join(new_counts)} seeds, the old one had {'/'.join(old_counts)}.")
     order = {claim.id: position for position, claim in enumerate(load_claims())}
     rows = rows.assign(position=rows.id.map(order).fillna(len(order)))
     return rows.sort_values(["position", *VERDICTS.key], ignore_index=True).drop(columns="position"), counts
@@ -138,5 +138,5 @@ def _ordered(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every cell as it is in the file."""
+    """Return the frame with every cell as text, as in the file."""
     return pd.read_csv(StringIO(to_csv(frame)), dtype=str, keep_default_na=False)

@@ -1,4 +1,4 @@
-"""The ``make`` lines that train given runs again."""
+"""The ``make`` commands that train given runs again."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.load.pools import PAPER
 
-TRAIN, DEMO = "train", "demo"  # grids with a make target of their own
+TRAIN, DEMO = "train", "demo"  # grids with their own make target
 SHELL_SAFE = re.compile(r"[\w.+-]+=[\w.,:/\[\]+-]+")  # a setting that the shell leaves unchanged
 LAUNCH = ["threads", "tuned", "overrides"]  # columns that become variables of every line
 
@@ -40,7 +40,7 @@ def _lines(runs: pd.DataFrame) -> Iterator[str]:
     for run in runs[runs.grid == TRAIN].itertuples():
         run_variables = f"METHOD={run.method} ARCHITECTURE={run.architecture} SEED={run.seed}"
         yield f"train DATASET={run.dataset} {run_variables}{_profile(run.profile)}"
-    # A line is a full cross: join methods with equal seeds, then datasets with equal methods.
+    # Each command trains all combinations: join methods with equal seeds, then datasets with equal methods.
     methods: dict[tuple, list[str]] = {}
     grids = runs[~runs.grid.isin([TRAIN, DEMO])]
     cells = grids.groupby(["grid", "profile", "architecture", "dataset", "method"]).seed

@@ -23,8 +23,8 @@ NOTE = "After the last epoch. Difference: the second minus the first, over the s
 class Comparison:
     """Two sides. Runs with the same seed and the same values in the columns ``cell`` are a pair.
 
-    names: of the sides. file: stem of the file names. method_settings: prefixes of the settings that define the two
-    methods; they are not listed as differences.
+    names: the names of both sides. file: the stem of the file names. method_settings: prefixes of the
+    settings that define the two methods; they are not listed as differences.
     """
 
     title: str
@@ -71,7 +71,7 @@ def matched_runs(comparison: Comparison) -> pd.DataFrame:
 
 
 def different_runs(comparison: Comparison, matched: pd.DataFrame) -> pd.DataFrame:
-    """Return the matched runs without those that both sides share. Raises UserError if there is none."""
+    """Return the matched runs without the runs that both sides share. Raises UserError if none is left."""
     names = " and ".join(comparison.names)
     if matched.empty:
         cell = ", ".join(comparison.cell)
@@ -83,7 +83,7 @@ def different_runs(comparison: Comparison, matched: pd.DataFrame) -> pd.DataFram
 
 
 def paired_table(comparison: Comparison) -> tuple[Table, pd.DataFrame]:
-    """Return the table and its pairs: a block a cell; a row a metric with means, difference, interval and seeds."""
+    """Return the table and its pairs: one block per cell, one row per metric."""
     matched = matched_runs(comparison)
     pairs = different_runs(comparison, matched)
     blocks, records = [], []
@@ -114,7 +114,7 @@ def paired_table(comparison: Comparison) -> tuple[Table, pd.DataFrame]:
 
 
 def _is_shared(matched: pd.DataFrame) -> pd.Series:
-    """Two grids may contain the same run."""
+    """Return for each row whether both sides have the same run, which two grids may share."""
     return matched.duplicated("run_key", keep=False)
 
 

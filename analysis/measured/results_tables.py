@@ -35,7 +35,7 @@ from cskd.evaluate.metrics import all_metrics
 
 COMMAND = "make measured"  # writes the files of a pool
 MAIN_METHODS = (BASELINE, CS_KD)
-MAIN_NETWORK = "resnet18"  # table 1 has both main methods with it on every dataset: shown even if not run
+MAIN_NETWORK = "resnet18"  # table 1 has both main methods on every dataset with it: shown even if not run
 SHOWN = {  # column of the file: (metric, header)
     "last_top1_error": ("top1_error", "error, last epoch (%)"),
     "best_top1_error": ("top1_error", "error, best test epoch (%)"),
@@ -56,7 +56,7 @@ MEANING = (
 )
 FEWER = "(n=…): over fewer seeds than the row; the other seeds have no such value."
 VERDICT_HEADERS = ("claim", "dataset", "network", "effect [95 %]", "n", "verdict", "what would decide")
-MAX_LISTED = 20  # more verdicts than these are folded
+MAX_LISTED = 20  # a longer list of verdicts is folded
 LONG_SCHEDULE = ("schedule.epochs=200", "schedule.milestones=[100,150]")
 ANSWER_POOLS = {
     "mini": ("cifar100", "tinyimagenet", "cub200", "dogs"),
@@ -66,13 +66,13 @@ ANSWER_CLAIMS = ("error-cross-entropy", "ece-cross-entropy")
 
 
 def results(pool: str, folder: Path, base: Path) -> str:
-    """Return a pool's results: a table for each dataset and network, or beside the paper's numbers for its recipe.
+    """Return a pool's results as Markdown: one table per dataset and network. The paper's recipe: beside its numbers.
 
     Args:
-        folder: of the CSV files.
+        folder: contains the CSV files.
         base: the folder of the document, to which links are relative.
 
-    Raises UserError if the file is absent (except the paper's recipe: not run) or cannot be read.
+    Raises UserError if the file cannot be read, or is absent. Only the file of the paper's recipe may be absent.
     """
     path = runs_path(folder, pool)
     is_paper = pool == PAPER

@@ -23,11 +23,11 @@ COLUMNS = (
 
 
 def cell_means(experiment: Experiment | Pool, *metrics: Metric) -> pd.DataFrame:
-    """Return a row a metric and cell: mean, std and number of seeds, at the last and at the best test epoch.
+    """Return one row per metric and cell: mean, std and number of seeds, at the last and at the best test epoch.
 
-    ``paper_mean``, ``paper_std``: only if the cell is comparable; no such columns if no cell has a number of the
-    paper. ``relative_change``: of the last epoch against cross-entropy, if the settings are equal. ``status``: why a
-    cell has no number.
+    ``paper_mean``, ``paper_std``: NaN unless the cell is comparable; the columns are absent if the paper has no number
+    for any cell. ``relative_change``: of the last epoch against cross-entropy, if the settings are equal. ``status``:
+    why a cell has no number.
     """
     compared = comparability(experiment)
     runs = dict(list(experiment.runs.groupby("cell_key", sort=False)))
@@ -77,7 +77,7 @@ def _with_relative_changes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_paper(pool: Pool) -> pd.DataFrame:
-    """Return a row a cell and metric with a number of the paper; no row if the pool is not the paper's recipe.
+    """Return one row per cell and metric that the paper reports; no row unless the pool is the paper's recipe.
 
     ``last_...`` is our last epoch. ``best_...`` is the best test epoch, the protocol of the paper's released code (NaN
     and "" if the metric is not computed at every epoch). Difference: ours minus the paper's. Judgement: whether

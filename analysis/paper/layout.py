@@ -23,7 +23,7 @@ TITLES = {
     "table6": "Top-5 error, ECE and R@1",
     FIGURE4: "Merged domains",
 }
-IMAGENET = "table5"  # has a dataset of its own, and numbers of one decimal
+IMAGENET = "table5"  # has its own dataset, and numbers with one decimal
 DOMAIN_HEADERS = {"cub200": "bird (cub200)", "dogs": "dog (dogs)", "mit67": "indoor (mit67)"}
 
 COLUMN = ["metric", "architecture", "dataset"]
@@ -34,7 +34,7 @@ STATUS = ["status", "comparable", "comparable_reason"]
 
 @dataclass(frozen=True)
 class Panel:
-    """One block of a table. ``columns``: (metric, architecture, dataset) by header; a row a method."""
+    """One block of a table. ``columns``: (metric, architecture, dataset) by header. One row per method."""
 
     heading: str
     methods: tuple[str, ...]
@@ -55,7 +55,7 @@ class Layout:
 
     @property
     def cells(self) -> pd.DataFrame:
-        """A row a cell, row by row of each panel."""
+        """One row per cell: panel by panel, row by row."""
         cells = [
             (metric.name, architecture, dataset, method)
             for panel in self.panels
@@ -76,8 +76,8 @@ def layouts(pool: Pool) -> dict[str, Layout]:
     The pool of the paper's own recipe fills all of them, run or not. Another pool fills a table with its own datasets
     and architectures, if it has a method of the table besides cross-entropy.
     """
-    found = {name: _figure4(pool) if name == FIGURE4 else _table(name, pool) for name in TITLES}
-    return {name: layout for name, layout in found.items() if layout.panels}
+    all_layouts = {name: _figure4(pool) if name == FIGURE4 else _table(name, pool) for name in TITLES}
+    return {name: layout for name, layout in all_layouts.items() if layout.panels}
 
 
 def _table(name: str, pool: Pool) -> Layout:
@@ -106,8 +106,8 @@ def _launched(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the datasets (the paper's first) and the architectures of a pool that belong in a table.
 
-    The architectures are those whose cross-entropy the table's own grid has launched, which excludes a teacher's. If
-    there is none: those with cross-entropy in any grid.
+    An architecture belongs in the table if the table's own grid launched cross-entropy with it. This excludes the
+    teacher's architecture. If there is no such architecture, cross-entropy in any grid is enough.
     """
     cells = pool.cells[pool.cells.method.isin(methods) & ~pool.cells.dataset.isin(figure4_numbers().dataset)]
     if name == IMAGENET:
@@ -123,7 +123,7 @@ def _launched(
 
 
 def _figure4(pool: Pool) -> Layout:
-    """Return figure 4 as a table: a panel for each metric and architecture, a column a domain."""
+    """Return figure 4 as a table: one panel per metric and architecture, one column per domain."""
     numbers = figure4_numbers()
     [dataset], methods, architectures = numbers.dataset.unique(), tuple(numbers.method.unique()), numbers.architecture
     if pool.name != PAPER:
@@ -141,7 +141,7 @@ def _figure4(pool: Pool) -> Layout:
 
 
 def layout_frame(layout: Layout, pool: Pool) -> pd.DataFrame:
-    """Return a row a cell of the layout, in plain numbers. ``pool``: from ``layout.part_of``.
+    """Return one row per cell of the layout, as numbers. ``pool``: from ``layout.part_of``.
 
     ``difference``, ``best_difference``: our last and our best test epoch minus the paper's mean. ``relative_change``,
     ``paper_relative_change``: against cross-entropy, as fractions. ``bold``, ``paper_bold``: the mean, as printed, is
@@ -177,7 +177,7 @@ def _with_paper(frame: pd.DataFrame, metrics: dict[str, Metric]) -> pd.DataFrame
         difference=lambda rows: rows.last_mean - rows.paper_mean,
         best_difference=lambda rows: rows.best_mean - rows.paper_mean,
         paper_relative_change=np.where(shown & (frame.method != BASELINE), change, np.nan),
-        # the best of all the paper's numbers, hidden ones included
+        # the best of all the paper's numbers, including hidden ones
         paper_bold=_is_best(frame, mean, metrics) & shown,
     )
     first = ["pool", *CELL, "paper_mean", "paper_std", *CELL_MARKS, *MEANS[:6], "difference", "best_difference"]
@@ -185,7 +185,7 @@ def _with_paper(frame: pd.DataFrame, metrics: dict[str, Metric]) -> pd.DataFrame
 
 
 def _is_best(frame: pd.DataFrame, means: Iterable[float], metrics: dict[str, Metric]) -> pd.Series:
-    """Return whether each mean (NaN: absent) is the best of two or more in its column; equal as printed: all are."""
+    """Return whether each mean, as printed, is the best of two or more in its column (NaN: absent; ties are best)."""
     printed = [float(f"{mean:.{metrics[name].decimals}f}") for mean, name in zip(means, frame.metric, strict=True)]
     signs = frame.metric.map({name: 1 if metric.higher_is_better else -1 for name, metric in metrics.items()})
     scores = signs * printed

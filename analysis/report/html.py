@@ -1,4 +1,4 @@
-"""The parts of the report's page, and how they become one self-contained HTML file."""
+"""The content of the report as data classes, and its rendering as one self-contained HTML file."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ class Picture:
 class Chapter:
     """A heading with sentences, pictures and tables. ``folded`` tables open on a click.
 
-    sortable: every row is a record of its own, so the reader may sort the rows.
+    sortable: the rows are independent records, so the reader may sort them.
     """
 
     anchor: str

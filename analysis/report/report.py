@@ -34,31 +34,31 @@ from cskd.utils import cli
 TITLE = "Does CS-KD hold? What was reproduced, and what was not"
 LEAD = (
     "Yun, Park, Lee and Shin, Regularizing Class-wise Predictions via Self-knowledge Distillation, CVPR 2020 "
-    "(arXiv 2003.13964): a network whose prediction for an image is pulled towards its own, gradient-free prediction "
-    "for another image of the same class should make fewer errors and be better calibrated.",
+    "(arXiv 2003.13964). In training, the prediction for an image is pulled towards the network's own prediction for "
+    "another image of its class. The paper claims that such a network makes fewer errors and is better calibrated.",
 )
 EFFECTS = (
-    "The method minus the other after the last epoch, with its 95 % interval: of top-1 error and ECE over seeds and "
-    "test images if the predictions of all compared runs have been evaluated; of other metrics over seeds alone, for "
-    "these test images only. No line: one seed."
+    "Each effect is the method minus the other after the last epoch, with its 95 % interval. For top-1 error and ECE, "
+    "the interval is over seeds and test images if the predictions of all compared runs are evaluated. For other "
+    "metrics it is over seeds only, and holds for these test images. An effect without a line has one seed."
 )
 PAPER_NOT_RUN = Part(
     "paper",
     "The paper's recipe: not run",
     (
         "No run of the paper's recipe (profile paper) is tracked: none of its numbers has been reproduced here.",
-        "make reproduce-table1 trains it.",
+        "make reproduce-table1 trains this recipe.",
     ),
     (),
 )
-MAX_LISTED = 40  # verdicts that are shown unfolded
+MAX_LISTED = 40  # a longer list of verdicts is folded
 
 
 def write_report(store: Store, names: list[str] | None, folder: Path, console: Console) -> Path:
     """Write the report of these experiments (None: all) into ``folder``; return the path of the page."""
     all_pools = pools(store.load(names))
     parts: list[Part] = []
-    found: dict[str, Evaluation] = {}
+    all_evaluations: dict[str, Evaluation] = {}
     notes: list[str] = []
 
     def note(pool: Pool, sentences: list[str]) -> None:
@@ -71,11 +71,11 @@ def write_report(store: Store, names: list[str] | None, folder: Path, console: C
             of_pool, problems = evaluations(
                 pool.done, store, folder / ".evaluations", folder / ".predictions", lambda: progress.advance(task)
             )
-            found |= of_pool
+            all_evaluations |= of_pool
             note(pool, problems)
         task = progress.add_task("parts drawn", total=len(all_pools))
         for pool in all_pools:
-            part, problems = _part(pool, store, found, folder)
+            part, problems = _part(pool, store, all_evaluations, folder)
             parts.append(part)
             note(pool, [*pool.notes, *data_quality_notes(pool), *problems])
             progress.advance(task)
@@ -90,19 +90,19 @@ def write_report(store: Store, names: list[str] | None, folder: Path, console: C
 
 
 def _progress(console: Console) -> Progress:
-    """Return a bar with the time left on a terminal, a disabled one elsewhere."""
+    """Return a progress bar with the remaining time, disabled unless the output is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _part(pool: Pool, store: Store, found: dict[str, Evaluation], folder: Path) -> tuple[Part, list[str]]:
-    """Write one pool's tables and figures to files; return its part of the page, and what is missing from it."""
+def _part(pool: Pool, store: Store, evaluated: dict[str, Evaluation], folder: Path) -> tuple[Part, list[str]]:
+    """Write one pool's tables and figures to files; return its part of the page, and notes on what is missing."""
     files = folder / "report" / pool.name
     files.mkdir(parents=True, exist_ok=True)
-    verdicts = judge(pool, load_claims(), found)
-    figures, notes = pool_figures(pool, store, found, folder / ".predictions", cli.data_dir())
+    verdicts = judge(pool, load_claims(), evaluated)
+    figures, notes = pool_figures(pool, store, evaluated, folder / ".predictions", cli.data_dir())
     pictures = {name: _saved(files, name, figure) for name, figure in (*_effects(pool, verdicts), *figures.items())}
-    tables = _tables(pool, verdicts, found)
+    tables = _tables(pool, verdicts, evaluated)
     numbered = paper_tables(pool)
     for name, table in (tables | numbered).items():
         save_table(files, name, table)
@@ -141,14 +141,14 @@ def _part(pool: Pool, store: Store, found: dict[str, Evaluation], folder: Path) 
     return Part(pool.name, f"Profile {pool.name}", _lead(pool), chapters), notes
 
 
-def _tables(pool: Pool, verdicts: list[Verdict], found: dict[str, Evaluation]) -> dict[str, Table]:
+def _tables(pool: Pool, verdicts: list[Verdict], evaluated: dict[str, Evaluation]) -> dict[str, Table]:
     tables = {
         "claims": summary_table(pool, verdicts),
         "verdicts": verdict_table(pool, verdicts),
         "against_paper": against_paper_table(pool),
-        "calibration": calibration_table(pool, found),
-        "temperature": scaling_table(pool, found),
-        "separation": separation_table(pool, found),
+        "calibration": calibration_table(pool, evaluated),
+        "temperature": scaling_table(pool, evaluated),
+        "separation": separation_table(pool, evaluated),
         "settings": settings_table(pool),
     }
     return {name: table for name, table in tables.items() if table is not None}

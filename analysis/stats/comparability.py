@@ -1,4 +1,4 @@
-"""Which cells may be compared with the paper, and which with each other."""
+"""Comparability of cells with the paper, and with each other."""
 
 import pandas as pd
 
@@ -15,9 +15,9 @@ def comparability(experiment: Experiment) -> pd.DataFrame:
     """
     sources = (experiment, *getattr(experiment, "experiments", ()))
     columns = ["cell_key", "comparable", "comparable_reason"]
-    found = pd.concat([frame[columns] for source in sources for frame in (source.cells, source.done)])
-    found = found.astype({"comparable": bool}).sort_values("comparable", kind="stable")  # False comes first
-    return found.drop_duplicates("cell_key").set_index("cell_key").loc[experiment.cells.cell_key]
+    cells = pd.concat([frame[columns] for source in sources for frame in (source.cells, source.done)])
+    cells = cells.astype({"comparable": bool}).sort_values("comparable", kind="stable")  # False comes first
+    return cells.drop_duplicates("cell_key").set_index("cell_key").loc[experiment.cells.cell_key]
 
 
 def settings_of(runs: pd.DataFrame) -> dict[str, str]:

@@ -23,7 +23,7 @@ from cskd.evaluate.predictions import Predictions
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
 from cskd.evaluate.separation import feature_spread, prediction_variance
 
-VERSION = 2  # of the computed values; raise it when they change, so that cached ones are not used
+VERSION = 2  # of the computed values; increase it when they change, so that cached values are not used
 BINS = 20
 RESAMPLES = 400  # of the test images; the standard error from them has a relative error of 3.5 %
 RAW, TRAINING_SPLIT, CROSS_FITTED = "none", "training split", "cross-fitted"
@@ -93,7 +93,7 @@ def evaluations(
     """Return the evaluations of finished runs by run key, and a note for each run that cannot be evaluated.
 
     Args:
-        folder: the cache of evaluations. One of the same run, predictions and VERSION is read instead of computed.
+        folder: the cache of evaluations. An entry is used if its run, predictions and VERSION are the same.
         cache: for downloaded predictions.
         advance: called after each run.
     """
@@ -117,7 +117,7 @@ def evaluations(
             advance()
 
     unique = runs.drop_duplicates("run_key")
-    # One numerical thread a worker: more threads than cores would wait for each other.
+    # One numerical thread per worker: more threads than cores would wait for each other.
     with one_thread(), ThreadPoolExecutor(WORKERS) as executor:
         results = list(executor.map(evaluate_one, (run for _, run in unique.iterrows())))
     by_key = {result.run_key: result for result in results if isinstance(result, Evaluation)}
@@ -125,7 +125,7 @@ def evaluations(
 
 
 def _feature_spread(predictions: Predictions) -> float:
-    """Return NaN if it is undefined, as for collapsed features: the run's other metrics still count."""
+    """Return the feature spread; NaN if it is undefined (collapsed features), to keep the run's other metrics."""
     try:
         return feature_spread(predictions.features, predictions.labels)
     except ValueError:

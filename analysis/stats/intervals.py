@@ -10,12 +10,13 @@ that of the images (the variance of the replicates of the mean under resampling 
 degrees of freedom. Both parts contain the interaction, so it is counted twice: a large interaction makes the interval
 too wide, never too narrow. Resampling both factors at once would count it three times (Owen 2007).
 
-Satterthwaite's formula alone trusts a spread that is small by chance. If the seeds make up most of the variance, such
-an interval covers 92.5 % with 3 seeds and 87 % with 2, and may be narrower than the interval over seeds alone. So the
-wider of the two is used. It covers 94 to 96 % from 3 seeds on (95 to 98 % with 2), whatever the shares are.
+Satterthwaite's formula alone gives too narrow intervals when a spread is small by chance. If most of the variance comes
+from the seeds, its interval covers only 92.5 % with 3 seeds and 87 % with 2, and may be narrower than the interval over
+seeds alone. Therefore the wider of the two intervals is used. It covers 94 to 96 % with 3 or more seeds (95 to 98 %
+with 2), for every share of seeds and images in the variance.
 
 A percentile bootstrap over seeds is not used: 3 seeds have only 10 different resamples, and the coverage is far below
-95 %. The t distribution assumes that seeds are normally distributed, and then holds from two seeds on.
+95 %. The t distribution assumes normally distributed seeds; it is then valid for two seeds or more.
 
 Sources: Welch 1947, Biometrika 34; Satterthwaite 1946, Biometrics Bulletin 2; Owen 2007, The pigeonhole bootstrap,
 Annals of Applied Statistics 1.
@@ -76,7 +77,7 @@ class Estimate:
 
     @property
     def images_suffice(self) -> bool:
-        """Whether enough seeds would exclude 0 on a test set of this size."""
+        """True if the interval would exclude 0 with enough seeds on a test set of this size."""
         return self.images is None or abs(self.value) > ndtri(QUANTILE) * math.sqrt(self.images.shared)
 
     def half_width(self, seeds: Sequence, image_variance) -> np.ndarray:
@@ -148,7 +149,7 @@ def with_test_images(effect: Estimate, method_replicates, baseline_replicates) -
 
 
 def seeds_needed(effect: Estimate, max_seeds: int = MAX_SEEDS) -> int | None:
-    """Return the smallest number of seeds a side with which this effect would exclude 0.
+    """Return the smallest number of seeds per side with which this effect would exclude 0.
 
     The value, the spreads and the images' variances are assumed to stay the same. None if ``max_seeds`` are not enough:
     the test set is too small (``images_suffice`` is false), the effect is too small, or the spread is unknown.
@@ -203,8 +204,8 @@ def _interaction(side: np.ndarray) -> float:
     """
     if len(side) < 2:
         return 0.0
-    rest = side - side.mean(axis=0)
-    return float(rest.var(axis=1, ddof=1).sum() / (len(side) - 1))
+    deviations = side - side.mean(axis=0)
+    return float(deviations.var(axis=1, ddof=1).sum() / (len(side) - 1))
 
 
 def _satterthwaite(parts: list[tuple]) -> np.ndarray:

@@ -28,7 +28,7 @@ def summary(values) -> Summary:
 
 
 def finite(values) -> np.ndarray:
-    """Return the finite ones of ``values`` (n,)."""
+    """Return the finite values of ``values`` (n,)."""
     values = np.asarray(values, dtype=float)
     return values[np.isfinite(values)]
 

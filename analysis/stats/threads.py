@@ -9,11 +9,11 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run each operation of NumPy, SciPy, scikit-learn and torch in one thread, for code with threads of its own."""
-    before = torch.get_num_threads()
+    """Run each operation of NumPy, SciPy, scikit-learn and torch in one thread: the caller starts its own threads."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
             yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)

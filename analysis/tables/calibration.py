@@ -49,7 +49,7 @@ def calibration_metrics(evaluations: Evaluations) -> list[Metric]:
 
 
 def calibration_table(pool: Pool, evaluations: Evaluations) -> Table:
-    """Return a row a cell with evaluated runs: each metric with its interval."""
+    """Return one row per cell with evaluated runs: each metric with its interval."""
     metrics = calibration_metrics(evaluations)
     rows, records = [], []
     for cell, runs in _evaluated(pool, evaluations):
@@ -68,7 +68,7 @@ def calibration_table(pool: Pool, evaluations: Evaluations) -> Table:
 
 
 def scaling_table(pool: Pool, evaluations: Evaluations) -> Table:
-    """Return a row a cell and scaling: every metric before and after temperature scaling."""
+    """Return one row per cell and scaling: every metric before and after temperature scaling."""
     metrics = calibration_metrics(evaluations)
     rows, records = [], []
     for cell, runs in _evaluated(pool, evaluations):
@@ -89,7 +89,7 @@ def scaling_table(pool: Pool, evaluations: Evaluations) -> Table:
 
 
 def separation_table(pool: Pool, evaluations: Evaluations) -> Table:
-    """Return a row a cell: how close together a class's features and predictions are."""
+    """Return one row per cell: the spread of the features and predictions within a class."""
     rows, records = [], []
     for cell, runs in _evaluated(pool, evaluations):
         record = dict(zip(NAME, cell, strict=True)) | {"n": len(runs)}

@@ -44,7 +44,7 @@ def results_in(folder: Path) -> Iterator[None]:
 def export_experiment(
     experiment: Experiment, store: Store, folder: Path, cache: Path, shown: Collection[str]
 ) -> tuple[list[Table], list[str]]:
-    """Write all tables and diagrams of an experiment; return the tables to print, and notes that no table has.
+    """Write all tables and diagrams of an experiment; return the tables to print, and the notes that are in no table.
 
     shown: short names of the metrics to print; the reliability of the first dataset is printed too. cache: the folder
     for downloaded predictions.

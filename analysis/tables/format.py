@@ -14,8 +14,8 @@ from rich.text import Text
 
 from analysis.tables.model import ABSENT, Best, Block, Column, Table
 
-HEADER_LINES = 3  # the most lines of a wrapped header
-NO_TERMINAL_WIDTH = 100  # characters a line in a file or a pipe
+HEADER_LINES = 3  # the maximum number of lines of a wrapped header
+NO_TERMINAL_WIDTH = 100  # characters per line in a file or a pipe
 WIDE_TERMINAL = 96  # characters from which columns are two spaces apart
 LATEX_HEADER_WIDTH = 13  # characters
 LATEX_FLOATS = 10  # LaTeX stops with an error if too many floats wait for a page
@@ -119,7 +119,7 @@ def _markdown_cell(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""Return one ``table`` float a block, for \input in a document with \usepackage{booktabs}."""
+    r"""Return one ``table`` float per block, for \input in a document with \usepackage{booktabs}."""
     lines = [r"% needs \usepackage{booktabs}"]
     for number, block in enumerate(table.blocks):
         if number and number % LATEX_FLOATS == 0:

@@ -33,7 +33,7 @@ def is_tracked(experiment: Experiment, metric: Metric) -> bool:
 
 
 def metric_table(experiment: Experiment, metric: Metric) -> Table:
-    """Return one block an architecture, one group a dataset, one row a method."""
+    """Return one block per architecture, one group per dataset, one row per method."""
     frame = cell_means(experiment, metric)
     with_paper = "paper_mean" in frame
     columns = [Column("dataset"), Column("method")]
@@ -88,7 +88,7 @@ def footnotes(marks: Iterable[str]) -> list[str]:
 
 
 def incomparable_notes(frame: pd.DataFrame) -> list[str]:
-    """Return why cells of a table with paper numbers are not comparable, a sentence a reason."""
+    """Return why cells of a table with paper numbers are not comparable, one sentence per reason."""
     reasons = frame[~frame.comparable].groupby("comparable_reason", sort=False)
     return [
         f"Not comparable with the paper: {', '.join(dict.fromkeys(rows.dataset))} ({reason})."

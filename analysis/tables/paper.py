@@ -24,7 +24,7 @@ from analysis.tables.model import Best, Block, Column, Row, Table, plain_table
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric, all_metrics
 
-INDENT = 2 * "\N{NO-BREAK SPACE}"  # of the lines below a method's name
+INDENT = 2 * "\N{NO-BREAK SPACE}"  # before the lines below a method's name
 PUBLISHED, LAST, BEST_EPOCH = "paper", "our last epoch", "our best test epoch"
 DIFFERENCE, RELATIVE, SEEDS = "difference", f"vs {BASELINE}", "n"
 LINES = (PUBLISHED, LAST, BEST_EPOCH, DIFFERENCE, RELATIVE, SEEDS)
@@ -35,11 +35,11 @@ DIFFERENCE_NOTE = (
 )
 RELATIVE_NOTE = f"{RELATIVE.capitalize()}: relative change of our last epoch, if all other settings are equal."
 BOLD_NOTE = "Bold: the best of two or more means in a column, as printed: the lowest, unless higher is better."
-DOMAIN_NOTE = "Domain accuracy: the share of a domain's images whose predicted class, of all classes, is in the domain."
+DOMAIN_NOTE = "Domain accuracy: the share of a domain's images whose predicted class is in the domain."
 AGAINST_NOTES = (
     "Within or beyond two combined standard deviations, 2 sqrt(ours^2 + paper^2), of single seeds (ddof=1). The paper "
     "reports the best test epoch, so that column compares equal protocols.",
-    "Nothing is called reproduced from one seed.",
+    "A result from one seed is never called reproduced.",
 )
 
 
@@ -52,7 +52,7 @@ def paper_tables(pool: Pool) -> dict[str, Table]:
 
 
 def _paper_table(layout: Layout, pool: Pool, notes: tuple[str, ...]) -> Table:
-    """Return a block a panel; below each method one line for each kind of number. Empty lines are left out."""
+    """Return one block per panel, with one line per kind of number below each method. Empty lines are left out."""
     pool = layout.part_of(pool)
     frame = layout_frame(layout, pool)
     rows = {(row.metric, row.architecture, row.dataset, row.method): row for row in frame.itertuples()}

@@ -66,7 +66,7 @@ def device_text(run) -> str:
 
 
 def _commits(runs: pd.DataFrame) -> list[str]:
-    """Return short commits in the order of the runs, "(dirty)" if any run of one had uncommitted changes."""
+    """Return short commits in the order of the runs; "(dirty)" marks a commit with uncommitted changes."""
     dirty: dict[str, bool] = {}
     for run in runs.itertuples():
         for commit in run.git_commit.split() or ["unknown"]:  # a resumed run may have several
@@ -75,7 +75,7 @@ def _commits(runs: pd.DataFrame) -> list[str]:
 
 
 def _trained(experiment: Experiment | Pool) -> tuple[str, ...]:
-    """Return the settings of all runs in a sentence; datasets with equal settings share a part of it."""
+    """Return the settings of all runs in a sentence; datasets with equal settings are listed together."""
     datasets: dict[str, list[str]] = {}
     for (dataset, _), runs in experiment.runs.groupby(NAME[:2], sort=False):
         for settings in dict.fromkeys(trained_with(run) for run in runs.to_dict("records")):

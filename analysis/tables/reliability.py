@@ -54,7 +54,7 @@ class CellReliability:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row a bin; NaN for the means of an empty bin."""
+        """One row per bin; NaN for the means of an empty bin."""
         columns = {name: getattr(self, name) for name in NAME} | {"seeds_pooled": self.seeds}
         names = ("lower", "upper", "count", "confidence", "accuracy", "gap")
         return pd.DataFrame(columns | {name: getattr(self.bins, name) for name in names})
@@ -68,7 +68,7 @@ def pooled(bins: Iterable[ReliabilityBins]) -> ReliabilityBins:
 
 
 def coarser(bins: ReliabilityBins, number: int) -> ReliabilityBins:
-    """Return ``number`` bins of the same samples; the number of ``bins`` is a multiple of it."""
+    """Return the bins merged into ``number`` wider bins. Their number must be a multiple of ``number``."""
     arrays = (values.reshape(number, -1).T for values in (bins.count, bins.confidence, bins.accuracy))
     step = len(bins.count) // number
     return ReliabilityBins(bins.lower[::step], bins.upper[step - 1 :: step], *_merged(*arrays))
@@ -80,14 +80,14 @@ def ece(bins: ReliabilityBins) -> float:
 
 
 def _merged(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return counts and means, (bins,) each, from those of parts, (parts, bins) each."""
+    """Merge parts: return total counts (bins,) and means (bins,) of arrays (parts, bins)."""
     total = count.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return total, *(np.nansum(count * mean, axis=0) / total for mean in (confidence, accuracy))
 
 
 def cell_reliabilities(experiment: Experiment, store: Store, cache: Path) -> tuple[list[CellReliability], list[str]]:
-    """Return every cell with predictions in the grid's order, and a note on each finished run without."""
+    """Return every cell with predictions in the grid's order, and a note on each finished run without predictions."""
     cells, notes = [], []
     done = dict(list(experiment.done.groupby("cell_key", sort=False)))
     for cell in experiment.cells.itertuples():
@@ -109,7 +109,7 @@ def cell_reliabilities(experiment: Experiment, store: Store, cache: Path) -> tup
 def reliability_table(
     experiment: Experiment, cells: list[CellReliability], notes: list[str], *, empty_bins: bool = True
 ) -> Table:
-    """Return one block a cell, one row a bin. empty_bins: show bins without samples too."""
+    """Return one block per cell, one row per bin. empty_bins: show bins without samples too."""
     return Table(
         title=f"Reliability, {experiment.name}",
         columns=COLUMNS,

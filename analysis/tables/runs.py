@@ -24,7 +24,7 @@ NOTE = (
 
 
 def run_frame(experiment: Experiment | Pool) -> pd.DataFrame:
-    """Return a row a run: identity, environment, every metric at its last and best test epoch (counted from 0)."""
+    """Return one row per run: identity, environment, every metric at its last and best test epoch (counted from 0)."""
     runs = experiment.runs
     columns = {column: runs[column] for column in IDENTITY}
     columns |= {column: runs[column].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for column in ("started", "ended")}
@@ -36,7 +36,7 @@ def run_frame(experiment: Experiment | Pool) -> pd.DataFrame:
 
 
 def run_table(pool: Pool, store: Store) -> Table:
-    """Return a row a run, finished or not, with a link to it in the MLflow UI."""
+    """Return one row per run, finished or not, with a link to it in the MLflow UI."""
     measured = ENERGY in pool.runs and pool.runs[ENERGY].notna().any()
     error, ece = all_metrics()["top1_error"], all_metrics()["ece"]
     numbers = [  # (header, column, decimals)
@@ -70,7 +70,7 @@ def _identity(run: dict, store: Store) -> Row:
 
 
 def settings_table(pool: Pool) -> Table:
-    """Return a row a setting and value, with the cells whose runs have it."""
+    """Return one row per setting and value, with the cells whose runs have this value."""
     names = sorted(name for name in pool.runs if name.startswith("params.") and name not in IN_RUN_NAME)
     runs = pool.runs.assign(cell=pool.runs.cell_key.map(pool.cells.set_index("cell_key").cell))
     rows = []
@@ -79,6 +79,6 @@ def settings_table(pool: Pool) -> Table:
             with_value = list(dict.fromkeys(cells))
             shown = "all" if len(with_value) == runs.cell.nunique() else ", ".join(with_value)
             rows.append((name.removeprefix("params."), str(value), shown))
-    columns = (Column("setting"), Column("value"), Column("of the cells"))
+    columns = (Column("setting"), Column("value"), Column("cells"))
     frame = pd.DataFrame(rows, columns=["setting", "value", "cells"])
     return plain_table(f"Settings, {pool.name}", columns, rows, frame)

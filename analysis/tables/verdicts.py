@@ -1,4 +1,4 @@
-"""The verdicts on the paper's claims as tables: one row a comparison, or one row a claim."""
+"""The verdicts on the paper's claims as tables: one row per comparison, or one row per claim."""
 
 import math
 from collections import Counter
@@ -43,17 +43,18 @@ SUMMARY_COLUMNS = (Column("claim", sentences=True), *(Column(outcome, number=Tru
 SUMMARY_NOTE = "The number of datasets and networks on which each claim holds; the verdicts say which and why."
 NOTES = (
     "Effect: the method minus the other after the last epoch, in the metric's unit (percentage points; a ratio for "
-    "features): the mean of the paired differences on the seeds that both have, or the difference of the means if "
-    "their seeds differ. n: finished seeds of the method/of the other; in brackets the pairs, if there are fewer.",
-    f"95 %: the interval over seeds and test images; {SEEDS_ALONE} over seeds alone, for these test images only. "
-    "Holds, contradicted: it excludes 0. Seeds that would decide: if effect and spread stayed the same.",
-    "Each interval is a 95 % interval by itself; nothing is corrected for the number of claims.",
+    "features). It is the mean of the paired differences over the common seeds, or the difference of the means if the "
+    "seeds differ. n: finished seeds of the method/of the other; in brackets the number of pairs, if it is smaller.",
+    f"95 %: the interval over seeds and test images. {SEEDS_ALONE} marks an interval over seeds only, which is valid "
+    "for these test images. Holds, contradicted: the interval excludes 0. The number of seeds that would decide "
+    "assumes the same effect and spread.",
+    "Each interval is a 95 % interval by itself: there is no correction for the number of claims.",
 )
 NO_INTERVAL = (math.nan, math.nan)
 
 
 def verdict_table(pool: Pool, verdicts: list[Verdict]) -> Table:
-    """Return one block a table or figure of the paper, one group a claim, one row a dataset and network.
+    """Return one block per table or figure of the paper, one group per claim, one row per dataset and network.
 
     verdicts: of this pool, from ``judge``.
     """
@@ -73,7 +74,7 @@ def verdict_table(pool: Pool, verdicts: list[Verdict]) -> Table:
 
 
 def summary_table(pool: Pool, verdicts: list[Verdict]) -> Table:
-    """Return one row a claim, one block a table or figure of the paper: the number of verdicts by outcome."""
+    """Return one row per claim, one block per table or figure of the paper: the number of verdicts by outcome."""
     frame = summary_frame(verdicts)
     blocks = []
     for where, claims in frame.groupby("where", sort=False):
@@ -85,7 +86,7 @@ def summary_table(pool: Pool, verdicts: list[Verdict]) -> Table:
 
 
 def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Return a row a verdict in plain numbers, with how the runs were compared."""
+    """Return one row per verdict as numbers, with the kind of comparison."""
     records = []
     for verdict in verdicts:
         claim = verdict.claim
@@ -108,7 +109,7 @@ def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
 
 
 def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Return a row a claim: its number of verdicts, the number with each outcome, and a sentence."""
+    """Return one row per claim: its number of verdicts, the number with each outcome, and a sentence."""
     records = []
     for claim, judged in _by_claim(verdicts):
         counts = Counter(verdict.outcome for verdict in judged)
@@ -182,5 +183,5 @@ def seeds_text(method: int, against: int, comparison: str) -> str:
 
 def effect_text(value: float, interval: tuple[float, float], decimals: int, over_images: bool) -> str:
     """Return an effect with its interval if known, marked if the interval is over seeds alone."""
-    text, known = number_text(value, decimals, sign=True), interval_text(interval, decimals, sign=True)
-    return f"{text} {known}{'' if over_images else SEEDS_ALONE}" if known else text
+    text, ends = number_text(value, decimals, sign=True), interval_text(interval, decimals, sign=True)
+    return f"{text} {ends}{'' if over_images else SEEDS_ALONE}" if ends else text

@@ -51,11 +51,11 @@ def unpack_or_copy(path: Path, folder: Path, report: ProgressReport = no_report)
 
 
 def unpack(path: Path, folder: Path, report: ProgressReport = no_report) -> None:
-    """Unpack a tar (plain, gz, bz2, xz) or zip file into ``folder``, beside what is there.
+    """Unpack a tar (plain, gz, bz2, xz) or zip file into ``folder``, which may have other content.
 
-    Raises UserError, and then leaves nothing behind, for: any member but a plain file or folder inside the folder,
-    a repeated member, a damaged or truncated archive, a decompression bomb, a full disk. Links of any kind are
-    refused, since no official archive has one.
+    Raises UserError, and leaves nothing behind, for: a member that is not a plain file or folder inside the folder,
+    a repeated member, a damaged or truncated archive, a decompression bomb, a full disk. All links are rejected: no
+    official archive has one.
     """
     with temporary_folder(folder.with_name(f"{folder.name}.{path.name}")) as new:
         try:
@@ -93,24 +93,24 @@ class _Member:
 def _extract(file: BinaryIO, path: Path, folder: Path, report: ProgressReport) -> None:
     """Write the members one by one, in one pass: a second pass over a compressed tar doubles the time.
 
-    Not with the ``extract`` of tarfile and zipfile, which also apply owners, permissions and links.
+    ``extract`` of tarfile and zipfile is not used: it also applies owners, permissions and links.
     """
     packed, total = path.stat().st_size, 0
 
-    def spend(size: int) -> None:
-        """Stop a decompression bomb, or on a full disk, before ``size`` more bytes are written."""
+    def count_bytes(size: int) -> None:
+        """Count ``size`` bytes before they are written. Raises UserError for a decompression bomb or a full disk."""
         nonlocal total
         total += size
         if total > MAX_RATIO * packed and total > BOMB_FROM:
             raise UserError(f"{path} unpacks to more than {gigabytes(total)} from {gigabytes(packed)}: {NOT_OFFICIAL}")
         require_free(folder, size)
 
-    members = _zip_members(file, folder) if path.suffix == ".zip" else _tar_members(file, spend)
+    members = _zip_members(file, folder) if path.suffix == ".zip" else _tar_members(file, count_bytes)
     for member in members:
         problem = _problem(member)
         if problem:
             raise UserError(f"{path} holds {member.name[:100]!r} {problem}: {NOT_OFFICIAL}")
-        spend(member.size)
+        count_bytes(member.size)
         target = folder / member.name
         try:
             (target if member.is_folder else target.parent).mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _extract(file: BinaryIO, path: Path, folder: Path, report: ProgressReport) -
 
 
 def _problem(member: _Member) -> str | None:
-    """The reason to refuse a member, in words."""
+    """Return why a member is rejected, or None."""
     name, parts = member.name, PurePosixPath(member.name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or not parts:
         return "with a path outside the folder"
@@ -142,7 +142,7 @@ def _zip_members(file: BinaryIO, folder: Path) -> Iterator[_Member]:
             yield _Member(member.filename, member.file_size, plain, member.is_dir(), partial(archive.open, member))
 
 
-def _tar_members(file: BinaryIO, spend: Callable[[int], None]) -> Iterator[_Member]:
+def _tar_members(file: BinaryIO, count_bytes: Callable[[int], None]) -> Iterator[_Member]:
     reader = _TarReader(_decompressed(file))
     with tarfile.open(fileobj=reader, mode="r:") as tar:
         for member in tar:
@@ -155,11 +155,11 @@ def _tar_members(file: BinaryIO, spend: Callable[[int], None]) -> Iterator[_Memb
             raise tarfile.ReadError("a header is damaged or missing")
         # The decompressors compare their checksum only at the very end of the file.
         while rest := reader.read(BLOCK):
-            spend(len(rest))
+            count_bytes(len(rest))
 
 
 def _decompressed(file: BinaryIO) -> BinaryIO:
-    """The tar file inside a compressed file of any kind; an uncompressed file itself."""
+    """Return the tar file inside a compressed file, or the file itself if it is not compressed."""
     start = file.read(max(map(len, COMPRESSIONS)))
     file.seek(0)
     return next((opener(file) for magic, opener in COMPRESSIONS.items() if start.startswith(magic)), file)
@@ -173,7 +173,7 @@ class _TarReader:
         self.tell, self.seek = file.tell, file.seek
 
     def read(self, size: int) -> bytes:
-        if size > BLOCK:  # a header claims this size for itself; file contents are read by the block
+        if size > BLOCK:  # only a header asks for so much; file contents are read in blocks
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         self.last = self.file.read(size)
         return self.last

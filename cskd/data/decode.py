@@ -1,4 +1,4 @@
-"""Decodes image files into arrays of 8-bit RGB."""
+"""Decode image files into arrays of 8-bit RGB."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cskd.data.sources.base import ImageSource
 
-# The formats that Pillow tries, whatever the file's name says. PostScript, for one, would start a program.
+# The formats that Pillow tries, whatever the file's suffix is. Other formats are unsafe: PostScript starts a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_ASPECT = 200  # long side to short; the test transform would need gigabytes for a longer strip
 
@@ -31,7 +31,7 @@ class ImageProblem:
 
 
 def measure(source: ImageSource) -> tuple[int, int] | ImageProblem:
-    """(height, width) in pixels, read from the file's header only."""
+    """Return (height, width) in pixels, read from the file's header only."""
     if isinstance(source, np.ndarray):
         return source.shape[:2]
     try:
@@ -45,12 +45,12 @@ def measure(source: ImageSource) -> tuple[int, int] | ImageProblem:
 
 
 def decode(source: ImageSource) -> np.ndarray | ImageProblem:
-    """(height, width, 3) uint8, RGB, as torchvision's default loader gives it: Pillow's ``convert("RGB")``.
+    """Return (height, width, 3) uint8, RGB, like torchvision's default loader: Pillow's ``convert("RGB")``.
 
     - The EXIF orientation is ignored, as in the paper's released code.
     - An animation gives its first frame.
     - 16-bit greyscale is scaled, because ``convert`` would clip it at 255.
-    - Brighter greyscale and floating-point pixels are a problem, because their white is unknown.
+    - Greyscale of more than 16 bits and floating-point pixels are an ImageProblem: their white is unknown.
     """
     if isinstance(source, np.ndarray):
         return source
@@ -79,7 +79,7 @@ def _reason(error: Exception) -> str:
 
 
 def threaded_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """``map`` over threads, in order. At most a few results wait at a time, so that memory stays bounded."""
+    """Yield the results of ``map`` in order, computed in threads. Only a few results wait, so memory stays bounded."""
     if workers == 1:
         yield from map(function, items)
         return

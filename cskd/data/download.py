@@ -20,7 +20,7 @@ RETRIED_STATUS = (408, 416, 429)  # and every 5xx; 416 after the useless ``.part
 
 
 class _RetryableError(Exception):
-    """A download failed for a reason that may pass."""
+    """A download failed for a temporary reason."""
 
 
 def download(archive: Archive, folder: Path, report: ProgressReport = no_report) -> Path:
@@ -46,7 +46,7 @@ def download(archive: Archive, folder: Path, report: ProgressReport = no_report)
                 return part.replace(folder / archive.filename)
         part.unlink()
         reason = f"it has {(checksum or '').replace(':', ' ')}"
-        if not resumed:  # a complete new copy is wrong on the server; a resumed one may have had a wrong start
+        if not resumed:  # a new copy is wrong on the server; a resumed copy may have had a wrong beginning
             break
     raise _failure(archive, folder, reason)
 
@@ -84,13 +84,13 @@ def _fetch(archive: Archive, part: Path, report: ProgressReport) -> None:
         raise _failure(archive, part.parent, reason) from error
     except (OSError, http.client.HTTPException) as error:  # URLError and every socket error are OSErrors
         raise _RetryableError(" ".join(str(getattr(error, "reason", error)).split())) from error
-    # http.client takes a connection that closes early for an ordinary end of file.
+    # http.client treats a connection that closes early as a normal end of file.
     if total is not None and done != total:
         raise _RetryableError(f"the connection closed after {done:,} of {total:,} bytes")
 
 
 def _append(response: http.client.HTTPResponse, part: Path, done: int) -> Iterator[int]:
-    """Write the response after the first ``done`` bytes of the part. Yields the length so far."""
+    """Write the response after the first ``done`` bytes of the part; yield the length so far."""
     with storage_errors(part.parent):
         file = part.open("r+b" if done else "wb")
     with file:
@@ -116,7 +116,7 @@ def verify(path: Path, archive: Archive, report: ProgressReport = no_report) -> 
 
 
 def _checksum(path: Path, archive: Archive, report: ProgressReport) -> str | None:
-    """The file's checksum, in the form and with the algorithm of the archive's checksum."""
+    """Return the file's checksum, with the algorithm and in the format of the archive's checksum."""
     if archive.checksum is None:
         return None
     digest = hashlib.new(archive.algorithm, usedforsecurity=False)

@@ -21,7 +21,7 @@ def no_report(stage: str, done: int, total: int | None) -> None:
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Raise each OSError about ``folder`` as a UserError of one line."""
+    """Turn an OSError in the block into a one-line UserError. folder: named if the error names no file."""
     try:
         yield
     except OSError as error:
@@ -39,11 +39,11 @@ def storage_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def temporary_folder(beside: Path) -> Iterator[Path]:
-    """A new empty folder next to ``beside``, removed on exit with its content."""
+    """Yield a new empty folder next to ``beside``; remove it with its content on exit."""
     folder = beside.with_name(f".{beside.name}.{os.getpid()}.part")
     with storage_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process that had the same number
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process that had the same process id
         try:
             folder.mkdir()
             yield folder
@@ -53,9 +53,9 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which replaces ``folder`` on exit. After an exception ``folder`` is unchanged.
+    """Yield a new folder that replaces ``folder`` on exit. After an exception ``folder`` is unchanged.
 
-    Processes that have mapped files of the old folder keep them.
+    Processes that have mapped files of the old folder can still read them.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder: move the file away")

@@ -24,7 +24,7 @@ class Batch:
         image of the same class with its own augmentation; ``second`` another augmentation of x; ``clean`` x without
         augmentation. A method that mixes images replaces them by float32 from 0 to 255.
     labels: (N,) class indices below num_classes.
-    targets: of the cross-entropy: the labels, or (N, C) probabilities from a method that mixes labels.
+    targets: the targets of the cross-entropy: the labels, or (N, C) probabilities if the method mixes labels.
     """
 
     views: dict[str, Tensor]
@@ -78,7 +78,7 @@ class TrainLoader:
         self.pairs = PairSampler(split.labels)
         self.images = None
         if isinstance(augmentation, PadAndCrop):
-            self.images, resizing = self._images_on_device(), "pillow"  # of clean images of another size only
+            self.images, resizing = self._images_on_device(), "pillow"  # pillow: only for clean images of another size
         self.pixels = open_pixels(split, device, resizing or choose_resizing(split, device))
 
     def _images_on_device(self) -> Tensor:
@@ -92,17 +92,17 @@ class TrainLoader:
         return math.ceil(len(self.split) / self.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch. Every call with the same number gives the same batches."""
+        """Yield the batches of one epoch. The same number always gives the same batches."""
         order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
         image_indices = {view: order for view in sorted(self.views)}
         if "partner" in self.views:
             image_indices["partner"] = self.pairs.draw(order, generator(self.seed, "partner", epoch))
-        # Copied once an epoch, because each small copy to the device makes the CPU wait.
+        # Copied once per epoch, because each small copy to the device makes the CPU wait.
         labels = self.labels[order].to(self.device).split(self.batch_size)
         return self._batches(labels, self._views(epoch, image_indices))
 
     def _views(self, epoch: int, image_indices: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """Batch by batch, the views by name, uint8 (N, H, W, 3) on the device. image_indices: by view, in order."""
+        """Yield each batch's views by name, uint8 (N, H, W, 3) on the device. image_indices: by view, in order."""
         draws = {
             view: self.augmentation.draw(
                 self.split.sizes[image_indices[view].numpy()], generator(self.seed, f"augment/{view}", epoch)
@@ -121,7 +121,7 @@ class TrainLoader:
         return (slice(start, start + self.batch_size) for start in range(0, len(self.split), self.batch_size))
 
     def _shifted(self, image_indices: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """The views, gathered from all images on the device."""
+        """Yield each batch's views, gathered from all images on the device."""
         image_indices = {view: indices.to(self.device) for view, indices in image_indices.items()}
         draws = {view: drawn.to(self.device) for view, drawn in draws.items()}
         for rows in self._batch_slices():
@@ -133,7 +133,7 @@ class TrainLoader:
             }
 
     def _resized(self, image_indices: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """The views, resized. One request holds all views of a batch."""
+        """Yield each batch's views, resized. One request contains all views of a batch."""
         crops = {view: self.augmentation.crops(drawn) for view, drawn in draws.items()}
         if "clean" in image_indices:
             crops["clean"] = self.clean.crops(self.split.sizes[image_indices["clean"].numpy()])
@@ -148,7 +148,7 @@ class TrainLoader:
             yield dict(zip(image_indices, images.chunk(len(image_indices)), strict=True))
 
     def blank_batch(self) -> Batch:
-        """A full batch of black images of the first class, with every view."""
+        """Return a full batch of black images of the first class, with every view."""
         size = self.augmentation.size
         black = torch.zeros((self.batch_size, size, size, 3), dtype=torch.uint8, device=self.device)
         labels = torch.zeros(self.batch_size, dtype=torch.long, device=self.device)
@@ -156,7 +156,7 @@ class TrainLoader:
         return Batch(views, labels, labels, self.num_classes)
 
     def clean_batches(self, indices: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        """(N, 3, H, W) uint8 batches of these training images, transformed like test images."""
+        """Yield (N, 3, H, W) uint8 batches of these training images, transformed like test images."""
         for part in torch.as_tensor(indices).split(batch_size):
             yield to_channels_first(self._clean(part))
 
@@ -169,7 +169,7 @@ class TrainLoader:
 
 
 class TestSet:
-    """The test images, transformed once and kept on the device, in batches of ``batch_size``.
+    """The test images, transformed once and stored on the device, in batches of ``batch_size``.
 
     classes: the names of the labels. indices: (N,) positions of the images in the prepared split. resizing: as in
     TrainLoader.
@@ -198,18 +198,18 @@ class TestSet:
         self.indices = split.indices if isinstance(split, SplitView) else np.arange(len(split))
 
     def batches(self) -> Iterator[Tensor]:
-        """(N, 3, H, W) uint8 batches in the order of the split."""
+        """Yield (N, 3, H, W) uint8 batches in the order of the split."""
         for start in range(0, len(self.labels), self.batch_size):
             yield to_channels_first(self.images[start : start + self.batch_size])
 
 
 def to_channels_first(images: Tensor) -> Tensor:
-    """(N, H, W, 3) to (N, 3, H, W), still channels last in memory, without a copy."""
+    """Return (N, H, W, 3) images as (N, 3, H, W), still channels last in memory, without a copy."""
     return images.permute(0, 3, 1, 2)
 
 
 class Normalise:
-    """The network's input from uint8 pixels: (pixel / 255 - mean) / std for each channel."""
+    """Turns uint8 pixels into the network's input: (pixel / 255 - mean) / std for each channel."""
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device):
         self.scale = (1 / (255 * torch.tensor(std))).view(1, 3, 1, 1).to(device)

@@ -15,7 +15,7 @@ class PairSampler:
         self.first = self.counts.cumsum(0) - self.counts
 
     def draw(self, indices: Tensor, random: torch.Generator) -> Tensor:
-        """indices: (N,) of images. Returns the index of a same-class image for each."""
+        """Return for each image of ``indices`` (N,) the index of an image of the same class."""
         labels = self.labels[indices]
         uniform = torch.rand(len(indices), generator=random, dtype=torch.float64)
         return self.members[self.first[labels] + (uniform * self.counts[labels]).long()]

@@ -12,13 +12,13 @@ from torch import Tensor
 from cskd.data.resize import crop_with_pillow, geometry, resize
 from cskd.data.splits import Split
 
-RESIDENT_SHARE = 0.25  # of the device's free memory; the network and other processes need the rest
+RESIDENT_SHARE = 0.25  # of the device's free memory; the other memory is for the network and other processes
 BLOCK = 64 * 2**20  # bytes of images that are copied to the device at once
 PORTION = 32  # images that are resized at once outside training
 
 
 def choose_resizing(split: Split, device: torch.device) -> str:
-    """``pillow`` on a CPU; on CUDA ``resident`` if the split's images fit into their share, otherwise ``streamed``.
+    """Return ``pillow`` on a CPU; on CUDA ``resident`` if the images fit into RESIDENT_SHARE, else ``streamed``.
 
     All three give the same pixels. On one CPU thread ``resize`` takes 15 times as long as Pillow for photographs at
     224 px, and 3 times for 64 px to 32 px.
@@ -30,7 +30,7 @@ def choose_resizing(split: Split, device: torch.device) -> str:
 
 
 def open_pixels(split: Split, device: torch.device, resizing: str) -> "Pixels":
-    """The source of resized images of this name."""
+    """Return the source of resized images with this name."""
     if resizing not in RESIZING:
         raise ValueError(f"unknown resizing {resizing!r}: choose from {', '.join(RESIZING)}")
     return RESIZING[resizing](split, device)
@@ -45,14 +45,14 @@ class Request:
 
 
 class PillowPixels:
-    """Images resized one by one by Pillow, in threads. A further thread makes the next batch meanwhile."""
+    """Images resized one by one by Pillow, in threads. Another thread prepares the next batch meanwhile."""
 
     def __init__(self, split: Split, device: torch.device):
         self.split, self.device = split, device
         self.executor = ThreadPoolExecutor(torch.get_num_threads())
 
     def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
-        """The images of each request, uint8 (N, size, size, 3), on the device."""
+        """Yield the images of each request, uint8 (N, size, size, 3), on the device."""
 
         def make(number: int) -> Tensor:
             request = requests[number]
@@ -89,7 +89,7 @@ class ResidentPixels:
             start = stop
 
     def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
-        """The images of each request, uint8 (N, size, size, 3), on the device."""
+        """Yield the images of each request, uint8 (N, size, size, 3), on the device."""
         tables = _tables(requests, [self._locate(request) for request in requests])
         return _resized(tables, itertools.repeat(self.pixels), size, self.device)
 
@@ -99,7 +99,7 @@ class ResidentPixels:
 
 
 class StreamedPixels:
-    """The boxes of one batch at a time. A thread gathers the next batch meanwhile.
+    """Copies the boxes of one batch at a time. A thread gathers the next batch meanwhile.
 
     Two buffers hold the boxes of the largest batch, in pinned memory for a GPU, and the device needs the same space:
     at most 24 MB per view for 32 photographs of 500 x 500 px.
@@ -109,7 +109,7 @@ class StreamedPixels:
         self.split, self.device = split, device
 
     def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
-        """The images of each request, uint8 (N, size, size, 3), on the device."""
+        """Yield the images of each request, uint8 (N, size, size, 3), on the device."""
         tables = _tables(requests, [self._locate(request) for request in requests])
         return _resized(tables, self._gathered(requests), size, self.device)
 
@@ -118,7 +118,7 @@ class StreamedPixels:
         return areas.cumsum(0) - areas, width
 
     def _gathered(self, requests: list[Request]) -> Iterator[Tensor]:
-        """The concatenated pixels (P, 3) of each request's boxes, on the device."""
+        """Yield the concatenated pixels (P, 3) of each request's boxes, on the device."""
         cuda = self.device.type == "cuda"
         counts = [int(request.crops[:, 2:4].prod(1).sum()) for request in requests]
         buffers = [torch.empty((max(counts), 3), dtype=torch.uint8, pin_memory=cuda) for _ in range(2)]
@@ -151,7 +151,7 @@ RESIZING = {"pillow": PillowPixels, "resident": ResidentPixels, "streamed": Stre
 
 
 def _one_ahead(make: Callable[[int], Tensor], count: int) -> Iterator[Tensor]:
-    """``make(0)`` to ``make(count - 1)``. A thread makes the next result while the caller uses the last one."""
+    """Yield ``make(0)`` to ``make(count - 1)``. A thread makes the next result while the caller uses the last."""
     with ThreadPoolExecutor(1) as thread:
         ahead = thread.submit(make, 0)
         for number in range(count):
@@ -162,7 +162,7 @@ def _one_ahead(make: Callable[[int], Tensor], count: int) -> Iterator[Tensor]:
 
 
 def _tables(requests: list[Request], locations: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
-    """The ``geometry`` of each request. locations: the first pixels and the strides of its boxes."""
+    """Return the ``geometry`` of each request. locations: the first pixels and the strides of its boxes."""
     first, stride = map(torch.cat, zip(*locations, strict=True))
     table = geometry(torch.cat([request.crops for request in requests]), first, stride)
     return table.split([len(request.indices) for request in requests])
@@ -176,14 +176,14 @@ def _resized(tables: tuple[Tensor, ...], supply: Iterable[Tensor], size: int, de
 
 
 def resize_all(pixels: Pixels, indices: Tensor, crops: Tensor, size: int) -> Tensor:
-    """The crops of these images (N,) of the split, uint8 (N, size, size, 3), on the device."""
+    """Return the crops of these images (N,) of the split, uint8 (N, size, size, 3), on the device."""
     resized = torch.empty((len(indices), size, size, 3), dtype=torch.uint8, device=pixels.device)
-    requests = [Request(*both) for both in zip(indices.split(PORTION), crops.split(PORTION), strict=True)]
+    requests = [Request(*portion) for portion in zip(indices.split(PORTION), crops.split(PORTION), strict=True)]
     for portion, images in zip(resized.split(PORTION), pixels.resized(requests, size), strict=True):
         portion.copy_(images)
     return resized
 
 
 def _areas(sizes: np.ndarray) -> np.ndarray:
-    """Pixels of each image, int64."""
+    """Return the number of pixels of each image, int64."""
     return sizes.astype(np.int64).prod(axis=1)

@@ -1,4 +1,4 @@
-"""Prepares a dataset: finds or downloads it, checks it, decodes it."""
+"""Prepare a dataset: find or download it, check it, decode it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ REMEDY = (
 
 
 def get_source(name: str) -> DatasetSource:
-    """The source of that name. Raises UserError that lists the known ones."""
+    """Return the source with this name. Raises UserError, with the known names, for another name."""
     if name not in SOURCES:
         raise UserError(f"unknown dataset {name!r}: choose from {', '.join(SOURCES)}")
     return SOURCES[name]
@@ -32,7 +32,7 @@ def prepared_folder(name: str, data_dir: Path) -> Path:
 
 
 def open_prepared(name: str, data_dir: Path, *, test: bool = True) -> Dataset:
-    """The prepared dataset. test: False does not open its test set.
+    """Return the prepared dataset. test: False does not open its test set.
 
     Raises UserError, with the command that prepares it, if it is missing or damaged.
     """
@@ -47,16 +47,16 @@ def prepare(
     source: DatasetSource | None = None,
     report: ProgressReport = no_report,
 ) -> Dataset:
-    """The prepared dataset. Prepares it first if necessary, from the first of these that exists:
+    """Return the prepared dataset; prepare it first if necessary.
 
-    an unpacked official folder in ``data_dir``; its archives in ``data_dir`` or ``data_dir/downloads``; the official
-    addresses. Archives are kept. A prepared dataset is not compared with its images again: remove its folder to
-    prepare it again.
+    The images come from the first of these that exists: an unpacked official folder in ``data_dir``; the archives in
+    ``data_dir`` or ``data_dir/downloads``; the official addresses. Archives are not deleted. A prepared dataset is not
+    compared with its images again: remove its folder to prepare it again.
 
     Args:
         partial: accept a copy with missing images, with ``complete=False``. Without it, such a dataset is prepared
             again.
-        source: of a dataset outside the registry.
+        source: the source of a dataset that is not in the registry.
 
     Raises UserError for every problem that the user can fix.
     """
@@ -81,7 +81,7 @@ def prepare(
 
 
 def _open_if_prepared(folder: Path, partial: bool) -> Dataset | None:
-    """The prepared dataset; None if it is missing, damaged, or incomplete without ``partial``."""
+    """Return the prepared dataset; None if it is missing, damaged, or incomplete without ``partial``."""
     try:
         dataset = open_dataset(folder)
     except UserError:
@@ -93,7 +93,7 @@ def _open_if_prepared(folder: Path, partial: bool) -> Dataset | None:
 def _unpacked(
     source: DatasetSource, folder: Path, data_dir: Path, report: ProgressReport
 ) -> Iterator[tuple[Path, str]]:
-    """(the unpacked folder, its origin in words). A folder that was unpacked here is removed on exit."""
+    """Yield (the unpacked folder, its origin as text). A folder that was unpacked here is removed on exit."""
     found = source.find(data_dir)
     if source.bundled:
         yield data_dir, "bundled with an installed package"
@@ -118,7 +118,7 @@ def _unpacked(
 
 
 def _gather(source: DatasetSource, data_dir: Path, report: ProgressReport) -> list[Path]:
-    """The paths of the source's archives. Verifies the present ones, then downloads the others."""
+    """Verify the archives that exist, download the others, and return the paths of all."""
     downloads = data_dir / "downloads"
     paths: dict[Archive, Path] = {}
     for archive in source.archives:
@@ -142,7 +142,7 @@ def _describe(archive: Archive) -> str:
 
 
 def _read(source: DatasetSource, tree: Path, partial: bool) -> tuple[Listing, bool]:
-    """(the existing images of the unpacked folder, whether they are complete). Raises UserError if not ``partial``."""
+    """Return (existing images, whether they are complete). Raises UserError for missing images unless ``partial``."""
     listing = source.read(tree)
     missing = listing.missing()
     if missing and not partial:

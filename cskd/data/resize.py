@@ -1,4 +1,4 @@
-"""Crops and resizes a batch of images of different sizes at once, on any device, bit-equal to Pillow.
+"""Crop and resize a batch of images of different sizes at once, on any device, bit-equal to Pillow.
 
 Pillow's antialiased bilinear resize works along one axis, then along the other. Each output pixel is a weighted sum of
 input pixels. The weights form a triangle that is as wide as the reduction, cut at the edge of the box and normalised.
@@ -26,7 +26,7 @@ MAX_FLOAT_RATIO = 32  # up to this reduction at most 64 pixels have a weight, an
 
 
 def crop_table(boxes: Tensor, scaled: Tensor, window: Tensor, flip: Tensor) -> Tensor:
-    """int64 (N, 9): the crops of N images.
+    """Return the crops of N images, int64 (N, 9).
 
     Args:
         boxes: (N, 4), top, left, height and width of the part of the image that is used.
@@ -38,7 +38,7 @@ def crop_table(boxes: Tensor, scaled: Tensor, window: Tensor, flip: Tensor) -> T
 
 
 def crop_with_pillow(image: np.ndarray, crop: list[int], size: int) -> np.ndarray:
-    """(size, size, 3) uint8: one image, cropped by Pillow as a row of its ``crop_table`` says."""
+    """Return one image, (size, size, 3) uint8, cropped by Pillow according to a row of its ``crop_table``."""
     top, left, height, width, scaled_height, scaled_width, window_top, window_left, flip = crop
     pixels = image[top : top + height, left : left + width]
     if (scaled_height, scaled_width) != (height, width):
@@ -49,7 +49,7 @@ def crop_with_pillow(image: np.ndarray, crop: list[int], size: int) -> np.ndarra
 
 
 def geometry(crops: Tensor, first: Tensor, stride: Tensor) -> Tensor:
-    """int64 (N, 12): the crops, for pixels stored in one array, with the axes in the order of the two passes.
+    """Return the crops for pixels in one array, int64 (N, 12), with the axes in the order of the two passes.
 
     As in Pillow 13, the width is resized first, unless the height shrinks by more than twice as many pixels.
 
@@ -74,7 +74,7 @@ def geometry(crops: Tensor, first: Tensor, stride: Tensor) -> Tensor:
 
 
 def resize(pixels: Tensor, table: Tensor, on_device: Tensor, size: int, workspace: int = WORKSPACE) -> Tensor:
-    """uint8 (N, size, size, 3) on the device of the pixels.
+    """Return the resized images, uint8 (N, size, size, 3), on the device of the pixels.
 
     Args:
         pixels: uint8 (P, 3), images or parts of images, stored row by row one after the other.
@@ -91,7 +91,7 @@ def resize(pixels: Tensor, table: Tensor, on_device: Tensor, size: int, workspac
 
 
 def parts(table: Tensor, size: int, workspace: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of consecutive images that fit the workspace together. A larger image is a part of its own."""
+    """Yield (start, stop) of images that fit the workspace together. A larger image is a part by itself."""
     start, second, first = 0, 0, 0
     for stop, (along_second, along_first) in enumerate(table[:, 3:5].tolist()):
         second, first = max(second, along_second), max(first, along_first)
@@ -102,7 +102,7 @@ def parts(table: Tensor, size: int, workspace: int) -> Iterator[tuple[int, int]]
 
 
 def bytes_needed(second: int, first: int, size: int) -> int:
-    """Maximum workspace of one image. second, first: the maximum box lengths of its part along the two passes."""
+    """Return the workspace of one image at most. second, first: the longest boxes of its part along the two passes."""
     number = _exact(second, first, size).itemsize
     planes, narrow, weights = 3 * number * second * first, 3 * number * second * size, 2 * number * size
     doubles = 16 * size  # temporary weights, for each tap
@@ -118,7 +118,7 @@ def bytes_needed(second: int, first: int, size: int) -> int:
 
 
 def _exact(second: int, first: int, size: int) -> torch.dtype:
-    """The type that represents every partial sum exactly."""
+    """Return the type that represents every partial sum exactly."""
     return torch.float32 if max(second, first) <= MAX_FLOAT_RATIO * size else torch.float64
 
 
@@ -143,7 +143,7 @@ def _resize(pixels: Tensor, table: Tensor, on_device: Tensor, size: int) -> Tens
 
 
 def _gather(pixels: Tensor, columns: Tensor, longest_second: int, longest_first: int) -> Tensor:
-    """The boxes as uint8 (N, 3, second, first), padded with their last pixels, which get no weight."""
+    """Return the boxes as uint8 (N, 3, second, first), padded with their last pixels, which get no weight."""
     start, stride_second, stride_first, length_second, length_first = columns[:5]
     second = torch.minimum(torch.arange(longest_second, device=pixels.device), length_second - 1)
     first = torch.minimum(torch.arange(longest_first, device=pixels.device), length_first - 1)
@@ -152,7 +152,7 @@ def _gather(pixels: Tensor, columns: Tensor, longest_second: int, longest_first:
 
 
 def _weights(outputs: Tensor, length: Tensor, scaled: Tensor, taps: int, exact: torch.dtype) -> Tensor:
-    """(N, 2 * size, taps): the coarse weights, then the fine ones, as integers.
+    """Return the coarse weights, then the fine weights, as integers: (N, 2 * size, taps).
 
     The steps are those of Pillow, in double precision (precompute_coeffs and normalize_coeffs_8bpc in Resample.c).
 
@@ -175,7 +175,7 @@ def _weights(outputs: Tensor, length: Tensor, scaled: Tensor, taps: int, exact: 
 
 
 def _rounded(sums: Tensor, dim: int) -> Tensor:
-    """The coarse and the fine sums added and rounded half up to integer pixels."""
+    """Return coarse plus fine sums, rounded half up to integer pixels."""
     coarse, fine = sums.chunk(2, dim)
     # floor((coarse * 2^11 + fine + 2^21) / 2^22) in two steps, because the numerator is too large for a float
     return fine.mul_(2**-HALF).floor_().add_(coarse).add_(2 ** (HALF - 1)).mul_(2**-HALF).floor_()

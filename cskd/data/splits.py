@@ -13,7 +13,7 @@ from cskd.utils.seeding import generator
 class SplitView:
     """Some images of a split, in the order of ``indices``, with new labels. It has the interface of ImageSplit.
 
-    ``indices`` always count in the prepared split, also for a view of a view.
+    ``indices`` always refer to the prepared split, even for a view of a view.
     """
 
     def __init__(self, split: "Split", indices: np.ndarray, labels: np.ndarray):
@@ -40,7 +40,7 @@ Split = ImageSplit | JoinedSplit | SplitView
 
 
 def choose(count: int, wanted: int, stream: str) -> np.ndarray:
-    """``wanted`` of ``count`` indices, ascending. The choice does not depend on the seed of a run."""
+    """Return ``wanted`` of ``count`` indices, ascending. The choice does not depend on the seed of a run."""
     order = torch.randperm(count, generator=generator(0, stream)).numpy()
     return np.sort(order[:wanted])
 
@@ -54,12 +54,12 @@ def restrict(
     num_classes: int | None,
     images_per_class: int,
 ) -> tuple[tuple[str, ...], Split, Split | None]:
-    """(class names, train, test) of a subset: some classes, some training images of each, all their test images.
+    """Return (class names, train, test) of a subset: some classes, some training images of each, all test images.
 
     The choice does not depend on the seed of a run. A test split of None stays None.
 
     Args:
-        num_classes: None keeps all classes; then a class with fewer than ``images_per_class`` images keeps them all.
+        num_classes: None selects all classes, and all images of a class with fewer than ``images_per_class``.
     """
     if num_classes is not None and num_classes > len(classes):
         raise UserError(f"{name}: has {len(classes)} classes, not {num_classes}: lower 'subset.classes'")
@@ -86,7 +86,7 @@ def _relabelled(split: Split, indices: np.ndarray, labels: np.ndarray) -> SplitV
 
 
 def hold_out(name: str, train: Split, fraction: float) -> tuple[SplitView, SplitView]:
-    """(training split, validation split): ``fraction`` of each class's training images is held out.
+    """Return (training split, validation split); the latter has ``fraction`` of each class's training images.
 
     The number of held-out images of a class is rounded, at least one, and less than all. The choice does not depend
     on the seed of a run. Raises UserError for a class with a single image.
@@ -101,10 +101,10 @@ def hold_out(name: str, train: Split, fraction: float) -> tuple[SplitView, Split
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
         held_out.append(members[choose(len(members), count, f"validation/{label}")])
     held_out = np.sort(np.concatenate(held_out))
-    rest = np.setdiff1d(np.arange(len(train)), held_out)
-    return SplitView(train, rest, train.labels[rest]), SplitView(train, held_out, train.labels[held_out])
+    training = np.setdiff1d(np.arange(len(train)), held_out)
+    return SplitView(train, training, train.labels[training]), SplitView(train, held_out, train.labels[held_out])
 
 
 def indices_digest(view: SplitView) -> str:
-    """SHA-256 over the view's indices in the prepared split, as little-endian 64-bit integers."""
+    """Return the SHA-256 of the view's indices in the prepared split, as little-endian 64-bit integers."""
     return hashlib.sha256(view.indices.astype("<i8").tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Prepared datasets: decoded images in one memory-mapped file a split."""
+"""Prepared datasets: decoded images in one memory-mapped file per split."""
 
 import datetime
 import hashlib
@@ -18,7 +18,7 @@ from cskd.data.folders import ProgressReport, no_report, replaced_folder, requir
 from cskd.data.sources.base import LabelledImage, Listing, first_few
 from cskd.utils.errors import UserError
 
-FORMAT = 1  # of the files in a prepared folder; increase it with every change of them
+FORMAT = 1  # of the files in a prepared folder; increase it when the files change
 THREADS_FROM = 3 * 96 * 96  # bytes of the mean image from which decoding in threads is faster
 
 Item = TypeVar("Item")
@@ -44,13 +44,13 @@ class ImageSplit:
         return self._pixels.nbytes
 
     def image(self, index: int) -> np.ndarray:
-        """(height, width, 3) uint8, RGB: a read-only view of the mapped file."""
+        """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
         height, width = self.sizes[index]
         end = self._ends[index]
         return self._pixels[end - 3 * int(height) * int(width) : end].reshape(height, width, 3)
 
     def uniform(self) -> np.ndarray | None:
-        """All images as one view (N, height, width, 3) uint8; None if their sizes differ."""
+        """Return all images as one view (N, height, width, 3) uint8; None if their sizes differ."""
         if (self.sizes != self.sizes[0]).any():
             return None
         return self._pixels.reshape(len(self), *self.sizes[0], 3)
@@ -78,12 +78,12 @@ class JoinedSplit:
         return sum(split.nbytes for split in self.splits)
 
     def image(self, index: int) -> np.ndarray:
-        """(height, width, 3) uint8, RGB: a read-only view of the mapped file."""
+        """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
         number = int(np.searchsorted(self._ends, index, side="right"))
         return self.splits[number].image(index - self._ends[number] + len(self.splits[number]))
 
     def uniform(self) -> np.ndarray | None:
-        """A copy of all images (N, height, width, 3) uint8; None if their sizes differ."""
+        """Return a copy of all images (N, height, width, 3) uint8; None if their sizes differ."""
         if (self.sizes != self.sizes[0]).any():
             return None
         return np.concatenate([split.uniform() for split in self.splits])
@@ -104,7 +104,7 @@ class Dataset:
     domains: tuple[str, ...] | None = None  # of a merged dataset: the part of each class
 
     def domains_of(self, classes: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The domain of each of these classes; None for a dataset without domains."""
+        """Return the domain of each of these classes; None for a dataset without domains."""
         if self.domains is None:
             return None
         domain_of = dict(zip(self.classes, self.domains, strict=True))
@@ -112,7 +112,7 @@ class Dataset:
 
 
 def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
-    """The dataset prepared in ``folder``. Raises UserError if it is missing or damaged.
+    """Return the dataset prepared in ``folder``. Raises UserError if it is missing or damaged.
 
     The files' sizes are checked against ``dataset.json``; the pixels are not read. test: False does not open the
     test files, so that tuning cannot use them.
@@ -152,7 +152,7 @@ def _open_split(folder: Path, about: dict[str, int], num_classes: int) -> ImageS
     total = int(_image_bytes(sizes).sum())
     if path.stat().st_size != total or about["bytes"] != total:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, not {total:,}")
-    # A plain array over the map, because slicing np.memmap itself costs microseconds an image.
+    # A plain array over the map, because slicing np.memmap itself costs microseconds per image.
     return ImageSplit(np.asarray(np.memmap(path, np.uint8, mode="r")), labels, sizes)
 
 
@@ -165,7 +165,7 @@ def write_dataset(
 ) -> Dataset:
     """Decode a listing into ``folder``, replace its old content, and open the dataset.
 
-    An error or Ctrl-C leaves the old content, or nothing. Raises UserError for an inconsistent listing, for images
+    After an error or Ctrl-C, the old content is unchanged. Raises UserError for an inconsistent listing, for images
     that cannot be decoded (one message names them all), and for a folder that cannot be written or has no space.
     """
     listing.check(name)
@@ -209,7 +209,7 @@ def write_dataset(
 
 
 def _counted(items: Iterable[Item], stage: str, total: int, report: ProgressReport) -> Iterator[Item]:
-    """The same items. Reports every hundredth one, because a report takes longer than a small image."""
+    """Yield the items; report every hundredth, because a report takes longer than a small image."""
     report(stage, 0, total)
     for done, item in enumerate(items, 1):
         yield item
@@ -218,7 +218,7 @@ def _counted(items: Iterable[Item], stage: str, total: int, report: ProgressRepo
 
 
 def _measure(entries: list[LabelledImage], report: ProgressReport) -> tuple[int, list[ImageProblem]]:
-    """(bytes of all decoded images, images with a faulty header), read from the headers only."""
+    """Return (bytes of all decoded images, images with a faulty header), read from the headers only."""
     total, problems = 0, []
     for image, _ in _counted(entries, "measure images", len(entries), report):
         size = measure(image)
@@ -238,7 +238,7 @@ def _write_split(
 ) -> dict[str, int]:
     """Write one split, add it to the digest (a hashlib object), and add undecodable images to ``problems``.
 
-    After the first problem nothing more is written, but all images are tried, so that one error names them all.
+    After the first problem nothing more is written, but all images are decoded, so that one error names all problems.
     """
     folder.mkdir()
     sizes = np.zeros((len(labels), 2), "<i4")

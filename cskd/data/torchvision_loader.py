@@ -52,7 +52,7 @@ class TorchvisionLoader(TrainLoader):
 
 
 def torchvision_augmentation(augmentation: Augmentation) -> Transform:
-    """The torchvision transforms of the same augmentation."""
+    """Return the torchvision transforms that are equivalent to ``augmentation``."""
     from torchvision import transforms  # noqa: PLC0415
 
     if isinstance(augmentation, PadAndCrop):

@@ -27,14 +27,14 @@ class PadAndCrop:
     flip: bool = True
 
     def draw(self, sizes: np.ndarray, random: Generator) -> Tensor:
-        """(N, 3): top and left of the crop in the padded image, flip."""
+        """Return (N, 3): top and left of the crop in the padded image, flip."""
         count = len(sizes)
         offsets = torch.randint(2 * self.padding + 1, (count, 2), generator=random)
         flips = _draw_flips(count, self.flip, random)
         return torch.cat([offsets, flips], dim=1)
 
     def apply(self, images: Tensor, indices: Tensor, drawn: Tensor) -> Tensor:
-        """images: all images of the split (M, size, size, 3). Returns the crops (N, size, size, 3) of ``indices``."""
+        """Return the crops (N, size, size, 3) of ``indices``. images: all images of the split (M, size, size, 3)."""
         position = torch.arange(self.size, device=images.device)
         rows = drawn[:, 0, None] + position - self.padding  # (N, size), in the original image
         columns = drawn[:, 1, None] + position - self.padding
@@ -62,7 +62,7 @@ class ResizedCrop:
     ATTEMPTS: ClassVar[int] = 10  # as in torchvision, before the fallback to the largest central box
 
     def draw(self, sizes: np.ndarray, random: Generator) -> Tensor:
-        """(N, 5): top, left, height, width of the box, flip. sizes: (N, 2) heights and widths."""
+        """Return (N, 5): top, left, height, width of the box, flip. sizes: (N, 2) heights and widths."""
         height, width = torch.as_tensor(sizes).double().T[:, :, None]
         uniform = torch.rand((len(sizes), self.ATTEMPTS, 4), generator=random, dtype=torch.float64)
         area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * uniform[..., 0])
@@ -80,7 +80,7 @@ class ResizedCrop:
         return torch.cat([drawn.long(), flips], dim=1)
 
     def _central_box(self, height: Tensor, width: Tensor) -> Tensor:
-        """The largest central box with an aspect within the ratio."""
+        """Return the largest central box with an aspect within the ratio."""
         aspect = width / height
         box_width = torch.where(aspect > self.ratio[1], (height * self.ratio[1]).round(), width)
         box_height = torch.where(aspect < self.ratio[0], (width / self.ratio[0]).round(), height)
@@ -88,7 +88,7 @@ class ResizedCrop:
         return torch.cat([top, left, box_height, box_width], dim=1)
 
     def crops(self, drawn: Tensor) -> Tensor:
-        """The ``crop_table`` of the drawn boxes."""
+        """Return the ``crop_table`` of the drawn boxes."""
         scaled = torch.full((len(drawn), 2), self.size)
         return crop_table(drawn[:, :4], scaled, torch.zeros_like(scaled), drawn[:, 4:])
 
@@ -105,7 +105,7 @@ class CenterCrop:
     resize: int | None = None
 
     def crop_geometry(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """(height and width after the resize, top and left of the crop) for an image of this size."""
+        """Return (height and width after the resize, top and left of the crop) for an image of this size."""
         short, long = min(height, width), max(height, width)
         if self.resize not in (None, short):
             long = int(self.resize * long / short)  # rounded down, as in torchvision's Resize
@@ -113,7 +113,7 @@ class CenterCrop:
         return height, width, round((height - self.size) / 2), round((width - self.size) / 2)
 
     def crops(self, sizes: np.ndarray) -> Tensor:
-        """The ``crop_table`` of images with these heights and widths (N, 2)."""
+        """Return the ``crop_table`` of images with these heights and widths (N, 2)."""
         sizes = torch.as_tensor(sizes).long()
         geometry = torch.tensor([self.crop_geometry(height, width) for height, width in sizes.tolist()])
         if (geometry[:, :2] < self.size).any():
@@ -122,8 +122,8 @@ class CenterCrop:
         return crop_table(boxes, geometry[:, :2], geometry[:, 2:], torch.zeros((len(sizes), 1), dtype=torch.long))
 
     def unchanged(self, split: Split) -> Tensor | None:
-        """All images of the split, uint8 (N, size, size, 3) on the CPU, if they need no change; otherwise None."""
-        if (split.sizes != self.size).any():
+        """Return all images, uint8 (N, size, size, 3) on the CPU, if they need no change; otherwise None."""
+        if self.resize not in (None, self.size) or (split.sizes != self.size).any():
             return None
         return torch.from_numpy(np.array(split.uniform()))
 

@@ -95,5 +95,5 @@ def _check_weights(weights: np.ndarray, samples: int) -> np.ndarray:
 
 
 def _in_bins(index: np.ndarray, deviation: np.ndarray) -> csr_array:
-    """Return (BINS, N) with each image's deviation in the row of its bin. Times weights, it sums over each bin."""
+    """Return (BINS, N) with each image's deviation in the row of its bin: a product with weights sums each bin."""
     return csr_array((deviation, (index, np.arange(len(index)))), shape=(BINS, len(index)))

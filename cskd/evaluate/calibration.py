@@ -3,10 +3,9 @@
 Inputs and errors are those of ``cskd.evaluate.scores``: logits (N, C), labels (N,), ValueError for undefined input.
 """
 
-import sys
-
 import numpy as np
 import torch
+from scipy.optimize import brentq
 
 from cskd.evaluate.scores import BINS, equal_width_bin, validate
 from cskd.utils.seeding import generator
@@ -34,8 +33,8 @@ def class_deviation(logits, labels) -> tuple[np.ndarray, np.ndarray]:
 def equal_mass_bin(confidence: np.ndarray, bins: int) -> np.ndarray:
     """Return the bin of each confidence (N,): floor(bins * rank / N), so that all bins have about as many images.
 
-    The rank is the number of images with a lower confidence. Equal confidences therefore share a bin, the first that
-    they would fill, and the order of the images does not matter. Raises ValueError for bins < 1.
+    The rank is the number of images with a lower confidence. Equal confidences therefore share a bin, and the order of
+    the images does not matter. Raises ValueError for bins < 1.
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
@@ -92,53 +91,32 @@ def fit_temperature(logits, labels) -> float:
     The result is the lower end of the range if all predictions are correct, and the upper end if the true class's logit
     is on average not above the mean of all logits. It is 1 if each image's logits are all equal.
 
-    The NLL is convex in 1/T. Newton's method finds the root of its slope within a shrinking bracket, so the search
-    always converges; the relative error of T is below 1e-8. Raises ValueError for undefined input.
-    Source: Guo et al., ICML 2017.
+    The NLL is convex in 1/T, so its slope has one root; the relative error of T is below 1e-8. Raises ValueError for
+    undefined input. Source: Guo et al., ICML 2017.
     """
     logits, labels = (values.cpu().numpy() for values in validate(logits, labels))
     below = logits - logits.max(axis=1, keepdims=True)
     target = below[np.arange(len(labels)), labels].mean()
     if not below.any():
         return 1.0
-    if target == 0:
-        return TEMPERATURE_RANGE[0]
-    minimum, maximum = 1 / TEMPERATURE_RANGE[1], 1 / TEMPERATURE_RANGE[0]
-    low, high = 0.0, np.inf  # the bracket of 1/T
-    inverse, previous = 1.0, np.inf
-    scratch = np.empty_like(below)
-    while True:
-        slope, curvature = _derivatives(below, target, inverse, scratch)
-        low, high = (inverse, high) if slope < 0 else (low, inverse)
-        if low >= maximum or high <= minimum:
-            return 1 / inverse
-        step = inverse - slope / max(curvature, sys.float_info.min)
-        if not low < step < high or abs(slope) > previous / 2:
-            step = np.sqrt(low * high)  # 0 or infinity if one side of the bracket is open; clipped below
-        step = float(np.clip(step, minimum, maximum))
-        if abs(step - inverse) <= 1e-9 * inverse:
-            return 1 / step
-        inverse, previous = step, abs(slope)
 
+    def slope(inverse: float) -> float:
+        """Return the derivative of the NLL by 1/T: the mean logit under the prediction minus the true class's logit."""
+        weights = np.exp(inverse * below)
+        return float((np.einsum("nc,nc->n", weights, below) / weights.sum(axis=1)).mean() - target)
 
-def _derivatives(below: np.ndarray, target: float, inverse: float, scratch: np.ndarray) -> tuple[float, float]:
-    """Return the first and second derivative of the NLL by 1/T.
-
-    They are the mean and the variance of an image's logits under its prediction, averaged over the images. The true
-    class's logit is subtracted from the mean.
-    """
-    weights = np.exp(np.multiply(below, inverse, out=scratch), out=scratch)
-    total = weights.sum(axis=1)
-    weights *= below
-    mean = weights.sum(axis=1) / total
-    square = np.einsum("nc,nc->n", weights, below) / total
-    return float(mean.mean() - target), float((square - mean * mean).mean())
+    minimum, maximum = TEMPERATURE_RANGE
+    if slope(1 / minimum) <= 0:
+        return minimum
+    if slope(1 / maximum) >= 0:
+        return maximum
+    return 1 / brentq(slope, 1 / maximum, 1 / minimum, xtol=1e-12, rtol=1e-10)
 
 
 def stratified_halves(labels, seed: int = 0) -> np.ndarray:
     """Return the half, 0 or 1, of each image (N,): a random split of each class into equal parts.
 
-    Of a class with an odd number of images, the extra image goes to each half in turn, so that the sizes of the halves
+    If a class has an odd number of images, its extra image goes to the halves in turn, so that the sizes of the halves
     differ by at most one. The split depends on the labels and the seed only.
     """
     labels = torch.as_tensor(labels).cpu()

@@ -29,7 +29,7 @@ class Metric:
     title, unit: the heading of its table is ``title (unit)``.
     function: ``(logits (N, C), labels (N,), features (N, D)) -> float`` in the metric's unit. None for the metrics of
         one domain, which ``scores.domain_metrics`` computes together.
-    when: ``EPOCH``, after every epoch; ``LAST``, after the last epoch only, for slow metrics and those that need
+    when: ``EPOCH``, after every epoch; ``LAST``, after the last epoch only, for slow metrics and metrics of the
         features; ``STORED``, in the analysis, from stored predictions.
     """
 
@@ -62,12 +62,12 @@ class Metric:
 
 
 def of_logits(function: Callable[..., float], scale: float = 1, **options) -> Callable[..., float]:
-    """Return ``scale * function(logits, labels, **options)`` as a function of a metric."""
+    """Return ``scale * function(logits, labels, **options)`` as the function of a metric."""
     return lambda logits, labels, features: scale * function(logits, labels, **options)
 
 
 def of_features(function: Callable[..., float], scale: float = 1) -> Callable[..., float]:
-    """Return ``scale * function(features, labels)`` as a function of a metric."""
+    """Return ``scale * function(features, labels)`` as the function of a metric."""
     return lambda logits, labels, features: scale * function(features, labels)
 
 
@@ -130,7 +130,7 @@ DOMAIN_ERRORS = {
 
 
 def all_metrics() -> dict[str, Metric]:
-    """Return every metric by name, those of single domains included."""
+    """Return every metric by name, including those of single domains."""
     return {metric.name: metric for metric in (*METRICS, *DOMAIN_ACCURACIES.values(), *DOMAIN_ERRORS.values())}
 
 

@@ -1,4 +1,4 @@
-"""The functions behind the metrics: errors, proper scores, ECE and retrieval.
+"""The functions of the metrics: errors, proper scores, ECE and retrieval.
 
 Logits are (N, C), labels (N,) class indices, features (N, D); torch tensors or NumPy arrays. All are computed in
 float64, except the distances of R@1. Fractions are returned as fractions (0.25, not 25 %). All functions raise
@@ -47,7 +47,7 @@ def _all_finite(values: Tensor) -> bool:
 def top_k_error(logits, labels, k: int = 1) -> float:
     """Return the fraction of samples whose true class is not among the k highest logits.
 
-    Of equal logits the lower class index comes first, as in argmax. With k >= C the error is 0.
+    If logits are equal, the lower class index comes first, as in argmax. With k >= C the error is 0.
     """
     logits, labels = validate(logits, labels)
     true = logits.gather(1, labels[:, None])
@@ -133,7 +133,7 @@ def recall_at_1(features, labels, chunk: int = 1024) -> float:
     """Return R@1: the fraction of samples whose nearest other sample (L2 on the features) has the same class.
 
     Args:
-        features: (N, D) with N >= 2. Distances are computed in float32; of equal ones the lower index is nearest.
+        features: (N, D) with N >= 2. Distances are computed in float32; if equal, the lower index is nearest.
         labels: (N,).
         chunk: rows of the distance matrix that are computed at once.
 
@@ -158,7 +158,7 @@ def recall_at_1(features, labels, chunk: int = 1024) -> float:
 def domain_metrics(logits, labels, domains: Sequence[str]) -> dict[str, float]:
     """Return ``domain_accuracy_<domain>`` and ``top1_error_<domain>`` of each domain's images, in percent.
 
-    Domain accuracy is the fraction of the domain's images whose predicted class, of all classes, is in the domain.
+    Domain accuracy is the fraction of the domain's images whose predicted class is in the domain.
     Domains without images are left out.
 
     Args:

@@ -20,7 +20,7 @@ def adaptive_scale(cosines: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     Args:
         cosines: (N, C), between features and class weights.
         labels: (N,).
-        scale: (), the scale of the batch before.
+        scale: (), the scale of the previous batch.
 
     Source: Zhang et al., CVPR 2019, equations 10 and 11.
     """
@@ -33,7 +33,7 @@ def adaptive_scale(cosines: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
 class CosineHead(nn.Module):
     """Cosines (N, C) between features (N, D) and class weights, not scaled.
 
-    ``scale`` is the training's factor. It starts at sqrt(2) * log(C - 1) and is saved with the weights.
+    ``scale`` multiplies the cosines in training. It starts at sqrt(2) * log(C - 1) and is saved with the weights.
     """
 
     def __init__(self, feature_size: int, num_classes: int):

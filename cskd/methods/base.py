@@ -118,7 +118,7 @@ class Method(ABC):
     incompatible_logits: ClassVar[bool] = False  # the losses of other methods cannot use its logits
 
     def classification(self) -> Term:
-        """Return the term that learns the labels."""
+        """Return the loss term that trains on the labels."""
         return CROSS_ENTROPY
 
     def regularisers(self) -> tuple[Term, ...]:

@@ -1,4 +1,4 @@
-"""Combinations of methods, written ``a+b``. A combination has no loss of its own."""
+"""Combinations of methods, written ``a+b``. A combination adds no further loss."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ SEPARATOR = "+"
 
 @dataclass(frozen=True)
 class CompositeMethod(Method):
-    """The transforms and regularisers of all parts; the classification term and the head of the part that overrides it.
+    """All transforms and regularisers of the parts; classification term and head of the part that overrides them.
 
     Hyper-parameters are called ``<part>.<name>``. Raises UserError for parts that cannot be combined.
     """

@@ -45,11 +45,11 @@ class DataDistortionGuidedSelfDistillation(Method):
         self.require_weight("lambda_kl", "mu")
 
     def regularisers(self) -> tuple[Term, ...]:
-        both = frozenset({"x", "second"})
+        views = frozenset({"x", "second"})
         return (
             Term("second_cross_entropy", self.second_cross_entropy, views=frozenset({"second"})),
-            Term("symmetric_kl", self.symmetric_kl, self.lambda_kl, both),
-            Term("feature_distance", self.feature_distance, self.mu, both),
+            Term("symmetric_kl", self.symmetric_kl, self.lambda_kl, views),
+            Term("feature_distance", self.feature_distance, self.mu, views),
         )
 
     def second_cross_entropy(self, cache: ForwardCache) -> Tensor:

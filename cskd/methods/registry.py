@@ -35,7 +35,7 @@ PAPER_COMPOSITES = ("mixup+cs-kd", "kd+cs-kd")
 
 
 def method_parts(name: str) -> list[str]:
-    """Return the names of a combination's parts; for a single method, a list of its own name.
+    """Return the names of a combination's parts; for a single method, a list with its name.
 
     Raises UserError for an unknown or repeated part, and for parts in another order than in ``METHODS``: a combination
     has one name only.
@@ -66,7 +66,7 @@ def build_method(name: str, parameters: dict[str, float] | None = None) -> Metho
         return _build_single(check_choice("method", name, METHODS), parameters)
     parts = canonical_name(name).split(SEPARATOR)
     composite = CompositeMethod(tuple(_build_single(part, _parameters_of(part, parameters)) for part in parts))
-    method_parts(name)  # checks the order last: that the parts cannot be combined is more important
+    method_parts(name)  # checks the order last: an error about incompatible parts is more important
     for parameter in parameters:
         if not parameter.startswith(tuple(f"{part}." for part in parts)):
             raise _unknown_parameter(name, parameter, composite.parameters())

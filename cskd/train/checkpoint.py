@@ -26,10 +26,10 @@ class Checkpoints:
     Args:
         file: the latest checkpoint; None writes and restores nothing.
         identity: must be the same on restoring (the run key).
-        before_replace: called before a checkpoint is replaced; an exception from it keeps the old ones.
+        before_replace: called before a checkpoint is replaced; if it raises, the old ones stay.
 
     Attributes:
-        damage: a message for each damaged checkpoint that ``latest`` came across.
+        damage: a message for each damaged checkpoint that ``latest`` found.
     """
 
     def __init__(self, file: Path | None, identity: str, before_replace: Callable[[], None] = lambda: None):
@@ -39,7 +39,7 @@ class Checkpoints:
         self._written_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Return True if a checkpoint should be written now: after every epoch, unless epochs are short beside it."""
+        """Return True if a checkpoint is due: its cost stays within MAX_TIME_SHARE, or the last one is too old."""
         since = time.monotonic() - self._written_at
         return since >= min(MAX_SECONDS_BETWEEN, self._cost / MAX_TIME_SHARE)
 

@@ -42,7 +42,7 @@ class Step:
         return self._compiled(batch.views, batch.labels, batch.targets, batch.num_classes)
 
     def eager(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return what calling the step returns, without the compiled code."""
+        """Return the result of a call, computed without the compiled code."""
         return self._evaluate(batch.views, batch.labels, batch.targets, batch.num_classes)
 
     def _evaluate(
@@ -60,13 +60,13 @@ class Step:
     def compile(self, example: Batch) -> None:
         """Compile the step for batches of the example's size, on CUDA with CUDA graphs.
 
-        The example goes forwards and backwards, so that a missing compiler raises here; the network stays as it was.
+        This runs a forward and backward pass, so that a missing compiler raises here. The network stays unchanged.
         """
         # Deterministic: no kernel that changes rounding may be selected by timing.
         options = {"deterministic": True, "triton.cudagraphs": self.device.type == "cuda"}
         self._compiled = torch.compile(self._evaluate, fullgraph=True, dynamic=False, options=options)
         self._compiled_size = len(example.labels)
-        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        state = {name: value.clone() for name, value in self.model.state_dict().items()}
         try:
             # CUDA graphs are recorded in the second call, after a warm-up, and replayed from the third on.
             for _ in range(3 if self.device.type == "cuda" else 1):
@@ -77,7 +77,7 @@ class Step:
             self._compiled = None
             raise
         finally:
-            self.model.load_state_dict(before)
+            self.model.load_state_dict(state)
             self.model.zero_grad(set_to_none=True)
 
 

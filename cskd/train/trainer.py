@@ -23,7 +23,7 @@ from cskd.train.step import Step
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
 
-Record = dict[str, Any]  # of an epoch: {"epoch": from 0, "timestamp": unix seconds, "metrics": {name: value}}
+Record = dict[str, Any]  # one epoch: {"epoch": from 0, "timestamp": unix seconds, "metrics": {name: value}}
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Trainer:
         domains: the domain of each class, for metrics per domain.
         checkpoint: the file of the checkpoint (see cskd.train.checkpoint); None neither writes nor restores one.
         identity: a text that must be the same when a checkpoint is restored (the run key).
-        before_replace: called before a checkpoint is replaced; an exception from it keeps the old ones.
+        before_replace: called before a checkpoint is replaced; if it raises, the old ones stay.
 
     Attributes:
-        records: the records of all epochs that were trained, also before a resume.
+        records: the records of all trained epochs, including those before a resume.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Trainer:
         draws = generator(self.seed, "transform", epoch)
         terms = self.step.terms
         # The sums (loss, terms, wrong answers) stay on the device and are read once, at the end of the epoch.
-        # The sum of the loss stays non-finite from its first non-finite step on, so the finite steps count up to it.
+        # After a step that is not finite, the sum of the losses stays so: the finite steps are those before it.
         sums = torch.zeros(len(terms) + 2, dtype=torch.float64, device=self.device)
         finite_steps = torch.zeros((), dtype=torch.int64, device=self.device)
         seen = 0
@@ -194,7 +194,7 @@ class Trainer:
         return metrics
 
     def compile(self) -> None:
-        """Compile the training step for full batches. Raises what the compiler raises."""
+        """Compile the training step for full batches. Raises the exceptions of the compiler."""
         self.model.train()
         example = self.loader.blank_batch()
         self.step.compile(self.method.transform(example, generator(self.seed, "compile")))

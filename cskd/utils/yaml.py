@@ -30,7 +30,7 @@ def parse_yaml(text: str, where: str) -> Any:
         line = f", line {mark.line + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise UserError(f"{where}{line} is not YAML: {problem}") from error
-    except ValueError as error:  # a number of thousands of digits, the 31st of February
+    except ValueError as error:  # such as a number with thousands of digits, or 31 February
         raise UserError(f"{where} contains an invalid value: {error}") from error
 
 

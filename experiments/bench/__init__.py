@@ -1,1 +1,1 @@
-"""What training costs on this machine: steps, memory, a whole run, and the released code for comparison."""
+"""The cost of training on this machine: steps, memory, a whole run, and the released code for comparison."""

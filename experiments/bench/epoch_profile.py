@@ -21,7 +21,7 @@ from experiments.bench.timing import TimedTrainer, now
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no messages about the profiler's start or a missing GPU
 
 PHASES = ("input", "forward", "partner pass", "backward", "optimiser", "other", "evaluation")
-STEPS = 5  # recorded by the profiler, after one more
+STEPS = 5  # recorded by the profiler, after one uncounted step
 OPERATORS = 20  # in the listing
 TABLE = (Shown("seconds", "seconds", 3), Shown("%", "share", 1, scale=100))
 
@@ -48,7 +48,7 @@ def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
 
 
 class PhaseClock:
-    """Seconds by phase. Entering a phase ends the one before, after the device has finished its work."""
+    """Seconds by phase. Entering a phase ends the previous one, after the device has finished its work."""
 
     def __init__(self, device: torch.device):
         self.device, self.seconds = device, defaultdict(float)
@@ -130,7 +130,7 @@ def _second_epoch(timed: TimedTrainer) -> dict[str, float]:
 
 
 def _operators(timed: TimedTrainer) -> tuple[str, list[tuple[str, float, float]]]:
-    """Profile some steps. Return the profiler's listing, and (operator, seconds per step, share) of the slowest ones.
+    """Return a profile of some steps: the listing, and (operator, seconds per step, share) of the slowest operators.
 
     Times exclude the operators that an operator calls. With a GPU, only its kernels are returned: an operator of the
     CPU includes the time of the kernels that it starts.

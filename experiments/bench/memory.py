@@ -44,7 +44,7 @@ def train_steps(cell: Cell, method: str) -> Row:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the peak so far: of the tensors on a GPU, of the whole process on a CPU."""
+    """Return the peak bytes so far: of the tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

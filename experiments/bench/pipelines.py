@@ -14,13 +14,13 @@ from experiments.bench.results import COMPARED, Cell, Options, Row, Shown, ratio
 from experiments.bench.timing import TimedTrainer
 
 TORCHVISION = {"pipeline": "torchvision", "precision": "fp32", "compile": False}
-BATCHES_PER_WORKER = 2  # that a DataLoader's worker makes ahead
+BATCHES_PER_WORKER = 2  # batches that each DataLoader worker prefetches
 
 
 def table_columns(name: str, title: str) -> tuple[Shown, ...]:
-    """Return the columns of the printed table. name, title: of the reference."""
+    """Return the columns of the printed table. name, title: the name and title of the reference."""
     return (
-        Shown("ms a step, this suite", "seconds_per_step", 1, scale=1000),
+        Shown("ms per step, this suite", "seconds_per_step", 1, scale=1000),
         Shown(title, f"seconds_per_step_{name}", 1, scale=1000),
         Shown("x this suite", "ratio"),
         Shown("from", "ratio_min"),
@@ -63,8 +63,8 @@ def take_turns(comparisons: list[Comparison], options: Options) -> None:
 
 
 def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
-    # Batches made ahead cost the counted steps nothing. So that many steps are uncounted, and as many more batches
-    # exist, which the workers make during the counted steps.
+    # Prefetched batches cost the counted steps nothing. Therefore as many steps are not counted, and as many further
+    # batches exist, which the workers load during the counted steps.
     ahead = BATCHES_PER_WORKER * torch.get_num_threads()
     images = noise_images(cell, ahead + options.steps + ahead)
     torchvision_cell = replace(cell, settings=cell.settings.model_copy(update=TORCHVISION))

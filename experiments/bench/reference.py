@@ -40,7 +40,7 @@ def find_clone(path: str) -> Clone:
     for module in ("train", "datasets", "models"):
         if not any((folder / name).is_file() for name in (f"{module}.py", f"{module}/__init__.py")):
             raise UserError(
-                f"{folder} is no clone of the released code (it has no {module}): "
+                f"{folder} is not a clone of the released code (it has no {module}): "
                 "give REFERENCE=<folder that contains its train.py>"
             )
     return Clone(folder, commit(folder)[0])
@@ -104,7 +104,7 @@ class ReleasedCode:
         self.clone, self.process, self.errors = clone, process, errors
 
     def turn(self, number: int) -> float:
-        """Return the seconds of a step."""
+        """Train one turn and return the seconds per step."""
         with suppress(BrokenPipeError):  # the process has ended; read_line raises the error
             self.process.stdin.write(f"{number}\n".encode())
         return float(self.read_line())

@@ -1,7 +1,7 @@
 """Runs the released code's own training loop, a few steps at a time: python released.py CLONE --batch-size 128 ...
 
 This script imports nothing of this suite, since modules such as ``models`` and ``utils`` are the clone's. It prints
-"ready", and then the seconds of a step for every line of its input.
+"ready", and then the seconds per step for every line of its input.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torchvision
 from PIL import Image
 
 SIZE = 32
-AHEAD = 8  # batches that its four workers make ahead: uncounted steps, and further batches after the counted ones
+AHEAD = 8  # batches that its four workers prefetch: uncounted steps, and further batches after the counted ones
 
 
 class TurnEnded(Exception):

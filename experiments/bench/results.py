@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained, except for the method."""
+    """A measured setting: dataset, architecture, settings and profile; the method varies."""
 
     dataset: str
     profile: str
@@ -45,7 +45,7 @@ class Cell:
 class Options:
     """The options of the command, and its output.
 
-    methods: of the parts steps and memory, without cross-entropy.
+    methods: measured in the parts steps and memory, besides cross-entropy.
     turns, steps: the number of counted turns, and of counted steps in each.
     overrides: ``--set`` of the command.
     status: shows the current work.
@@ -61,7 +61,7 @@ class Options:
 
 @dataclass
 class Measurement:
-    """The counted turns of one method. seconds: of a step, one value per turn."""
+    """The counted turns of one method. seconds: seconds per step, one value per turn."""
 
     dataset: str
     profile: str
@@ -145,7 +145,7 @@ def store_measured(name: str, folder: Path, console: Console) -> None:
     try:
         others = [row for row in _read(path) if _key(row) not in replaced] if path.exists() else []
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise UserError(f"{path} is no table of {name} ({first_line(error)}): restore it, or remove it") from error
+        raise UserError(f"{path} is not a table of {name} ({first_line(error)}): restore it, or remove it") from error
     _write(path, _csv([*others, *new]), console)
 
 

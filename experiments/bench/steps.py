@@ -1,4 +1,4 @@
-"""The part ``steps``: a step of each method against cross-entropy's and the device's speed, and the share of input."""
+"""The part ``steps``: a step of each method against cross-entropy and the device's speed, and the share of input."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from experiments.bench.results import BASELINE, Cell, Measurement, Options, Row,
 from experiments.bench.timing import TimedTrainer, matmul_rate
 
 TABLE = (
-    Shown("ms a step", "seconds_per_step", 1, scale=1000),
+    Shown("ms per step", "seconds_per_step", 1, scale=1000),
     Shown("images/s", "images_per_second", 0),
     Shown("x cross-entropy", "ratio"),
     Shown("from", "ratio_min"),
@@ -49,7 +49,7 @@ class Step:
 
 
 def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
-    # One step is uncounted, and the loader makes one batch ahead, so that each counted step makes a batch.
+    # The loader prefetches one batch, so one step is not counted: then each counted step includes loading a batch.
     images = noise_images(cell, 1 + options.steps + 1)
     steps = []
     for method in [BASELINE, *options.methods]:

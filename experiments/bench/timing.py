@@ -1,4 +1,4 @@
-"""Timed training steps, the arithmetic in a step, and the device's speed of matrix multiplication."""
+"""Timed training steps, the floating-point operations of a step, and the device's speed of matrix multiplication."""
 
 import time
 from collections.abc import Iterator
@@ -53,23 +53,23 @@ class TimedTrainer:
         )
 
     def turn(self, number: int) -> float:
-        """Return the seconds of a step."""
+        """Train one turn and return the seconds per step."""
         use_repeatable_kernels(self.precision)  # global settings, which another trainer's turn may have changed
         self.trainer.train_epoch(number)
         return self.stopwatch.seconds
 
     def input_turn(self, number: int) -> float:
-        """Return the seconds that input adds to a step of the turn before.
+        """Return the seconds that input adds to a step of the previous turn.
 
-        A GPU overlaps input with the previous step: there it is the difference to a step on a repeated batch. On a CPU
-        that difference is smaller than the noise: there it is the time to make a batch alone.
+        On a GPU, input overlaps with the previous step: the result is the difference from a step on a repeated batch.
+        On a CPU, that difference is smaller than the noise: the result is the time to make a batch without training.
         """
         if self.device.type == "cuda":
             return self.stopwatch.seconds - self.repeated_batch(number)
         return self.input_alone(number)
 
     def repeated_batch(self, number: int) -> float:
-        """Return the seconds of a step if every step uses the same batch."""
+        """Return the seconds per step if every step uses the same batch."""
         batch = RepeatBatch(next(self.loader.epoch(number)))
         stopwatch = Stopwatch(batch, self.stopwatch.uncounted, self.stopwatch.counted, self.device)
         self.trainer.loader = stopwatch

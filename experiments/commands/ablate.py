@@ -1,6 +1,6 @@
 """Measure a method on every point of the paper's grid, T in {1, 4} x lambda_cls in {1, 2, 3, 4}, and draw a heat map.
 
-On a validation split of the training set: the test set stays closed. No tuned values are written.
+A validation split of the training set is used; the test set stays closed. No tuned values are written.
 The same command continues an ablation after a stop or a kill.
 """
 

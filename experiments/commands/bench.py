@@ -1,9 +1,9 @@
-"""Measure what training costs on this machine, in up to six parts.
+"""Measure the cost of training on this machine, in up to six parts.
 
 steps: a step of each method, compared with cross-entropy and with the device's speed; the share of input.
 pipelines: a step of cross-entropy and cs-kd, compared with torchvision's data pipeline (single images in worker
 processes, fp32, not compiled).
-reference: the same, compared with the released code's own training loop (CIFAR-100, ResNet-18) in a clone.
+reference: the same steps, compared with the released code's own training loop (CIFAR-100, ResNet-18) in a clone.
 memory: the peak memory of a step of each method.
 run: a whole run of both methods, as a user starts it: start, first step, evaluation, share of tracking.
 profile: one epoch of both methods: time by phase and by operator.
@@ -139,6 +139,6 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--keep",
         action="store_true",
-        help=f"also put the rows into {MEASURED}, in place of earlier ones of this machine",
+        help=f"also write the rows to {MEASURED}, replacing earlier rows of this machine",
     )
     return parser

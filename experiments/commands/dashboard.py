@@ -18,6 +18,6 @@ def main() -> int:
     storage = open_storage(address)
     check_port_free(arguments.port)
     print(f"optuna-dashboard: http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
-    # In this process, because an address may hold a password, and every user can read command lines.
+    # Not in a new process: the address may contain a password, and every user can read command lines.
     run_server(storage, host=HOST, port=arguments.port)
     return 0

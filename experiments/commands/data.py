@@ -16,12 +16,12 @@ from experiments.launch.data_progress import prepare_with_progress
 
 
 def known_datasets() -> list[str]:
-    """The official datasets, then those of the user's own recipes."""
+    """Return the official datasets, then those of the user's own recipes."""
     return [*SOURCES, *(name for name in recipe_names() if name not in SOURCES)]
 
 
 def data_of(name: str) -> Data:
-    """The ``data`` section of the dataset's recipe. Raises UserError that lists the known datasets."""
+    """Return the ``data`` section of the dataset's recipe. Raises UserError for an unknown dataset."""
     if name in recipe_names():
         _, settings = load_settings(name)
         return settings.data
@@ -29,7 +29,7 @@ def data_of(name: str) -> Data:
 
 
 def summary(dataset: Dataset) -> str:
-    """One line about a prepared dataset."""
+    """Return one line about a prepared dataset."""
     size = (dataset.train.nbytes + dataset.test.nbytes) / 1e6
     incomplete = "" if dataset.complete else " INCOMPLETE"
     return (

@@ -9,9 +9,9 @@ from experiments.config.grid import grid_names, load_grid
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments grid", description=__doc__)
     parser.add_argument("grid", help=f"one of {', '.join(grid_names())}")
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="in place of the grid's")
-    parser.add_argument("--methods", type=method_or_all, nargs="+", metavar="NAME", help="in place of the grid's")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of the grid's")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="replace the grid's datasets")
+    parser.add_argument("--methods", type=method_or_all, nargs="+", metavar="NAME", help="replace the grid's")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="replace the grid's seeds")
     add_grid_arguments(parser)
     arguments = parser.parse_args()
     grid = load_grid(

@@ -50,7 +50,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
 
 
 def _open_datasets(grid: Grid, settings: dict[str, Settings], dry_run: bool, console: Console) -> dict[str, Dataset]:
-    """Return the datasets, and prepare them first if needed. A dry run omits those that are not prepared."""
+    """Return the datasets, and prepare them first if needed. A dry run omits unprepared datasets."""
     datasets = {}
     for name in grid.datasets:
         data = settings[name].data
@@ -70,7 +70,7 @@ def _open_tracker(plan: Plan) -> Tracker:
 def _train(
     pending: list[PlannedRun], seconds: dict[str, float], options: GridOptions, uploader: Uploader, console: Console
 ) -> bool | None:
-    """Train the pending runs. Return False after a stop, None if a detached backend trains them."""
+    """Train the pending runs. Return True at the end, False after a stop, None if a detached backend trains them."""
     backend = BACKENDS[options.launcher](options.workers)
     if backend.detached:
         submit(pending, backend)

@@ -14,7 +14,7 @@ from experiments.launch.options import LaunchOptions
 class GridOptions(LaunchOptions):
     """The options of ``grid`` and ``train``."""
 
-    architectures: tuple[str, ...] = ()  # those that the user named
+    architectures: tuple[str, ...] = ()  # named by the user
     tuned: bool = False  # use tuned hyper-parameters
     launcher: str = "local"
 
@@ -24,7 +24,7 @@ class GridOptions(LaunchOptions):
 
 
 def method_or_all(name: str) -> str:
-    """Return the canonical name of a method; "all" stays. The type of an argument."""
+    """Argument type: the canonical name of a method, or "all"."""
     return name if name == ALL else canonical_name(name)
 
 
@@ -38,21 +38,21 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="change a setting of the recipes, such as schedule.epochs=10 or methods.cs-kd.temperature=1; may be "
-        "repeated; the results go to an experiment or a study of their own",
+        "repeated; the results go to a separate experiment or study",
     )
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that trains runs: those of ``LaunchOptions``."""
+    """Add the options of ``LaunchOptions``, for every command that trains runs."""
     add_settings_arguments(parser)
-    parser.add_argument("--workers", type=int, default=1, help="runs at once, each on a GPU of its own (default 1)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at once, each on its own GPU (default 1)")
     parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the commands that launch a grid: those of ``GridOptions``."""
-    parser.add_argument("--architectures", nargs="+", default=[], metavar="NAME", help="in place of the grid's")
+    """Add the options of ``GridOptions``, for the commands that launch a grid."""
+    parser.add_argument("--architectures", nargs="+", default=[], metavar="NAME", help="replace the grid's")
     add_launch_arguments(parser)
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")

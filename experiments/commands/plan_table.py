@@ -28,7 +28,7 @@ def print_plan(
     estimator = Estimator()
     with console.status("measuring a training step of each kind on this machine"):
         seconds = {run.spec.run_key: estimator.seconds(run) for run in pending}
-    columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "minutes a run")
+    columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "minutes per run")
     table = Table(*columns, title=plan.experiment, title_justify="left")
     for cell in plan.cells:
         cell_runs = [run for run in runs if run.spec.cell == cell.name]
@@ -61,5 +61,5 @@ def format_duration(minutes: float) -> str:
 
 
 def line_printer(console: Console) -> Callable[[str], None]:
-    """Return a function that prints a line as it is, above progress bars."""
+    """Return a function that prints a line without markup, above progress bars."""
     return lambda message: console.print(message, soft_wrap=True, highlight=False, markup=False)

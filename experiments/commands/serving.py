@@ -17,7 +17,7 @@ def port(text: str) -> int:
 
 
 def check_port_free(number: int) -> None:
-    """Raise UserError if nothing can be served on the port."""
+    """Raise UserError if the port cannot be used."""
     try:
         socket.create_server((HOST, number)).close()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Run a study: what ``tune`` and ``ablate`` share."""
+"""Run a study. Shared by ``tune`` and ``ablate``."""
 
 import argparse
 import itertools
@@ -33,7 +33,9 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--architecture", help="default resnet18, or the profile's")
-    parser.add_argument("--seeds", type=int, default=1, help="of each trial, which counts with their mean (default 1)")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="seeds of each trial; its result is their mean (default 1)"
+    )
     parser.add_argument("--timeout", type=float, metavar="MINUTES", help="start no trial after this time")
     parser.add_argument("--study", dest="name", help="another name, for a new study beside an earlier one")
     add_launch_arguments(parser)
@@ -128,7 +130,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
 
 
 def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend, display: "StudyDisplay") -> bool:
-    """Train the teacher, or wait for another process that trains it, until the deadline. False after a stop."""
+    """Train the teacher, or wait for another process that trains it, until the deadline. Return False after a stop."""
     teacher.folder.create(teacher.spec)
     queue = RunQueue([teacher], display.on_other_launch)
 
@@ -144,7 +146,7 @@ def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend
 
 
 def _run_trials(tuner: Tuner, backend: Backend, workers: int, display: "StudyDisplay") -> bool:
-    """Run trials until there are no more. False after a stop."""
+    """Run trials until there are no more. Return False after a stop."""
 
     def progressed(run: PlannedRun) -> None:
         tuner.progressed(run)
@@ -212,7 +214,7 @@ def _summary(
     if tuner.interrupted:
         print_line(f"{tuner.interrupted} of them interrupted: repeat the command to continue them")
     if any(trial.reason for trial in trials):
-        print_line("failed trials count; RETRY=1 tries their points again")
+        print_line("failed trials count as started; RETRY=1 tries their points again")
     if not tuner.is_complete:
         print_line("the timeout is over: repeat the command to continue")
     return 0 if COMPLETE in states and not tuner.interrupted else 1

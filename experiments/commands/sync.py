@@ -1,4 +1,4 @@
-"""Upload what MLflow lacks of the run folders and studies: after an outage, or to another store."""
+"""Upload the runs and studies that MLflow lacks, after an outage or to another store."""
 
 from functools import partial
 

@@ -18,7 +18,7 @@ def main() -> int:
         prog="python -m experiments tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_study_arguments(parser)
-    trials = f"of the whole study (default {DEFAULT_TRIALS}, or all points of a finite space)"
+    trials = f"trials of the whole study (default {DEFAULT_TRIALS}, or all points of a finite space)"
     parser.add_argument("--trials", type=int, help=trials)
     parser.add_argument("--space", default=DEFAULT, help="a space of experiments/spaces/<method>.yaml")
     parser.add_argument("--objective", default="error", help=f"{', '.join(OBJECTIVES)}, or two, such as error,ece")

@@ -1,1 +1,1 @@
-"""Recipes, grids and run specs: what is to be run."""
+"""Recipes, grids and run specs: the settings of runs."""

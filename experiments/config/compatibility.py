@@ -6,7 +6,7 @@ from experiments.config.recipe import Settings
 
 
 def check_compatibility(name: str, settings: Settings, train: Split, test: Split) -> None:
-    """Raise UserError, with the setting, if the settings cannot be used with the dataset. test: or validation split."""
+    """Raise UserError, with the setting, if settings and dataset are incompatible. test: test or validation split."""
     inputs, batch = settings.inputs, settings.batch_size
     if not len(test):
         raise UserError(f"'subset.classes': {name} has no test image in these classes: choose more classes")

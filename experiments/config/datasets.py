@@ -1,4 +1,4 @@
-"""The prepared datasets of a recipe: official ones by name, alone or merged, or a user's image folder."""
+"""The prepared datasets of a recipe: one official dataset, several merged ones, or a user's image folder."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ IMAGE_FOLDER = "image-folder"
 
 
 def parts_of(recipe: str, data: Data) -> dict[str, Data]:
-    """The datasets that are prepared for a recipe, by name. Recipes of one official dataset share it."""
+    """Return the datasets that are prepared for a recipe, by name. Recipes of one official dataset share it."""
     if data.parts is not None:
         return {part: Data(reader=part) for part in data.parts}
     return {recipe if data.reader == IMAGE_FOLDER else data.reader: data}
 
 
 def source_of(recipe: str, data: Data) -> DatasetSource:
-    """The source of a recipe's images, or of one part. Raises UserError for an unknown reader or a missing folder."""
+    """Return the source of a recipe's images, or of one part. Raises UserError for a bad reader or missing folder."""
     if data.reader != IMAGE_FOLDER:
         if data.folder is not None:
             raise UserError(f"recipe {recipe}: 'data.folder' needs 'reader: {IMAGE_FOLDER}': remove one of them")
@@ -33,7 +33,7 @@ def source_of(recipe: str, data: Data) -> DatasetSource:
 
 
 def open_data(recipe: str, data: Data, data_dir: Path, *, test: bool = True) -> Dataset:
-    """The prepared dataset. test: False does not open its test set.
+    """Return the prepared dataset. test: False does not open its test set.
 
     Raises UserError, with the command that prepares it, if it or one of its parts is missing.
     """
@@ -44,7 +44,7 @@ def open_data(recipe: str, data: Data, data_dir: Path, *, test: bool = True) -> 
 def prepare_data(
     recipe: str, data: Data, data_dir: Path, *, partial: bool = False, report: ProgressReport = no_report
 ) -> Dataset:
-    """The prepared dataset. Downloads and prepares it, or the missing parts of a merged one, if necessary."""
+    """Return the prepared dataset; if necessary, download and prepare it or its missing parts."""
     if data.reader != MERGED:
         (name,) = parts_of(recipe, data)
         return prepare(name, data_dir, partial=partial, source=source_of(recipe, data), report=report)
@@ -64,7 +64,7 @@ def prepare_data(
 
 
 def is_prepared(recipe: str, data: Data, data_dir: Path) -> bool:
-    """Whether all parts are prepared. Raises UserError for data that cannot be prepared."""
+    """Return True if all parts are prepared. Raises UserError for data that cannot be prepared."""
     for name, part in parts_of(recipe, data).items():
         source_of(name, part)
     return all((prepared_folder(name, data_dir) / "dataset.json").exists() for name in parts_of(recipe, data))

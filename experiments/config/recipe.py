@@ -20,10 +20,10 @@ MAX_COUNT = 1_000_000  # a larger number of epochs, images or seeds is a typing 
 MAX_FLOAT32 = 3e38
 MERGED = "merged"  # the reader that joins several official datasets
 
-# These settings are not in a run's key: they only select what is trained, and what they select is in the key.
+# These settings are not in a run's key: they only select what is trained, and the selection is in the key.
 NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
-# A setting that stands at this default is not in the key either. A new setting goes here with its default, a nested one
-# by its dotted name, such as "schedule.kind": then no existing key changes.
+# A setting with this default is not in the key either. Add each new setting here with its default, a nested one by its
+# dotted name, such as "schedule.kind", so that existing keys do not change.
 DEFAULTS_OMITTED_FROM_KEY = {"compile": "auto", "pipeline": "batched"}
 
 
@@ -131,7 +131,7 @@ class Settings(StrictModel):
     teacher: Teacher = Teacher()
 
     def resolve_architecture(self, architecture: str) -> str:
-        """Return the architecture that is trained for one that a grid names."""
+        """Return the architecture that is trained in place of ``architecture`` in a grid."""
         return self.architectures.get(architecture, architecture)
 
     def parameters_of(self, method: str) -> dict[str, float]:
@@ -144,13 +144,6 @@ class Settings(StrictModel):
         if len(parts) == 1:
             return own
         return {f"{part}.{name}": value for part in parts for name, value in self.methods.get(part, {}).items()} | own
-
-    def hyperparameter_source(self, method: str, architecture: str) -> str:
-        """Return who chose the recipe's values: "paper", "ours", or "" for a method without hyper-parameters."""
-        parts = [part for part in method_parts(method) if build_method(part).parameters()]
-        if not parts:
-            return ""
-        return "paper" if all(architecture in self.from_paper.get(part, []) for part in parts) else "ours"
 
     def with_parameters(self, method: str, parameters: dict[str, float]) -> "Settings":
         """Return a copy with these hyper-parameters of a method changed."""
@@ -169,7 +162,7 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
         profile: None for the recipe's default profile.
         overrides: "key.path=value" strings with YAML values, which override the profile.
     Raises:
-        UserError: names the file and the key of what is not valid.
+        UserError: with the file and the key of an invalid value.
     """
     path = RECIPES / f"{check_choice('dataset', name, recipe_names())}.yaml"
     raw = read_yaml(path)

@@ -33,7 +33,7 @@ class RunSpec(StrictModel):
     data_digest: str
     data_complete: bool  # whether it has the official numbers of images
     data_source: str  # the files that were read, and how they were verified
-    comparable: bool  # whether the paper's number may stand beside this run's
+    comparable: bool  # whether the run may be compared with the paper's number
     comparable_reason: str  # why not; "" if comparable
     validation: Validation | None = None
     teacher: "RunSpec | None" = None  # for methods that need one
@@ -53,10 +53,10 @@ class RunSpec(StrictModel):
         return f"{self.cell}/seed{self.seed}"
 
     def key_fields(self) -> dict[str, Any]:
-        """Everything that can change the run's numbers. Dataset and profile count by content, not by name.
+        """Return everything that can change the run's numbers. Dataset and profile count by content, not by name.
 
-        ``precision`` and ``compile`` count as set: "auto" is one key on all hardware. The run's environment says what
-        was used.
+        ``precision`` and ``compile`` count as configured: "auto" gives the same key on all hardware. The run's
+        environment records the values that were used.
         """
         settings = _without_defaults(self.settings.model_dump(mode="json", exclude=NOT_IN_KEY))
         validation = {"validation": self.validation.model_dump()} if self.validation else {}
@@ -145,7 +145,7 @@ def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, 
 
     Raises UserError, with the setting, if recipe and dataset are incompatible.
     """
-    classes, train, test = _restricted(name, dataset, settings)
+    classes, train, test = _select(name, dataset, settings)
     check_compatibility(name, settings, train, test)
     return len(classes), len(train), len(test)
 
@@ -155,19 +155,16 @@ def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Va
 
     Raises UserError, with the setting, if recipe and dataset are incompatible.
     """
-    _, images, _ = _restricted(name, dataset, settings)
-    try:
-        train, held = hold_out(name, images, settings.validation_fraction)
-    except UserError as error:
-        raise UserError(f"'validation_fraction': {error}") from error
-    check_compatibility(name, settings, train, held)
-    digest = indices_digest(held)
-    return Validation(fraction=settings.validation_fraction, indices_digest=digest), len(train), len(held)
+    _, images, _ = _select(name, dataset, settings)
+    train, validation = hold_out(name, images, settings.validation_fraction)
+    check_compatibility(name, settings, train, validation)
+    digest = indices_digest(validation)
+    return Validation(fraction=settings.validation_fraction, indices_digest=digest), len(train), len(validation)
 
 
 def make_splits(spec: RunSpec, dataset: Dataset) -> tuple[tuple[str, ...], Split, Split]:
     """Return (class names, training split, evaluation split) of a run."""
-    classes, train, test = _restricted(spec.dataset, dataset, spec.settings)
+    classes, train, test = _select(spec.dataset, dataset, spec.settings)
     if spec.validation:
         train, test = hold_out(spec.dataset, train, spec.validation.fraction)
         if indices_digest(test) != spec.validation.indices_digest:
@@ -175,22 +172,13 @@ def make_splits(spec: RunSpec, dataset: Dataset) -> tuple[tuple[str, ...], Split
     return classes, train, test
 
 
-def _restricted(name: str, dataset: Dataset, settings: Settings) -> tuple[tuple[str, ...], Split, Split | None]:
+def _select(name: str, dataset: Dataset, settings: Settings) -> tuple[tuple[str, ...], Split, Split | None]:
     """Return (class names, training split, test split) of the recipe's subset; no test split if it is closed."""
-    subset = settings.subset
-    if subset is None:
-        return dataset.classes, dataset.train, dataset.test
-    try:
-        return restrict(
-            name,
-            dataset.classes,
-            dataset.train,
-            dataset.test,
-            num_classes=subset.classes,
-            images_per_class=subset.images_per_class,
-        )
-    except UserError as error:
-        raise UserError(f"'subset': {error}") from error
+    classes, train, test = dataset.classes, dataset.train, dataset.test
+    if settings.subset is None:
+        return classes, train, test
+    num_classes, images_per_class = settings.subset.classes, settings.subset.images_per_class
+    return restrict(name, classes, train, test, num_classes=num_classes, images_per_class=images_per_class)
 
 
 def _incomparable_reason(dataset: Dataset, profile: str, settings: Settings, overridden: bool) -> str:
@@ -208,7 +196,7 @@ def _incomparable_reason(dataset: Dataset, profile: str, settings: Settings, ove
 
 
 def _without_defaults(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The settings but for those that stand at their value in DEFAULTS_OMITTED_FROM_KEY."""
+    """Return the settings without those that have their default in DEFAULTS_OMITTED_FROM_KEY."""
     result = {}
     for name, value in settings.items():
         path = prefix + name

@@ -1,4 +1,4 @@
-"""Tuned hyper-parameters as YAML: a file a dataset and method, an entry a profile and architecture.
+"""Tuned hyper-parameters as YAML: one file per dataset and method, one entry per profile and architecture.
 
 Grids use them with TUNED=1 only.
 """
@@ -24,12 +24,12 @@ class TunedParameters(StrictModel):
     architecture: str
     parameters: dict[str, float]
     objective: str
-    value: float  # of the objective, on the validation split
+    value: float  # of the objective on the validation split
     recipe_parameters: dict[str, float]
     recipe_value: float | None  # of the recipe's setting in the same study; None: not tried
     study: str
     trial: int
-    trials: int  # complete ones
+    trials: int  # number of complete trials
     seeds: list[int]  # used for tuning
     split_digest: str  # of the validation split's indices
     data_digest: str

@@ -96,7 +96,7 @@ def build_on(
 
 
 def evaluation_batch_size(device: torch.device, size: int) -> int:
-    """Return the images of an evaluation batch: on a GPU as many pixels as 500 images of 224 px, on a CPU 500 images.
+    """Return the size of an evaluation batch: on a GPU the pixels of 500 images of 224 px, on a CPU 500 images.
 
     The trainer halves batches that do not fit. On a CPU, another number would change the last bits of the results.
     """

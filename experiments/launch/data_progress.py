@@ -11,7 +11,7 @@ from experiments.config.recipe import Data
 
 
 def prepare_with_progress(name: str, data: Data, data_dir: Path, console: Console, *, partial: bool = False) -> Dataset:
-    """``prepare_data`` with its progress on the console."""
+    """Call ``prepare_data`` and show its progress on the console."""
     with PreparationProgress(name, console) as report:
         return prepare_data(name, data, data_dir, partial=partial, report=report)
 
@@ -52,7 +52,7 @@ class PreparationProgress:
 
 
 def format_amount(stage: str, done: int | None, total: int | None) -> str:
-    """``3.1/169.0 MB`` or ``1,200/50,000``. An unknown number is left out."""
+    """Return such as ``3.1/169.0 MB`` or ``1,200/50,000``. An unknown number is left out."""
     numbers = [number for number in (done, total) if number is not None]
     if stage.endswith("images"):
         return "/".join(f"{number:,}" for number in numbers)

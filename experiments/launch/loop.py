@@ -15,7 +15,7 @@ from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolde
 from experiments.runs.plan import PlannedRun
 
 POLL_SECONDS = 0.2
-# A run that does not stop in time is killed; both ways it resumes from its last checkpoint.
+# A run that does not stop in time is killed; in both cases it resumes from its last checkpoint.
 STOP_SECONDS = 3.0
 END = object()
 
@@ -26,7 +26,7 @@ class LaunchCallbacks:
 
     started: Callable[[PlannedRun], None] = lambda run: None
     progressed: Callable[[PlannedRun], None] = lambda run: None  # at each poll
-    should_stop: Callable[[PlannedRun], bool] = lambda run: False  # True: the running run is to be stopped
+    should_stop: Callable[[PlannedRun], bool] = lambda run: False  # True: stop this run
     ended: Callable[[PlannedRun, str], None] = lambda run, state: None  # RUNNING: another process trains it
 
 
@@ -70,7 +70,7 @@ def submit(runs: Iterable[PlannedRun], backend: Backend) -> None:
 
 
 def launch(runs: Iterable[PlannedRun | None], backend: Backend, workers: int, callbacks: LaunchCallbacks) -> bool:
-    """Train the runs, ``workers`` at once; return False if a signal stopped the launch. A failed run stops no other.
+    """Train the runs, ``workers`` at once; return False if a signal stopped the launch. A failed run stops no others.
 
     Args:
         runs: yields the next run whenever a worker is free; None if no run can start yet.
@@ -126,7 +126,7 @@ def _final_state(job: Active, ended: Exit) -> str:
 
 
 def _cause_of_death(job: Active, ended: Exit) -> tuple[str, str]:
-    """Return (state, reason) for a process that died without recording why. A killed run can resume, a crash failed."""
+    """Return (state, reason) for a process that died without recording them: killed is INTERRUPTED, crashed FAILED."""
     if ended.status == EXIT_INTERRUPTED:
         return INTERRUPTED, "the disk is full: make room"
     if job.stopped_at is not None:

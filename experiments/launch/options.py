@@ -1,4 +1,4 @@
-"""Launch options: what the commands that train grids and studies have in common."""
+"""Launch options that are shared by the commands that train grids and studies."""
 
 from argparse import Namespace
 from dataclasses import dataclass, fields

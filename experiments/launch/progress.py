@@ -17,7 +17,7 @@ class Display:
     """One bar for all runs and one for each running run: epoch, losses, test error, images/s, time left.
 
     Args:
-        name: of the overall bar.
+        name: the label of the overall bar.
         total: number of runs.
         total_seconds: estimate for all runs, one at a time.
         seconds_of: estimate for one run.
@@ -97,7 +97,7 @@ class Display:
         self._print_outcome(run, state)
 
     def print_line(self, line: str) -> None:
-        """Print a line as it is, above the bars."""
+        """Print a line without markup, above the bars."""
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _print_outcome(self, run: PlannedRun, state: str) -> None:

@@ -171,7 +171,7 @@ class Start:
         self.folder.write_environment(self.training_id, [*self.earlier, self.details])
 
     def begin_new_training(self) -> None:
-        """Forget the earlier starts: no intact checkpoint is left of their epochs."""
+        """Discard the earlier starts: no intact checkpoint of their epochs remains."""
         self.training_id, self.earlier = secrets.token_hex(8), []
         self.write({})
 
@@ -259,5 +259,5 @@ def log(text: str) -> None:
     try:
         print(text, file=sys.stderr)
     except OSError:
-        # Unwritten text would be tried again at exit, and change the exit status.
+        # Python would write the text again at exit, fail, and change the exit status.
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115

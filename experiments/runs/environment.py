@@ -1,4 +1,4 @@
-"""What a run trains on: device, cores, commit, versions. Recorded with the run, and not part of its key."""
+"""The environment of a run: device, cores, commit, versions. It is recorded, but not part of the run key."""
 
 import importlib.metadata
 import os
@@ -34,9 +34,9 @@ def use_repeatable_kernels(precision: str) -> None:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: affinity, container quota, and CORE_LIMITS count.
+    """Return how many cores this process may use, limited by affinity, container quota and CORE_LIMITS.
 
-    More threads than cores slow training down many times.
+    Training with more threads than cores is many times slower.
     """
     values = [os.environ.get(name, "") for name in CORE_LIMITS]
     limits = [int(value) for value in values if value.isdecimal() and int(value) > 0]

@@ -78,7 +78,7 @@ class RunFolder:
             if spec.run_key != self.path.name:
                 raise Damaged(self.spec_file)
             return spec
-        except (*ABSENT, ValueError) as error:  # Damaged among them
+        except (*ABSENT, ValueError) as error:  # includes Damaged
             message = f"{self.spec_file} is missing, damaged, or of another version"
             raise UserError(f"{message}: launch its grid again") from error
 
@@ -117,7 +117,7 @@ class RunFolder:
             return records
         except ABSENT:
             return []
-        except (ValueError, TypeError, KeyError) as error:  # Damaged among them
+        except (ValueError, TypeError, KeyError) as error:  # includes Damaged
             raise UserError(f"{self.metrics} is damaged: the next launch writes it again") from error
 
     def count_epochs(self) -> int:
@@ -157,8 +157,8 @@ class RunFolder:
     def state(self) -> dict[str, Any]:
         """Return the state with its details; "reason" is always there.
 
-        A run that says "running" is interrupted if it has no heartbeat and no process holds its lease, and so is a
-        run with a damaged state.
+        A run that is recorded as "running" counts as interrupted if it has no heartbeat and no process holds its
+        lease. A run with a damaged state counts as interrupted, too.
         """
         try:
             content = read_json(self._state)
@@ -170,7 +170,7 @@ class RunFolder:
         except (Damaged, KeyError):
             reason = f"interrupted: {self._state.name} is damaged"
             return {"state": INTERRUPTED, "heartbeat": 0.0, "epoch": self.count_epochs(), "reason": reason}
-        # A heartbeat in the future is none either: the clock was set back.
+        # A heartbeat in the future does not count: the clock was set back.
         silent = abs(time.time() - heartbeat) > HEARTBEAT_LIMIT
         if state == RUNNING and silent and not self.is_held():
             reason = f"interrupted: no heartbeat for {HEARTBEAT_LIMIT:.0f} s, killed?"
@@ -185,7 +185,7 @@ class RunFolder:
         self.write_state(RUNNING, reason="training", epoch=epoch, epochs=epochs)
 
     def end(self, state: str, reason: str) -> None:
-        """Record how the training process ended: the summary, then the state. A complete run is done in any case."""
+        """Record how the training process ended: the summary, then the state. A complete run is always done."""
         if self.is_complete():
             self.finish()
             return
@@ -248,11 +248,11 @@ class RunFolder:
         return f"{name} is damaged" if name else None
 
     def is_complete(self) -> bool:
-        """Return True if all results are there and intact, whatever the state says."""
+        """Return True if all results exist and are intact, independent of the recorded state."""
         return (self.path / CHECKSUMS).exists() and self.damage() is None
 
     def discard_damaged(self) -> None:
-        """Let a run that is done and damaged be trained again."""
+        """Mark a finished run with a damaged file as interrupted, so that it is trained again."""
         if self.state()["state"] != DONE:
             return
         with self.leased(patience=1.0) as lease:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cskd.data.store import Dataset
-from cskd.methods import build_method
+from cskd.methods import build_method, method_parts
 from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json, write_json
@@ -26,10 +26,10 @@ class Cell(StrictModel):
     name: str  # dataset/architecture/method
     key: str
     order: int  # its position in tables
-    comparable: bool  # whether the paper's number may stand beside its mean
+    comparable: bool  # whether its mean may be compared with the paper's number
     comparable_reason: str = ""  # why not; "" if comparable
     tuned: str = ""  # tuned hyper-parameters and their source; "": the recipe's hyper-parameters are used
-    hyperparameter_source: str = ""  # who chose the recipe's: "paper", "ours", or "" for none
+    hyperparameter_source: str = ""  # who chose them: "paper", "ours", or "" for none
     runs: dict[int, str]  # seed -> run key
 
 
@@ -167,11 +167,14 @@ def _empty_cell(grid_name: str, spec: RunSpec, row: int, parameters: TunedParame
 
 
 def _hyperparameter_source(spec: RunSpec) -> str:
-    """Return "paper" only if the run's values are those of the recipe's default profile; see ``Settings``."""
+    """Return who chose the hyper-parameters: "paper", "ours", or "" for a method without any."""
+    parts = [part for part in method_parts(spec.method) if build_method(part).parameters()]
+    if not parts:
+        return ""
     _, recipe = load_settings(spec.dataset)
-    source = recipe.hyperparameter_source(spec.method, spec.architecture)
+    published = all(spec.architecture in recipe.from_paper.get(part, []) for part in parts)
     unchanged = build_method(spec.method, recipe.parameters_of(spec.method)).parameters() == spec.parameters
-    return source if unchanged or not source else "ours"
+    return "paper" if published and unchanged else "ours"
 
 
 def _position(grid_name: str, dataset: str, method: str, row: int) -> int:

@@ -1,4 +1,4 @@
-"""What a training process uses: CPU, memory, energy."""
+"""The resources that a training process uses: CPU, memory, energy."""
 
 import time
 from pathlib import Path
@@ -38,7 +38,7 @@ class SystemMetrics:
 
 
 class EnergyMeter:
-    """The energy that the GPU takes, or all processor packages on a CPU, including that of other processes.
+    """The energy used by the GPU, or by all processor packages on a CPU, including other processes.
 
     Virtual machines have no counters, and some machines let only root read them.
     """

@@ -28,7 +28,7 @@ FINAL = ("done", "complete", "pruned")  # an uploaded training in this state nev
 
 @dataclass
 class TrackedRun:
-    """What MLflow has of a run. ``state`` is "" unless the upload of that state was completed."""
+    """The uploaded part of a run. ``state`` is "" unless the upload of the state was completed."""
 
     run_id: str
     parent: str
@@ -67,7 +67,7 @@ class TrackedExperiment:
                 self.client.set_experiment_tag(self.id, name, value)
 
     def runs(self, by: tuple[str, ...], **tags: str) -> dict[tuple[str, ...], Run]:
-        """Return the active runs that have these tags and the tags ``by``, by the values of the latter."""
+        """Return the active runs that have these tags, by their values of the tags ``by``."""
         query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
         groups, token = defaultdict(list), None
         while True:
@@ -89,7 +89,7 @@ class TrackedExperiment:
             return runs[()] if runs else self.client.create_run(self.id, started, identity | tags, name)
 
     def _merge_copies(self, runs: list[Run]) -> Run:
-        """Return one of several runs with the same identity. The empty copies are deleted if the other has content.
+        """Return one of several runs with the same identity. Empty copies are deleted if that run has content.
 
         Copies arise when the server creates a run after the client's timeout.
         """
@@ -100,7 +100,7 @@ class TrackedExperiment:
         return first
 
     def set_parent(self, tracked: TrackedRun, parent: TrackedRun) -> None:
-        """Correct the parent: somebody may have deleted the earlier one."""
+        """Set the parent if it differs: a user may have deleted the earlier parent."""
         if tracked.parent != parent.run_id:
             self.client.set_tag(tracked.run_id, "mlflow.parentRunId", parent.run_id)
             tracked.parent = parent.run_id
@@ -175,7 +175,7 @@ class TrackedExperiment:
 
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
-    """Return a folder beside the database. A server chooses its own; MLflow's default is the working directory."""
+    """Return a folder beside the database, not MLflow's default, the working directory. None: a server chooses."""
     if is_server(uri):
         return None
     database = uri.startswith("sqlite:///")

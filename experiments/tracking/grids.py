@@ -74,7 +74,7 @@ class GridTracker:
             raise errors[0]
 
     def _open(self) -> None:
-        """Find or create the experiment and the parent runs, and find what MLflow has of the seeds."""
+        """Find or create the experiment and the parent runs, and load the uploaded runs of the seeds."""
         self.plan = load_plan(self.plan_file)
         tags = {
             "grid": self.plan.grid,
@@ -108,7 +108,7 @@ class GridTracker:
                 self.client.set_tag(run.info.run_id, "superseded", "true")
 
     def _upload(self, cell: Cell, run_key: str) -> None:
-        """Upload what MLflow does not have of this run's folder."""
+        """Upload the parts of this run's folder that MLflow lacks."""
         folder = RunFolder(self.runs_dir / run_key)
         status, training_id = folder.state(), folder.training_id()
         state, reason = status["state"], status["reason"]
@@ -172,7 +172,7 @@ class GridTracker:
 
 
 def sync_plan(uri: str, plan: Plan, runs_dir: Path) -> None:
-    """Upload everything of a plan. Raises UserError if the store fails."""
+    """Upload all cells and runs of a plan. Raises UserError if the store fails."""
     try:
         GridTracker(uri, plan.experiment, runs_dir).update(everything=True)
     except MlflowException as error:

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import nullcontext
 from pathlib import Path
 
-# A dead or hanging server must be noticed within seconds; one that takes ten seconds for each request still works.
+# A dead server is detected within seconds; a server that takes ten seconds per request still works.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 # No automatic retries: a request whose reply was lost may have succeeded. We query before sending it again.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

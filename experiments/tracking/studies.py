@@ -59,7 +59,7 @@ class StudyTracker:
         self._trials = {identity: TrackedRun.of(run) for identity, run in runs.items()}
 
     def _upload(self, trial: Trial, objectives: tuple[str, ...]) -> None:
-        """Upload what MLflow does not have of a trial. The training of its first seed identifies it."""
+        """Upload the parts of a trial that MLflow lacks. The training of its first seed identifies it."""
         folders = {seed: RunFolder(self.runs_dir / key) for seed, key in trial.runs.items()}
         first = next(iter(folders.values()), None)
         if first is None or not first.training_id():
@@ -120,7 +120,7 @@ class StudyTracker:
 
 
 def sync_study(uri: str, name: str, load: Load, runs_dir: Path, results: Path) -> None:
-    """Upload everything of a study. Raises UserError if the store fails."""
+    """Upload all trials of a study. Raises UserError if the store fails."""
     try:
         StudyTracker(uri, name, load, runs_dir, results).update(everything=True)
     except MlflowException as error:

@@ -27,7 +27,7 @@ class Tracker(Protocol):
 class Uploader:
     """Updates a tracker at intervals. Errors of MLflow are reported and never reach the training.
 
-    problem: why not everything is uploaded, or None. cpu_seconds: processor time of the uploads.
+    problem: why the upload is incomplete, or None. cpu_seconds: processor time of the uploads.
     """
 
     def __init__(self, make: Callable[[], Tracker], log: Callable[[str], None] = lambda message: None):
@@ -70,7 +70,7 @@ class Uploader:
         return f"All is tracked in MLflow, which took {seconds}: 'make ui' shows it."
 
     def __exit__(self, kind, *rest) -> None:
-        """Wait for the last upload, for a limited time. The run folders keep the rest for 'make sync'."""
+        """Wait for the last upload, for a limited time. 'make sync' uploads what is left from the run folders."""
         self._ended.set()
         if self._tracker is None:
             return

@@ -9,13 +9,13 @@ from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.config import StudyConfig
 
-# A last batch smaller than this part of a full one was seen to spoil training at a high learning rate.
+# A last batch smaller than this fraction of a full batch disturbed training at a high learning rate.
 MIN_LAST_BATCH = 1 / 8
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What remains to do, with estimated seconds and bytes."""
+    """The remaining work of a study, with estimated seconds and bytes."""
 
     trials: int
     runs: int  # of these trials

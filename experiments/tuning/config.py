@@ -1,4 +1,4 @@
-"""What a study is about: the user's options, and the configuration that they give with recipe, data and space."""
+"""The options of a study, and its configuration: options, recipe, data and search space."""
 
 import math
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from cskd.models import ARCHITECTURES
 from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
+from experiments.config.grid import check_not_replaced
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
 from experiments.launch.data_progress import prepare_with_progress
@@ -64,7 +65,7 @@ class StudyOptions(LaunchOptions):
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Everything that all trials of a study share."""
+    """The configuration that all trials of a study share."""
 
     options: StudyOptions
     profile: str
@@ -77,7 +78,7 @@ class StudyConfig:
 
     @property
     def name(self) -> str:
-        """Return the given name, or such as ``digits-cs-kd-demo`` with each option that differs from its default."""
+        """Return the given name, or one such as ``digits-cs-kd-demo`` with the options that are not the defaults."""
         options = self.options
         if options.name:
             return options.name
@@ -107,11 +108,11 @@ class StudyConfig:
         return tuple(range(FIRST_SEED, FIRST_SEED + self.options.seeds))
 
     def runs(self, point: Point) -> list[PlannedRun]:
-        """Return a trial's runs, one a seed."""
+        """Return a trial's runs, one per seed."""
         return [self._planned(self._spec(point, seed)) for seed in self.seeds]
 
     def teacher(self) -> PlannedRun | None:
-        """Return the teacher's run. It is trained without the validation images, which the students are judged on."""
+        """Return the teacher's run. It does not train on the validation images, which evaluate its students."""
         spec = self._spec({}, FIRST_SEED).teacher
         return self._planned(spec) if spec else None
 
@@ -126,7 +127,7 @@ class StudyConfig:
         return [recipe] * (recipe in self.space) + [dict(point) for point in self.space.start]
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be equal for trials to be comparable, by names for the user."""
+        """Return the settings that must be equal for trials to be comparable, by the names that the user sees."""
         settings = self._spec({}, FIRST_SEED).key_fields()
         for name in ("seed", "data_digest", "method", "architecture"):
             del settings[name]
@@ -164,12 +165,7 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     name = options.dataset
     space = load_space(options.method, options.space)
     profile, settings = load_settings(name, options.profile, options.overrides)
-    architecture = settings.resolve_architecture(options.architecture or DEFAULT_ARCHITECTURE)
-    if options.architecture and architecture != options.architecture:
-        raise UserError(
-            f"{name}: profile {profile} trains {architecture}, not {options.architecture}: "
-            f"give that one, or SET=architectures.{options.architecture}={options.architecture}"
-        )
+    check_not_replaced((options.architecture,) if options.architecture else (), profile, {name: settings})
     if not is_prepared(name, settings.data, data_dir()):
         if options.dry_run:
             raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")

@@ -28,7 +28,7 @@ from experiments.tuning.space import Point, Space
 from experiments.tuning.storage import open_storage
 from experiments.tuning.trial import COMPLETE, OBJECTIVES, RUNNING, TIE_BREAKER, Trial
 
-MIN_TRIALS_FOR_SLICES = 4  # complete ones; also for importances and the contour
+MIN_TRIALS_FOR_SLICES = 4  # complete trials; also for importances and the contour
 HEAT_MAP_COLORS = matplotlib.colormaps["cividis_r"]  # safe for colour-blind readers and in grey: dark is high
 HEAT_MAP_PANELS = ("error", "ece")
 MARKERS = {"lowest": ("*", VERMILION, 150), "recipe": ("D", INK, 45)}  # shape, colour, size in points squared
@@ -59,11 +59,13 @@ def grid_points(space: Space, trials: list[Trial], runs_dir: Path, recipe: Point
     points = []
     for parameters in space.grid():
         is_recipe = parameters == recipe
-        own = sorted((trial for trial in trials if trial.parameters == parameters), key=lambda t: t.state == COMPLETE)
-        if not own:
+        of_point = sorted(
+            (trial for trial in trials if trial.parameters == parameters), key=lambda t: t.state == COMPLETE
+        )
+        if not of_point:
             points.append(GridPoint(parameters, NOT_RUN, is_recipe))
             continue
-        trial = own[-1]
+        trial = of_point[-1]
         state, mean, std = NOT_ENDED if trial.state == RUNNING else trial.state, {}, {}
         if state == COMPLETE:
             mean = {name: trial.metrics[metric.name] for name, metric in OBJECTIVES.items()}

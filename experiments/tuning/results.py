@@ -29,7 +29,7 @@ def write_results(
 ) -> None:
     """Write the study's tables and figures to ``folder``, and its best trial to the tuned values.
 
-    address: of the storage. git_commit, git_dirty: of the code that runs now.
+    address: the address of the storage. git_commit, git_dirty: the version of the running code.
     """
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def reason_not_saved(config: StudyConfig) -> str:
     """Return why the best trial does not become the tuned values, "" if it does."""
     options = config.options
     if options.ablation:
-        return f"an ablation only measures: make tune DATASET={options.dataset} METHOD={options.method} finds some"
+        return f"an ablation saves none: run make tune DATASET={options.dataset} METHOD={options.method}"
     if options.overrides:
         return f"{' '.join(options.overrides)} differs from the recipe"
     return ""
@@ -124,7 +124,7 @@ def summary_lines(config: StudyConfig, trials: list[Trial]) -> list[str]:
 
 
 def trial_rows(config: StudyConfig, trials: list[Trial]) -> list[dict]:
-    """Return a row a trial: hyper-parameters, state, and metrics of the validation split."""
+    """Return one row per trial: hyper-parameters, state, and metrics of the validation split."""
     return [
         {
             "trial": trial.number,
@@ -140,7 +140,7 @@ def trial_rows(config: StudyConfig, trials: list[Trial]) -> list[dict]:
 
 
 def run_rows(trials: list[Trial], runs_dir: Path) -> list[dict]:
-    """Return a row a run of a complete trial: last values of the objectives, and the error after each tenth."""
+    """Return one row per run of a complete trial: last objectives, and the error after each tenth of the epochs."""
     error = f"validation/{OBJECTIVES['error'].name}"
     rows = []
     for trial in trials:

@@ -1,4 +1,4 @@
-"""Search spaces: a YAML file a method in experiments/spaces, with named spaces."""
+"""Search spaces: one YAML file per method in experiments/spaces, with named spaces."""
 
 import itertools
 from pathlib import Path
@@ -89,7 +89,7 @@ class Space(StrictModel):
 
     @property
     def is_plane(self) -> bool:
-        """Whether the space is a finite grid of two hyper-parameters, which a heat map can show."""
+        """True if the space is a finite grid of two hyper-parameters, which a heat map can show."""
         return self.is_finite and len(self.parameters) == 2
 
     def grid(self, count: int | None = None) -> list[Point]:
@@ -103,7 +103,7 @@ class Space(StrictModel):
         if ranges and (count is None or side < 1 or combinations * side**ranges != count):
             first = max(2, side - 1)
             possible = ", ".join(str(combinations * length**ranges) for length in range(first, first + 3))
-            raise UserError(f"TRIALS={count} is no regular grid over {ranges} ranges: give {possible}, ...")
+            raise UserError(f"TRIALS={count} is not a regular grid over {ranges} ranges: give {possible}, ...")
         values = [axis.grid(side) for axis in self.parameters.values()]
         return [dict(zip(self.parameters, map(float, point), strict=True)) for point in itertools.product(*values)]
 

@@ -1,8 +1,8 @@
 """One study in Optuna's storage: the only module that writes there.
 
 A process owns each trial that it asked for until it tells the result, and holds a lease in RUNS_DIR while it runs. If
-the owner of a trial has died, the next process that asks gets this trial, with its number and parameters. The runs of
-the trial resume from their checkpoints.
+the owner of a trial dies, the next process that asks gets this trial, with its number and parameters, and its runs
+resume from their checkpoints. All processes of a study must share RUNS_DIR.
 """
 
 import json
@@ -34,14 +34,14 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # from a seed; a new samp
     "random": lambda seed: RandomSampler(seed=seed),
 }
 GRID = "grid"  # all points are enqueued, and no sampler is used
-MIN_TRIALS_FOR_PRUNING = 4  # complete ones
+MIN_TRIALS_FOR_PRUNING = 4  # complete trials
 
 
 class Study:
     """One study, and this process's trials of it. As a context manager it holds the owner's lease."""
 
     def __init__(self, address: str, name: str, folder: Path):
-        """address: a journal file or a database URL. folder: of the leases; all processes of the study share it."""
+        """address: a journal file or a database URL. folder: holds the leases; all processes of the study share it."""
         self.address, self.name, self.folder = address, name, folder
         self.study: optuna.Study | None = None  # None before the study exists
         self.owner = uuid.uuid4().hex
@@ -107,7 +107,7 @@ class Study:
         return [trial_of(frozen) for frozen in self._started()]
 
     def remaining(self, max_trials: int, *, retry: bool = False) -> int:
-        """Return how many trials this process would run, trials of dead owners included.
+        """Return how many trials this process would run, including trials of dead owners.
 
         retry: count as after ``retry_failed``.
         """
@@ -154,8 +154,9 @@ class Study:
         return len(failed)
 
     def ask(self, max_trials: int) -> Trial | None:
-        """Return a trial for this process to run: one of a dead owner, or a new one while there are fewer than
-        ``max_trials``; else None.
+        """Return a trial to run: one whose owner died, or a new one if fewer than ``max_trials`` were started.
+
+        Return None if there is no such trial.
         """
         with self._exclusive():
             for frozen in self._started():

@@ -44,7 +44,7 @@ class Trial:
 
 
 def trial_of(frozen: FrozenTrial) -> Trial:
-    """Convert a started trial of Optuna's."""
+    """Return a started trial of Optuna as a Trial."""
     attributes = frozen.user_attrs
     return Trial(
         number=frozen.number,
@@ -70,13 +70,13 @@ def parse_objectives(text: str) -> tuple[str, ...]:
 
 
 def format_objectives(objectives: tuple[str, ...], values: tuple[float, ...]) -> str:
-    """Return such as ``error 43.75, ece 3.10``."""
+    """Return text such as ``error 43.75, ece 3.10``."""
     pairs = zip(objectives, values, strict=True)
     return ", ".join(f"{name} {value:.{OBJECTIVES[name].decimals}f}" for name, value in pairs)
 
 
 def format_point(point: dict[str, float]) -> str:
-    """Return such as ``temperature 4, lambda_cls 1``."""
+    """Return text such as ``temperature 4, lambda_cls 1``."""
     return ", ".join(f"{name} {value:.4g}" for name, value in point.items())
 
 

@@ -1,4 +1,4 @@
-"""Runs a study's trials: asks for them, gives their runs to the launch loop, and tells the study the results."""
+"""Run a study's trials: ask for a trial, give its runs to the launch loop, and record the result in the study."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from experiments.tuning.study import Study
 from experiments.tuning.trial import OBJECTIVES, Trial, format_objectives
 
 BUSY_SECONDS = 10.0  # between two tries to start a run that another process trains
-MAX_FAILURES = 3  # failed trials without a complete one after which the tuner gives up
+MAX_FAILURES = 3  # the tuner gives up after so many failed trials without a complete trial
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class ActiveTrial:
 
     @property
     def should_stop(self) -> bool:
-        """Whether to stop its other runs."""
+        """True if the other runs of the trial must stop."""
         return self.pruned or bool(self.failure)
 
     def metrics(self, epoch: int) -> dict[str, float]:
@@ -44,7 +44,7 @@ class ActiveTrial:
 
 @dataclass(eq=False)
 class WaitingRun:
-    """A run to start, not before a time."""
+    """A run that may start after ``start_after``."""
 
     run: PlannedRun
     active: ActiveTrial
@@ -64,7 +64,7 @@ class Tuner:
         prune_after: int | None = None,
         on_trial_end: Callable[[Trial, str], None] = lambda trial, result: None,
     ):
-        """max_trials: of the whole study. make_runs: returns a trial's runs, one a seed.
+        """max_trials: trials of the whole study. make_runs: returns a trial's runs, one per seed.
 
         deadline: time.monotonic() after which no trial starts. prune_after: the last epoch before pruning; None: never
         prune. on_trial_end: gets the trial and its result in a line.
@@ -175,7 +175,7 @@ class Tuner:
         self._trials.remove(active)
         self.on_trial_end(active.trial, result)
         if self._failures >= MAX_FAILURES and not any(trial.metrics for trial in self.study.trials()):
-            self.gave_up = f"the first {self._failures} trials have failed, which no hyper-parameters explain"
+            self.gave_up = f"the first {self._failures} trials have failed, so their hyper-parameters are not the cause"
 
     def _values(self, metrics: dict[str, float]) -> tuple[float, ...]:
         return tuple(metrics[OBJECTIVES[name].name] for name in self.study.objectives)

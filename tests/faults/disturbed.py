@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from builders import empty_store
 from faults.backend import assert_uploaded_once, rows
 from place import Place
 
@@ -23,6 +24,7 @@ class Disturbed(Place):
     def __init__(self, folder: Path, *command: str):
         super().__init__(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        empty_store(self.folder)
         self.command = command
         self.struck = folder / "struck"
         # One thread for any number of workers: the number of threads changes the order of additions.

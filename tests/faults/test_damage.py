@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from builders import empty_store
 from faults.backend import assert_uploaded_once
 from faults.disturbed import assert_same_results
 from place import ROOT, Place
@@ -27,6 +28,7 @@ UNFINISHED = ("checkpoint.pt", "previous.pt", "metrics.jsonl", "state.json", "en
 def place(tmp_path_factory) -> Place:
     """A run that is done, and in the folder ``stopped`` the same run stopped in the middle."""
     place = Place(tmp_path_factory.mktemp("damage"))
+    empty_store(place.folder)
     (place.folder / "sitecustomize.py").write_text(CHECKPOINT_EACH_EPOCH)
     place.environment["PYTHONPATH"] = os.pathsep.join(map(str, (place.folder, ROOT)))
     assert place.run("experiments data", "digits")[0] == 0
@@ -81,6 +83,8 @@ def test_damaged_run_ends_with_the_undisturbed_results(place, tally, tmp_path):
     for case in range(tally.cases(12, 1)):
         source, name = sources[case * 5 % len(sources)]
         other = Place(tmp_path / str(case))
+        other.folder.mkdir()
+        empty_store(other.folder)
         other.environment["DATA_DIR"] = place.environment["DATA_DIR"]
         shutil.copytree(source, other.runs)
         (folder,) = other.folders()

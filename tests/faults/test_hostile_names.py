@@ -1,12 +1,13 @@
 """Classes and files whose names are HTML, TeX or formulas: every output escapes them."""
 
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from faults.own_tree import OwnTree
 from PIL import Image
+from place import ROOT, Place
 
 FAULT = "names that are code: HTML, TeX, formulas, paths"
 CLASSES = ("<img src=x onerror=alert(1)>", "$\\frac{1}$", "\\input{x}", "a|b _c_ `d`", "=1+1", "%s {} &amp; '\"")
@@ -59,9 +60,12 @@ def draw_images(folder: Path) -> None:
 @pytest.mark.fault(FAULT)
 @pytest.mark.slow_fault
 def test_names_are_escaped_in_every_output(tally, tmp_path):
-    place = OwnTree(tmp_path)
+    place = Place(tmp_path)
+    place.sources = tmp_path / "sources"  # a copy, with a recipe of its own
+    for package in ("cskd", "experiments", "analysis"):
+        shutil.copytree(ROOT / package, place.sources / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (place.sources / "experiments" / "recipes" / "flowers.yaml").write_text(RECIPE)
     draw_images(tmp_path / "data" / "flowers")
-    (place.recipes / "flowers.yaml").write_text(RECIPE)
     grid = ("experiments grid", "table1", "--datasets", "flowers", "--seeds", "0", "1")
     for command, *arguments in (("experiments data", "flowers"), grid, ("analysis tables",), ("analysis report",)):
         with tally:

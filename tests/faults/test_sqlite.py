@@ -24,21 +24,3 @@ def test_simultaneous_uploads_to_a_new_database_lose_nothing(tally, tmp_path):
             assert (process.returncode, errors) == (0, "")
             assert f"demo: {seeds} runs are tracked" in output
             assert_uploaded_once(tmp_path / "mlflow.db", place.folders())
-
-
-@pytest.mark.fault(FAULT)
-@pytest.mark.slow_fault
-def test_two_launches_with_two_workers_each_are_uploaded_completely(tally, tmp_path):
-    place = Place(tmp_path)
-    assert place.run("experiments data", "digits")[0] == 0
-    command = ("experiments grid", "demo", "--methods", "cs-kd", "--workers", "2")
-    setting = ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[3]")
-    processes = [place.start(*command, *setting, "--seeds", *seeds) for seeds in (("0", "1"), ("2", "3"))]
-    ended = [process.communicate(timeout=300) for process in processes]
-    with tally:
-        assert [(process.returncode, errors) for process, (_, errors) in zip(processes, ended, strict=True)] == [
-            (0, "")
-        ] * 2
-        assert all("All is tracked in MLflow" in output for output, _ in ended)
-        assert len(place.folders()) == 4
-        assert_uploaded_once(tmp_path / "mlflow.db", place.folders())

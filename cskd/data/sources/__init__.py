@@ -1,1 +1,1 @@
-"""Datasets, a file each."""
+"""The sources of the datasets, one file per dataset."""

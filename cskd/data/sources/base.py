@@ -29,7 +29,7 @@ class Archive:
         return self.checksum and self.checksum.partition(":")[0]
 
     def manual_download(self, folder: Path) -> str:
-        """The instruction for a user whose machine cannot reach the address."""
+        """Return the instruction for a user whose machine cannot reach the address."""
         checksum = f" ({self.checksum.replace(':', ' ')})" if self.checksum else ""
         return f"download {self.url} by other means and save it as {folder / self.filename}{checksum}"
 
@@ -43,11 +43,11 @@ class Listing:
     test: list[LabelledImage]
 
     def missing(self) -> list[Path]:
-        """The listed files that do not exist."""
+        """Return the listed files that do not exist."""
         return [image for image, _ in self.train + self.test if not _exists(image)]
 
     def without_missing(self) -> "Listing":
-        """The same listing without the files that do not exist."""
+        """Return the listing without the files that do not exist."""
         return replace(
             self,
             train=[entry for entry in self.train if _exists(entry[0])],
@@ -72,7 +72,7 @@ def _exists(image: ImageSource) -> bool:
 
 
 def first_few(names: Iterable, limit: int = 3) -> str:
-    """The first names, separated by commas, and the number of the remaining ones."""
+    """Return the first names, separated by commas, and the number of the others."""
     names = [str(name) for name in names]
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
@@ -107,7 +107,7 @@ class DatasetSource:
         return not self.archives and not self.folders
 
     def find(self, data_dir: Path) -> Path | None:
-        """The unpacked folder in ``data_dir``, or None. Raises UserError for an impossible folder name."""
+        """Return the unpacked folder in ``data_dir``, or None. Raises UserError for an impossible folder name."""
         for name in self.folders:
             folder = absolute(name if name.startswith("~") else data_dir / name, "data.folder")
             if any((folder / landmark).exists() for landmark in self.landmarks):
@@ -115,11 +115,11 @@ class DatasetSource:
         return None
 
     def accepted_folders(self, data_dir: Path) -> str:
-        """A sentence that names the accepted unpacked folders and their layout."""
+        """Return a sentence that names the accepted unpacked folders and their layout."""
         layout = (self.reader.__doc__ or "").partition("\n")[0].replace("``", "").rstrip(".")
         folders = " or ".join(f"{data_dir / name}/" for name in self.folders)
         return f"an unpacked copy is also accepted, as {folders}: {layout}"
 
     def read(self, folder: Path) -> Listing:
-        """The images in ``folder``. Raises UserError that names the faulty file."""
+        """Return the images in ``folder``. Raises UserError with the faulty file."""
         return self.reader(folder)

@@ -55,7 +55,7 @@ def _read_field(path: Path, key: str, kind: type) -> Any:
 
 
 def safe_pickle_load(path: Path) -> Any:
-    """The content of a pickle that holds only arrays, numbers, strings, lists and dicts.
+    """Return the content of a pickle that holds only arrays, numbers, strings, lists and dicts.
 
     The official files come from Python 2; their strings are read as Latin-1. Raises UserError for a missing or
     damaged file, and for any other type in it: an ordinary pickle can run any code.
@@ -72,7 +72,7 @@ def safe_pickle_load(path: Path) -> Any:
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """``_codecs.encode``, which Python 3 writes for bytes in old pickle protocols."""
+    """Implement ``_codecs.encode``, which Python 3 writes for bytes in old pickle protocols."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes a text as {encoding!r}")
     return text.encode("latin1")

@@ -40,7 +40,7 @@ def read(folder: Path) -> Listing:
 
 
 def _read_list(folder: Path, split: str, breeds: dict[int, str]) -> list[LabelledImage]:
-    """The images of one split. Adds the folder of each label to ``breeds``."""
+    """Return the images of one split, and add the folder of each label to ``breeds``."""
     path = folder / f"{split}_list.mat"
     try:
         content = loadmat(io.BytesIO(path.read_bytes()))  # for a path, SciPy hides that the file is missing

@@ -8,7 +8,7 @@ from cskd.utils.errors import UserError
 
 
 def image_folder_source(name: str, folder: str) -> DatasetSource:
-    """The user's dataset ``name``. folder: in DATA_DIR, or absolute."""
+    """Return the source of the user's dataset ``name``. folder: in DATA_DIR, or absolute."""
     return DatasetSource(
         name=name,
         title=name,

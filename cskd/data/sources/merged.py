@@ -9,7 +9,7 @@ from cskd.data.store import Dataset, JoinedSplit
 
 
 def merge(name: str, parts: dict[str, Dataset]) -> Dataset:
-    """The dataset of all classes of the parts, in order, named ``<part>/<class>``.
+    """Return the dataset of all classes of the parts, in order, named ``<part>/<class>``.
 
     parts: opened datasets by the name of their domain. The test set is present if every part has it open.
     """

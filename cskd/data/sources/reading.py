@@ -9,7 +9,7 @@ UNPACK_AGAIN = "unpack the official archive again"
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, stripped, without empty ones. Raises UserError if it cannot be read."""
+    """Return the lines of a text file, stripped, without empty ones. Raises UserError if it cannot be read."""
     try:
         # Python reads file names with surrogateescape, so a name in any encoding finds its file.
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
@@ -21,9 +21,9 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_table(path: Path, separator: str | None = None) -> dict[str, str]:
-    """A text file of two columns as a mapping from the first to the second.
+    """Return a text file of two columns as a mapping from the first to the second.
 
-    separator: the text between the columns; None for any blanks. Further columns stay in the second.
+    separator: the text between the columns; None for any blanks. The second column includes further columns.
     Raises UserError, with the line, for a line of one column and for a repeated key.
     """
     table = {}
@@ -38,7 +38,7 @@ def read_table(path: Path, separator: str | None = None) -> dict[str, str]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly in a folder, sorted by name. Hidden files (macOS writes ``._*.jpg``) are ignored."""
+    """Return the images directly in a folder, sorted by name. Hidden files (macOS writes ``._*.jpg``) are ignored."""
     return sorted(
         path
         for path in _entries(folder)
@@ -47,7 +47,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly in a folder, sorted by name, without hidden ones."""
+    """Return the folders directly in a folder, sorted by name, without hidden ones."""
     return sorted(path for path in _entries(folder) if path.is_dir() and not path.name.startswith("."))
 
 

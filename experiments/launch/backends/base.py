@@ -1,4 +1,4 @@
-"""What every launch backend provides."""
+"""The interface of launch backends."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol

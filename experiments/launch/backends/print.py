@@ -1,6 +1,6 @@
 """Prints the command of each job, to be run by hand or by a scheduler; ``make sync`` uploads the results later.
 
-Teachers are printed before their students, and must be done when these start.
+Teachers are printed before their students, and must be done before the students start.
 """
 
 import shlex

@@ -86,8 +86,3 @@ def test_file_without_a_list_of_claims_is_a_one_line_error(tmp_path, content):
     path.write_text(content)
     with pytest.raises(UserError, match=r"^[^\n]*claims.yaml[^\n]*$"):
         load_claims(path)
-
-
-def test_claim_may_be_about_a_composite_method(tmp_path, entry):
-    [claim] = load_claims(write(tmp_path, entry | {"method": "label-smoothing+cs-kd"}))
-    assert claim.method == "label-smoothing+cs-kd"

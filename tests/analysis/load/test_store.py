@@ -26,7 +26,7 @@ def test_tuning_and_overrides_are_read_from_tags(tmp_path):
     assert (experiment.profile, experiment.tuned) == ("mini", True)
     assert experiment.overrides == ("width=8", "schedule.milestones=[1, 2]")
     MlflowClient(uri).set_experiment_tag(number, "overrides", "width=8")
-    with pytest.raises(UserError, match="its tag overrides is no JSON list"):
+    with pytest.raises(UserError, match="its tag overrides is not a JSON list"):
         Store(uri).load()
 
 

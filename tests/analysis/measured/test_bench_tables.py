@@ -41,7 +41,7 @@ def cells(text):
 
 def test_numbers_are_in_the_units_of_their_headers(table):
     header, _, first, second = cells(table("steps", "steps", row(method="cross-entropy", matmul_share=""), row()))
-    assert header == ["trained", "method", "ms a step", "images/s", "% of the matrix rate", "% input"]
+    assert header == ["trained", "method", "ms per step", "images/s", "% of the matrix rate", "% input"]
     assert first[:2] == ["cifar100, resnet10 (mini)", "cross-entropy"]
     assert first[4] == ABSENT
     assert second == ["", "cs-kd", "86", "1,481", "46", "1.6"]
@@ -78,11 +78,6 @@ def test_each_machine_has_a_table_and_a_gpu_counts_as_measured(table):
     assert "AMD EPYC, 2 cores (cpu, bf16); commit 0123456789ab, 0123456789ab (dirty)." in text
     assert "Intel, 16 cores (NVIDIA H200, bf16, compiled); commit 0123456789ab." in text
     assert "not measured" not in text
-
-
-def test_only_the_longest_operators_are_shown(table):
-    rows = [row(operator=f"aten::op{number}", share=str(0.2 - 0.01 * number)) for number in range(20)]
-    assert len(cells(table("operators", "operators", *rows))) == 2 + 8
 
 
 @pytest.mark.parametrize(

@@ -160,11 +160,6 @@ def test_verdicts_are_counted_listed_and_folded_if_there_are_many(mini, tmp_path
     )
 
 
-def test_pool_without_judged_verdicts_has_no_table(tmp_path):
-    pool = make_pool({"cifar100/resnet10/cs-kd": {0: 50.0}}, "mini")
-    assert "|" not in verdicts("mini", save(pool, tmp_path), tmp_path)
-
-
 def test_papers_recipe_that_was_not_run_shows_the_papers_numbers(tmp_path):
     text = results("paper", tmp_path, tmp_path)
     numbers = ["24.71 ± 0.24", "not run", "not run", "15.45 ± 0.33", "not run", "0"]
@@ -220,16 +215,6 @@ def test_paper_order_has_the_main_methods_first_and_unknown_names_last():
         *("cross-entropy", "cs-kd", "adacos", "kd", "own")
     ]
     assert paper_order(["digits", "dogs", "a", "cifar100"], "dataset") == ["cifar100", "dogs", "a", "digits"]
-
-
-def test_names_with_bars_do_not_break_a_table(tmp_path):
-    cells = {"my|set/resnet10/a|b": {0: 50.0, 1: 51.0}, "my|set/resnet10/cross-entropy": {0: 52.0, 1: 53.0}}
-    pool = make_pool({name.replace("|", "-"): values for name, values in cells.items()}, "mini")
-    for frame in (pool.cells, pool.runs):
-        frame["dataset"], frame["method"] = "my|set", frame.method.str.replace("a-b", "a|b")
-    text = results("mini", save(pool, tmp_path), tmp_path)
-    assert r"**my\|set, resnet10**" in text
-    assert [row[0] for row in rows_of(text) if len(row) == 8][2:] == ["cross-entropy", r"a\|b ‡"]
 
 
 def test_command_updates_a_document_and_check_only_reports(mini, tmp_path, capsys):

@@ -8,7 +8,7 @@ from builders import MINI_SETTINGS, Grid, make_pool
 
 from analysis.commands import measured
 from analysis.load.pools import pools
-from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, VERDICT_COLUMNS, VERDICTS, merge, read_rows
+from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, VERDICT_COLUMNS, read_rows
 from analysis.measured.export import evaluated_numbers, run_rows
 from analysis.stats.evaluation import CROSS_FITTED, evaluations
 from analysis.tables.format import to_csv
@@ -138,7 +138,7 @@ def test_verdicts_that_are_not_tracked_here_stay_and_fewer_seeds_are_named(expor
     printed = export(tmp_path, "--pool", "mini")
     after = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
     assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "undecided"]
-    assert "ece-cross-entropy cifar100 resnet10: the new verdict has 2/3 seeds, the one before had 2/5." in printed
+    assert "ece-cross-entropy cifar100 resnet10: the new verdict has 2/3 seeds, the old one had 2/5." in printed
     assert list(after.index) == list(rows.index)
 
 
@@ -172,18 +172,3 @@ def test_damaged_file_is_an_error(exported, tmp_path, change, message):
     path.write_text(change((exported[0] / "runs-mini.csv").read_text()))
     with pytest.raises(UserError, match=rf"runs-mini\.csv.*({message})"):
         read_rows(path, RUNS)
-
-
-def test_file_of_verdicts_is_read_as_written(exported):
-    path = exported[0] / "verdicts-mini.csv"
-    assert to_csv(read_rows(path, VERDICTS)) == path.read_text()
-
-
-def test_merge_counts_added_replaced_and_unchanged_rows():
-    columns = dict.fromkeys(RUN_COLUMNS, "x")
-    stored = pd.DataFrame([columns | {"run_key": key, "method": key} for key in "abc"])
-    new = pd.DataFrame([columns | {"run_key": key, "method": method} for key, method in ("bb", "cd", "dd")])
-    rows, counts = merge(new, stored, RUNS, lambda row, before: True)
-    assert dict(zip(rows.run_key, rows.method, strict=True)) == {"a": "a", "b": "b", "c": "d", "d": "d"}
-    assert counts == "1 added, 1 replaced, 2 unchanged"
-    assert merge(new, stored, RUNS, lambda row, before: False)[1] == "1 added, 0 replaced, 3 unchanged"

@@ -80,3 +80,10 @@ def test_test_transform_gives_torchvisions_pixels(shape):
 def test_centre_crop_larger_than_its_image_is_refused():
     with pytest.raises(ValueError, match="smaller than the crop"):
         CenterCrop(12).crops(np.array([[20, 11]]))
+
+
+def test_center_crop_resizes_images_that_have_the_crops_size_already():
+    split = random_split(4, 2, size=(8, 8))
+    assert CenterCrop(8).unchanged(split) is not None
+    assert CenterCrop(8, 8).unchanged(split) is not None
+    assert CenterCrop(8, 10).unchanged(split) is None  # torchvision's Resize(10), CenterCrop(8) changes them

@@ -283,6 +283,6 @@ def test_measured_file_replaces_rows_of_the_same_step_and_machine(monkeypatch, t
         {**row, "peak": row.get("peak", "")} for row in (other, elsewhere, row_of("1.4"), new_column)
     ]
     path.write_text("fault,tried\nfire,3\n")
-    with pytest.raises(UserError, match=r"bench-steps\.csv is no table of steps \('dataset'\): restore it"):
+    with pytest.raises(UserError, match=r"bench-steps\.csv is not a table of steps \('dataset'\): restore it"):
         store(first)
     assert path.read_text() == "fault,tried\nfire,3\n"

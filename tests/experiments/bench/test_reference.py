@@ -97,12 +97,16 @@ def test_reference_compares_with_the_released_code(call, clone, tmp_path):
     assert not list(clone.rglob("__pycache__"))
 
 
-def test_failing_released_code_is_one_line(call, clone):
+def test_failing_released_code_raises_one_line_error(clone):
     (clone / "models.py").write_text("raise ValueError('no such network')")
-    status, _, errors = call(*COMMAND, "--reference", str(clone))
-    assert status == 2
-    assert f"the released code in {clone} ended with status 1 (ValueError: no such network)" in errors
-    assert errors.count("\n") == 1
+    cell = reference.reference_cell(("batch_size=4",))
+    message = rf"the released code in {clone} ended with status 1 \(ValueError: no such network\)"
+    with (
+        pytest.raises(UserError, match=message) as caught,
+        reference.released_code(reference.find_clone(str(clone)), cell, "cs-kd", counted=1),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
 
 
 def test_released_code_killed_between_turns_raises_user_error(clone):
@@ -120,7 +124,7 @@ def test_released_code_killed_between_turns_raises_user_error(clone):
 @pytest.mark.parametrize(
     ("override", "is_clone", "message"),
     [
-        ("width=64", False, "is no clone of the released code (it has no train)"),
+        ("width=64", False, "is not a clone of the released code (it has no train)"),
         ("width=8", True, "the released code has a resnet18 of width 64"),
     ],
 )

@@ -24,7 +24,11 @@ INVALID = [
     ("experiments grid", ["demo", "--dry-run", "--set", "data.reader=digit"], "unknown dataset 'digit'"),
     ("experiments grid", ["demo", "--architectures", "resnet18"], "digits: profile demo trains resnet10, not resnet18"),
     ("experiments grid", ["demo", "--tuned"], "nothing tuned for digits, cs-kd, profile demo, resnet10: make tune"),
-    ("experiments tune", ["--dataset", "digits", "--set", "subset={classes: 11, images_per_class: 4}"], "'subset': "),
+    (
+        "experiments tune",
+        ["--dataset", "digits", "--set", "subset={classes: 11, images_per_class: 4}"],
+        "lower 'subset.classes'",
+    ),
     ("experiments train", ["--dataset", "digits", "--method", "cs-kd", "--seed", "-1"], "seeds are from 0 to"),
     ("experiments train", ["--dataset", "digits", "--method", "cs"], "unknown method 'cs'"),
     ("experiments status", [], "no grid has been launched into"),

@@ -249,7 +249,7 @@ def test_dry_run_writes_nothing(call, training, tmp_path, monkeypatch, storage):
         ("tune", "--dataset digits --method cross-entropy", "cross-entropy has no hyper-parameters"),
         ("tune", "--dataset digits --objective loss", "unknown objective 'loss'"),
         ("tune", "--dataset digits --objective error,ece --prune", "PRUNE=1 needs a single objective"),
-        ("tune", "--dataset digits --sampler grid --trials 7", "TRIALS=7 is no regular grid"),
+        ("tune", "--dataset digits --sampler grid --trials 7", "TRIALS=7 is not a regular grid"),
         (
             "tune",
             "--dataset digits --sampler best",

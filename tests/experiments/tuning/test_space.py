@@ -42,7 +42,7 @@ def test_regular_grid_is_evenly_spaced_on_the_axis_scale():
     assert len({tuple(point.values()) for point in points}) == len(points) == 50
     assert all(point in space for point in points)
     assert space.grid(2) == [{"a": 4.0, "b": 2.0, "c": 1.0}, {"a": 4.0, "b": 2.0, "c": 2.0}]
-    with pytest.raises(UserError, match=r"TRIALS=7 is no regular grid over 2 ranges: give 8, 18"):
+    with pytest.raises(UserError, match=r"TRIALS=7 is not a regular grid over 2 ranges: give 8, 18"):
         space.grid(7)
 
 

@@ -116,7 +116,7 @@ def test_trial_of_a_killed_process_is_taken_over_and_that_of_a_live_one_is_not(t
         assert (taken.number, taken.parameters, taken.runs) == (number, held.parameters, {1000: f"run{number}"})
 
 
-def test_trial_that_was_taken_over_is_told_by_its_new_owner_only(tmp_path):
+def test_result_of_a_lost_trial_is_ignored(tmp_path):
     with open_study(tmp_path) as first, open_study(tmp_path) as second:
         trial = first.ask(9)
         first._lease.close()  # as after a suspension
