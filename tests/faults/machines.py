@@ -11,7 +11,7 @@ from faults.disturbed import STRIKES
 from filelock import SoftFileLease
 from place import ROOT, Place
 
-LEASE_SECONDS = 4.0
+LEASE_SECONDS = 8.0
 
 
 class Machine(Place):
