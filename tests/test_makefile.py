@@ -84,22 +84,10 @@ def test_targets_pass_their_variables_on(arguments, expected):
     assert expected in commands(*arguments)
 
 
-@pytest.mark.parametrize(
-    ("target", "switches"),
-    [
-        ("reproduce-table1", "DRY_RUN RETRY TUNED"),
-        ("tune", "PRUNE RETRY DRY_RUN"),
-        ("data", "PARTIAL"),
-        ("bench", "KEEP"),
-    ],
-)
-def test_switch_that_is_0_is_off(target, switches):
-    dataset = "DATASET=digits" if target in ("tune", "data") else "DATASETS=digits"
-    on, off = (commands(target, dataset, *(f"{name}={value}" for name in switches.split())) for value in "10")
-    for name in switches.split():
-        option = f"--{name.lower().replace('_', '-')}"
-        assert option in on
-        assert option not in off
+@pytest.mark.parametrize("target", ["reproduce-table1", "tune DATASET=digits PRUNE=0", "data DATASET=digits PARTIAL=0"])
+def test_switch_that_is_0_is_off(target):
+    command = commands(*target.split(), "DRY_RUN=0", "RETRY=0", "TUNED=0")
+    assert not re.search(r"--(dry-run|retry|tuned|prune|partial)", command)
 
 
 @pytest.mark.parametrize("arguments", [["train", "DATASET=digits"], ["train", "METHOD=cs-kd"], ["data"], ["tune"]])

@@ -1,7 +1,5 @@
 """Invalid input gives an error of one line before anything is written."""
 
-import re
-
 import pytest
 
 from experiments.__main__ import COMMANDS
@@ -50,19 +48,6 @@ def test_invalid_input_is_one_line_and_leaves_nothing_behind(call, tmp_path, com
     assert not (tmp_path / "mlflow.db").exists()
 
 
-@pytest.mark.parametrize("variable", ["RUNS_DIR", "DATA_DIR", "MLFLOW_TRACKING_URI"])
-def test_folder_below_a_file_is_named(call, tmp_path, monkeypatch, variable):
-    assert call("experiments data", "digits")[0] == 0
-    blocked = tmp_path / "a file"
-    blocked.write_text("")
-    prefix = "sqlite:///" if variable == "MLFLOW_TRACKING_URI" else ""
-    monkeypatch.setenv(variable, f"{prefix}{blocked / 'below'}")
-    status, _, errors = call("experiments grid", "demo", "--seeds", "0")
-    assert status == 2
-    assert str(blocked) in errors
-    assert errors.count("\n") == 1
-
-
 @pytest.mark.parametrize(
     ("variable", "command", "arguments"),
     [
@@ -71,13 +56,18 @@ def test_folder_below_a_file_is_named(call, tmp_path, monkeypatch, variable):
         ("RESULTS_DIR", "experiments grid", ["demo"]),
         ("RESULTS_DIR", "experiments ablate", ["--dataset", "digits"]),
         ("RESULTS_DIR", "experiments bench", []),
+        ("DATA_DIR", "experiments data", ["digits"]),
+        ("MLFLOW_TRACKING_URI", "analysis tables", []),
     ],
 )
 def test_unwritable_folder_is_named_before_any_training(call, tmp_path, monkeypatch, variable, command, arguments):
-    monkeypatch.setenv(variable, "/dev/null/no")
-    status, output, errors = call(command, *arguments)
-    assert (status, output) == (2, "")
-    assert re.fullmatch(rf"error: {variable}=/dev/null/no cannot be written \([\w ]+\): give another folder\n", errors)
+    prefix = "sqlite:///" if variable == "MLFLOW_TRACKING_URI" else ""
+    monkeypatch.setenv(variable, f"{prefix}/dev/null/no")
+    status, _, errors = call(command, *arguments)
+    assert status == 2
+    assert "/dev/null/no" in errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
