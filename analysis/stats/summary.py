@@ -15,7 +15,7 @@ class Summary:
 
 
 def summary(values) -> Summary:
-    """Return mean and std (ddof=1) of ``values`` (n,). One value has std NaN; no value has mean NaN, too.
+    """Return mean and std (ddof=1) of ``values`` (n,). The std of one value is NaN; without values the mean is NaN too.
 
     Raises ValueError for NaN or infinite values: the caller decides which runs to leave out.
     """

@@ -115,7 +115,7 @@ def absolute(path: str | Path, name: str) -> Path:
 
 
 def check_writable(**folders: Path) -> None:
-    """Raise UserError for a folder in which no file can be created. The keyword is the folder's variable.
+    """Raise UserError for a folder in which no file can be created. Each keyword is the name of the folder's variable.
 
     A folder that does not exist is checked by its nearest existing parent.
     """

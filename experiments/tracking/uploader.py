@@ -10,7 +10,7 @@ from cskd.utils.errors import first_line
 INTERVAL_SECONDS = 5.0
 RETRY_SECONDS = 15.0  # after a failed upload
 END_SECONDS = 60.0  # the longest wait for MLflow at the end of a launch
-STOPPED_SECONDS = 10.0  # the same, if the launch was stopped
+STOPPED_SECONDS = 10.0  # the longest wait if the user stopped the launch
 QUIET_SECONDS = 2.0  # a shorter wait is not announced
 
 
