@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from analysis.figures.text import plain
 from cskd.plots import BLACK, BLUE, INK, ORANGE, PURPLE, VERMILION
 
-# one style for each outcome, in the order of the outcomes; colour and marker both differ, for grey print and colour-blind readers
+# One style for each outcome, in their order. Colour and marker both differ, for grey print and colour-blind readers.
 STYLES = ((BLUE, "o"), (VERMILION, "X"), (INK, "D"), (ORANGE, "^"), (PURPLE, "s"), (BLACK, "v"))
 
 

@@ -27,7 +27,7 @@ class LocalBackend:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         with job.folder.log.open("ab") as log:
-            # In a process group of its own: Ctrl-C in the terminal reaches only the launcher, which then stops its jobs.
+            # A new process group: Ctrl-C in the terminal reaches only the launcher, which then stops its jobs.
             process = subprocess.Popen(
                 [*job.command, "--threads", str(self.threads), "--launcher", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
