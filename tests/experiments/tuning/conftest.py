@@ -24,10 +24,11 @@ def digits(tmp_path_factory):
 
 
 class Training:
-    """The stub: ``runs`` are the trained ones. Tests may replace ``error``, ``state`` and ``draws_figures``."""
+    """The stub: ``runs`` are the trained ones. Tests may replace the attributes that are not ``runs``."""
 
     def __init__(self):
         self.draws_figures = False
+        self.stop_after: int | None = None  # runs after which a signal stops the launch
         self.runs: list[PlannedRun] = []
         self.error: Callable[[PlannedRun], float] = lambda run: 50.0
         self.state: Callable[[PlannedRun], str] = lambda run: DONE
@@ -41,6 +42,8 @@ class Training:
                 reason = f"{state}: a reason"
                 write_run(run, error, None if state == DONE else 1, state, reason=reason, ece=50 - error / 2)
                 callbacks.ended(run, state)
+            if len(self.runs) == self.stop_after:
+                return False
         return True
 
 

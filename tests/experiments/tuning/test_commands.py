@@ -13,7 +13,7 @@ from place import Place
 
 from cskd.utils import cli
 from experiments.config.recipe import RECIPES
-from experiments.runs.folder import FAILED, RunFolder
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
 from experiments.tuning import trial as trials_module
 from experiments.tuning.storage import load_study, storage_address, study_names
 
@@ -146,6 +146,20 @@ def test_combined_method_is_ablated_over_the_papers_points(call, training):
     assert "8 of 8 trials to do x 1 seed x about 1.0 minutes" in output
 
 
+def test_stopped_study_exits_with_130_and_continues(call, training):
+    training.stop_after, training.state = 1, lambda run: INTERRUPTED
+    status, output, _ = call(*TUNE, "--trials", "2")
+    assert status == 130
+    assert "1 of 2 trials started: 0 complete, 1 running." in output
+    assert output.endswith(f"{cli.STOPPED}\n")
+    (stopped,) = stored_trials()
+    training.stop_after, training.state = None, lambda run: DONE
+    assert call(*TUNE, "--trials", "2")[0] == 0
+    trials = stored_trials()
+    assert [trial.state for trial in trials] == ["complete"] * 2
+    assert (trials[0].parameters, trials[0].runs) == (stopped.parameters, stopped.runs)
+
+
 def test_two_objectives_have_a_pareto_front_and_no_tuned_values(call, training, tmp_path):
     training.error, training.draws_figures = lambda_error, True
     status, output, _ = call(*TUNE, "--trials", "3", "--objective", "error,ece")
@@ -165,7 +179,7 @@ def test_failing_trials_end_the_study_and_retry_repeats_them(call, training, tmp
     assert all(trial.reason.endswith("failed: a reason") for trial in failed)
     assert {(run.info.status, run.data.tags["state"]) for run in tracked("trial")} == {("FAILED", "failed")}
     assert not (tmp_path / "tuned").exists()
-    training.state = lambda run: "done"
+    training.state = lambda run: DONE
     assert "5 of 5 trials to do" in call(*TUNE, "--trials", "5", "--retry", "--dry-run")[1]
     assert call(*TUNE, "--trials", "5", "--retry")[0] == 0
     trials = stored_trials()
@@ -198,7 +212,7 @@ def test_failed_teacher_starts_no_trial_and_is_retried_on_request(call, training
         assert errors.startswith("error: teacher digits/densenet41/cs-kd/seed0 failed: a reason (log: ")
         assert errors.endswith("RETRY=1 trains it again\n")
     assert len(training.runs) == 1
-    training.state = lambda run: "done"
+    training.state = lambda run: DONE
     assert call(*command, "--retry")[0] == 0
     assert len(training.runs) == 3
 
