@@ -4,6 +4,7 @@ from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, Parser, check_writable, data_dir, results_dir, runs_dir, tracking_uri
+from cskd.utils.integrity import write_json
 from experiments.config.datasets import is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
 from experiments.config.recipe import Settings
@@ -66,6 +67,8 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     plan.save(runs_dir())
     with uploader:
         finished = _train(pending, seconds, options, uploader, console)
+    if options.tracking_cost is not None:
+        write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})
     return 0 if finished is None else _print_summary(runs, uploader, finished, console)
 
 

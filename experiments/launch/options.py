@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from cskd.methods import canonical_name
@@ -41,6 +42,7 @@ class GridOptions(LaunchOptions):
     architectures: tuple[str, ...] = ()  # named by the user
     tuned: bool = False  # use tuned hyper-parameters
     launcher: str = "local"
+    tracking_cost: Path | None = None  # a file for the processor time of the uploads
 
     def __post_init__(self):
         super().__post_init__()
@@ -86,3 +88,5 @@ def add_grid_arguments(parser: ArgumentParser) -> None:
     add_launch_arguments(parser)
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")
+    cost = "write the processor time of tracking to this JSON file, for measurements"
+    parser.add_argument("--tracking-cost", type=Path, metavar="FILE", help=cost)
