@@ -21,7 +21,8 @@ from cskd.train.trainer import Interrupted
 from cskd.utils.errors import UserError
 from experiments.config.datasets import open_data, parts_of
 from experiments.config.recipe import ScheduleSettings, Subset, load_settings, recipe_names
-from experiments.config.spec import RunSpec, make_spec, make_splits
+from experiments.config.spec import RunSpec, make_spec
+from experiments.config.splits import make_splits
 from experiments.launch import worker
 from experiments.launch.build import build_trainer, initialised_model
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder

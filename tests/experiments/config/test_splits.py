@@ -5,7 +5,8 @@ from plans import digits_data
 
 from cskd.utils.errors import UserError
 from experiments.config.recipe import load_settings
-from experiments.config.spec import count_images, make_spec, make_splits, make_validation
+from experiments.config.spec import make_spec
+from experiments.config.splits import count_images, make_splits, make_validation
 
 RESIZED = "inputs.train=resized-crop"
 
