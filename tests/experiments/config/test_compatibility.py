@@ -53,8 +53,8 @@ def test_compatible_settings_count_what_is_trained(images, size, overrides, trai
     assert count(data, *overrides) == (10, train_images, 20)
     profile, settings = load_settings("digits", None, tuple(overrides))
     spec = make_spec("digits", data, profile, settings, "resnet10", "cs-kd", 0)
-    _, train, test = make_splits(spec, data)
-    assert (len(train), len(test)) == (train_images, 20)
+    splits = make_splits(spec, data)
+    assert (len(splits.train), len(splits.test)) == (train_images, 20)
 
 
 @pytest.mark.parametrize(
