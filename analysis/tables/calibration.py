@@ -9,10 +9,11 @@ from analysis.load.pools import Pool
 from analysis.stats.evaluation import RAW, RESAMPLES, SCALINGS, Evaluation
 from analysis.stats.intervals import mean_interval
 from analysis.stats.summary import finite, summary
-from analysis.tables.format import interval_text, mean_std_text, number_text
+from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Table, plain_table
 from analysis.tables.provenance import footer
 from cskd.evaluate.metrics import METRICS, Metric, all_metrics
+from cskd.utils.numbers import mean_std_text, number_text
 
 TOP1_ERROR = "top1_error"  # is equal at every temperature
 SEPARATION = {  # name in an evaluation: (header, decimals)

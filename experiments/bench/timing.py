@@ -13,7 +13,8 @@ from cskd.data.store import Dataset
 from cskd.train.precision import resolve
 from cskd.utils.seeding import generator
 from experiments.bench.results import Cell, Measurement
-from experiments.config.spec import make_spec, make_splits
+from experiments.config.spec import make_spec
+from experiments.config.splits import make_splits
 from experiments.launch.build import build_on, initialised_model
 from experiments.launch.estimate import check_memory
 from experiments.launch.worker import compile_step, should_compile

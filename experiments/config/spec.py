@@ -5,11 +5,8 @@ import json
 from typing import Any
 
 from cskd import NUMERICS_VERSION
-from cskd.data.splits import Splits, hold_out, indices_digest, restrict
 from cskd.data.store import Dataset
 from cskd.methods import build_method
-from cskd.utils.errors import UserError
-from experiments.config.compatibility import check_compatibility
 from experiments.config.recipe import DEFAULTS_OMITTED_FROM_KEY, NOT_IN_KEY, Settings, StrictModel
 
 
@@ -138,55 +135,6 @@ def make_spec(
         validation=validation,
         teacher=teacher,
         numerics_version=NUMERICS_VERSION,
-    )
-
-
-def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
-    """Return the numbers of (classes, training images, test images) of a recipe.
-
-    Raises UserError, with the setting, if recipe and dataset are incompatible.
-    """
-    splits = _select(name, dataset, settings, seed=0)
-    check_compatibility(name, settings, splits.train, splits.test)
-    return len(splits.classes), len(splits.train), len(splits.test)
-
-
-def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Validation, int, int]:
-    """Return the validation split of a recipe, and its numbers of training and validation images.
-
-    Raises UserError, with the setting, if recipe and dataset are incompatible.
-    """
-    images = _select(name, dataset, settings, seed=0).train
-    train, validation = hold_out(name, images, settings.validation_fraction)
-    check_compatibility(name, settings, train, validation)
-    digest = indices_digest(validation)
-    return Validation(fraction=settings.validation_fraction, indices_digest=digest), len(train), len(validation)
-
-
-def make_splits(spec: RunSpec, dataset: Dataset) -> Splits:
-    """Return what a run is trained and evaluated on. The test split of a tuning run is its validation split."""
-    splits = _select(spec.dataset, dataset, spec.settings, spec.seed)
-    if spec.validation is None:
-        return splits
-    train, validation = hold_out(spec.dataset, splits.train, spec.validation.fraction)
-    if indices_digest(validation) != spec.validation.indices_digest:
-        raise UserError(f"the validation split of {spec.dataset} has changed: tune again with another STUDY")
-    return Splits(splits.classes, train, validation)
-
-
-def _select(name: str, dataset: Dataset, settings: Settings, seed: int) -> Splits:
-    """Return the splits of the recipe's subset."""
-    subset = settings.subset
-    if subset is None:
-        return Splits(dataset.classes, dataset.train, dataset.test)
-    return restrict(
-        name,
-        dataset.classes,
-        dataset.train,
-        dataset.test,
-        num_classes=subset.classes,
-        images_per_class=subset.images_per_class,
-        seed=seed if subset.draw == "seed" else 0,
     )
 
 

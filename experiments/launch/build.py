@@ -21,7 +21,8 @@ from cskd.utils.errors import UserError
 from cskd.utils.integrity import read_archive
 from cskd.utils.seeding import derived_seed
 from experiments.config.datasets import open_data
-from experiments.config.spec import RunSpec, make_splits
+from experiments.config.spec import RunSpec
+from experiments.config.splits import make_splits
 from experiments.runs.folder import DONE, RunFolder
 
 PIPELINES = {"batched": TrainLoader, "torchvision": TorchvisionLoader}

@@ -11,7 +11,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from plans import digits_data
 
 from cskd.data.prepare import prepared_folder
 from cskd.data.sources.base import Listing
@@ -23,7 +22,8 @@ from cskd.train.trainer import Interrupted
 from cskd.utils.errors import UserError
 from experiments.config.datasets import open_data, parts_of
 from experiments.config.recipe import ScheduleSettings, Subset, load_settings, recipe_names
-from experiments.config.spec import RunSpec, make_spec, make_splits
+from experiments.config.spec import RunSpec, make_spec
+from experiments.config.splits import make_splits
 from experiments.launch import worker
 from experiments.launch.build import build_trainer, initialised_model
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
@@ -183,12 +183,6 @@ def test_finished_run_stores_predictions_of_the_images_that_its_subset_leaves_ou
     trainer = build_trainer(folder.spec(), folder, CPU, "fp32")
     assert not set(trainer.unused().indices) & set(trainer.loader.split.indices)
     np.testing.assert_allclose(trainer.predict_unused().logits, logits, rtol=0.1, atol=0.05)  # trained in bf16
-
-
-def test_teacher_of_a_drawn_subset_has_the_training_images_of_its_student():
-    settings = load_settings("cifar100", "small")[1]
-    student = make_spec("cifar100", digits_data(), "small", settings, "resnet18", "kd", seed=3)
-    assert student.teacher.seed == 3
 
 
 def test_initial_weights_depend_on_the_seed_alone(digits):
