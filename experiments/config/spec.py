@@ -113,7 +113,8 @@ def make_spec(
             settings,
             settings.resolve_architecture(settings.teacher.architecture),
             settings.teacher.method,
-            settings.teacher.seed,
+            # A teacher of another seed would have other training images than its student.
+            seed if settings.subset and settings.subset.draw == "seed" else settings.teacher.seed,
             overridden=overridden,
             validation=validation,
         )

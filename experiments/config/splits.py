@@ -1,6 +1,6 @@
 """The images that a run trains and is evaluated on, and checks that they are compatible with the recipe's settings."""
 
-from cskd.data.splits import Split, hold_out, indices_digest, restrict
+from cskd.data.splits import Split, Splits, hold_out, indices_digest, restrict
 from cskd.data.store import Dataset
 from cskd.utils.errors import UserError
 from experiments.config.recipe import Settings
@@ -12,9 +12,9 @@ def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, 
 
     Raises UserError, with the setting, if recipe and dataset are incompatible.
     """
-    classes, train, test = _select(name, dataset, settings)
-    _check_compatibility(name, settings, train, test)
-    return len(classes), len(train), len(test)
+    splits = _select(name, dataset, settings, seed=0)
+    _check_compatibility(name, settings, splits.train, splits.test)
+    return len(splits.classes), len(splits.train), len(splits.test)
 
 
 def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Validation, int, int]:
@@ -22,30 +22,38 @@ def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Va
 
     Raises UserError, with the setting, if recipe and dataset are incompatible.
     """
-    _, images, _ = _select(name, dataset, settings)
+    images = _select(name, dataset, settings, seed=0).train
     train, validation = hold_out(name, images, settings.validation_fraction)
     _check_compatibility(name, settings, train, validation)
     digest = indices_digest(validation)
     return Validation(fraction=settings.validation_fraction, indices_digest=digest), len(train), len(validation)
 
 
-def make_splits(spec: RunSpec, dataset: Dataset) -> tuple[tuple[str, ...], Split, Split]:
-    """Return (class names, training split, evaluation split) of a run."""
-    classes, train, test = _select(spec.dataset, dataset, spec.settings)
-    if spec.validation:
-        train, test = hold_out(spec.dataset, train, spec.validation.fraction)
-        if indices_digest(test) != spec.validation.indices_digest:
-            raise UserError(f"the validation split of {spec.dataset} has changed: tune again with another STUDY")
-    return classes, train, test
+def make_splits(spec: RunSpec, dataset: Dataset) -> Splits:
+    """Return what a run is trained and evaluated on. The test split of a tuning run is its validation split."""
+    splits = _select(spec.dataset, dataset, spec.settings, spec.seed)
+    if spec.validation is None:
+        return splits
+    train, validation = hold_out(spec.dataset, splits.train, spec.validation.fraction)
+    if indices_digest(validation) != spec.validation.indices_digest:
+        raise UserError(f"the validation split of {spec.dataset} has changed: tune again with another STUDY")
+    return Splits(splits.classes, train, validation)
 
 
-def _select(name: str, dataset: Dataset, settings: Settings) -> tuple[tuple[str, ...], Split, Split | None]:
-    """Return (class names, training split, test split) of the recipe's subset; no test split if it is closed."""
-    classes, train, test = dataset.classes, dataset.train, dataset.test
-    if settings.subset is None:
-        return classes, train, test
-    num_classes, images_per_class = settings.subset.classes, settings.subset.images_per_class
-    return restrict(name, classes, train, test, num_classes=num_classes, images_per_class=images_per_class)
+def _select(name: str, dataset: Dataset, settings: Settings, seed: int) -> Splits:
+    """Return the splits of the recipe's subset."""
+    subset = settings.subset
+    if subset is None:
+        return Splits(dataset.classes, dataset.train, dataset.test)
+    return restrict(
+        name,
+        dataset.classes,
+        dataset.train,
+        dataset.test,
+        num_classes=subset.classes,
+        images_per_class=subset.images_per_class,
+        seed=seed if subset.draw == "seed" else 0,
+    )
 
 
 def _check_compatibility(name: str, settings: Settings, train: Split, test: Split) -> None:

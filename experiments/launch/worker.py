@@ -137,7 +137,8 @@ def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", sh
         on_checkpoint=on_checkpoint, on_step=on_step, should_stop=should_stop, extra_metrics=system.read
     )
     training = trainer.predict_training(should_stop=should_stop)
-    save_predictions(folder.predictions, predictions, training, before_replace=folder.before_replace)
+    unused = trainer.predict_unused(should_stop=should_stop)
+    save_predictions(folder.predictions, predictions, training, unused, before_replace=folder.before_replace)
     weights = trainer.model.state_dict()
     write_archive(folder.weights, lambda file: torch.save(weights, file), before_replace=folder.before_replace)
 
