@@ -9,6 +9,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 # Code that can change the numbers of a run. Recipes and grids are not: their settings are in the run's spec.
 SOURCES = ("cskd/**/*.py", "experiments/**/*.py", "requirements.lock")
+UNKNOWN = "unknown"
 
 
 def describe_source(root: Path = ROOT) -> dict[str, Any]:
@@ -19,14 +20,22 @@ def describe_source(root: Path = ROOT) -> dict[str, Any]:
         git_dirty: whether the sources differ from the commit; None if unknown.
         source_digest: a hash of the sources, which identifies code without a commit, or with changes.
     """
-    commit = _git(root, "rev-parse", "HEAD", "HEAD:cskd/__init__.py")
+    commit = commit_of(root, tracked="cskd/__init__.py")
     pathspecs = [f":(glob){pattern}" for pattern in SOURCES]
-    changes = commit and _git(root, "status", "--porcelain", "--untracked-files=all", "--", *pathspecs)
+    changes = (
+        None if commit == UNKNOWN else _git(root, "status", "--porcelain", "--untracked-files=all", "--", *pathspecs)
+    )
     return {
-        "git_commit": commit.split()[0] if commit else "unknown",
+        "git_commit": commit,
         "git_dirty": None if changes is None else bool(changes),
         "source_digest": _digest(root),
     }
+
+
+def commit_of(root: Path, tracked: str = "") -> str:
+    """Return the commit of the repository whose top is ``root``; "unknown" if there is none, or without ``tracked``."""
+    output = _git(root, "rev-parse", "HEAD", f"HEAD:{tracked}")
+    return output.split()[0] if output else UNKNOWN
 
 
 def _git(root: Path, *arguments: str) -> str | None:
