@@ -4,7 +4,6 @@ import argparse
 from dataclasses import dataclass
 
 from cskd.methods import canonical_name
-from cskd.utils.cli import check_choice
 from experiments.config.grid import ALL
 from experiments.launch.backends import BACKENDS
 from experiments.launch.options import LaunchOptions
@@ -16,11 +15,6 @@ class GridOptions(LaunchOptions):
 
     architectures: tuple[str, ...] = ()  # named by the user
     tuned: bool = False  # use tuned hyper-parameters
-    launcher: str = "local"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_choice("launcher", self.launcher, BACKENDS)
 
 
 def method_or_all(name: str) -> str:
@@ -46,6 +40,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``LaunchOptions``, for every command that trains runs."""
     add_settings_arguments(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each on its own GPU (default 1)")
+    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")
 
@@ -54,5 +49,4 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``GridOptions``, for the commands that launch a grid."""
     parser.add_argument("--architectures", nargs="+", default=[], metavar="NAME", help="replace the grid's")
     add_launch_arguments(parser)
-    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")

@@ -4,7 +4,9 @@ from argparse import Namespace
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
+from experiments.launch.backends import BACKENDS
 
 MAX_WORKERS = 1000
 
@@ -16,11 +18,13 @@ class LaunchOptions:
     profile: str | None = None  # None: the recipe's default
     overrides: tuple[str, ...] = ()  # "key=value": settings changed from the recipe
     workers: int = 1  # runs at once
+    launcher: str = "local"
     retry: bool = False  # run failed runs or trials again
     dry_run: bool = False  # print the plan or the budget, and train nothing
 
     def __post_init__(self):
         check_range("WORKERS", self.workers, MAX_WORKERS)
+        check_choice("launcher", self.launcher, BACKENDS)
 
     @classmethod
     def from_arguments(cls, arguments: Namespace, **more: Any) -> Self:

@@ -13,6 +13,8 @@ from place import Place
 
 from cskd.utils import cli
 from experiments.config.recipe import RECIPES
+from experiments.launch.backends import BACKENDS
+from experiments.launch.backends.local import LocalBackend
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
 from experiments.tuning import trial as trials_module
 from experiments.tuning.storage import load_study, storage_address, study_names
@@ -160,6 +162,15 @@ def test_stopped_study_exits_with_130_and_continues(call, training):
     assert (trials[0].parameters, trials[0].runs) == (stopped.parameters, stopped.runs)
 
 
+def test_study_launches_on_the_chosen_backend(call, training, monkeypatch):
+    class OtherBackend(LocalBackend):
+        pass
+
+    monkeypatch.setitem(BACKENDS, "other", OtherBackend)
+    assert call(*TUNE, "--trials", "1", "--launcher", "other")[0] == 0
+    assert type(training.backend) is OtherBackend
+
+
 def test_two_objectives_have_a_pareto_front_and_no_tuned_values(call, training, tmp_path):
     training.error, training.draws_figures = lambda_error, True
     status, output, _ = call(*TUNE, "--trials", "3", "--objective", "error,ece")
@@ -263,6 +274,9 @@ def test_dry_run_writes_nothing(call, training, tmp_path, monkeypatch, storage):
         ("tune", "--dataset digits --method cross-entropy", "cross-entropy has no hyper-parameters"),
         ("tune", "--dataset digits --objective loss", "unknown objective 'loss'"),
         ("tune", "--dataset digits --objective error,ece --prune", "PRUNE=1 needs a single objective"),
+        ("tune", "--dataset digits --prune --set schedule.milestones=[]", "PRUNE=1 prunes after the first of"),
+        ("tune", "--dataset digits --launcher print", "LAUNCHER=print cannot run a study"),
+        ("tune", "--dataset digits --launcher slurm", "unknown launcher 'slurm': choose from local, print"),
         ("tune", "--dataset digits --sampler grid --trials 7", "TRIALS=7 is not a regular grid"),
         (
             "tune",
