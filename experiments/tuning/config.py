@@ -60,7 +60,9 @@ class StudyOptions(LaunchOptions):
         if self.name is not None and not NAME.fullmatch(self.name):
             raise UserError(f"STUDY={self.name}: use letters, digits and - _ . only")
         if BACKENDS[self.launcher].detached:
-            raise UserError(f"LAUNCHER={self.launcher} cannot run a study, whose trials need earlier results: use local")
+            raise UserError(
+                f"LAUNCHER={self.launcher} cannot run a study, whose trials need earlier results: use local"
+            )
         objectives = parse_objectives(self.objective)
         if self.prune and len(objectives) > 1:
             raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
