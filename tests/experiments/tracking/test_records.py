@@ -24,7 +24,8 @@ def test_cell_has_mean_std_and_number_of_its_seeds(uri, tmp_path):
 
 def test_seed_has_its_facts_as_tags_and_the_results_of_its_summary(uri, tmp_path):
     spec = make_run(tmp_path, make_spec(1))
-    latest = START | {"device": "NVIDIA H200", "precision": "bf16", "compiled": True, "git_commit": "b" * 40}
+    changes = {"git_commit": "b" * 40, "git_dirty": None, "source_digest": "e" * 16}
+    latest = START | {"device": "NVIDIA H200", "precision": "bf16", "compiled": True} | changes
     RunFolder.of(spec, tmp_path).write_environment("first-1", [START, latest])
     RunFolder.of(spec, tmp_path).finish()
     upload(uri, tmp_path, spec)
@@ -32,7 +33,8 @@ def test_seed_has_its_facts_as_tags_and_the_results_of_its_summary(uri, tmp_path
     expected = {
         "cell_key": spec.cell_key, "run_key": spec.run_key, "training_id": "first-1", "seed": "1",
         "mlflow.parentRunId": cell.info.run_id, "comparable": "false", "comparable_reason": "profile demo",
-        "state": DONE, "reason": "all 3 epochs", "git_commit": f"{'c' * 40} {'b' * 40}", "git_dirty": "false",
+        "state": DONE, "reason": "all 3 epochs", "git_commit": f"{'c' * 40} {'b' * 40}", "git_dirty": "unknown",
+        "source_digest": f"{'d' * 16} {'e' * 16}",
         "device": "NVIDIA H200", "threads": "2", "precision": "bf16", "compiled": "true", "package.torch": "2.15.0",
     }  # fmt: skip
     assert {name: run.data.tags[name] for name in expected} == expected
