@@ -21,6 +21,7 @@ from cskd.evaluate.predictions import save_predictions
 from cskd.train.precision import resolve
 from cskd.train.trainer import Diverged, Interrupted, Progress, Record, Trainer
 from cskd.utils import cli
+from cskd.utils.cores import usable_cores
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import DiskFull, is_disk_full
 from cskd.utils.integrity import write_archive
@@ -28,7 +29,7 @@ from experiments.config.recipe import Settings
 from experiments.config.spec import RunSpec
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
 from experiments.launch.build import build_trainer
-from experiments.runs.environment import choose_device, describe, usable_cores, use_repeatable_kernels
+from experiments.runs.environment import choose_device, describe, use_repeatable_kernels
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.lease import LeaseLost
 from experiments.runs.resources import SystemMetrics
