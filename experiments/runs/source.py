@@ -27,19 +27,18 @@ def describe_source(root: Path = ROOT) -> dict[str, Any]:
     )
     return {
         "git_commit": commit,
-        "git_dirty": None if changes is None else bool(changes),
+        "git_dirty": None if UNKNOWN in (commit, changes) else bool(changes),
         "source_digest": _digest(root),
     }
 
 
 def commit_of(root: Path, tracked: str = "") -> str:
     """Return the commit of the repository whose top is ``root``; "unknown" if there is none, or without ``tracked``."""
-    output = _git(root, "rev-parse", "HEAD", f"HEAD:{tracked}")
-    return output.split()[0] if output else UNKNOWN
+    return _git(root, "rev-parse", "HEAD", f"HEAD:{tracked}").partition("\n")[0]
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    """Return the output of git for the repository in ``root`` itself; None if there is none, or git fails."""
+def _git(root: Path, *arguments: str) -> str:
+    """Return the output of git for the repository in ``root`` itself; "unknown" if there is none, or git fails."""
     # Without --git-dir, git would also answer for a repository around ``root``, or for the one in GIT_DIR.
     command = ("git", f"--git-dir={root / '.git'}", f"--work-tree={root}", "--no-optional-locks")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -49,8 +48,8 @@ def _git(root: Path, *arguments: str) -> str | None:
             cwd=root, env=environment, capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
     except OSError:  # git is not installed
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        return UNKNOWN
+    return done.stdout.strip() if done.returncode == 0 else UNKNOWN
 
 
 def _digest(root: Path) -> str:
