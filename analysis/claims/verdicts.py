@@ -1,4 +1,4 @@
-"""Verdicts: what the tracked runs of a pool say about each claim of the paper."""
+"""Verdicts: what the tracked runs of a pool say about each claim."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.claims.claims import DOMAIN_METRICS, FEATURE_SPREAD, Claim
+from analysis.claims.claims import DOMAIN_METRICS, FEATURE_SPREAD, OURS, Claim
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE
 from analysis.stats.comparability import settings_of
@@ -87,7 +87,7 @@ def judge(pool: Pool, claims: tuple[Claim, ...], evaluations: dict[str, Evaluati
 
 
 def _cells(pool: Pool, claims: tuple[Claim, ...]) -> Iterator[tuple[Claim, str, str]]:
-    """Yield (claim, dataset, architecture). For the paper's profile: every combination that the paper claims.
+    """Yield (claim, dataset, architecture). For the paper's profile: every combination that is claimed.
 
     For another profile: every network that trained a method of the claim or cross-entropy, on the claim's datasets and
     on datasets that are not in the paper. Two claims may then need the same comparison (tables 1 and 4 differ in the
@@ -98,7 +98,7 @@ def _cells(pool: Pool, claims: tuple[Claim, ...]) -> Iterator[tuple[Claim, str, 
             (claim, dataset, net) for claim in claims for dataset in claim.datasets for net in claim.architectures
         )
         return
-    published = {dataset for claim in claims for dataset in claim.datasets}
+    published = {dataset for claim in claims if claim.where != OURS for dataset in claim.datasets}
     compared = set()
     for claim in claims:
         launched = pool.cells[pool.cells.method.isin([claim.method, claim.against, BASELINE])]

@@ -98,7 +98,7 @@ def verdicts(pool: str, folder: Path, base: Path) -> str:
     rows = _load_verdicts(path)
     counts = Counter(rows.outcome)
     count = ", ".join(f"{outcome} {counts[outcome]}" for outcome in OUTCOMES)
-    lead = to_markdown_text(f"The paper's claims, each on every dataset and network of {pool}: {count}.")
+    lead = to_markdown_text(f"The claims, each on every dataset and network of {pool}: {count}.")
     source = f"Each verdict with its reason: {markdown_link(path, base)}."
     judged = rows[rows.outcome != NOT_RUN]
     if judged.empty:
