@@ -26,7 +26,7 @@ from analysis.measured.csv_files import (
 from analysis.measured.make_commands import make_commands
 from analysis.paper.published import BASELINE, CS_KD, published, published_numbers
 from analysis.stats.summary import finite, summary
-from analysis.tables.format import markdown_link, markdown_rows, mean_std_text, to_markdown_text
+from analysis.tables.format import MEAN_STD, markdown_link, markdown_rows, mean_std_text, to_markdown_text
 from analysis.tables.metrics import PAPER_PROTOCOL, footnote_mark, footnotes, incomparable_notes
 from analysis.tables.model import ABSENT, Block, Column, Row, name_once
 from analysis.tables.provenance import origin, trained_with
@@ -50,7 +50,7 @@ PAPER_HEADERS = (
     *("ECE (%): paper", "ECE: ours, best test epoch"),
 )
 MEANING = (
-    "Mean ± std (ddof=1) over n seeds after the last epoch. Best test epoch: the epoch with the lowest test error, "
+    f"{MEAN_STD} over n seeds after the last epoch. Best test epoch: the epoch with the lowest test error, "
     "which the released code reports. ECE: 20 bins. Scaled: with a temperature; each half of the test images is scaled "
     "by the temperature fitted to the other half."
 )
@@ -219,7 +219,7 @@ def _marked(cell: pd.DataFrame) -> str:
 
 
 def _mean(cell: pd.DataFrame, column: str) -> str:
-    """Return "mean ± std", and the number of seeds if some have no value."""
+    """Return mean and std as text, and the number of seeds if some have no value."""
     values = summary(finite(cell[column]))
     metric = SHOWN[column][0] if column in SHOWN else column.removeprefix("best_")
     fewer = f" (n={values.n})" if 0 < values.n < len(cell) else ""

@@ -18,6 +18,7 @@ HEADER_LINES = 3  # the maximum number of lines of a wrapped header
 NO_TERMINAL_WIDTH = 100  # characters per line in a file or a pipe
 WIDE_TERMINAL = 96  # characters from which columns are two spaces apart
 LATEX_HEADER_WIDTH = 13  # characters
+MEAN_STD = "Mean ± std (ddof=1)"  # the meaning of mean_std_text, in the notes of tables
 LATEX_FLOATS = 10  # LaTeX stops with an error if too many floats wait for a page
 
 LATEX = {
