@@ -12,7 +12,7 @@ from PIL import Image
 
 from analysis.claims.claims import load_claims
 from analysis.claims.verdicts import HOLDS, judge
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.methods import METHODS, ForwardCache, build_method
 from cskd.models import build_model
 from experiments.config import recipe

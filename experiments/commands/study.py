@@ -10,10 +10,10 @@ from rich.console import Console
 from cskd.methods import canonical_name
 from cskd.utils.cli import STOPPED, check_writable, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
-from experiments.commands.options import add_launch_arguments
-from experiments.commands.plan_table import format_duration, line_printer
 from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.loop import LaunchCallbacks, launch
+from experiments.launch.options import add_launch_arguments
+from experiments.launch.plan_table import format_duration, line_printer
 from experiments.launch.progress import Display
 from experiments.launch.queue import RunQueue
 from experiments.runs.environment import commit

@@ -1,6 +1,7 @@
 """Launched grids: training, tracking, tables, and what a second launch does."""
 
 import re
+import subprocess
 from functools import partial
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from mlflow import MlflowClient
 from place import DEMO_GRID, TWO_EPOCHS, Place
 
-from experiments.commands import launch_grid
+from experiments.commands import grid as grid_command
 from experiments.launch.backends import BACKENDS, Exit
+from experiments.launch.backends.base import EXIT_DONE
 from experiments.runs.folder import DONE, RunFolder
 
 
@@ -40,7 +42,7 @@ def test_tracking_has_every_metric_and_artifact_of_the_run_folders(demo_grid):
 
 def test_second_launch_trains_nothing(demo_grid, call, monkeypatch):
     in_demo_grid(demo_grid, monkeypatch)
-    monkeypatch.setattr(launch_grid, "_open_tracker", no_tracker)
+    monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
     status, output, _ = call("experiments grid", *DEMO_GRID)
     assert status == 0
     assert "0 of 4 runs to do" in output
@@ -89,12 +91,13 @@ class FakeBackend:
         self.started = started
 
     def start(self, job, slot):
-        spec = job.folder.spec()
+        folder = RunFolder(job.folder)
+        spec = folder.spec()
         self.started.append(spec.name)
         if spec.method == self.failing:
             return Exit(1)
-        job.folder.write_epochs([{"epoch": 0, "timestamp": 0.0, "metrics": {"test/top1_error": 1.0, "test/ece": 1.0}}])
-        job.folder.write_state(DONE, reason="all 2 epochs", epoch=2, epochs=2)
+        folder.write_epochs([{"epoch": 0, "timestamp": 0.0, "metrics": {"test/top1_error": 1.0, "test/ece": 1.0}}])
+        folder.write_state(DONE, reason="all 2 epochs", epoch=2, epochs=2)
         return Exit(0)
 
     def poll(self, handle):
@@ -110,7 +113,7 @@ def started(call, monkeypatch) -> list[str]:
     assert call("experiments data", "digits")[0] == 0
     names: list[str] = []
     monkeypatch.setitem(BACKENDS, "local", partial(FakeBackend, started=names))
-    monkeypatch.setattr(launch_grid, "_open_tracker", no_tracker)
+    monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
     monkeypatch.setattr(RunFolder, "damage", lambda folder: None)
     return names
 
@@ -168,6 +171,19 @@ def test_run_keys_depend_on_no_path_machine_or_launch_option(call, started, tmp_
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.chdir(tmp_path)
     assert planned("--workers", "7", "--retry") == keys
+
+
+def test_printed_command_trains_its_run_from_any_folder(call, tmp_path, monkeypatch):
+    assert call("experiments data", "digits")[0] == 0
+    settings = ("--set", "schedule.epochs=1", "--set", "schedule.milestones=[]", "--launcher", "print")
+    output = call("experiments train", "--dataset", "digits", "--method", "cs-kd", *settings)[1]
+    (line,) = (line for line in output.splitlines() if line.startswith("env "))
+    for name in ("DATA_DIR", "RUNS_DIR", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(line, shell=True, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (EXIT_DONE, ""), done.stderr
+    assert re.search(r"done \d+", call("experiments status", "train")[1])
 
 
 def test_student_is_trained_without_tracking_and_tuning_packages(tmp_path):
