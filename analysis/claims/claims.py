@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from analysis.paper.published import published_numbers
-from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, TRACKED, all_metrics
+from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, all_metrics
 from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
 from cskd.utils.cli import check_choice
@@ -18,8 +18,6 @@ OURS = "ours"  # where a claim is made that is not the paper's
 LOWER, HIGHER = "lower", "higher"
 MERGED = "merged"  # the dataset of figure 4
 DOMAIN_METRICS = tuple(metric.name for metrics in (DOMAIN_ACCURACIES, DOMAIN_ERRORS) for metric in metrics.values())
-FEATURE_SPREAD = "feature_spread"  # not tracked: computed from a run's predictions
-JUDGED_METRICS = (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE_SPREAD)
 
 
 class Claim(BaseModel, frozen=True, extra="forbid"):
@@ -78,7 +76,7 @@ def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
 def _checked(claim: Claim) -> Claim:
     """Return the claim if all its names are valid. Raises UserError otherwise."""
     numbers = published_numbers()
-    check_choice("metric", claim.metric, JUDGED_METRICS)
+    check_choice("metric", claim.metric, all_metrics())
     for method in (claim.method, claim.against):
         build_method(method)  # any registered method, not only the paper's
     if claim.method == claim.against:

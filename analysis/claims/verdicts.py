@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.claims.claims import DOMAIN_METRICS, FEATURE_SPREAD, OURS, Claim
+from analysis.claims.claims import DOMAIN_METRICS, OURS, Claim
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE
 from analysis.stats.comparability import settings_of
 from analysis.stats.evaluation import Evaluation
 from analysis.stats.intervals import Estimate, paired_effect, seeds_needed, welch_effect, with_test_images
+from cskd.evaluate.metrics import STORED, all_metrics
 
 HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN = "holds", "contradicted", "undecided", "not run"
 OUTCOMES = (HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN)
@@ -132,13 +133,14 @@ def _verdict(pool: Pool, claim: Claim, dataset: str, architecture: str, evaluati
 
 def _side(runs: pd.DataFrame, metric: str, evaluations: dict[str, Evaluation]) -> _Side:
     values, keys, left_out = {}, {}, []
+    is_stored = all_metrics()[metric].when == STORED
     tracked = runs[f"test/{metric}"] if f"test/{metric}" in runs else [math.nan] * len(runs)
     for name, seed, key, tracked_value in zip(runs.run, runs.seed, runs.run_key, tracked, strict=True):
         keys[seed] = key
-        if metric == FEATURE_SPREAD and key not in evaluations:
+        if is_stored and key not in evaluations:
             left_out.append(f"{name}: its predictions are not evaluated: no {metric}, left out.")
             continue
-        value = evaluations[key].separation[metric] if metric == FEATURE_SPREAD else tracked_value
+        value = evaluations[key].values[metric] if is_stored else tracked_value
         if math.isfinite(value):
             values[seed] = value
         else:

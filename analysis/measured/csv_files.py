@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
-from cskd.evaluate.metrics import TRACKED
+from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, VARIATION
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write
 
@@ -20,10 +20,10 @@ MEASURED = Path("results/measured")  # in the repository, independent of RESULTS
 DATES = ("started", "ended")
 TRAINING_SETTINGS = ("subset.classes", "subset.images_per_class", "width", "inputs.image_size", "schedule.epochs")
 EVALUATED = (
-    *("adaptive_ece", "classwise_ece"),
+    *(metric.name for metric in RESCALED if metric.when == STORED),
     *("temperature_training_split", "ece_training_split", "nll_training_split"),
     *("temperature_cross_fitted", "ece_cross_fitted", "nll_cross_fitted"),
-    *("feature_spread", "prediction_variance"),
+    *(metric.name for metric in VARIATION),
 )
 RUN_NUMBERS = (
     *("minutes", ENERGY),

@@ -56,7 +56,7 @@ def entry():
     ("change", "message"),
     [
         ({"metrics": "ece"}, "metrics: Extra inputs are not permitted"),
-        ({"metric": "top1"}, "unknown metric 'top1': choose from brier, domain_accuracy_cub200,"),
+        ({"metric": "top1"}, "unknown metric 'top1': choose from adaptive_ece, brier,"),
         ({"method": "kd+cskd"}, "unknown method 'cskd': choose from adacos, byot, cross-entropy, cs-kd,"),
         ({"against": "cs-kd"}, "cs-kd is compared with itself: name another method"),
         ({"better": "less"}, "better: Input should be 'lower' or 'higher'"),
