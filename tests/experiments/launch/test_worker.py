@@ -27,6 +27,7 @@ from experiments.config.splits import make_splits
 from experiments.launch import worker
 from experiments.launch.build import build_trainer, initialised_model
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
+from experiments.runs.source import describe_source
 
 CPU = torch.device("cpu")
 CLASSES, IMAGES = 3, 4  # classes, and training images of each, of the random datasets
@@ -213,6 +214,7 @@ def test_run_records_how_it_was_trained(digits, setting, expected, monkeypatch):
     folder = with_settings(*digits, compile=setting, **schedule_of(1))
     assert train(folder, monkeypatch) == worker.EXIT_DONE
     (start,), (record,) = folder.starts(), folder.epochs()
+    assert start | describe_source() == start
     assert (bool(compiled), start["compiled"]) == (expected, expected)
     assert start["started"] < start["first_step_started"] < record["timestamp"]
     process = psutil.Process().create_time()
