@@ -1,7 +1,9 @@
 """Launched grids: training, tracking, tables, and what a second launch does."""
 
+import io
 import re
 import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -62,6 +64,16 @@ def test_tables_need_no_run_folders(demo_grid, call, monkeypatch, tmp_path):
     assert (status, errors) == (0, "")
     assert "digits" in output
     assert list(tmp_path.glob("results/demo-custom-*/error.csv"))
+
+
+@pytest.mark.parametrize("command", ["experiments status", "analysis tables", "experiments grid --help"])
+def test_output_in_an_encoding_without_the_characters_replaces_them(demo_grid, call, monkeypatch, command, tmp_path):
+    in_demo_grid(demo_grid, monkeypatch, RESULTS_DIR=str(tmp_path / "results"))
+    name, arguments = " ".join(command.split()[:2]), command.split()[2:]
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert call(name, *arguments)[0] == 0
+    assert "digits" in (output := terminal.buffer.getvalue().decode("ascii")) or "usage" in output
 
 
 def test_sync_rebuilds_the_tracking_from_the_run_folders(demo_grid, call, monkeypatch, tmp_path):
