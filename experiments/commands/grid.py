@@ -4,6 +4,7 @@ from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, Parser, check_writable, data_dir, results_dir, runs_dir, tracking_uri
+from cskd.utils.databases import print_address
 from cskd.utils.integrity import write_json
 from experiments.config.datasets import is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
@@ -58,6 +59,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     seconds = print_plan(plan, runs, pending, unprepared, options, console)
     if options.dry_run:
         return 0
+    print_address("MLFLOW_TRACKING_URI", tracking_uri())
     # An invalid address fails here; an unreachable server does not.
     uploader = Uploader(lambda: _open_tracker(plan), line_printer(console))
     for run in runs:
