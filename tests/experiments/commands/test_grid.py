@@ -1,5 +1,6 @@
 """Launched grids: training, tracking, tables, and what a second launch does."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -255,15 +256,15 @@ def test_composite_has_one_name_in_any_order_of_its_parts(call, command):
     assert "cs-kd+mixup" not in output
 
 
-def test_printed_command_trains_its_run_from_any_folder(call, tmp_path, monkeypatch):
+def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):
     assert call("experiments data", "digits")[0] == 0
     settings = ("--set", "schedule.epochs=1", "--set", "schedule.milestones=[]", "--launcher", "print")
     output = call("experiments train", "--dataset", "digits", "--method", "cs-kd", *settings)[1]
     (line,) = (line for line in output.splitlines() if line.startswith("env "))
-    for name in ("DATA_DIR", "RUNS_DIR", "PYTHONPATH"):
-        monkeypatch.delenv(name, raising=False)
+    environment = {name: os.environ[name] for name in os.environ.keys() - {"DATA_DIR", "RUNS_DIR", "PYTHONPATH"}}
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(line, shell=True, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)
+    command = partial(subprocess.run, shell=True, cwd=tmp_path / "elsewhere", env=environment)
+    done = command(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (EXIT_DONE, ""), done.stderr
     assert re.search(r"done \d+", call("experiments status", "train")[1])
 
