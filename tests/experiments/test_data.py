@@ -7,7 +7,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cskd.data import download
+from cskd.data import archives
 from cskd.data.prepare import prepare, prepared_folder
 from cskd.data.sources.base import Archive
 from cskd.data.sources.registry import SOURCES
@@ -25,11 +25,11 @@ def data_dir(tmp_path):
 def command(monkeypatch, call, data_dir):
     """Calls the command with small datasets and without a network. Returns (exit status, output, errors)."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setattr(archives, "ATTEMPTS", 1)
     for name, source in list(SOURCES.items()):
-        archives = tuple(Archive(f"http://127.0.0.1:9/{one.filename}", one.filename) for one in source.archives)
+        unreachable = tuple(Archive(f"http://127.0.0.1:9/{one.filename}", one.filename) for one in source.archives)
         small = source if source.bundled else fakes.small(source)
-        monkeypatch.setitem(SOURCES, name, dataclasses.replace(small, archives=archives))
+        monkeypatch.setitem(SOURCES, name, dataclasses.replace(small, archives=unreachable))
     return lambda *arguments: call("experiments data", *arguments)
 
 
