@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from faults.disturbed import GRID, Disturbed
+from place import Place
 
 TALLIES = pytest.StashKey[dict]()
 # The longest files start first, so that two processes end at about the same time.
@@ -86,6 +88,15 @@ def tally(request):
     started = time.perf_counter()
     yield tally
     tally.seconds += time.perf_counter() - started
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Place:
+    """The trained grid, with which disturbed ones are compared."""
+    place = Disturbed(tmp_path_factory.mktemp("undisturbed"), *GRID, "--workers", "2")
+    status, output, errors = place.call(*place.command)
+    assert (status, errors) == (0, ""), output
+    return place
 
 
 def pytest_sessionfinish(session):
