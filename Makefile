@@ -16,7 +16,7 @@ ARCHITECTURES ?=##             architectures that replace the grid's; all: the p
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
 WORKERS ?= 1##                 runs at once, each on its own GPU if there are several
-LAUNCHER ?=##                  local (default), print: only print the commands
+LAUNCHER ?=##                  grids, train: local (default); print: print the command of each run, train nothing
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
 PARTIAL ?=##                   data: 1 accepts an incomplete copy of a dataset

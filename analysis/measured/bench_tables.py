@@ -7,8 +7,9 @@ import pandas as pd
 
 from analysis.measured.csv_files import bench_path, bench_schema, read_rows, to_numbers
 from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
-from analysis.tables.model import ABSENT, Block, Column, name_once
+from analysis.tables.model import Block, Column, name_once
 from cskd.utils.cli import check_choice
+from cskd.utils.numbers import ABSENT
 
 CPU = "cpu"  # the device of rows measured without a GPU; a GPU has its name there
 ENVIRONMENT = ["machine", "device", "precision", "compiled"]

@@ -7,13 +7,14 @@ import pandas as pd
 from analysis.load.frames import NAME, Experiment
 from analysis.stats.comparability import METHOD_SETTINGS
 from analysis.stats.intervals import paired_effect
-from analysis.tables.format import interval_text, number_text
+from analysis.tables.format import interval_text
 from analysis.tables.model import Block, Column, Row, Table
 from analysis.tables.provenance import origin
 from analysis.tables.runs import run_frame
 from cskd.evaluate.metrics import TRACKED, Metric
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
+from cskd.utils.numbers import number_text
 
 SIDES = ("first", "second")
 NOTE = "After the last epoch. Difference: the second minus the first, over the seeds that both have."

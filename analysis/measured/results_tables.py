@@ -26,12 +26,13 @@ from analysis.measured.csv_files import (
 from analysis.measured.make_commands import make_commands
 from analysis.paper.published import BASELINE, CS_KD, published, published_numbers
 from analysis.stats.summary import finite, summary
-from analysis.tables.format import markdown_link, markdown_rows, mean_std_text, to_markdown_text
+from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
 from analysis.tables.metrics import PAPER_PROTOCOL, footnote_mark, footnotes, incomparable_notes
-from analysis.tables.model import ABSENT, Block, Column, Row, name_once
+from analysis.tables.model import Block, Column, Row, name_once
 from analysis.tables.provenance import origin, trained_with
 from analysis.tables.verdicts import NOTES, effect_text, outcome_text, reason_text, seeds_text
 from cskd.evaluate.metrics import all_metrics
+from cskd.utils.numbers import ABSENT, mean_std_text
 
 COMMAND = "make measured"  # writes the files of a pool
 MAIN_METHODS = (BASELINE, CS_KD)

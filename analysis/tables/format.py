@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.tables.model import ABSENT, Best, Block, Column, Table
+from analysis.tables.model import Best, Block, Column, Table
+from cskd.utils.numbers import number_text
 
 HEADER_LINES = 3  # the maximum number of lines of a wrapped header
 NO_TERMINAL_WIDTH = 100  # characters per line in a file or a pipe
@@ -37,21 +38,6 @@ LATEX = {
 
 
 # Numbers
-
-
-def number_text(value: float, decimals: int, *, sign: bool = False, unit: str = "") -> str:
-    """Return a number with a true minus sign, or ``ABSENT`` for NaN. sign: print a plus sign too."""
-    if math.isnan(value):
-        return ABSENT
-    return f"{value:{'+' if sign else ''}.{decimals}f}{unit}".replace("-", "\N{MINUS SIGN}")
-
-
-def mean_std_text(mean: float, std: float, decimals: int, *, compact: bool = False) -> str:
-    """Return "mean ± std", the mean alone if the std is NaN (one seed), or ``ABSENT`` if both are NaN."""
-    text = number_text(mean, decimals)
-    if math.isnan(mean) or math.isnan(std):
-        return text
-    return f"{text}{'±' if compact else ' ± '}{number_text(std, decimals)}"
 
 
 def interval_text(interval: tuple[float, float], decimals: int, *, sign: bool = False) -> str:

@@ -10,10 +10,11 @@ from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
 from analysis.paper.against_paper import cell_means
 from analysis.paper.published import BASELINE, published_methods
-from analysis.tables.format import count_text, mean_std_text, number_text
+from analysis.tables.format import count_text
 from analysis.tables.model import Block, Column, Row, Table, name_once
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric
+from cskd.utils.numbers import mean_std_text, number_text
 
 OURS, NOT_IN_PAPER = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
 FOOTNOTES = {

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 Row = tuple[str, ...]
-ABSENT = "\N{EN DASH}"  # the text of a cell without a value
 
 
 class Best(str):

@@ -9,7 +9,7 @@ from analysis.paper.against_paper import against_paper
 from analysis.paper.layout import Layout, Panel, layout_frame, layouts
 from analysis.paper.published import BASELINE, FIGURE4
 from analysis.stats.comparability import comparability
-from analysis.tables.format import count_text, mean_std_text, number_text
+from analysis.tables.format import count_text
 from analysis.tables.metrics import (
     EPOCHS,
     LAST_EPOCH,
@@ -23,6 +23,7 @@ from analysis.tables.metrics import (
 from analysis.tables.model import Best, Block, Column, Row, Table, plain_table
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric, all_metrics
+from cskd.utils.numbers import mean_std_text, number_text
 
 INDENT = 2 * "\N{NO-BREAK SPACE}"  # before the lines below a method's name
 PUBLISHED, LAST, BEST_EPOCH = "paper", "our last epoch", "our best test epoch"

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from analysis.load.frames import NAME, Experiment
 from analysis.load.store import Store, UnusableRun
 from analysis.stats.summary import summary
-from analysis.tables.format import number_text
-from analysis.tables.model import ABSENT, Block, Column, Table
+from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
 from cskd.plots import DIAGRAM_BINS, reliability_panels
+from cskd.utils.numbers import ABSENT, number_text
 
 TABLE_BINS = 20
 COLUMNS = (

@@ -5,9 +5,9 @@ import pandas as pd
 from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
 from analysis.load.store import Store
-from analysis.tables.format import number_text
-from analysis.tables.model import ABSENT, Column, Link, Row, Table, plain_table
+from analysis.tables.model import Column, Link, Row, Table, plain_table
 from cskd.evaluate.metrics import TRACKED, all_metrics
+from cskd.utils.numbers import ABSENT, number_text
 
 IN_RUN_NAME = ("params.seed", "params.method", "params.dataset", "params.architecture")
 ENERGY = "energy_kilojoules"

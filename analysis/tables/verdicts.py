@@ -25,9 +25,10 @@ from analysis.claims.verdicts import (
 )
 from analysis.load.pools import PAPER, Pool
 from analysis.stats.intervals import MAX_SEEDS
-from analysis.tables.format import interval_text, number_text
-from analysis.tables.model import ABSENT, Block, Column, Row, Table, name_once
+from analysis.tables.format import interval_text
+from analysis.tables.model import Block, Column, Row, Table, name_once
 from analysis.tables.provenance import footer, introduction
+from cskd.utils.numbers import ABSENT, number_text
 
 SEEDS_ALONE = "*"  # marks intervals over seeds only
 COLUMNS = (

@@ -20,7 +20,8 @@ class Predictions:
 
     indices: (N,), the position of each image in its prepared split; None if unknown.
     classes: the C class names; empty if unknown.
-    training: the logits and labels of training images; None if they are not stored.
+    training, unused: the logits and labels of images that the network was trained on, and of training images that a
+        subset leaves out; None if they are not stored.
     """
 
     logits: np.ndarray
@@ -29,18 +30,20 @@ class Predictions:
     indices: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     training: tuple[np.ndarray, np.ndarray] | None = None
+    unused: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def save_predictions(
     path: Path,
     predictions: Predictions,
     training: Predictions | None = None,
+    unused: Predictions | None = None,
     before_replace: Callable[[], None] = lambda: None,
 ) -> None:
     """Write predictions to an npz file atomically.
 
     Args:
-        training: predictions for training images, of which only logits and labels are stored.
+        training, unused: predictions for training images, of which only logits and labels are stored.
         before_replace: as in ``atomic_write``.
     """
     arrays = {"logits": predictions.logits, "features": predictions.features, "labels": predictions.labels}
@@ -48,8 +51,9 @@ def save_predictions(
         arrays["indices"] = predictions.indices
     if predictions.classes:
         arrays["classes"] = np.array(predictions.classes)
-    if training is not None:
-        arrays |= {"training_logits": training.logits, "training_labels": training.labels}
+    for name, images in (("training", training), ("unused", unused)):
+        if images is not None:
+            arrays |= {f"{name}_logits": images.logits, f"{name}_labels": images.labels}
     write_archive(path, lambda file: np.savez(file, **arrays), before_replace=before_replace)
 
 
@@ -62,7 +66,10 @@ def load_predictions(path: Path) -> Predictions:
         arrays["labels"],
         arrays.get("indices"),
         tuple(arrays["classes"].tolist()) if "classes" in arrays else (),
-        (arrays["training_logits"], arrays["training_labels"]) if "training_logits" in arrays else None,
+        *(
+            (arrays[f"{name}_logits"], arrays[f"{name}_labels"]) if f"{name}_logits" in arrays else None
+            for name in ("training", "unused")
+        ),
     )
 
 

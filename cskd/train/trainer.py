@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.batch import Normalise
+from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.splits import choose
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.evaluate.predictions import Predictions
@@ -51,6 +52,7 @@ class Trainer:
         teacher: a trained network for methods that need one. It is frozen, and not part of the checkpoint.
         eval_split: "test" or "validation": what ``test_set`` holds, and the prefix of its metrics.
         domains: the domain of each class, for metrics per domain.
+        unused: makes the set of training images that the run does not train on; None if there are none.
         checkpoint: the file of the checkpoint (see cskd.train.checkpoint); None neither writes nor restores one.
         identity: a text that must be the same when a checkpoint is restored (the run key).
         before_replace: called before a checkpoint is replaced; if it raises, the old ones stay.
@@ -74,6 +76,7 @@ class Trainer:
         teacher: nn.Module | None = None,
         eval_split: str = "test",
         domains: tuple[str, ...] | None = None,
+        unused: Callable[[], TestSet] | None = None,
         checkpoint: Path | None = None,
         identity: str = "",
         before_replace: Callable[[], None] = lambda: None,
@@ -86,7 +89,7 @@ class Trainer:
             raise ValueError(f"{method.name} needs a teacher")
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.eval_split, self.domains = eval_split, domains
+        self.eval_split, self.domains, self.unused = eval_split, domains, unused
         self.step = Step(model, method, normalise, precision, device, teacher)
         self.optimizer = torch.optim.SGD(
             model.parameters(),
@@ -201,9 +204,15 @@ class Trainer:
 
     def predict(self, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
         """Return the predictions of the test set. Raises Interrupted and Diverged as ``run``."""
-        logits, features = self._evaluate(self.test_set.batches(), should_stop)
-        tests = self.test_set
-        return Predictions(logits, features, tests.labels.cpu().numpy(), tests.indices, tests.classes)
+        return self._predict(self.test_set, should_stop)
+
+    def predict_unused(self, should_stop: Callable[[], bool] = lambda: False) -> Predictions | None:
+        """Return the predictions of training images that the run did not train on; None if there are none."""
+        return None if self.unused is None else self._predict(self.unused(), should_stop)
+
+    def _predict(self, images: TestSet, should_stop: Callable[[], bool]) -> Predictions:
+        logits, features = self._evaluate(images.batches(), should_stop)
+        return Predictions(logits, features, images.labels.cpu().numpy(), images.indices, images.classes)
 
     def predict_training(self, max_images: int = 5000, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
         """Return the predictions of training images without augmentation; the same images in every run."""

@@ -8,12 +8,14 @@ from itertools import islice, repeat
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cskd.data.loader import Batch, TrainLoader
+from cskd.batch import Batch
+from cskd.data.loader import TrainLoader
 from cskd.data.store import Dataset
 from cskd.train.precision import resolve
 from cskd.utils.seeding import generator
 from experiments.bench.results import Cell, Measurement
-from experiments.config.spec import make_spec, make_splits
+from experiments.config.spec import make_spec
+from experiments.config.splits import make_splits
 from experiments.launch.build import build_on, initialised_model
 from experiments.launch.estimate import check_memory
 from experiments.launch.worker import compile_step, should_compile
@@ -38,7 +40,7 @@ class TimedTrainer:
         self.precision = resolve(settings.precision, self.device)
         use_repeatable_kernels(self.precision)
         spec = make_spec(cell.dataset, images, cell.profile, settings, cell.architecture, method, seed=0)
-        classes, _, _ = make_splits(spec, images)
+        classes = make_splits(spec, images).classes
         check_memory(spec, len(classes), settings.batch_size, self.device)
         teacher = initialised_model(spec.teacher, len(classes)) if spec.teacher else None
         self.trainer = build_on(spec, images, self.device, self.precision, teacher=teacher)

@@ -1,7 +1,6 @@
 """The part ``run``: a whole run as a user starts it, with its start, its evaluation and the share of tracking."""
 
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -11,9 +10,10 @@ from pathlib import Path
 from statistics import median
 
 from cskd.utils.errors import UserError
+from cskd.utils.integrity import read_json
 from experiments.bench.results import COMPARED, Cell, Measurement, Options, Row, Shown
-from experiments.runs.environment import ROOT
 from experiments.runs.folder import RunFolder
+from experiments.runs.source import ROOT
 
 TABLE = (
     Shown("start, s", "start_to_first_step_seconds"),
@@ -23,7 +23,6 @@ TABLE = (
     Shown("run, s", "run_seconds", 1),
     Shown("tracking, %", "tracking_share", 1, scale=100),
 )
-TRACKING_SECONDS = re.compile(r"took ([\d.]+) s of processor time")  # in the output of the command
 
 
 def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
@@ -40,12 +39,14 @@ def _launch(cell: Cell, method: str, overrides: tuple[str, ...], folder: Path) -
 
     folder: for the run folders and for the tracking database, which the first run creates.
     """
+    runs = folder / f"{cell.dataset}-{cell.architecture}-{method}"
+    cost_file = folder / f"{runs.name}.json"
     command = [
         *(sys.executable, "-m", "experiments", "train", "--dataset", cell.dataset, "--method", method),
         *("--profile", cell.profile, "--architectures", cell.architecture),
         *(part for override in overrides for part in ("--set", override)),
+        *("--tracking-cost", str(cost_file)),
     ]
-    runs = folder / f"{cell.dataset}-{cell.architecture}-{method}"
     environment = os.environ | {
         "RUNS_DIR": str(runs),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
@@ -54,8 +55,8 @@ def _launch(cell: Cell, method: str, overrides: tuple[str, ...], folder: Path) -
     launched, used_before = time.time(), _processor_seconds()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     seconds, processor = time.time() - launched, _processor_seconds() - used_before
-    tracking = TRACKING_SECONDS.search(done.stdout)
-    if done.returncode or not tracking:
+    cost = {} if done.returncode else read_json(cost_file)
+    if done.returncode or cost["problem"]:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise UserError(f"the measured run failed: {lines[-1] if lines else 'it printed nothing'}")
     (spec,) = runs.glob("*/spec.json")
@@ -63,7 +64,6 @@ def _launch(cell: Cell, method: str, overrides: tuple[str, ...], folder: Path) -
     (start,) = run.starts()
     tests = [epoch["metrics"]["time/test_seconds"] for epoch in run.epochs()]
     thousands = len(run.load_predictions().labels) / 1000
-    tracking_seconds = float(tracking[1])
     measurement = Measurement(
         *(cell.dataset, cell.profile, cell.architecture, method, cell.settings.batch_size),
         *(start["precision"], start["compiled"], [seconds]),
@@ -77,8 +77,8 @@ def _launch(cell: Cell, method: str, overrides: tuple[str, ...], folder: Path) -
         "evaluation_seconds_per_1000_images": f"{median(tests[:-1] or tests) / thousands:.4f}",
         "run_seconds": f"{seconds:.1f}",
         "processor_seconds": f"{processor:.1f}",
-        "tracking_processor_seconds": f"{tracking_seconds:.1f}",
-        "tracking_share": f"{tracking_seconds / processor:.4f}",
+        "tracking_processor_seconds": f"{cost['cpu_seconds']:.1f}",
+        "tracking_share": f"{cost['cpu_seconds'] / processor:.4f}",
     }
     return measurement.row(values)
 

@@ -29,9 +29,9 @@ from cskd.utils.errors import UserError
 from experiments.bench import epoch_profile, memory, pipelines, reference, results, steps, whole_run
 from experiments.bench.images import prepared_images
 from experiments.bench.results import BASELINE, MEASURED, Cell, Options
-from experiments.commands.options import add_settings_arguments, method_or_all
 from experiments.config.grid import ALL, check_not_replaced
 from experiments.config.recipe import load_settings, recipe_names
+from experiments.launch.options import add_settings_arguments, method_or_all
 from experiments.runs.environment import choose_device
 
 PARTS = {

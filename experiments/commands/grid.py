@@ -1,13 +1,27 @@
 """Run a grid: datasets x methods x seeds. It prints the plan, and skips runs that are done."""
 
-from cskd.utils import cli
-from experiments.commands.launch_grid import launch_grid
-from experiments.commands.options import GridOptions, add_grid_arguments, method_or_all
-from experiments.config.grid import grid_names, load_grid
+from rich.console import Console
+
+from cskd.data.store import Dataset
+from cskd.utils.cli import STOPPED, Parser, check_writable, data_dir, results_dir, runs_dir, tracking_uri
+from cskd.utils.integrity import write_json
+from experiments.config.datasets import is_prepared, open_data
+from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
+from experiments.config.recipe import Settings
+from experiments.launch.backends import BACKENDS
+from experiments.launch.data_progress import prepare_with_progress
+from experiments.launch.loop import LaunchCallbacks, launch, submit
+from experiments.launch.options import GridOptions, add_grid_arguments, method_or_all
+from experiments.launch.plan_table import line_printer, print_plan
+from experiments.launch.progress import Display, outcome
+from experiments.launch.queue import RunQueue
+from experiments.runs.folder import DONE, FAILED, MISSING
+from experiments.runs.plan import Plan, PlannedRun, make_plan
+from experiments.tracking.uploader import Tracker, Uploader
 
 
 def main() -> int:
-    parser = cli.Parser(prog="python -m experiments grid", description=__doc__)
+    parser = Parser(prog="python -m experiments grid", description=__doc__)
     parser.add_argument("grid", help=f"one of {', '.join(grid_names())}")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="replace the grid's datasets")
     parser.add_argument("--methods", type=method_or_all, nargs="+", metavar="NAME", help="replace the grid's")
@@ -23,5 +37,102 @@ def main() -> int:
     )
     options = GridOptions.from_arguments(arguments)
     if not options.dry_run:
-        cli.check_writable(RESULTS_DIR=cli.results_dir())  # the tables are written there after the training
+        check_writable(RESULTS_DIR=results_dir())  # the tables are written there after the training
     return launch_grid(arguments.grid, grid, options)
+
+
+def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
+    """Launch a grid and return the exit status: 0 if every run is done."""
+    if not options.dry_run:
+        check_writable(RUNS_DIR=runs_dir())
+    console = Console()
+    profile, settings = load_grid_settings(grid, options.profile, options.overrides)
+    check_not_replaced(options.architectures, profile, settings)
+    tuned = load_tuned(grid, profile, settings) if options.tuned else None
+    datasets = _open_datasets(grid, settings, options.dry_run, console)
+    plan, runs = make_plan(
+        grid_name, grid, profile, settings, datasets, runs_dir(), overrides=options.overrides, tuned=tuned
+    )
+    pending = [run for run in runs if run.is_pending(options.retry)]
+    unprepared = [name for name in grid.datasets if name not in datasets]
+    seconds = print_plan(plan, runs, pending, unprepared, options, console)
+    if options.dry_run:
+        return 0
+    # An invalid address fails here; an unreachable server does not.
+    uploader = Uploader(lambda: _open_tracker(plan), line_printer(console))
+    for run in runs:
+        run.folder.create(run.spec)
+    for run in pending:
+        run.folder.discard_damaged()
+    plan.save(runs_dir())
+    with uploader:
+        finished = _train(pending, seconds, options, uploader, console)
+    if options.tracking_cost is not None:
+        write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})
+    return 0 if finished is None else _print_summary(runs, uploader, finished, console)
+
+
+def _open_datasets(grid: Grid, settings: dict[str, Settings], dry_run: bool, console: Console) -> dict[str, Dataset]:
+    """Return the datasets, and prepare them first if needed. A dry run omits unprepared datasets."""
+    datasets = {}
+    for name in grid.datasets:
+        data = settings[name].data
+        if is_prepared(name, data, data_dir()):
+            datasets[name] = open_data(name, data, data_dir())
+        elif not dry_run:
+            datasets[name] = prepare_with_progress(name, data, data_dir(), console)
+    return datasets
+
+
+def _open_tracker(plan: Plan) -> Tracker:
+    from experiments.tracking.grids import GridTracker  # noqa: PLC0415 - training works without MLflow
+
+    return GridTracker(tracking_uri(), plan.experiment, runs_dir())
+
+
+def _train(
+    pending: list[PlannedRun], seconds: dict[str, float], options: GridOptions, uploader: Uploader, console: Console
+) -> bool | None:
+    """Train the pending runs. Return True at the end, False after a stop, None if a detached backend trains them."""
+    backend = BACKENDS[options.launcher](options.workers)
+    if backend.detached:
+        submit(pending, backend)
+        return None
+    bars = Display("grid", len(pending), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
+    with bars as display:
+        queue = RunQueue(pending, display.on_other_launch)
+
+        def started(run: PlannedRun) -> None:
+            uploader.watch(run.spec.run_key)
+            display.started(run)
+
+        def ended(run: PlannedRun, state: str) -> None:
+            display.ended(run, state)
+            queue.ended(run, state)
+
+        callbacks = LaunchCallbacks(started, display.progressed, ended=ended)
+        finished = launch(queue.ready(), backend, options.workers, callbacks)
+        if not finished:
+            uploader.launch_stopped()
+    return finished
+
+
+def _print_summary(runs: list[PlannedRun], uploader: Uploader, finished: bool, console: Console) -> int:
+    """Print the runs that are not done, and return the exit status."""
+    print_line = line_printer(console)
+    states = {run.spec.run_key: run.folder.state()["state"] for run in runs}
+    remaining = [run for run in runs if states[run.spec.run_key] != DONE]
+    print_line(f"{len(runs) - len(remaining)} of {len(runs)} runs are done.")
+    for run in remaining:
+        state, teacher = states[run.spec.run_key], run.teacher
+        message = f"  {run.spec.name}: {outcome(run, state)}"
+        if state == MISSING and teacher is not None and teacher.state()["state"] != DONE:
+            message += f": its teacher, {run.spec.teacher.name}, is not trained"
+        print_line(message)
+    print_line(uploader.summary())
+    if not finished:
+        print_line(STOPPED)
+        return 130
+    if FAILED in states.values():
+        print_line("RETRY=1 runs the failed ones again")
+    return 1 if remaining else 0

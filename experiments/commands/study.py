@@ -10,15 +10,15 @@ from rich.console import Console
 from cskd.methods import canonical_name
 from cskd.utils.cli import STOPPED, check_writable, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
-from experiments.commands.options import add_launch_arguments
-from experiments.commands.plan_table import format_duration, line_printer
 from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.loop import LaunchCallbacks, launch
+from experiments.launch.options import add_launch_arguments
+from experiments.launch.plan_table import format_duration, line_printer
 from experiments.launch.progress import Display
 from experiments.launch.queue import RunQueue
-from experiments.runs.environment import commit
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
+from experiments.runs.source import describe_source
 from experiments.tracking.uploader import Tracker, Uploader
 from experiments.tuning.budget import Budget, check_disk, estimate_budget, last_batch_warning
 from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, make_study_config
@@ -122,8 +122,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
             finished = _run_trials(tuner, backend, options.workers, display)
         if not finished:
             uploader.launch_stopped()
-        git_commit, git_dirty = commit()
-        write_results(config, storage_address(), study.trials(), git_commit, git_dirty, results)
+        write_results(config, storage_address(), study.trials(), describe_source(), results)
     if finished and teacher is not None and teacher.folder.state()["state"] not in (DONE, RUNNING):
         raise _teacher_error(teacher)
     return _summary(config, tuner, study, finished, uploader, console)

@@ -2,9 +2,9 @@
 
 from cskd.methods import canonical_name
 from cskd.utils import cli
-from experiments.commands.launch_grid import launch_grid
-from experiments.commands.options import GridOptions, add_grid_arguments
+from experiments.commands.grid import launch_grid
 from experiments.config.grid import Grid, check_grid
+from experiments.launch.options import GridOptions, add_grid_arguments
 
 
 def main() -> int:

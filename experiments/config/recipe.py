@@ -24,7 +24,7 @@ MERGED = "merged"  # the reader that joins several official datasets
 NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
 # A setting with this default is not in the key either. Add each new setting here with its default, a nested one by its
 # dotted name, such as "schedule.kind", so that existing keys do not change.
-DEFAULTS_OMITTED_FROM_KEY = {"compile": "auto", "pipeline": "batched"}
+DEFAULTS_OMITTED_FROM_KEY = {"compile": "auto", "pipeline": "batched", "subset.draw": "fixed"}
 
 
 class StrictModel(BaseModel):
@@ -58,6 +58,7 @@ class Subset(StrictModel):
 
     classes: int | None = Field(None, ge=2)  # None: all
     images_per_class: int = Field(ge=1)  # a class with fewer training images keeps them all
+    draw: Literal["fixed", "seed"] = "fixed"  # the same training images for all seeds, or others for each seed
 
 
 class Inputs(StrictModel):

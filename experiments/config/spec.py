@@ -5,11 +5,8 @@ import json
 from typing import Any
 
 from cskd import NUMERICS_VERSION
-from cskd.data.splits import Split, hold_out, indices_digest, restrict
 from cskd.data.store import Dataset
 from cskd.methods import build_method
-from cskd.utils.errors import UserError
-from experiments.config.compatibility import check_compatibility
 from experiments.config.recipe import DEFAULTS_OMITTED_FROM_KEY, NOT_IN_KEY, Settings, StrictModel
 
 
@@ -116,7 +113,8 @@ def make_spec(
             settings,
             settings.resolve_architecture(settings.teacher.architecture),
             settings.teacher.method,
-            settings.teacher.seed,
+            # A teacher of another seed would have other training images than its student.
+            seed if settings.subset and settings.subset.draw == "seed" else settings.teacher.seed,
             overridden=overridden,
             validation=validation,
         )
@@ -138,47 +136,6 @@ def make_spec(
         teacher=teacher,
         numerics_version=NUMERICS_VERSION,
     )
-
-
-def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
-    """Return the numbers of (classes, training images, test images) of a recipe.
-
-    Raises UserError, with the setting, if recipe and dataset are incompatible.
-    """
-    classes, train, test = _select(name, dataset, settings)
-    check_compatibility(name, settings, train, test)
-    return len(classes), len(train), len(test)
-
-
-def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Validation, int, int]:
-    """Return the validation split of a recipe, and its numbers of training and validation images.
-
-    Raises UserError, with the setting, if recipe and dataset are incompatible.
-    """
-    _, images, _ = _select(name, dataset, settings)
-    train, validation = hold_out(name, images, settings.validation_fraction)
-    check_compatibility(name, settings, train, validation)
-    digest = indices_digest(validation)
-    return Validation(fraction=settings.validation_fraction, indices_digest=digest), len(train), len(validation)
-
-
-def make_splits(spec: RunSpec, dataset: Dataset) -> tuple[tuple[str, ...], Split, Split]:
-    """Return (class names, training split, evaluation split) of a run."""
-    classes, train, test = _select(spec.dataset, dataset, spec.settings)
-    if spec.validation:
-        train, test = hold_out(spec.dataset, train, spec.validation.fraction)
-        if indices_digest(test) != spec.validation.indices_digest:
-            raise UserError(f"the validation split of {spec.dataset} has changed: tune again with another STUDY")
-    return classes, train, test
-
-
-def _select(name: str, dataset: Dataset, settings: Settings) -> tuple[tuple[str, ...], Split, Split | None]:
-    """Return (class names, training split, test split) of the recipe's subset; no test split if it is closed."""
-    classes, train, test = dataset.classes, dataset.train, dataset.test
-    if settings.subset is None:
-        return classes, train, test
-    num_classes, images_per_class = settings.subset.classes, settings.subset.images_per_class
-    return restrict(name, classes, train, test, num_classes=num_classes, images_per_class=images_per_class)
 
 
 def _incomparable_reason(dataset: Dataset, profile: str, settings: Settings, overridden: bool) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 
 from cskd import NUMERICS_VERSION
-from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.batch import Normalise
+from cskd.data.loader import TestSet, TrainLoader
+from cskd.data.splits import Split, some_of
 from cskd.data.store import Dataset
 from cskd.data.torchvision_loader import TorchvisionLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
@@ -20,10 +22,12 @@ from cskd.utils.errors import UserError
 from cskd.utils.integrity import read_archive
 from cskd.utils.seeding import derived_seed
 from experiments.config.datasets import open_data
-from experiments.config.spec import RunSpec, make_splits
+from experiments.config.spec import RunSpec
+from experiments.config.splits import make_splits
 from experiments.runs.folder import DONE, RunFolder
 
 PIPELINES = {"batched": TrainLoader, "torchvision": TorchvisionLoader}
+MAX_UNUSED_IMAGES = 10_000  # of which a run stores predictions
 
 
 def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
@@ -59,7 +63,7 @@ def build_on(
     """Return the trainer of a run on an opened dataset; ``checkpoint`` and ``before_replace`` as in Trainer."""
     settings = spec.settings
     method = build_method(spec.method, spec.parameters)
-    classes, train, test = make_splits(spec, dataset)
+    splits = make_splits(spec, dataset)
     inputs = settings.inputs
     if inputs.train == "pad-crop":
         augmentation = PadAndCrop(inputs.image_size, inputs.padding, inputs.flip)
@@ -67,7 +71,7 @@ def build_on(
         augmentation = ResizedCrop(inputs.image_size, inputs.flip)
     center_crop = CenterCrop(inputs.image_size, inputs.test_resize)
     loader = PIPELINES[settings.pipeline](
-        train,
+        splits.train,
         augmentation,
         center_crop,
         views=method.views,
@@ -76,11 +80,15 @@ def build_on(
         device=device,
     )
     batch_size = evaluation_batch_size(device, inputs.image_size)
+
+    def images_of(split: Split) -> TestSet:
+        return TestSet(split, center_crop, batch_size=batch_size, device=device, classes=splits.classes)
+
     return Trainer(
-        initialised_model(spec, len(classes)),
+        initialised_model(spec, len(splits.classes)),
         method,
         loader,
-        TestSet(test, center_crop, batch_size=batch_size, device=device, classes=classes),
+        images_of(splits.test),
         Normalise(inputs.mean, inputs.std, device),
         Schedule(**settings.schedule.model_dump()),
         seed=spec.seed,
@@ -88,7 +96,8 @@ def build_on(
         precision=precision,
         teacher=teacher,
         eval_split=spec.eval_split,
-        domains=dataset.domains_of(classes),
+        domains=dataset.domains_of(splits.classes),
+        unused=None if splits.unused is None else lambda: images_of(some_of(splits.unused, MAX_UNUSED_IMAGES)),
         checkpoint=checkpoint,
         identity=spec.run_key,
         before_replace=before_replace,
@@ -108,7 +117,7 @@ def load_teacher(spec: RunSpec, runs_dir: Path, dataset: Dataset) -> Classifier:
     folder = RunFolder.of(spec, runs_dir)
     if folder.state()["state"] != DONE:
         raise UserError(f"the teacher {spec.name} is not trained yet: {folder.path} must be done first")
-    num_classes = len(make_splits(spec, dataset)[0])
+    num_classes = len(make_splits(spec, dataset).classes)
     model = initialised_model(spec, num_classes)
     try:
         model.load_state_dict(torch.load(read_archive(folder.weights), map_location="cpu", weights_only=True))

@@ -1,5 +1,6 @@
 """The launch loop of grids and studies: it starts runs on a backend, watches them, and stops them."""
 
+import os
 import signal
 import sys
 import time
@@ -7,12 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cskd.utils.cli import data_dir
 from cskd.utils.errors import UserError, first_line
-from experiments.launch.backends import Backend, Exit
-from experiments.launch.job import make_job
-from experiments.launch.worker import EXIT_HELD, EXIT_INTERRUPTED
+from experiments.launch.backends import Backend, Exit, Job
+from experiments.launch.backends.base import EXIT_HELD, EXIT_INTERRUPTED
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.plan import PlannedRun
+from experiments.runs.source import ROOT
 
 POLL_SECONDS = 0.2
 # A run that does not stop in time is killed; in both cases it resumes from its last checkpoint.
@@ -61,6 +63,14 @@ class StopSignals:
     def _on_signal(self, number: int, frame: object) -> None:
         self.count += 1
         self.number = number
+
+
+def make_job(run: PlannedRun) -> Job:
+    """Return the job that trains a run. Its command is complete: it needs no environment and no working directory."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = ("env", f"PYTHONPATH={path}", f"DATA_DIR={data_dir()}")
+    command = (*environment, sys.executable, "-m", "experiments", "worker", str(run.folder.path))
+    return Job(command, run.folder.path, run.folder.log, (run.teacher.path,) if run.teacher else ())
 
 
 def submit(runs: Iterable[PlannedRun], backend: Backend) -> None:

@@ -1,10 +1,15 @@
-"""Launch options that are shared by the commands that train grids and studies."""
+"""The options of launches, and their command-line arguments, for the commands that train grids and studies."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
+from cskd.methods import canonical_name
+from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
+from experiments.config.grid import ALL
+from experiments.launch.backends import BACKENDS
 
 MAX_WORKERS = 1000
 
@@ -30,7 +35,58 @@ class LaunchOptions:
         return cls(**values | tuples | more)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GridOptions(LaunchOptions):
+    """The options of ``grid`` and ``train``."""
+
+    architectures: tuple[str, ...] = ()  # named by the user
+    tuned: bool = False  # use tuned hyper-parameters
+    launcher: str = "local"
+    tracking_cost: Path | None = None  # a file for the processor time of the uploads
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("launcher", self.launcher, BACKENDS)
+
+
 def check_range(variable: str, value: int, maximum: int) -> None:
     """Raise UserError unless 1 <= value <= maximum."""
     if not 1 <= value <= maximum:
         raise UserError(f"{variable} must be from 1 to {maximum}, not {value}")
+
+
+def method_or_all(name: str) -> str:
+    """Argument type: the canonical name of a method, or "all"."""
+    return name if name == ALL else canonical_name(name)
+
+
+def add_settings_arguments(parser: ArgumentParser) -> None:
+    """Add the options that select and change the settings of recipes."""
+    parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipes (default: the recipe's)")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the recipes, such as schedule.epochs=10 or methods.cs-kd.temperature=1; may be "
+        "repeated; the results go to a separate experiment or study",
+    )
+
+
+def add_launch_arguments(parser: ArgumentParser) -> None:
+    """Add the options of ``LaunchOptions``, for every command that trains runs."""
+    add_settings_arguments(parser)
+    parser.add_argument("--workers", type=int, default=1, help="runs at once, each on its own GPU (default 1)")
+    parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")
+
+
+def add_grid_arguments(parser: ArgumentParser) -> None:
+    """Add the options of ``GridOptions``, for the commands that launch a grid."""
+    parser.add_argument("--architectures", nargs="+", default=[], metavar="NAME", help="replace the grid's")
+    add_launch_arguments(parser)
+    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
+    parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")
+    cost = "write the processor time of tracking to this JSON file, for measurements"
+    parser.add_argument("--tracking-cost", type=Path, metavar="FILE", help=cost)

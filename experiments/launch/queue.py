@@ -6,7 +6,6 @@ A run that another launch trains is set aside until that launch has finished it 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from experiments.launch.job import teacher_folder
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 
@@ -73,12 +72,10 @@ class RunQueue:
 
     @staticmethod
     def _teacher_is_done(run: PlannedRun) -> bool:
-        teacher = teacher_folder(run)
-        return teacher is None or teacher.state()["state"] == DONE
+        return run.teacher is None or run.teacher.state()["state"] == DONE
 
     def _may_start_later(self, run: PlannedRun) -> bool:
-        teacher = teacher_folder(run)
-        if teacher is None:
+        if run.teacher is None:
             return True  # another process trains it
         # DONE: another launch has finished the teacher since ``_next`` looked
-        return run.spec.teacher.run_key in self._active or teacher.state()["state"] in (RUNNING, DONE)
+        return run.spec.teacher.run_key in self._active or run.teacher.state()["state"] in (RUNNING, DONE)

@@ -26,6 +26,7 @@ from cskd.utils.files import DiskFull, is_disk_full
 from cskd.utils.integrity import write_archive
 from experiments.config.recipe import Settings
 from experiments.config.spec import RunSpec
+from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
 from experiments.launch.build import build_trainer
 from experiments.runs.environment import choose_device, describe, usable_cores, use_repeatable_kernels
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
@@ -34,7 +35,6 @@ from experiments.runs.resources import SystemMetrics
 
 HEARTBEAT_SECONDS = 0.5
 OUT_OF_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch raises a plain RuntimeError with this text
-EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_HELD = 0, 1, 3, 4
 
 
 def main() -> int:
@@ -137,7 +137,8 @@ def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", sh
         on_checkpoint=on_checkpoint, on_step=on_step, should_stop=should_stop, extra_metrics=system.read
     )
     training = trainer.predict_training(should_stop=should_stop)
-    save_predictions(folder.predictions, predictions, training, before_replace=folder.before_replace)
+    unused = trainer.predict_unused(should_stop=should_stop)
+    save_predictions(folder.predictions, predictions, training, unused, before_replace=folder.before_replace)
     weights = trainer.model.state_dict()
     write_archive(folder.weights, lambda file: torch.save(weights, file), before_replace=folder.before_replace)
 

@@ -228,8 +228,10 @@ class RunFolder:
         return self._summarise(state["state"], state["reason"], state.get("heartbeat", 0.0))
 
     def _summarise(self, state: str, reason: str, ended: float) -> dict[str, Any]:
-        environment = self._read_environment()
-        return summarise(self.spec(), environment, self._intact_epochs(), state, reason, ended)
+        environment, spec = self._read_environment(), self.spec()
+        epochs, split = spec.settings.schedule.epochs, spec.eval_split
+        records = self._intact_epochs()
+        return summarise(environment, records, state, reason, ended=ended, epochs=epochs, eval_split=split)
 
     # results
 

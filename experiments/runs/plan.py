@@ -15,7 +15,8 @@ from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json, write_json
 from experiments.config.grid import ALL, CellName, Grid, grid_names, load_grid
 from experiments.config.recipe import Settings, StrictModel, load_settings
-from experiments.config.spec import RunSpec, count_images, make_spec
+from experiments.config.spec import RunSpec, make_spec
+from experiments.config.splits import count_images
 from experiments.config.tuned import TunedParameters
 from experiments.runs.folder import DONE, FAILED, RunFolder
 
@@ -73,6 +74,11 @@ class PlannedRun:
     num_classes: int
     train_images: int
     test_images: int
+
+    @property
+    def teacher(self) -> RunFolder | None:
+        """The folder of the run's teacher, which must be done first; None for a run without a teacher."""
+        return RunFolder.of(self.spec.teacher, self.folder.path.parent) if self.spec.teacher else None
 
     def is_pending(self, retry: bool) -> bool:
         """Return True if the run must be started or resumed. retry: also if it failed."""

@@ -14,7 +14,8 @@ from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
 from experiments.config.grid import check_not_replaced
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
-from experiments.config.spec import RunSpec, Validation, make_spec, make_validation
+from experiments.config.spec import RunSpec, Validation, make_spec
+from experiments.config.splits import make_validation
 from experiments.launch.data_progress import prepare_with_progress
 from experiments.launch.options import LaunchOptions, check_range
 from experiments.runs.folder import RunFolder

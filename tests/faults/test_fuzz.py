@@ -19,7 +19,7 @@ from cskd.data import prepare as preparation
 from cskd.data.prepare import LOCK, prepare
 from cskd.utils import cli
 from cskd.utils.errors import UserError
-from experiments.commands import launch_grid
+from experiments.commands import grid as grid_command
 from experiments.config import grid as grid_module
 from experiments.config import recipe
 from experiments.config.datasets import open_data
@@ -84,7 +84,7 @@ class Fuzzing:
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.chdir(folder))
             stack.enter_context(mock.patch.dict(os.environ, environment))
-            stack.enter_context(mock.patch.object(launch_grid, "make_plan", self._record_plan))
+            stack.enter_context(mock.patch.object(grid_command, "make_plan", self._record_plan))
             stack.enter_context(mock.patch.object(sys, "argv", [case.module, *case.arguments]))
             for owner, name, file, text in (
                 (recipe, "RECIPES", "digits.yaml", case.recipe),

@@ -1,16 +1,28 @@
-"""The interface of launch backends."""
+"""The interface of launch backends: what a job is, and how its process ends."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.launch.job import Job
+# The exit statuses of ``python -m experiments worker``. HELD: another process trains the run.
+EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_HELD = 0, 1, 3, 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that trains one run. It works from any folder, and on every machine that has the same paths."""
+
+    command: tuple[str, ...]
+    folder: Path  # of the run
+    log: Path  # for the output of the command
+    needs: tuple[Path, ...] = ()  # folders of the runs that must be done before this one starts
 
 
 @dataclass(frozen=True)
 class Exit:
     """How a job's process ended."""
 
-    status: int  # the exit status of experiments.launch.worker; minus the signal's number if a signal ended it
+    status: int  # one of the statuses above; minus the signal's number if a signal ended it
     out_of_memory: bool = False  # the system killed it because memory ran out
 
 

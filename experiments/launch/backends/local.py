@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 
-from experiments.launch.backends.base import Exit
-from experiments.launch.job import Job
-from experiments.runs.environment import ROOT, usable_cores
+from experiments.launch.backends.base import Exit, Job
+from experiments.runs.environment import usable_cores
 
 
 class LocalBackend:
@@ -25,8 +24,7 @@ class LocalBackend:
         environment = dict(os.environ)
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-        with job.folder.log.open("ab") as log:
+        with job.log.open("ab") as log:
             # A new process group: Ctrl-C in the terminal reaches only the launcher, which then stops its jobs.
             process = subprocess.Popen(
                 [*job.command, "--threads", str(self.threads), "--launcher", str(os.getpid())],

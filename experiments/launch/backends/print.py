@@ -5,8 +5,7 @@ Teachers are printed before their students, and must be done before the students
 
 import shlex
 
-from experiments.launch.backends.base import Exit
-from experiments.launch.job import Job
+from experiments.launch.backends.base import Exit, Job
 
 
 class PrintBackend:

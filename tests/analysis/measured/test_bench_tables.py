@@ -8,8 +8,8 @@ import pytest
 
 from analysis.measured.bench_tables import TABLES, bench
 from analysis.measured.csv_files import BENCH_KEY
-from analysis.tables.model import ABSENT
 from cskd.utils.errors import UserError
+from cskd.utils.numbers import ABSENT
 from experiments.bench.results import KEY
 
 ROOT = Path(__file__).resolve().parents[3]

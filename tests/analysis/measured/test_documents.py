@@ -19,9 +19,9 @@ from analysis.measured.export import run_rows
 from analysis.measured.make_commands import make_commands
 from analysis.measured.results_tables import paper_order, results, verdicts
 from analysis.tables.format import to_csv
-from analysis.tables.model import ABSENT
 from analysis.tables.verdicts import verdict_frame
 from cskd.utils.errors import UserError
+from cskd.utils.numbers import ABSENT
 from experiments.config.grid import load_grid, load_grid_settings
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.tables.format import interval_text, mean_std_text, number_text, show, to_latex, to_markdown
+from analysis.tables.format import interval_text, show, to_latex, to_markdown
 from analysis.tables.model import Best, Block, Column, Table, name_once
+from cskd.utils.numbers import mean_std_text, number_text
 
 
 @pytest.mark.parametrize(

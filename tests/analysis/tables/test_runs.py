@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from builders import make_pool
 
-from analysis.tables.model import ABSENT, Link
+from analysis.tables.model import Link
 from analysis.tables.runs import run_table, settings_table
+from cskd.utils.numbers import ABSENT
 
 CE, CS = "cifar100/resnet18/cross-entropy", "cifar100/resnet18/cs-kd"
 

@@ -8,10 +8,9 @@ import pytest
 from arrays import random_split
 
 from cskd.data.prepare import open_prepared, prepare
-from cskd.data.sources.merged import merge
 from cskd.data.sources.registry import SOURCES
-from cskd.data.splits import restrict
-from cskd.data.store import JoinedSplit
+from cskd.data.splits import JoinedSplit, restrict
+from cskd.data.store import merge
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
 from experiments.config.recipe import Data, load_settings
@@ -80,7 +79,8 @@ def test_joined_images_of_one_size_are_uniform(parts):
 
 def test_domains_follow_the_classes_of_a_subset(parts):
     dataset = merge("merged", parts)
-    classes, train, _ = restrict("merged", dataset.classes, dataset.train, None, num_classes=5, images_per_class=2)
+    subset = restrict("merged", dataset.classes, dataset.train, None, num_classes=5, images_per_class=2)
+    classes, train = subset.classes, subset.train
     assert dataset.domains_of(classes) == tuple(label.partition("/")[0] for label in classes)
     assert len(train) == 10
     for row, index in enumerate(train.indices):
@@ -98,11 +98,12 @@ def test_subset_of_all_classes_keeps_at_most_the_requested_images(parts):
         )
 
     for images in (2, fakes.TRAIN + 1):
-        classes, train, test = subset(None, images)
-        assert classes == dataset.classes
-        assert np.bincount(train.labels).tolist() == [min(images, fakes.TRAIN)] * 9
-        assert len(test) == len(dataset.test)
-    assert np.array_equal(subset(None, 2)[1].indices, subset(9, 2)[1].indices)
+        splits = subset(None, images)
+        assert splits.classes == dataset.classes
+        assert np.bincount(splits.train.labels).tolist() == [min(images, fakes.TRAIN)] * 9
+        assert len(splits.test) == len(dataset.test)
+        assert (splits.unused is None) == (images > fakes.TRAIN)
+    assert np.array_equal(subset(None, 2).train.indices, subset(9, 2).train.indices)
 
 
 def test_recipe_merges_the_three_datasets_and_can_leave_the_test_set_closed(data_dir):
@@ -128,7 +129,7 @@ def test_mini_profile_has_classes_of_every_domain():
     domains = np.repeat(list(counts), list(counts.values()))
     split = random_split(0, 1)
     split.labels = np.repeat(np.arange(len(domains)), 28)
-    classes, _, _ = restrict(
+    classes = restrict(
         "merged", tuple(range(len(domains))), split, None, num_classes=settings.subset.classes, images_per_class=28
-    )
+    ).classes
     assert np.unique(domains[list(classes)], return_counts=True)[1].tolist() == [18, 11, 3]

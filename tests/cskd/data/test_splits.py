@@ -36,8 +36,9 @@ def test_validation_split_is_pinned():
 
 def test_indices_of_a_subset_refer_to_the_prepared_split():
     split = random_split(90, 3)
-    classes, train, test = restrict("name", ("a", "b", "c"), split, None, num_classes=2, images_per_class=10)
-    assert test is None
+    subset = restrict("name", ("a", "b", "c"), split, None, num_classes=2, images_per_class=10)
+    classes, train = subset.classes, subset.train
+    assert subset.test is None
     assert len(classes) == 2
     rest, validation = hold_out("name", train, 0.2)
     assert (len(rest), len(validation)) == (16, 4)
@@ -47,6 +48,25 @@ def test_indices_of_a_subset_refer_to_the_prepared_split():
         for row in range(len(view)):
             assert np.array_equal(view.image(row), split.images[view.indices[row]])
             assert classes[view.labels[row]] == "abc"[split.labels[view.indices[row]]]
+
+
+def test_seed_draws_the_training_images_of_the_same_classes():
+    split = random_split(90, 3)
+
+    def subset(seed):
+        return restrict("name", ("a", "b", "c"), split, split, num_classes=2, images_per_class=10, seed=seed)
+
+    first, second = subset(1), subset(2)
+    assert first.classes == second.classes
+    assert np.array_equal(first.test.indices, second.test.indices)
+    assert np.array_equal(first.train.indices, subset(1).train.indices)
+    assert not np.array_equal(first.train.indices, second.train.indices)
+    for splits in (first, second):
+        members = np.flatnonzero(np.isin(split.labels, [ord(name) - ord("a") for name in splits.classes]))
+        assert np.array_equal(np.union1d(splits.train.indices, splits.unused.indices), members)
+        assert not set(splits.train.indices) & set(splits.unused.indices)
+        for row, index in enumerate(splits.unused.indices):
+            assert splits.classes[splits.unused.labels[row]] == "abc"[split.labels[index]]
 
 
 def test_hold_out_rejects_a_class_with_one_image():

@@ -12,14 +12,15 @@ LABELS = np.array([1, 0, 1])
 def test_saved_predictions_are_loaded_unchanged(tmp_path):
     saved = Predictions(LOGITS, FEATURES, LABELS, np.array([7, 3, 5]), ("a flower", "<b>"))
     training = Predictions(LOGITS + 1, FEATURES, LABELS[::-1])
-    save_predictions(tmp_path / "p.npz", saved, training)
+    unused = Predictions(LOGITS + 2, FEATURES, LABELS)
+    save_predictions(tmp_path / "p.npz", saved, training, unused)
     loaded = load_predictions(tmp_path / "p.npz")
     for name in ("logits", "features", "labels", "indices"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
     assert loaded.classes == saved.classes
-    logits, labels = loaded.training
-    np.testing.assert_array_equal(logits, LOGITS + 1)
-    np.testing.assert_array_equal(labels, [1, 0, 1])
+    for stored, images in ((loaded.training, training), (loaded.unused, unused)):
+        np.testing.assert_array_equal(stored[0], images.logits)
+        np.testing.assert_array_equal(stored[1], images.labels)
 
 
 def test_damaged_and_other_files_raise_errors(tmp_path):

@@ -1,17 +1,15 @@
 """The launch loop, with a backend whose jobs exist only in memory."""
 
 import os
-import shlex
 import signal
-import sys
 from dataclasses import dataclass, field
 
 import pytest
 
 from experiments.launch import loop
-from experiments.launch.backends import BACKENDS, Exit
-from experiments.launch.loop import LaunchCallbacks, launch, submit
-from experiments.launch.worker import EXIT_HELD, EXIT_INTERRUPTED
+from experiments.launch.backends import Exit
+from experiments.launch.backends.base import EXIT_HELD, EXIT_INTERRUPTED
+from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.plan import PlannedRun
 
@@ -19,7 +17,7 @@ from experiments.runs.plan import PlannedRun
 @dataclass
 class Spec:
     run_key: str
-    teacher: "Spec | None" = None
+    teacher: None = None
 
 
 @dataclass
@@ -33,7 +31,7 @@ class FakeBackend:
     max_running: int = 0
 
     def start(self, job, slot):
-        handle = {"key": job.folder.path.name, "slot": slot, "polls": 0, "signal": None}
+        handle = {"key": job.folder.name, "slot": slot, "polls": 0, "signal": None}
         self.running.append((handle["key"], slot))
         self.max_running = max(self.max_running, len(self.running))
         assert len({slot for _, slot in self.running}) == len(self.running)
@@ -134,7 +132,7 @@ def test_run_that_cannot_be_started_fails_alone(tmp_path):
     start = backend.start
 
     def refuse(job, slot):
-        if job.folder.path.name == "0":
+        if job.folder.name == "0":
             raise OSError("no more processes")
         return start(job, slot)
 
@@ -142,10 +140,3 @@ def test_run_that_cannot_be_started_fails_alone(tmp_path):
     assert launch(iter(runs), backend, 1, LaunchCallbacks(ended=lambda run, state: ended.append(run.spec.run_key)))
     assert ended == ["0", "1"]
     assert runs[0].folder.state()["reason"] == "failed: its process cannot be started: no more processes"
-
-
-def test_print_backend_prints_a_command_for_each_run(tmp_path, capsys):
-    runs = make_runs(tmp_path, 2)
-    submit(runs, BACKENDS["print"](1))
-    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines == [[sys.executable, "-m", "experiments", "worker", str(run.folder.path)] for run in runs]

@@ -15,16 +15,19 @@ import torch
 from cskd.data.prepare import prepared_folder
 from cskd.data.sources.base import Listing
 from cskd.data.store import write_dataset
+from cskd.evaluate.predictions import load_predictions
 from cskd.methods import METHODS, PAPER_COMPOSITES
 from cskd.models.build import SMALL_IMAGE
 from cskd.train.trainer import Interrupted
 from cskd.utils.errors import UserError
 from experiments.config.datasets import open_data, parts_of
 from experiments.config.recipe import ScheduleSettings, Subset, load_settings, recipe_names
-from experiments.config.spec import RunSpec, make_spec, make_splits
+from experiments.config.spec import RunSpec, make_spec
+from experiments.config.splits import make_splits
 from experiments.launch import worker
 from experiments.launch.build import build_trainer, initialised_model
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
+from experiments.runs.source import describe_source
 
 CPU = torch.device("cpu")
 CLASSES, IMAGES = 3, 4  # classes, and training images of each, of the random datasets
@@ -160,7 +163,7 @@ def test_merged_dataset_has_metrics_of_each_domain_in_each_epoch(tmp_path, monke
     folder = with_settings(spec, folder, subset=Subset(classes=6, images_per_class=3), **schedule_of(2))
     spec, records = folder.spec(), []
     predictions = build_trainer(spec, folder, CPU, "fp32").run(on_checkpoint=records.extend)
-    classes = make_splits(spec, open_data("merged", spec.settings.data, tmp_path))[0]
+    classes = make_splits(spec, open_data("merged", spec.settings.data, tmp_path)).classes
     domains = np.array([label.partition("/")[0] for label in classes])
     assert len(classes) == predictions.logits.shape[1] == 6
     predicted, true = domains[predictions.logits.argmax(1)], domains[predictions.labels]
@@ -168,6 +171,19 @@ def test_merged_dataset_has_metrics_of_each_domain_in_each_epoch(tmp_path, monke
         expected = 100 * np.mean(predicted[true == name] == name)
         assert records[-1]["metrics"][f"test/domain_accuracy_{name}"] == pytest.approx(expected)
         assert 0 <= records[0]["metrics"][f"test/top1_error_{name}"] <= 100
+
+
+def test_finished_run_stores_predictions_of_the_images_that_its_subset_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = make_run("cifar100", "mini", "cross-entropy", tmp_path)
+    subset = Subset(classes=CLASSES, images_per_class=IMAGES - 1, draw="seed")
+    folder = with_settings(spec, folder, subset=subset, batch_size=3, **schedule_of(1))
+    assert train(folder, monkeypatch) == 0
+    logits, labels = load_predictions(folder.predictions).unused
+    assert sorted(labels) == list(range(CLASSES))
+    trainer = build_trainer(folder.spec(), folder, CPU, "fp32")
+    assert not set(trainer.unused().indices) & set(trainer.loader.split.indices)
+    np.testing.assert_allclose(trainer.predict_unused().logits, logits, rtol=0.1, atol=0.05)  # trained in bf16
 
 
 def test_initial_weights_depend_on_the_seed_alone(digits):
@@ -198,6 +214,7 @@ def test_run_records_how_it_was_trained(digits, setting, expected, monkeypatch):
     folder = with_settings(*digits, compile=setting, **schedule_of(1))
     assert train(folder, monkeypatch) == worker.EXIT_DONE
     (start,), (record,) = folder.starts(), folder.epochs()
+    assert start | describe_source() == start
     assert (bool(compiled), start["compiled"]) == (expected, expected)
     assert start["started"] < start["first_step_started"] < record["timestamp"]
     process = psutil.Process().create_time()

@@ -43,9 +43,11 @@ def test_seed_has_its_facts_as_tags_and_the_results_of_its_summary(uri, tmp_path
 
 def test_device_precision_and_compilation_are_separate_tags_of_the_latest_start(uri, tmp_path):
     spec = make_run(tmp_path, make_spec(0), INTERRUPTED, 1)
-    latest = START | {"device": "NVIDIA H200", "precision": "bf16", "compiled": True, "git_commit": "b" * 40}
+    changes = {"git_commit": "b" * 40, "git_dirty": None, "source_digest": "e" * 16}
+    latest = START | {"device": "NVIDIA H200", "precision": "bf16", "compiled": True} | changes
     RunFolder.of(spec, tmp_path).write_environment("first", [START, latest])
     upload(uri, tmp_path, spec)
     tags = tracked(uri, kind="run")[0].data.tags
     assert [tags[name] for name in ("device", "precision", "compiled")] == ["NVIDIA H200", "bf16", "true"]
     assert tags["git_commit"] == f"{'c' * 40} {'b' * 40}"
+    assert (tags["git_dirty"], tags["source_digest"]) == ("unknown", f"{'d' * 16} {'e' * 16}")

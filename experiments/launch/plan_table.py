@@ -7,8 +7,8 @@ from rich.table import Column, Table
 
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError
-from experiments.commands.options import GridOptions
 from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
+from experiments.launch.options import LaunchOptions
 from experiments.runs.folder import DONE
 from experiments.runs.plan import Plan, PlannedRun
 
@@ -18,7 +18,7 @@ def print_plan(
     runs: list[PlannedRun],
     pending: list[PlannedRun],
     unprepared: list[str],
-    options: GridOptions,
+    options: LaunchOptions,
     console: Console,
 ) -> dict[str, float]:
     """Print the plan and return the estimated seconds of each pending run by run key.

@@ -5,7 +5,8 @@ from plans import digits_data
 
 from cskd.utils.errors import UserError
 from experiments.config.recipe import load_settings
-from experiments.config.spec import count_images, make_spec, make_splits, make_validation
+from experiments.config.spec import make_spec
+from experiments.config.splits import count_images, make_splits, make_validation
 
 RESIZED = "inputs.train=resized-crop"
 
@@ -53,8 +54,8 @@ def test_compatible_settings_count_what_is_trained(images, size, overrides, trai
     assert count(data, *overrides) == (10, train_images, 20)
     profile, settings = load_settings("digits", None, tuple(overrides))
     spec = make_spec("digits", data, profile, settings, "resnet10", "cs-kd", 0)
-    _, train, test = make_splits(spec, data)
-    assert (len(train), len(test)) == (train_images, 20)
+    splits = make_splits(spec, data)
+    assert (len(splits.train), len(splits.test)) == (train_images, 20)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +77,9 @@ def test_subset_without_test_images_is_rejected():
     data.test.labels[:] = 0
     with pytest.raises(UserError, match=r"'subset.classes': digits has no test image in these classes"):
         count(data, "subset={classes: 2, images_per_class: 2}")
+
+
+def test_teacher_of_a_drawn_subset_has_the_training_images_of_its_student():
+    settings = load_settings("cifar100", "small")[1]
+    student = make_spec("cifar100", digits_data(), "small", settings, "resnet18", "kd", seed=3)
+    assert student.teacher.seed == 3

@@ -1,6 +1,8 @@
 """Launched grids: training, tracking, tables, and what a second launch does."""
 
+import os
 import re
+import subprocess
 from functools import partial
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from mlflow import MlflowClient
 from place import epoch_options
 
-from experiments.commands import launch_grid
+from experiments.commands import grid as grid_command
 from experiments.launch.backends import BACKENDS, Exit
+from experiments.launch.backends.base import EXIT_DONE
 from experiments.runs.folder import DONE, RunFolder
 
 
@@ -46,7 +49,7 @@ def test_tracking_has_every_metric_and_artifact_of_the_run_folders(demo_grid):
 
 def test_second_launch_trains_nothing(demo_grid, call, monkeypatch):
     in_demo_grid(demo_grid, monkeypatch)
-    monkeypatch.setattr(launch_grid, "_open_tracker", no_tracker)
+    monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
     status, output, _ = call(*demo_grid.command)
     assert status == 0
     assert "0 of 2 runs to do" in output
@@ -95,12 +98,13 @@ class FakeBackend:
         self.started = started
 
     def start(self, job, slot):
-        spec = job.folder.spec()
+        folder = RunFolder(job.folder)
+        spec = folder.spec()
         self.started.append(spec.name)
         if spec.method == self.failing:
             return Exit(1)
-        job.folder.write_epochs([{"epoch": 0, "timestamp": 0.0, "metrics": {"test/top1_error": 1.0, "test/ece": 1.0}}])
-        job.folder.write_state(DONE, reason="all 2 epochs", epoch=2, epochs=2)
+        folder.write_epochs([{"epoch": 0, "timestamp": 0.0, "metrics": {"test/top1_error": 1.0, "test/ece": 1.0}}])
+        folder.write_state(DONE, reason="all 2 epochs", epoch=2, epochs=2)
         return Exit(0)
 
     def poll(self, handle):
@@ -116,7 +120,7 @@ def started(call, monkeypatch) -> list[str]:
     assert call("experiments data", "digits")[0] == 0
     names: list[str] = []
     monkeypatch.setitem(BACKENDS, "local", partial(FakeBackend, started=names))
-    monkeypatch.setattr(launch_grid, "_open_tracker", no_tracker)
+    monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
     monkeypatch.setattr(RunFolder, "damage", lambda folder: None)
     return names
 
@@ -174,3 +178,43 @@ def test_run_keys_depend_on_no_path_machine_or_launch_option(call, started, tmp_
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.chdir(tmp_path)
     assert planned("--workers", "7", "--retry") == keys
+
+
+def test_dry_run_counts_runs_names_unprepared_datasets_and_writes_nothing(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    output = call("experiments grid", "table1", "--datasets", "cub200", "dogs", "--dry-run")[1]
+    names = (f"{name} (not prepared: make data DATASET={name})" for name in ("cub200", "dogs"))
+    assert output.splitlines()[-1] == f"not counted: {', '.join(names)}"
+    assert "runs to do" not in output
+    assert not list(tmp_path.iterdir())
+    assert call("experiments data", "digits")[0] == 0
+    output = call("experiments grid", "demo", "--dry-run")[1]
+    assert "10 of 10 runs to do" in output
+    assert "not counted" not in output
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["grid demo --methods", "train --dataset digits --method", "tune --dataset digits --method"]
+)
+def test_composite_has_one_name_in_any_order_of_its_parts(call, command):
+    assert call("experiments data", "digits")[0] == 0
+    name, *arguments = command.split()
+    status, output, errors = call(f"experiments {name}", *arguments, "cs-kd+mixup", "--dry-run")
+    assert (status, errors) == (0, "")
+    assert "mixup+cs-kd" in output
+    assert "cs-kd+mixup" not in output
+
+
+def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):
+    assert call("experiments data", "digits")[0] == 0
+    settings = ("--set", "schedule.epochs=1", "--set", "schedule.milestones=[]", "--launcher", "print")
+    output = call("experiments train", "--dataset", "digits", "--method", "cs-kd", *settings)[1]
+    (line,) = (line for line in output.splitlines() if line.startswith("env "))
+    environment = {name: value for name, value in os.environ.items() if name not in ("DATA_DIR", "RUNS_DIR")}
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        line, shell=True, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (EXIT_DONE, ""), done.stderr
+    assert re.search(r"done \d+", call("experiments status", "train")[1])
