@@ -115,7 +115,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         prune_after=config.settings.schedule.milestones[0] if options.prune else None,
         on_trial_end=display.trial_ended,
     )
-    backend, teacher = BACKENDS["local"](options.workers), budget.teacher
+    backend, teacher = BACKENDS[options.launcher](options.workers), budget.teacher
     with storage_lost(storage_address()), uploader, display:
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):

@@ -9,6 +9,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 # Code that can change the numbers of a run. Recipes and grids are not: their settings are in the run's spec.
 SOURCES = ("cskd/**/*.py", "experiments/**/*.py", "requirements.lock")
+UNKNOWN = "unknown"
 
 
 def describe_source(root: Path = ROOT) -> dict[str, Any]:
@@ -19,18 +20,25 @@ def describe_source(root: Path = ROOT) -> dict[str, Any]:
         git_dirty: whether the sources differ from the commit; None if unknown.
         source_digest: a hash of the sources, which identifies code without a commit, or with changes.
     """
-    commit = _git(root, "rev-parse", "HEAD", "HEAD:cskd/__init__.py")
+    commit = commit_of(root, tracked="cskd/__init__.py")
     pathspecs = [f":(glob){pattern}" for pattern in SOURCES]
-    changes = commit and _git(root, "status", "--porcelain", "--untracked-files=all", "--", *pathspecs)
+    changes = (
+        None if commit == UNKNOWN else _git(root, "status", "--porcelain", "--untracked-files=all", "--", *pathspecs)
+    )
     return {
-        "git_commit": commit.split()[0] if commit else "unknown",
-        "git_dirty": None if changes is None else bool(changes),
+        "git_commit": commit,
+        "git_dirty": None if UNKNOWN in (commit, changes) else bool(changes),
         "source_digest": _digest(root),
     }
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    """Return the output of git for the repository in ``root`` itself; None if there is none, or git fails."""
+def commit_of(root: Path, tracked: str = "") -> str:
+    """Return the commit of the repository whose top is ``root``; "unknown" if there is none, or without ``tracked``."""
+    return _git(root, "rev-parse", "HEAD", f"HEAD:{tracked}").partition("\n")[0]
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Return the output of git for the repository in ``root`` itself; "unknown" if there is none, or git fails."""
     # Without --git-dir, git would also answer for a repository around ``root``, or for the one in GIT_DIR.
     command = ("git", f"--git-dir={root / '.git'}", f"--work-tree={root}", "--no-optional-locks")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -40,8 +48,8 @@ def _git(root: Path, *arguments: str) -> str | None:
             cwd=root, env=environment, capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
     except OSError:  # git is not installed
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        return UNKNOWN
+    return done.stdout.strip() if done.returncode == 0 else UNKNOWN
 
 
 def _digest(root: Path) -> str:
