@@ -53,6 +53,11 @@ class Evaluation:
     true_log_probability: np.ndarray
     separation: dict[str, float]
 
+    @property
+    def values(self) -> dict[str, float]:
+        """Every metric by name, without temperature scaling."""
+        return self.metrics.get(RAW, {}) | self.separation
+
 
 def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Evaluation:
     """Return the evaluation of one run's predictions.

@@ -13,7 +13,7 @@ from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Table, plain_table
 from analysis.tables.provenance import footer
 from cskd.evaluate.metrics import RESCALED, VARIATION, Metric
-from cskd.utils.numbers import mean_std_text, number_text
+from cskd.utils.numbers import MEAN_STD, mean_std_text, number_text
 
 TOP1_ERROR = "top1_error"  # is equal at every temperature
 INTERVALS = (
@@ -25,7 +25,7 @@ DEFINITIONS = (
     "of the ECE of that class's probability."
 )
 SCALED = (
-    "Mean ± std (ddof=1) over n seeds. None: unscaled. T > 1 softens, T < 1 sharpens. Training split: T is fitted to "
+    f"{MEAN_STD} over n seeds. None: unscaled. T > 1 softens, T < 1 sharpens. Training split: T is fitted to "
     "the run's own training images without augmentation, which the network has learnt. Cross-fitted: T is fitted to "
     "one half of the test images and used on the other half, and vice versa. No image is scaled by a temperature that "
     "was fitted to it, but the test set has been used."
@@ -33,7 +33,7 @@ SCALED = (
 TIGHTNESS = (
     "Feature spread: mean distance of a test image's features to the mean of its class, over the mean distance "
     "between class means; lower: tighter classes. Prediction variance: mean squared distance of a class's probability "
-    "vectors to their mean (0 to 1). Mean ± std (ddof=1) over n seeds."
+    f"vectors to their mean (0 to 1). {MEAN_STD} over n seeds."
 )
 
 Evaluations = dict[str, Evaluation]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cskd.data.archive import unpack_or_copy
 from cskd.data.download import download, verify
-from cskd.data.folders import ProgressReport, no_report, remove_leftovers, storage_errors, temporary_folder
+from cskd.data.folders import ProgressReport, leftovers, no_report, remove_leftovers, storage_errors, temporary_folder
 from cskd.data.sources.base import Archive, DatasetSource, Listing, first_few
 from cskd.data.sources.registry import SOURCES
 from cskd.data.store import Dataset, open_dataset, write_dataset
@@ -60,7 +60,7 @@ def prepare(
     source = source or get_source(name)
     folder = prepared_folder(name, data_dir)
     prepared = _open_if_prepared(folder, partial)
-    if prepared:
+    if prepared and not leftovers(folder.parent, name):
         return prepared
     with storage_errors(data_dir):
         data_dir.mkdir(parents=True, exist_ok=True)

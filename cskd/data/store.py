@@ -3,7 +3,6 @@
 import datetime
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from cskd.data.decode import ImageProblem, decode, measure, threaded_map
 from cskd.data.folders import ProgressReport, no_report, replaced_folder, require_free
 from cskd.data.sources.base import LabelledImage, Listing, first_few
 from cskd.data.splits import ImageSplit, JoinedSplit, image_bytes
+from cskd.utils.cores import usable_cores
 from cskd.utils.errors import UserError
 
 FORMAT = 1  # of the files in a prepared folder; increase it when the files change
@@ -135,7 +135,7 @@ def write_dataset(
         needed, problems = _measure(all_images, report)
         require_free(folder, needed)
         # Small images spend their time in Python, where threads only wait for each other.
-        workers = min(16, os.cpu_count() or 1) if needed / len(all_images) > THREADS_FROM else 1
+        workers = min(16, usable_cores()) if needed / len(all_images) > THREADS_FROM else 1
         with replaced_folder(folder) as new:
             digest = hashlib.sha256(json.dumps(listing.classes).encode())
             about = {}

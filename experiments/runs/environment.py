@@ -7,13 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
 
 from experiments.runs.source import describe_source
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "optuna")
-CORE_LIMITS = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")  # environment variables
 
 
 def choose_device() -> torch.device:
@@ -31,16 +29,6 @@ def use_repeatable_kernels(precision: str) -> None:
     fp32_precision = "tf32" if precision == "bf16" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = fp32_precision
     torch.backends.cudnn.conv.fp32_precision = fp32_precision
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, limited by affinity, container quota and CORE_LIMITS.
-
-    Training with more threads than cores is many times slower.
-    """
-    values = [os.environ.get(name, "") for name in CORE_LIMITS]
-    limits = [int(value) for value in values if value.isdecimal() and int(value) > 0]
-    return min([joblib.cpu_count(), *limits])
 
 
 def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:

@@ -22,9 +22,7 @@ def describe_source(root: Path = ROOT) -> dict[str, Any]:
     """
     commit = commit_of(root, tracked="cskd/__init__.py")
     pathspecs = [f":(glob){pattern}" for pattern in SOURCES]
-    changes = (
-        None if commit == UNKNOWN else _git(root, "status", "--porcelain", "--untracked-files=all", "--", *pathspecs)
-    )
+    changes = _git(root, "status", "--porcelain", "--untracked-files=all", "--", *pathspecs)
     return {
         "git_commit": commit,
         "git_dirty": None if UNKNOWN in (commit, changes) else bool(changes),

@@ -180,17 +180,31 @@ def test_run_keys_depend_on_no_path_machine_or_launch_option(call, started, tmp_
     assert planned("--workers", "7", "--retry") == keys
 
 
-def test_dry_run_counts_runs_names_unprepared_datasets_and_writes_nothing(call, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    output = call("experiments grid", "table1", "--datasets", "cub200", "dogs", "--dry-run")[1]
-    names = (f"{name} (not prepared: make data DATASET={name})" for name in ("cub200", "dogs"))
-    assert output.splitlines()[-1] == f"not counted: {', '.join(names)}"
-    assert "runs to do" not in output
-    assert not list(tmp_path.iterdir())
+def test_dry_run_without_data_plans_with_the_official_numbers_and_writes_nothing(call, tmp_path):
+    arguments = ("table1", "--profile", "mini", "--methods", "cross-entropy", "cs-kd", "--datasets")
+    status, output, errors = call("experiments grid", *arguments, "cifar100", "cub200", "dogs", "--dry-run")
+    assert (status, errors) == (0, "")
+    assert "18 of 18 runs to do, about " in output
+    sizes = "about 2.11 GB to download and 21.66 GB of disk in "
+    assert f"The launch first prepares cifar100, cub200, dogs: {sizes}" in output
+    assert list(tmp_path.iterdir()) == []
+    # an archive that is there is not downloaded
+    (tmp_path / "data" / "downloads").mkdir(parents=True)
+    (tmp_path / "data" / "downloads" / "CUB_200_2011.tgz").touch()
+    assert "about 0.17 GB to download" in call("experiments grid", *arguments, "cifar100", "cub200", "--dry-run")[1]
+
+
+def test_dry_run_plans_a_merged_dataset_before_its_parts_are_prepared(call):
+    output = call("experiments grid", "figure4", "--profile", "mini", "--methods", "cs-kd", "--dry-run")[1]
+    assert "3 of 3 runs to do" in output
+    assert "The launch first prepares cub200, dogs, mit67: about 4.54 GB to download" in output
+
+
+def test_dry_run_of_prepared_data_says_nothing_about_data(call, tmp_path):
     assert call("experiments data", "digits")[0] == 0
     output = call("experiments grid", "demo", "--dry-run")[1]
     assert "10 of 10 runs to do" in output
-    assert "not counted" not in output
+    assert "prepares" not in output
     assert not (tmp_path / "runs").exists()
 
 
