@@ -11,6 +11,14 @@ from place import Place, epoch_options
 
 pytest.register_assert_rewrite("faults.backend", "faults.disturbed")
 
+# These start first, so that two processes, which take whole files, end at about the same time.
+LONGEST_FILES = (
+    "commands/test_grid.py", "bench/test_bench.py", "faults/test_server.py", "faults/test_surroundings.py",
+    "faults/test_twice.py", "faults/test_damage.py", "faults/test_security.py", "faults/test_signals.py",
+    "faults/test_kill.py", "tuning/test_commands.py", "report/test_report.py", "tracking/test_serving.py",
+    "bench/test_reference.py", "launch/test_worker.py",
+)  # fmt: skip
+
 
 def pytest_addoption(parser):
     parser.addoption("--all-faults", action="store_true", help="try every case of the faults, and print their table")
@@ -23,6 +31,11 @@ def pytest_configure(config):
     # Without these, a make under test behaves as a part of the make that runs the tests.
     for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
         os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: position for position, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get("/".join(item.path.parts[-2:]), len(order)))
 
 
 @pytest.fixture

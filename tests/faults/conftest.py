@@ -15,15 +15,6 @@ from faults.disturbed import GRID, Disturbed
 from place import Place
 
 TALLIES = pytest.StashKey[dict]()
-# The longest files start first, so that two processes end at about the same time.
-SLOWEST_FILES = (
-    "test_server.py",
-    "test_surroundings.py",
-    "test_twice.py",
-    "test_damage.py",
-    "test_security.py",
-    "test_kill.py",
-)
 HEADINGS = ("fault", "tried", "survived", "lost", "seconds")
 
 
@@ -71,8 +62,6 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--all-faults"):
-        order = {name: position for position, name in enumerate(SLOWEST_FILES)}
-        items.sort(key=lambda item: order.get(item.path.name, len(order)))
         return
     for item in items:
         if item.get_closest_marker("slow_fault"):
