@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 from functools import partial
 
 import numpy as np
 import pytest
+from builders import Grid
 from mlflow import MlflowClient
 from place import epoch_options
 
@@ -54,6 +56,46 @@ def test_second_launch_trains_nothing(demo_grid, call, monkeypatch):
     assert status == 0
     assert "0 of 2 runs to do" in output
     assert "2 of 2 runs are done." in output
+
+
+def test_tables_are_of_the_own_experiment_whatever_was_launched_later(demo_grid, call, monkeypatch, tmp_path):
+    uri = f"sqlite:///{shutil.copy(demo_grid.folder / 'mlflow.db', tmp_path)}"
+    later = Grid("table3-mini", "mini")
+    later.run(later.cell("cub200", "mixup"), 0, {"top1_error": 1.0})
+    later.log(uri, tmp_path)
+    results = tmp_path / "results"
+    in_demo_grid(demo_grid, monkeypatch, MLFLOW_TRACKING_URI=uri, RESULTS_DIR=str(results))
+    status, _, _ = call(*demo_grid.command, "--tables", "nll")
+    assert status == 0
+    [written] = results.iterdir()
+    assert written.name.startswith("demo-custom-")
+    assert (written / "nll.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "grid", "tables", "expected"),
+    [
+        (["--tables"], 0, 0, 0),
+        (["--tables"], 0, 3, 3),
+        (["--tables"], 1, 0, 1),
+        (["--tables"], 1, 3, 1),
+        (["--tables"], 130, None, 130),
+        (["--tables", "--dry-run"], 0, None, 0),
+        (["--tables", "--launcher", "print"], 0, None, 0),
+        ([], 0, None, 0),
+    ],
+)
+def test_exit_status_is_that_of_the_grid_or_else_of_the_tables(
+    demo_grid, call, monkeypatch, arguments, grid, tables, expected
+):
+    made = []
+    in_demo_grid(demo_grid, monkeypatch)
+    monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
+    monkeypatch.setattr(grid_command, "launch", lambda *_: grid != 130)
+    monkeypatch.setattr(grid_command, "_print_summary", lambda *_: grid)
+    monkeypatch.setattr(grid_command, "_make_tables", lambda *_: made.append(tables) or tables)
+    assert call(*demo_grid.command, *arguments)[0] == expected
+    assert made == ([] if tables is None else [tables])
 
 
 def test_status_shows_the_errors(demo_grid, call, monkeypatch):
@@ -225,10 +267,9 @@ def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):
     settings = ("--set", "schedule.epochs=1", "--set", "schedule.milestones=[]", "--launcher", "print")
     output = call("experiments train", "--dataset", "digits", "--method", "cs-kd", *settings)[1]
     (line,) = (line for line in output.splitlines() if line.startswith("env "))
-    environment = {name: value for name, value in os.environ.items() if name not in ("DATA_DIR", "RUNS_DIR")}
+    environment = {name: os.environ[name] for name in os.environ.keys() - {"DATA_DIR", "RUNS_DIR", "PYTHONPATH"}}
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(
-        line, shell=True, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, check=False
-    )
+    command = partial(subprocess.run, shell=True, cwd=tmp_path / "elsewhere", env=environment)
+    done = command(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (EXIT_DONE, ""), done.stderr
     assert re.search(r"done \d+", call("experiments status", "train")[1])
