@@ -129,6 +129,15 @@ def test_every_file_below_a_class_folder_is_used_or_named_with_its_reason(comman
         assert all(f"{path} ({reason})" in errors for path, reason in named.items())
 
 
+def test_other_name_of_a_split_is_refused_with_the_one_thing_to_do(command, flowers):
+    (flowers / "test").rename(flowers / "val")
+    status, _, errors = command("flowers")
+    assert status == 2
+    assert errors.endswith("flowers/test is missing: add it, or rename val to test\n")
+    (flowers / "val").rename(flowers / "test")
+    assert command("flowers")[0] == 0
+
+
 def test_dangling_links_are_missing_images_and_the_remedy_works(command, flowers):
     links = [flowers / "train" / "rose" / name for name in ("000.png", "001.png", "folder")]
     for link in links:
