@@ -2,7 +2,7 @@
 
 import torch
 
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.methods import ForwardCache, Method
 from cskd.models import Classifier, build_model
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.methods import METHODS, ForwardCache, build_method
 from cskd.models import build_model
 from experiments.config import recipe

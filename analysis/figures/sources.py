@@ -9,7 +9,8 @@ import pandas as pd
 from analysis.load.pools import Pool
 from analysis.load.store import Store
 from analysis.stats.evaluation import Evaluation
-from cskd.data.store import ImageSplit, open_dataset
+from cskd.data.splits import ImageSplit
+from cskd.data.store import open_dataset
 from cskd.evaluate.predictions import Predictions
 from cskd.utils.errors import UserError
 

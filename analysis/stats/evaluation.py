@@ -18,10 +18,9 @@ from analysis.load.store import Store, UnusableRun
 from analysis.stats.threads import one_thread
 from cskd.evaluate.bootstrap import bootstrap_metrics, resampling_weights
 from cskd.evaluate.calibration import cross_fitted_logits, fit_temperature
-from cskd.evaluate.metrics import evaluate_calibration
+from cskd.evaluate.metrics import RESCALED, VARIATION, Metric, evaluate_calibration
 from cskd.evaluate.predictions import Predictions
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
-from cskd.evaluate.separation import feature_spread, prediction_variance
 
 VERSION = 2  # of the computed values; increase it when they change, so that cached values are not used
 BINS = 20
@@ -35,14 +34,14 @@ WORKERS = 2  # runs at once; each takes about 150 MB for the 10,000 predictions 
 class Evaluation:
     """One run's test predictions after the last epoch, evaluated beyond the tracked metrics.
 
-    metrics: by scaling (SCALINGS) and name: top1_error, ece, adaptive_ece, classwise_ece (percent), nll, brier.
-        TRAINING_SPLIT is absent if the run stored no predictions of training images.
+    metrics: by scaling (SCALINGS) and name: the metrics of RESCALED. TRAINING_SPLIT is absent if the run stored no
+        predictions of training images.
     temperatures: by scaling, without RAW; CROSS_FITTED is the mean over both halves.
     replicates: (R,) values of each unscaled metric under resampling of the test images, stratified by class. The
         resamples depend on the labels alone, so the replicates of two runs on the same test set are paired.
     bins: 20 equal-width bins of confidence.
     predicted_log_probability, true_log_probability: (M,) natural logarithms for the M misclassified images.
-    separation: feature_spread (mean within-class over between-class distance; NaN if undefined), prediction_variance.
+    separation: the metrics of VARIATION by name; NaN if undefined.
     """
 
     run_key: str
@@ -80,10 +79,7 @@ def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Eva
         reliability_bins(logits, labels, BINS),
         predicted,
         true,
-        {
-            "feature_spread": _feature_spread(predictions),
-            "prediction_variance": prediction_variance(logits, labels),
-        },
+        {metric.name: _value_or_nan(metric, predictions) for metric in VARIATION},
     )
 
 
@@ -124,10 +120,10 @@ def evaluations(
     return by_key, [result for result in results if isinstance(result, str)]
 
 
-def _feature_spread(predictions: Predictions) -> float:
-    """Return the feature spread; NaN if it is undefined (collapsed features), to keep the run's other metrics."""
+def _value_or_nan(metric: Metric, predictions: Predictions) -> float:
+    """Return the metric; NaN if it is undefined (collapsed features), to keep the run's other metrics."""
     try:
-        return feature_spread(predictions.features, predictions.labels)
+        return metric.value(predictions.logits, predictions.labels, predictions.features)
     except ValueError:
         return math.nan
 
@@ -170,9 +166,13 @@ class _ResamplingWeights:
             return self._by_labels[key]
 
 
+def _version() -> list:
+    return [VERSION, RESAMPLES, *(metric.name for metric in (*RESCALED, *VARIATION))]
+
+
 def _save(path: Path, source: str, evaluation: Evaluation) -> None:
     numbers = {
-        "version": [VERSION, RESAMPLES],
+        "version": _version(),
         "source": source,
         "metrics": evaluation.metrics,
         "temperatures": evaluation.temperatures,
@@ -190,7 +190,7 @@ def _load(path: Path, run_key: str, source: str) -> Evaluation | None:
     if arrays is None:
         return None
     numbers = json.loads(str(arrays["numbers"]))
-    if (numbers["version"], numbers["source"]) != ([VERSION, RESAMPLES], source):
+    if (numbers["version"], numbers["source"]) != (_version(), source):
         return None
 
     def group(prefix: str) -> dict[str, np.ndarray]:

@@ -12,14 +12,10 @@ from analysis.stats.summary import finite, summary
 from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Table, plain_table
 from analysis.tables.provenance import footer
-from cskd.evaluate.metrics import METRICS, Metric, all_metrics
+from cskd.evaluate.metrics import RESCALED, VARIATION, Metric
 from cskd.utils.numbers import mean_std_text, number_text
 
 TOP1_ERROR = "top1_error"  # is equal at every temperature
-SEPARATION = {  # name in an evaluation: (header, decimals)
-    "feature_spread": (all_metrics()["feature_spread"].title, all_metrics()["feature_spread"].decimals),
-    "prediction_variance": ("Prediction variance", 3),
-}
 INTERVALS = (
     "Mean over n seeds, last epoch [95 % interval over seeds and test images: Satterthwaite's t, the images' part by "
     f"{RESAMPLES} bootstrap resamples stratified by class]. One seed has no interval."
@@ -46,7 +42,7 @@ Evaluations = dict[str, Evaluation]
 def calibration_metrics(evaluations: Evaluations) -> list[Metric]:
     """Return the metrics of the evaluations that temperature scaling can change."""
     names = {name for evaluation in evaluations.values() for name in evaluation.metrics[RAW]}
-    return [metric for metric in METRICS if metric.name in names and metric.name != TOP1_ERROR]
+    return [metric for metric in RESCALED if metric.name in names and metric.name != TOP1_ERROR]
 
 
 def calibration_table(pool: Pool, evaluations: Evaluations) -> Table:
@@ -95,12 +91,12 @@ def separation_table(pool: Pool, evaluations: Evaluations) -> Table:
     for cell, runs in _evaluated(pool, evaluations):
         record = dict(zip(NAME, cell, strict=True)) | {"n": len(runs)}
         texts = [
-            _mean_std(record, name, [run.separation[name] for run in runs], decimals)
-            for name, (_, decimals) in SEPARATION.items()
+            _mean_std(record, metric.name, [run.separation[metric.name] for run in runs], metric.decimals)
+            for metric in VARIATION
         ]
         rows.append((*cell, str(len(runs)), *texts))
         records.append(record)
-    headers = [header for header, _ in SEPARATION.values()]
+    headers = [metric.title for metric in VARIATION]
     return _table("Variation inside a class", pool, ("n",), headers, rows, records, (TIGHTNESS,))
 
 

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cskd.data.pairs import PairSampler
+from cskd.batch import Batch
 from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
 from cskd.data.splits import Split, SplitView
 from cskd.data.transforms import Augmentation, CenterCrop, PadAndCrop
@@ -16,21 +15,20 @@ from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
 
 
-@dataclass
-class Batch:
-    """One batch.
+class PairSampler:
+    """Draws images uniformly from the classes of given images; an image may be paired with itself."""
 
-    views: by name, (N, 3, H, W) uint8, channels last in memory. ``x`` is the augmented image; ``partner`` another
-        image of the same class with its own augmentation; ``second`` another augmentation of x; ``clean`` x without
-        augmentation. A method that mixes images replaces them by float32 from 0 to 255.
-    labels: (N,) class indices below num_classes.
-    targets: the targets of the cross-entropy: the labels, or (N, C) probabilities if the method mixes labels.
-    """
+    def __init__(self, labels: np.ndarray):
+        self.labels = torch.as_tensor(labels)
+        self.members = torch.argsort(self.labels, stable=True)  # image indices, class after class
+        self.counts = torch.bincount(self.labels)
+        self.first = self.counts.cumsum(0) - self.counts
 
-    views: dict[str, Tensor]
-    labels: Tensor
-    targets: Tensor
-    num_classes: int
+    def draw(self, indices: Tensor, random: torch.Generator) -> Tensor:
+        """Return for each image of ``indices`` (N,) the index of an image of the same class."""
+        labels = self.labels[indices]
+        uniform = torch.rand(len(indices), generator=random, dtype=torch.float64)
+        return self.members[self.first[labels] + (uniform * self.counts[labels]).long()]
 
 
 class TrainLoader:
@@ -206,14 +204,3 @@ class TestSet:
 def to_channels_first(images: Tensor) -> Tensor:
     """Return (N, H, W, 3) images as (N, 3, H, W), still channels last in memory, without a copy."""
     return images.permute(0, 3, 1, 2)
-
-
-class Normalise:
-    """Turns uint8 pixels into the network's input: (pixel / 255 - mean) / std for each channel."""
-
-    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device):
-        self.scale = (1 / (255 * torch.tensor(std))).view(1, 3, 1, 1).to(device)
-        self.shift = (torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1).to(device)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images.float() * self.scale - self.shift

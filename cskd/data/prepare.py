@@ -94,7 +94,8 @@ def _unpacked(
     source: DatasetSource, folder: Path, data_dir: Path, report: ProgressReport
 ) -> Iterator[tuple[Path, str]]:
     """Yield (the unpacked folder, its origin as text). A folder that was unpacked here is removed on exit."""
-    found = source.find(data_dir)
+    with storage_errors(data_dir):
+        found = source.find(data_dir)
     if source.bundled:
         yield data_dir, "bundled with an installed package"
     elif found:

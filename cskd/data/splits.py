@@ -1,4 +1,4 @@
-"""Parts of a split: fewer classes, fewer images, a validation split."""
+"""The images of a split in memory, and parts of it: fewer classes, fewer images, a validation split."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,9 +6,78 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cskd.data.store import ImageSplit, JoinedSplit
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
+
+
+class ImageSplit:
+    """The decoded images of one split, memory-mapped.
+
+    pixels: uint8 (total,), the concatenated images, each (height, width, 3) in C order.
+    labels: int64 (N,). sizes: int32 (N, 2), height and width in pixels.
+    """
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, sizes: np.ndarray):
+        self.labels, self.sizes = labels, sizes
+        self._pixels = pixels
+        self._ends = np.cumsum(image_bytes(sizes))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        return self._pixels.nbytes
+
+    def image(self, index: int) -> np.ndarray:
+        """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
+        height, width = self.sizes[index]
+        end = self._ends[index]
+        return self._pixels[end - 3 * int(height) * int(width) : end].reshape(height, width, 3)
+
+    def uniform(self) -> np.ndarray | None:
+        """Return all images as one view (N, height, width, 3) uint8; None if their sizes differ."""
+        if (self.sizes != self.sizes[0]).any():
+            return None
+        return self._pixels.reshape(len(self), *self.sizes[0], 3)
+
+
+class JoinedSplit:
+    """The concatenation of splits, with the interface of ImageSplit. No pixel is copied.
+
+    splits: the training splits, or the test splits, of several datasets. first_classes: the new label of each
+    split's class 0.
+    """
+
+    def __init__(self, splits: list[ImageSplit], first_classes: list[int]):
+        self.splits = splits
+        pairs = zip(splits, first_classes, strict=True)
+        self.labels = np.concatenate([split.labels + first for split, first in pairs])
+        self.sizes = np.concatenate([split.sizes for split in splits])
+        self._ends = np.cumsum([len(split) for split in splits])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(split.nbytes for split in self.splits)
+
+    def image(self, index: int) -> np.ndarray:
+        """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.splits[number].image(index - self._ends[number] + len(self.splits[number]))
+
+    def uniform(self) -> np.ndarray | None:
+        """Return a copy of all images (N, height, width, 3) uint8; None if their sizes differ."""
+        if (self.sizes != self.sizes[0]).any():
+            return None
+        return np.concatenate([split.uniform() for split in self.splits])
+
+
+def image_bytes(sizes: np.ndarray) -> np.ndarray:
+    """Return the bytes of decoded images of these sizes (N, 2): (N,), int64."""
+    return 3 * sizes.astype(np.int64).prod(axis=1)
 
 
 class SplitView:

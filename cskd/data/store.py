@@ -16,77 +16,13 @@ from PIL import Image
 from cskd.data.decode import ImageProblem, decode, measure, threaded_map
 from cskd.data.folders import ProgressReport, no_report, replaced_folder, require_free
 from cskd.data.sources.base import LabelledImage, Listing, first_few
+from cskd.data.splits import ImageSplit, JoinedSplit, image_bytes
 from cskd.utils.errors import UserError
 
 FORMAT = 1  # of the files in a prepared folder; increase it when the files change
 THREADS_FROM = 3 * 96 * 96  # bytes of the mean image from which decoding in threads is faster
 
 Item = TypeVar("Item")
-
-
-class ImageSplit:
-    """The decoded images of one split, memory-mapped.
-
-    pixels: uint8 (total,), the concatenated images, each (height, width, 3) in C order.
-    labels: int64 (N,). sizes: int32 (N, 2), height and width in pixels.
-    """
-
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray, sizes: np.ndarray):
-        self.labels, self.sizes = labels, sizes
-        self._pixels = pixels
-        self._ends = np.cumsum(_image_bytes(sizes))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def nbytes(self) -> int:
-        return self._pixels.nbytes
-
-    def image(self, index: int) -> np.ndarray:
-        """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
-        height, width = self.sizes[index]
-        end = self._ends[index]
-        return self._pixels[end - 3 * int(height) * int(width) : end].reshape(height, width, 3)
-
-    def uniform(self) -> np.ndarray | None:
-        """Return all images as one view (N, height, width, 3) uint8; None if their sizes differ."""
-        if (self.sizes != self.sizes[0]).any():
-            return None
-        return self._pixels.reshape(len(self), *self.sizes[0], 3)
-
-
-class JoinedSplit:
-    """The concatenation of splits, with the interface of ImageSplit. No pixel is copied.
-
-    splits: the training splits, or the test splits, of several datasets. first_classes: the new label of each
-    split's class 0.
-    """
-
-    def __init__(self, splits: list[ImageSplit], first_classes: list[int]):
-        self.splits = splits
-        pairs = zip(splits, first_classes, strict=True)
-        self.labels = np.concatenate([split.labels + first for split, first in pairs])
-        self.sizes = np.concatenate([split.sizes for split in splits])
-        self._ends = np.cumsum([len(split) for split in splits])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(split.nbytes for split in self.splits)
-
-    def image(self, index: int) -> np.ndarray:
-        """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        return self.splits[number].image(index - self._ends[number] + len(self.splits[number]))
-
-    def uniform(self) -> np.ndarray | None:
-        """Return a copy of all images (N, height, width, 3) uint8; None if their sizes differ."""
-        if (self.sizes != self.sizes[0]).any():
-            return None
-        return np.concatenate([split.uniform() for split in self.splits])
 
 
 @dataclass(frozen=True)
@@ -149,15 +85,33 @@ def _open_split(folder: Path, about: dict[str, int], num_classes: int) -> ImageS
             raise ValueError(f"{folder / name} has shape {array.shape}, not {expected[name]}")
     if not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"{folder / 'labels.npy'} has labels outside 0 to {num_classes - 1}")
-    total = int(_image_bytes(sizes).sum())
+    total = int(image_bytes(sizes).sum())
     if path.stat().st_size != total or about["bytes"] != total:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, not {total:,}")
     # A plain array over the map, because slicing np.memmap itself costs microseconds per image.
     return ImageSplit(np.asarray(np.memmap(path, np.uint8, mode="r")), labels, sizes)
 
 
-def _image_bytes(sizes: np.ndarray) -> np.ndarray:
-    return 3 * sizes.astype(np.int64).prod(axis=1)
+def merge(name: str, parts: dict[str, Dataset]) -> Dataset:
+    """Return the dataset of all classes of the parts, in order, named ``<part>/<class>``.
+
+    parts: opened datasets by the name of their domain. The test set is present if every part has it open.
+    """
+    datasets = parts.values()
+    all_tested = all(part.test is not None for part in datasets)
+    first_classes = np.cumsum([0, *(len(part.classes) for part in datasets)])[:-1].tolist()
+    content = json.dumps([[domain, part.digest] for domain, part in parts.items()])
+    return Dataset(
+        name=name,
+        classes=tuple(f"{domain}/{label}" for domain, part in parts.items() for label in part.classes),
+        train=JoinedSplit([part.train for part in datasets], first_classes),
+        test=JoinedSplit([part.test for part in datasets], first_classes) if all_tested else None,
+        digest=hashlib.sha256(content.encode()).hexdigest(),
+        complete=all(part.complete for part in datasets),
+        source="; ".join(f"{domain}: {part.source}" for domain, part in parts.items()),
+        short_side=min(part.short_side for part in datasets),
+        domains=tuple(domain for domain, part in parts.items() for _ in part.classes),
+    )
 
 
 def write_dataset(

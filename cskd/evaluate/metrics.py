@@ -5,6 +5,7 @@ Training, MLflow, tables, tuning, verdicts and the measured CSV files read this 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cskd.evaluate.calibration import adaptive_calibration_error, classwise_calibration_error
 from cskd.evaluate.scores import (
@@ -15,9 +16,11 @@ from cskd.evaluate.scores import (
     recall_at_1,
     top_k_error,
 )
-from cskd.evaluate.separation import feature_spread
+from cskd.evaluate.separation import feature_spread, prediction_variance
 
 EPOCH, LAST, STORED = "epoch", "last", "stored"
+LOGITS, FEATURES = "logits", "features"
+PERCENT = 100
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,12 @@ class Metric:
     name: the name in MLflow, as ``test/<name>`` or ``validation/<name>``, and in CSV columns.
     short_name: the name in file names, and of a tuning objective.
     title, unit: the heading of its table is ``title (unit)``.
-    function: ``(logits (N, C), labels (N,), features (N, D)) -> float`` in the metric's unit. None for the metrics of
-        one domain, which ``scores.domain_metrics`` computes together.
-    when: ``EPOCH``, after every epoch; ``LAST``, after the last epoch only, for slow metrics and metrics of the
-        features; ``STORED``, in the analysis, from stored predictions.
+    function: ``(logits (N, C), labels (N,)) -> float``; ``(features (N, D), labels (N,)) -> float`` if ``of`` is
+        FEATURES. None for the metrics of one domain, which ``scores.domain_metrics`` computes together.
+    scale: multiplies the function's value; PERCENT for a fraction.
+    when: EPOCH, after every epoch; LAST, after the last epoch only, for slow metrics and metrics of the features;
+        STORED, in the analysis, from stored predictions.
+    rescaled: the analysis also computes it after temperature scaling. For metrics of the probabilities.
     """
 
     name: str
@@ -38,9 +43,12 @@ class Metric:
     title: str
     unit: str
     function: Callable[..., float] | None
+    scale: float = 1
+    of: str = LOGITS
+    when: str = EPOCH
     decimals: int = 2
     higher_is_better: bool = False
-    when: str = EPOCH
+    rescaled: bool = False
 
     @property
     def label(self) -> str:
@@ -60,61 +68,61 @@ class Metric:
     def at_best_epoch(self) -> bool:
         return self.when == EPOCH
 
-
-def of_logits(function: Callable[..., float], scale: float = 1, **options) -> Callable[..., float]:
-    """Return ``scale * function(logits, labels, **options)`` as the function of a metric."""
-    return lambda logits, labels, features: scale * function(logits, labels, **options)
-
-
-def of_features(function: Callable[..., float], scale: float = 1) -> Callable[..., float]:
-    """Return ``scale * function(features, labels)`` as the function of a metric."""
-    return lambda logits, labels, features: scale * function(features, labels)
+    def value(self, logits, labels, features=None) -> float:
+        """Return the metric of these predictions in its unit. Raises ValueError for undefined input."""
+        return self.scale * self.function(features if self.of == FEATURES else logits, labels)
 
 
-PERCENT = 100
 METRICS = (
-    Metric("top1_error", "error", "Top-1 error", "%", of_logits(top_k_error, PERCENT, k=1)),
-    Metric("top5_error", "top5_error", "Top-5 error", "%", of_logits(top_k_error, PERCENT, k=5)),
-    Metric("ece", "ece", "ECE", "%, 20 bins", of_logits(expected_calibration_error, PERCENT)),
-    Metric("nll", "nll", "Negative log-likelihood", "nats", of_logits(negative_log_likelihood), decimals=3),
-    Metric("brier", "brier", "Brier score", "0 to 2", of_logits(brier_score), decimals=3),
-    Metric(
-        "recall_at_1",
-        "recall_at_1",
-        "R@1",
-        "%",
-        of_features(recall_at_1, PERCENT),
-        higher_is_better=True,
-        when=LAST,
-    ),
+    Metric("top1_error", "error", "Top-1 error", "%", top_k_error, PERCENT, rescaled=True),
+    Metric("top5_error", "top5_error", "Top-5 error", "%", partial(top_k_error, k=5), PERCENT),
+    Metric("ece", "ece", "ECE", "%, 20 bins", expected_calibration_error, PERCENT, rescaled=True),
+    Metric("nll", "nll", "Negative log-likelihood", "nats", negative_log_likelihood, decimals=3, rescaled=True),
+    Metric("brier", "brier", "Brier score", "0 to 2", brier_score, decimals=3, rescaled=True),
+    Metric("recall_at_1", "recall_at_1", "R@1", "%", recall_at_1, PERCENT, FEATURES, LAST, higher_is_better=True),
     Metric(
         "adaptive_ece",
         "adaptive_ece",
         "Adaptive ECE",
         "%, 20 bins of equal mass",
-        of_logits(adaptive_calibration_error, PERCENT),
+        adaptive_calibration_error,
+        PERCENT,
         when=STORED,
+        rescaled=True,
     ),
     Metric(
         "classwise_ece",
         "classwise_ece",
         "Class-wise ECE",
         "%, 20 bins",
-        of_logits(classwise_calibration_error, PERCENT),
+        classwise_calibration_error,
+        PERCENT,
         when=STORED,
+        rescaled=True,
     ),
     Metric(
         "feature_spread",
         "feature_spread",
         "Feature spread",
-        "within over between classes",
-        of_features(feature_spread),
-        decimals=3,
+        "within-class / between-class distance",
+        feature_spread,
+        of=FEATURES,
         when=STORED,
+        decimals=3,
+    ),
+    Metric(
+        "prediction_variance",
+        "prediction_variance",
+        "Prediction variance",
+        "0 to 1",
+        prediction_variance,
+        when=STORED,
+        decimals=3,
     ),
 )
 TRACKED = tuple(metric for metric in METRICS if metric.when != STORED)
-CALIBRATION = ("top1_error", "ece", "adaptive_ece", "classwise_ece", "nll", "brier")
+RESCALED = tuple(metric for metric in METRICS if metric.rescaled)
+VARIATION = tuple(metric for metric in METRICS if metric.when == STORED and not metric.rescaled)  # inside a class
 
 DOMAINS = ("cub200", "dogs", "mit67")  # of the merged dataset
 DOMAIN_ACCURACIES = {
@@ -141,13 +149,12 @@ def evaluate_predictions(logits, labels, features=None, domains: Sequence[str] |
     single domains. Raises ValueError for undefined input, see ``scores``.
     """
     metrics = [metric for metric in TRACKED if metric.when == EPOCH or features is not None]
-    values = {metric.name: metric.function(logits, labels, features) for metric in metrics}
+    values = {metric.name: metric.value(logits, labels, features) for metric in metrics}
     if domains is not None:
         values |= domain_metrics(logits, labels, domains)
     return values
 
 
 def evaluate_calibration(logits, labels) -> dict[str, float]:
-    """Return the metrics of ``CALIBRATION`` by name, in the metric's unit. Raises ValueError for undefined input."""
-    metrics = all_metrics()
-    return {name: metrics[name].function(logits, labels, None) for name in CALIBRATION}
+    """Return the metrics of ``RESCALED`` by name, in the metric's unit. Raises ValueError for undefined input."""
+    return {metric.name: metric.value(logits, labels) for metric in RESCALED}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.losses import cross_entropy
 from cskd.utils.errors import UserError
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Generator, nn
 
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.methods.base import Method, Term
 from cskd.utils.errors import UserError
 

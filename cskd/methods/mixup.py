@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.methods.base import Method
 
 

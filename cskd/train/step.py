@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cskd.data.loader import Batch, Normalise
+from cskd.batch import Batch, Normalise
 from cskd.methods import Method
 from cskd.methods.base import ForwardCache
 from cskd.train.precision import autocast

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.batch import Normalise
+from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.splits import choose
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.evaluate.predictions import Predictions

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from cskd.data.loader import Batch, TrainLoader
+from cskd.batch import Batch
+from cskd.data.loader import TrainLoader
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.train.step import Step
 from cskd.train.trainer import Trainer

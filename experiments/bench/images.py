@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from cskd.data.sources.digits import SOURCE as DIGITS
-from cskd.data.store import Dataset, ImageSplit
+from cskd.data.splits import ImageSplit
+from cskd.data.store import Dataset
 from cskd.utils.cli import data_dir
 from experiments.bench.results import Cell
 from experiments.config.datasets import open_data, prepare_data

@@ -8,7 +8,8 @@ from itertools import islice, repeat
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cskd.data.loader import Batch, TrainLoader
+from cskd.batch import Batch
+from cskd.data.loader import TrainLoader
 from cskd.data.store import Dataset
 from cskd.train.precision import resolve
 from cskd.utils.seeding import generator

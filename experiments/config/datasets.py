@@ -6,8 +6,8 @@ from cskd.data.folders import ProgressReport, no_report
 from cskd.data.prepare import get_source, open_prepared, prepare, prepared_folder
 from cskd.data.sources.base import DatasetSource
 from cskd.data.sources.image_folder import image_folder_source
-from cskd.data.sources.merged import merge
-from cskd.data.store import Dataset
+from cskd.data.store import Dataset, merge
+from cskd.utils.cli import absolute
 from cskd.utils.errors import UserError
 from experiments.config.recipe import MERGED, Data
 
@@ -29,7 +29,9 @@ def source_of(recipe: str, data: Data) -> DatasetSource:
         return get_source(data.reader)
     if data.folder is None:
         raise UserError(f"recipe {recipe}: set 'data.folder' to the folder of the images")
-    return image_folder_source(recipe, folder=data.folder)
+    folder = absolute(data.folder, "data.folder")
+    is_relative = not Path(data.folder).expanduser().is_absolute()
+    return image_folder_source(recipe, folder=data.folder if is_relative else str(folder))
 
 
 def open_data(recipe: str, data: Data, data_dir: Path, *, test: bool = True) -> Dataset:

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from cskd import NUMERICS_VERSION
-from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.batch import Normalise
+from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.splits import Split, some_of
 from cskd.data.store import Dataset
 from cskd.data.torchvision_loader import TorchvisionLoader

@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cskd.data.loader import Batch, Normalise
+from cskd.batch import Batch, Normalise
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
 from cskd.train.precision import autocast, resolve

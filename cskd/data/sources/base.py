@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cskd.utils.cli import absolute
 from cskd.utils.errors import UserError
 
 ImageSource = Path | np.ndarray  # a file, or (height, width, 3) uint8
@@ -107,12 +106,9 @@ class DatasetSource:
         return not self.archives and not self.folders
 
     def find(self, data_dir: Path) -> Path | None:
-        """Return the unpacked folder in ``data_dir``, or None. Raises UserError for an impossible folder name."""
-        for name in self.folders:
-            folder = absolute(name if name.startswith("~") else data_dir / name, "data.folder")
-            if any((folder / landmark).exists() for landmark in self.landmarks):
-                return folder
-        return None
+        """Return the unpacked folder in ``data_dir``, or None."""
+        found = (data_dir / name for name in self.folders)
+        return next((folder for folder in found if any((folder / entry).exists() for entry in self.landmarks)), None)
 
     def accepted_folders(self, data_dir: Path) -> str:
         """Return a sentence that names the accepted unpacked folders and their layout."""

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from cskd.data.loader import Normalise, TestSet, TrainLoader
-from cskd.data.pairs import PairSampler
+from cskd.batch import Normalise
+from cskd.data.loader import PairSampler, TestSet, TrainLoader
 from cskd.data.pixels import RESIZING
 from cskd.data.splits import SplitView
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop

@@ -8,10 +8,9 @@ import pytest
 from arrays import random_split
 
 from cskd.data.prepare import open_prepared, prepare
-from cskd.data.sources.merged import merge
 from cskd.data.sources.registry import SOURCES
-from cskd.data.splits import restrict
-from cskd.data.store import JoinedSplit
+from cskd.data.splits import JoinedSplit, restrict
+from cskd.data.store import merge
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
 from experiments.config.recipe import Data, load_settings

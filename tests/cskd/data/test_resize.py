@@ -16,8 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cskd.data import pixels
 from cskd.data.pixels import RESIZING, Request, StreamedPixels, choose_resizing, resize_all
 from cskd.data.resize import bytes_needed, crop_table, crop_with_pillow, geometry, parts, resize
-from cskd.data.splits import SplitView
-from cskd.data.store import ImageSplit, JoinedSplit
+from cskd.data.splits import ImageSplit, JoinedSplit, SplitView
 from cskd.data.transforms import CenterCrop, ResizedCrop
 from cskd.utils.seeding import generator
 

@@ -57,7 +57,7 @@ def test_replicates_are_the_metrics_of_the_repeated_images(seed, samples, classe
     replicates = bootstrap_metrics(logits, labels, weights)
     for resample, repeats in enumerate(weights):
         expected = evaluate_calibration(np.repeat(logits, repeats, axis=0), np.repeat(labels, repeats))
-        assert list(replicates) == list(expected)
+        assert replicates.keys() == expected.keys()
         for name in expected.keys() - {"adaptive_ece"}:
             assert replicates[name][resample] == pytest.approx(expected[name], abs=1e-10), name
 

@@ -7,7 +7,7 @@ from scipy.stats import beta, kstest
 from stepping import batch_of, float_images, forward_cache, model_for, step_loss, teacher_for
 from torch.nn.functional import cross_entropy
 
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.methods import build_method
 from cskd.methods.mixup import draw_coefficient, mix
 

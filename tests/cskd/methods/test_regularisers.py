@@ -10,7 +10,7 @@ from stepping import batch_of, doubles, forward_cache, model_for, step_loss
 
 from cskd.methods import build_method
 from cskd.methods.adacos import CosineHead, adaptive_scale
-from cskd.methods.max_entropy import negative_entropy
+from cskd.methods.cross_entropy import negative_entropy
 from cskd.methods.virtual_softmax import virtual_softmax_cross_entropy
 from cskd.utils.errors import UserError
 

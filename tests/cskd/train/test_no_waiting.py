@@ -7,7 +7,8 @@ import torch
 from arrays import random_split
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cskd.data.loader import Normalise, TestSet, TrainLoader
+from cskd.batch import Normalise
+from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
 from cskd.models import build_model

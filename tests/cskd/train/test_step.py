@@ -7,7 +7,7 @@ import pytest
 import torch
 from stepping import CLASSES, batch_of, float_images, model_for, step_loss, teacher_for
 
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.methods import build_method
 from cskd.train.step import Step
 

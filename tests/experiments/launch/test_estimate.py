@@ -5,7 +5,7 @@ import pytest
 import torch
 from arrays import random_split
 
-from cskd.data.loader import Batch
+from cskd.batch import Batch
 from cskd.data.store import Dataset
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
