@@ -264,7 +264,7 @@ def make_evaluations(
             for scale, name in ((spread, run["method"]), (interaction, run["run_key"]))
         ]
         replicates = {metric: run[f"test/{metric}"] + sum(shifts)}
-        separation = {"feature_spread": run["test/top1_error"] / 100}
+        stored = {"feature_spread": run["test/top1_error"] / 100}
         empty = np.empty(0)
-        evaluations[run["run_key"]] = Evaluation(run["run_key"], {}, {}, replicates, bins, empty, empty, separation)
+        evaluations[run["run_key"]] = Evaluation(run["run_key"], {}, {}, replicates, bins, empty, empty, stored)
     return evaluations

@@ -138,7 +138,7 @@ def _side(runs: pd.DataFrame, metric: str, evaluations: dict[str, Evaluation]) -
         if metric == FEATURE_SPREAD and key not in evaluations:
             left_out.append(f"{name}: its predictions are not evaluated: no {metric}, left out.")
             continue
-        value = evaluations[key].separation[metric] if metric == FEATURE_SPREAD else tracked_value
+        value = evaluations[key].stored[metric] if metric == FEATURE_SPREAD else tracked_value
         if math.isfinite(value):
             values[seed] = value
         else:

@@ -97,7 +97,7 @@ def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
             metrics = evaluation.metrics[scaling]
             numbers[f"temperature_{name}"] = evaluation.temperatures[scaling]
             numbers |= {f"ece_{name}": metrics["ece"], f"nll_{name}": metrics["nll"]}
-    return numbers | evaluation.separation
+    return numbers | evaluation.stored
 
 
 def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:

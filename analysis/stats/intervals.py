@@ -114,7 +114,7 @@ class Estimate:
         return int(n[power >= POWER][0]) if (power >= POWER).any() else None
 
     def images_suffice(self, difference: float) -> bool:
-        """Return whether enough seeds would find a true ``difference`` in 80 % of the cases on a test set of this size."""
+        """Return whether enough seeds would find a true ``difference`` in 80 % of the cases on such a test set."""
         if self.images is None or self.images.shared == 0:
             return True
         return bool(_power(difference, math.sqrt(self.images.shared), self.images.df) >= POWER)
