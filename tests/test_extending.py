@@ -2,13 +2,20 @@
 
 import dataclasses
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from builders import Grid, empty_store, make_pool
 from PIL import Image
 
+from analysis.claims.claims import load_claims
+from analysis.claims.verdicts import HOLDS, judge
 from cskd.batch import Batch
 from cskd.methods import METHODS, ForwardCache, build_method
 from cskd.models import build_model
@@ -16,7 +23,8 @@ from experiments.config import recipe
 from experiments.config.datasets import prepare_data
 from experiments.config.recipe import load_settings
 
-TEXT = (Path(__file__).resolve().parent.parent / "docs" / "extending.md").read_text()
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "docs" / "extending.md").read_text()
 
 
 def block(language: str, number: int = 0) -> str:
@@ -69,3 +77,61 @@ def test_the_method_is_its_formula_alone_and_in_a_sum(logit_penalty):
     torch.testing.assert_close(loss, expected)
     both = build_method("cs-kd+logit-penalty")
     assert [term.name for term in both.terms()] == ["cross_entropy", "class_wise_kl", "squared_logits"]
+
+
+def test_the_claim_is_judged(logit_penalty, tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(block("yaml", 1))
+    errors = {"cross-entropy": {0: 24.0, 1: 24.2, 2: 24.1}, "logit-penalty": {0: 22.0, 1: 22.3, 2: 22.2}}
+    for profile in ("paper", "mini"):
+        pool = make_pool({f"cifar100/resnet18/{method}": values for method, values in errors.items()}, profile)
+        [verdict] = judge(pool, load_claims(path), {})
+        assert (verdict.claim.where, verdict.dataset, verdict.outcome) == ("ours", "cifar100", HOLDS)
+
+
+METRICS = """
+    Metric("confidence", "confidence", "Mean confidence", "%", lambda logits, labels: 0.0, PERCENT),
+    Metric("largest_logit", "largest", "Largest logit", "", lambda logits, labels: float(logits.max()), when=STORED),
+"""
+CLAIM = """
+- {id: mine, claim: Mine., where: ours, metric: %s, method: cs-kd, against: cross-entropy, better: lower,
+   datasets: [flowers], architectures: [resnet10]}
+"""
+COMMANDS = """
+from analysis.commands import measured, readme, report, tables
+measured.main([])
+readme.main(["--documents", "page.md"])
+tables.main(["--show", "confidence"])
+report.main([])
+"""
+
+
+def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
+    """The files of this clone were measured before the metric was registered."""
+    for package in ("cskd", "analysis"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    registry, claims = tmp_path / "cskd/evaluate/metrics.py", tmp_path / "analysis/claims/claims.yaml"
+    registry.write_text(registry.read_text().replace("\nMETRICS = (", f"\nMETRICS = ({METRICS}", 1))
+    claims.write_text("\n".join(CLAIM.replace("mine", name) % name for name in ("confidence", "largest_logit")))
+    grid = Grid("table1-mini", "mini")
+    for method, values in (("cross-entropy", (81, 82, 84)), ("cs-kd", (71, 72, 74))):
+        cell = grid.cell("flowers", method, architecture="resnet10")
+        for seed, value in enumerate(values):
+            grid.trained(cell, seed, 50 + seed, 5).metrics.append(("test/confidence", value, 1))
+    grid.log(empty_store(tmp_path), tmp_path)
+    file = tmp_path / "results" / "measured" / "runs-mini.csv"
+    file.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "results" / "measured" / file.name, file)
+    (tmp_path / "page.md").write_text("<!-- begin generated: results mini -->\n<!-- end generated -->\n")
+    done = subprocess.run([sys.executable, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(file).set_index("dataset")
+    assert rows.last_confidence["flowers"].tolist() == [81, 82, 84, 71, 72, 74]
+    assert rows.last_confidence.drop("flowers").isna().all()
+    assert rows.largest_logit["flowers"].notna().all()
+    verdicts = pd.read_csv(file.with_name("verdicts-mini.csv")).set_index("id").outcome
+    assert (verdicts["confidence"], verdicts["largest_logit"]) == ("holds", "holds")
+    assert "Mean confidence (%), table1-mini" in done.stdout
+    assert "**flowers, resnet10**" in (tmp_path / "page.md").read_text()
+    report = (tmp_path / "results" / "report.html").read_text()
+    assert "Effects with intervals: confidence" in report and "Largest logit" in report

@@ -1,4 +1,4 @@
-"""Read and validate ``claims.yaml``: the claims of the paper that are judged."""
+"""Read and validate ``claims.yaml``: the claims that are judged, the paper's and your own."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,25 +6,25 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from analysis.paper.published import published_numbers
-from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, TRACKED, all_metrics
+from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, all_metrics
 from cskd.methods import build_method
+from cskd.models import ARCHITECTURES
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from cskd.utils.yaml import read_yaml
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
+OURS = "ours"  # where a claim is made that is not the paper's
 LOWER, HIGHER = "lower", "higher"
 MERGED = "merged"  # the dataset of figure 4
 DOMAIN_METRICS = tuple(metric.name for metrics in (DOMAIN_ACCURACIES, DOMAIN_ERRORS) for metric in metrics.values())
-FEATURE_SPREAD = "feature_spread"  # not tracked: computed from a run's predictions
-JUDGED_METRICS = (*(metric.name for metric in TRACKED), *DOMAIN_METRICS, FEATURE_SPREAD)
 
 
 class Claim(BaseModel, frozen=True, extra="forbid"):
     """One comparison of two methods: ``method`` has a lower or higher (``better``) ``metric`` than ``against``.
 
     The claim covers each of ``datasets`` with each of ``architectures``. claim: the claim as a sentence. where: the
-    table or figure of the paper.
+    table or figure of the paper, or OURS.
     """
 
     id: str
@@ -76,14 +76,17 @@ def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
 def _checked(claim: Claim) -> Claim:
     """Return the claim if all its names are valid. Raises UserError otherwise."""
     numbers = published_numbers()
-    check_choice("metric", claim.metric, JUDGED_METRICS)
+    check_choice("metric", claim.metric, all_metrics())
     for method in (claim.method, claim.against):
         build_method(method)  # any registered method, not only the paper's
     if claim.method == claim.against:
         raise UserError(f"{claim.method} is compared with itself: name another method")
+    datasets = {*numbers.dataset, MERGED}
+    if claim.where == OURS:  # a dataset of your own is a recipe, which the analysis does not read
+        datasets |= {*claim.datasets}
     for kind, names, choices in (
-        ("dataset", claim.datasets, {*numbers.dataset, MERGED}),
-        ("architecture", claim.architectures, set(numbers.architecture)),
+        ("dataset", claim.datasets, datasets),
+        ("architecture", claim.architectures, {*numbers.architecture, *ARCHITECTURES}),
     ):
         for name in names:
             check_choice(kind, name, choices)

@@ -1,4 +1,4 @@
-"""Verdicts: what the tracked runs of a pool say about each claim of the paper."""
+"""Verdicts: what the tracked runs of a pool say about each claim."""
 
 import math
 from collections.abc import Iterator
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.claims.claims import DOMAIN_METRICS, FEATURE_SPREAD, Claim
+from analysis.claims.claims import DOMAIN_METRICS, OURS, Claim
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE
 from analysis.stats.comparability import settings_of
 from analysis.stats.evaluation import Evaluation
 from analysis.stats.intervals import Estimate, paired_effect, seeds_needed, welch_effect, with_test_images
+from cskd.evaluate.metrics import STORED, all_metrics
 
 HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN = "holds", "contradicted", "undecided", "not run"
 OUTCOMES = (HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN)
@@ -87,7 +88,7 @@ def judge(pool: Pool, claims: tuple[Claim, ...], evaluations: dict[str, Evaluati
 
 
 def _cells(pool: Pool, claims: tuple[Claim, ...]) -> Iterator[tuple[Claim, str, str]]:
-    """Yield (claim, dataset, architecture). For the paper's profile: every combination that the paper claims.
+    """Yield (claim, dataset, architecture). For the paper's profile: every combination that is claimed.
 
     For another profile: every network that trained a method of the claim or cross-entropy, on the claim's datasets and
     on datasets that are not in the paper. Two claims may then need the same comparison (tables 1 and 4 differ in the
@@ -98,7 +99,7 @@ def _cells(pool: Pool, claims: tuple[Claim, ...]) -> Iterator[tuple[Claim, str, 
             (claim, dataset, net) for claim in claims for dataset in claim.datasets for net in claim.architectures
         )
         return
-    published = {dataset for claim in claims for dataset in claim.datasets}
+    published = {dataset for claim in claims if claim.where != OURS for dataset in claim.datasets}
     compared = set()
     for claim in claims:
         launched = pool.cells[pool.cells.method.isin([claim.method, claim.against, BASELINE])]
@@ -132,13 +133,14 @@ def _verdict(pool: Pool, claim: Claim, dataset: str, architecture: str, evaluati
 
 def _side(runs: pd.DataFrame, metric: str, evaluations: dict[str, Evaluation]) -> _Side:
     values, keys, left_out = {}, {}, []
+    is_stored = all_metrics()[metric].when == STORED
     tracked = runs[f"test/{metric}"] if f"test/{metric}" in runs else [math.nan] * len(runs)
     for name, seed, key, tracked_value in zip(runs.run, runs.seed, runs.run_key, tracked, strict=True):
         keys[seed] = key
-        if metric == FEATURE_SPREAD and key not in evaluations:
+        if is_stored and key not in evaluations:
             left_out.append(f"{name}: its predictions are not evaluated: no {metric}, left out.")
             continue
-        value = evaluations[key].stored[metric] if metric == FEATURE_SPREAD else tracked_value
+        value = evaluations[key].values[metric] if is_stored else tracked_value
         if math.isfinite(value):
             values[seed] = value
         else:

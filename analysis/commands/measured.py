@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m analysis measured", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="only these tracked grids; default: all")
-    parser.add_argument("--pool", nargs="+", metavar="NAME", help=f"only these pools; default: all except {DEMO}")
+    parser.add_argument("--pool", nargs="+", metavar="NAME", help=f"only these pools; default: all but {DEMO} runs")
     parser.add_argument("--measured-dir", type=Path, default=MEASURED, help="where to write (default: %(default)s)")
     parser.add_argument(
         "--results-dir",
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     store = Store(cli.tracking_uri())
     try:
         options.measured_dir.mkdir(parents=True, exist_ok=True)
-        for pool in _select(pools(store.load(options.experiment)), options.pool):
+        for pool in _select(pools(store.load(options.experiment)), options.pool, by_default=not options.experiment):
             export_pool(
                 pool, store, options.measured_dir, options.results_dir, lambda line: console.print(line, markup=False)
             )
@@ -48,11 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _select(all_pools: list[Pool], names: list[str] | None) -> list[Pool]:
+def _select(all_pools: list[Pool], names: list[str] | None, by_default: bool) -> list[Pool]:
+    """Return the pools with these names. names: None for all; by default, pools of demo runs are left out."""
     by_name = {pool.name: pool for pool in all_pools}
     if names:
         return [by_name[cli.check_choice("pool", name, by_name)] for name in dict.fromkeys(names)]
-    selected = [pool for pool in all_pools if pool.profile != DEMO]
+    selected = [pool for pool in all_pools if pool.profile != DEMO or not by_default]
     if not selected:
-        raise UserError(f"only the pool {', '.join(by_name)} is tracked: give --pool {DEMO} to write it")
+        demo = all_pools[0].experiments[0].name
+        raise UserError(f"only {DEMO} runs are tracked: to write them, give EXPERIMENT={demo} (--experiment {demo})")
     return selected

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
-from cskd.evaluate.metrics import TRACKED
+from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, UNSCALED
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write
 
@@ -20,10 +20,10 @@ MEASURED = Path("results/measured")  # in the repository, independent of RESULTS
 DATES = ("started", "ended")
 TRAINING_SETTINGS = ("subset.classes", "subset.images_per_class", "width", "inputs.image_size", "schedule.epochs")
 EVALUATED = (
-    *("adaptive_ece", "classwise_ece"),
+    *(metric.name for metric in RESCALED if metric.when == STORED),
     *("temperature_training_split", "ece_training_split", "nll_training_split"),
     *("temperature_cross_fitted", "ece_cross_fitted", "nll_cross_fitted"),
-    *("feature_spread", "prediction_variance"),
+    *(metric.name for metric in UNSCALED),
 )
 RUN_NUMBERS = (
     *("minutes", ENERGY),
@@ -55,20 +55,28 @@ BENCH_ROWS = {"profile": ("phase",), "operators": ("operator",)}  # parts with s
 
 @dataclass(frozen=True)
 class Schema:
-    """columns: must be in a file. key: the columns that identify a row. required: columns without empty cells."""
+    """The columns of a file.
+
+    key: the columns that identify a row. required: columns without empty cells. optional: columns that a file may lack,
+    such as those of a metric that is newer than the file; they are then empty.
+    """
 
     columns: tuple[str, ...]
     key: tuple[str, ...]
     required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
 
 RUNS = Schema(
-    RUN_COLUMNS, ("run_key",), ("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed", *DATES)
+    RUN_COLUMNS,
+    key=("run_key",),
+    required=("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed", *DATES),
+    optional=RUN_NUMBERS,
 )
 VERDICTS = Schema(
     VERDICT_COLUMNS,
-    ("id", "dataset", "architecture"),
-    ("id", "dataset", "architecture", "claim", "metric", "n_method", "n_against", "outcome"),
+    key=("id", "dataset", "architecture"),
+    required=("id", "dataset", "architecture", "claim", "metric", "n_method", "n_against", "outcome"),
 )
 
 
@@ -91,7 +99,7 @@ def bench_path(folder: Path, part: str) -> Path:
 
 
 def read_rows(path: Path, schema: Schema, command: str = "") -> pd.DataFrame:
-    """Return the rows of a file as text.
+    """Return the rows of a file as text, with the schema's columns first.
 
     command: the command that writes such files, for the error message. Raises UserError if the file is absent or
     damaged, has a row without a required value, or two rows with the same key.
@@ -102,7 +110,7 @@ def read_rows(path: Path, schema: Schema, command: str = "") -> pd.DataFrame:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")  # the last cells of a short row are NaN
     except (OSError, ValueError) as error:  # the errors of pandas are ValueErrors
         raise UserError(f"{path} cannot be read ({first_line(error)}): restore it, or remove it") from error
-    absent = [name for name in schema.columns if name not in rows]
+    absent = [name for name in schema.columns if name not in rows and name not in schema.optional]
     if absent:
         raise UserError(f"{path} has no column {', '.join(absent)}: restore it, or remove it")
     empty = [name for name in schema.required if (rows[name] == "").any()]
@@ -112,7 +120,8 @@ def read_rows(path: Path, schema: Schema, command: str = "") -> pd.DataFrame:
     if len(repeated):
         key = " ".join(repeated.iloc[0][list(schema.key)])
         raise UserError(f"{path} has {key} twice: remove one of the two rows")
-    return rows
+    others = [name for name in rows if name not in schema.columns]
+    return rows.reindex(columns=[*schema.columns, *others], fill_value="")
 
 
 def write_rows(path: Path, rows: pd.DataFrame) -> None:
@@ -140,15 +149,18 @@ def merge(
 ) -> tuple[pd.DataFrame, str]:
     """Return one row per key from the new and the stored rows, unordered, and a text with the counts.
 
-    is_newer(new row, stored row): returns True if the new row replaces the stored one.
+    is_newer(new row, stored row): returns True if the new row replaces the stored one. Columns that only the stored
+    rows have stay, such as those of a metric that is registered elsewhere.
     """
     stored_by_key, new_by_key = (
         {tuple(row[name] for name in schema.key): row for row in rows.to_dict("records")} for rows in (stored, new)
     )
-    winners = {
-        key: row for key, row in new_by_key.items() if key not in stored_by_key or is_newer(row, stored_by_key[key])
+    added = {key: row for key, row in new_by_key.items() if key not in stored_by_key}
+    replaced = {
+        key: row
+        for key, row in new_by_key.items()
+        if key not in added and row.items() - stored_by_key[key].items() and is_newer(row, stored_by_key[key])
     }
-    added = len(winners.keys() - stored_by_key.keys())
-    replaced = sum(row != stored_by_key.get(key, row) for key, row in winners.items())
-    counts = f"{added} added, {replaced} replaced, {len(stored_by_key) - replaced} unchanged"
-    return pd.DataFrame((stored_by_key | winners).values(), columns=list(schema.columns)), counts
+    counts = f"{len(added)} added, {len(replaced)} replaced, {len(stored_by_key) - len(replaced)} unchanged"
+    rows = pd.DataFrame((stored_by_key | added | replaced).values(), columns=list(stored))
+    return rows.fillna(""), counts

@@ -25,7 +25,7 @@ from analysis.measured.csv_files import (
     verdicts_path,
     write_rows,
 )
-from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, Evaluation, evaluations
+from analysis.stats.evaluation import CROSS_FITTED, TRAINING_SPLIT, Evaluation, evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY, run_frame
 from analysis.tables.verdicts import verdict_frame
@@ -90,14 +90,14 @@ def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
     numbers = dict.fromkeys(EVALUATED, float("nan"))
     if evaluation is None:
         return numbers
-    numbers |= {name: evaluation.metrics[RAW][name] for name in ("adaptive_ece", "classwise_ece")}
+    numbers |= {name: value for name, value in evaluation.values.items() if name in EVALUATED}
     for scaling in (TRAINING_SPLIT, CROSS_FITTED):
         name = scaling.replace(" ", "_").replace("-", "_")
         if scaling in evaluation.metrics:
             metrics = evaluation.metrics[scaling]
             numbers[f"temperature_{name}"] = evaluation.temperatures[scaling]
             numbers |= {f"ece_{name}": metrics["ece"], f"nll_{name}": metrics["nll"]}
-    return numbers | evaluation.stored
+    return numbers
 
 
 def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:

@@ -32,7 +32,7 @@ from analysis.tables.model import Block, Column, Row, name_once
 from analysis.tables.provenance import origin, trained_with
 from analysis.tables.verdicts import NOTES, effect_text, outcome_text, reason_text, seeds_text
 from cskd.evaluate.metrics import all_metrics
-from cskd.utils.numbers import ABSENT, mean_std_text
+from cskd.utils.numbers import ABSENT, MEAN_STD, mean_std_text
 
 COMMAND = "make measured"  # writes the files of a pool
 MAIN_METHODS = (BASELINE, CS_KD)
@@ -51,7 +51,7 @@ PAPER_HEADERS = (
     *("ECE (%): paper", "ECE: ours, best test epoch"),
 )
 MEANING = (
-    "Mean ± std (ddof=1) over n seeds after the last epoch. Best test epoch: the epoch with the lowest test error, "
+    f"{MEAN_STD} over n seeds after the last epoch. Best test epoch: the epoch with the lowest test error, "
     "which the released code reports. ECE: 20 bins. Scaled: with a temperature; each half of the test images is scaled "
     "by the temperature fitted to the other half."
 )
@@ -99,7 +99,7 @@ def verdicts(pool: str, folder: Path, base: Path) -> str:
     rows = _load_verdicts(path)
     counts = Counter(rows.outcome)
     count = ", ".join(f"{outcome} {counts[outcome]}" for outcome in OUTCOMES)
-    lead = to_markdown_text(f"The paper's claims, each on every dataset and network of {pool}: {count}.")
+    lead = to_markdown_text(f"The claims, each on every dataset and network of {pool}: {count}.")
     source = f"Each verdict with its reason: {markdown_link(path, base)}."
     judged = rows[rows.outcome != NOT_RUN]
     if judged.empty:
@@ -220,7 +220,7 @@ def _marked(cell: pd.DataFrame) -> str:
 
 
 def _mean(cell: pd.DataFrame, column: str) -> str:
-    """Return "mean ± std", and the number of seeds if some have no value."""
+    """Return mean and std as text, and the number of seeds if some have no value."""
     values = summary(finite(cell[column]))
     metric = SHOWN[column][0] if column in SHOWN else column.removeprefix("best_")
     fewer = f" (n={values.n})" if 0 < values.n < len(cell) else ""

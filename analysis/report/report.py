@@ -159,7 +159,7 @@ def _counts(pool: Pool, verdicts: list[Verdict]) -> str:
     counts = Counter(verdict.outcome for verdict in verdicts)
     numbers = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
     warning = "" if pool.name == PAPER else f" Profile {pool.name} is not the paper's setting: no verdict on the paper."
-    return f"The paper's claims, each on all its datasets and networks: {numbers}.{warning}"
+    return f"The claims, each on all its datasets and networks: {numbers}.{warning}"
 
 
 def _effects(pool: Pool, verdicts: list[Verdict]) -> Iterator[tuple[str, Figure]]:

@@ -55,6 +55,11 @@ class Evaluation:
     true_log_probability: np.ndarray
     stored: dict[str, float]
 
+    @property
+    def values(self) -> dict[str, float]:
+        """Every metric by name, without temperature scaling."""
+        return self.metrics.get(RAW, {}) | self.stored
+
 
 def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Evaluation:
     """Return the evaluation of one run's predictions.

@@ -13,7 +13,7 @@ from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Table, plain_table
 from analysis.tables.provenance import footer
 from cskd.evaluate.metrics import RESCALED, UNSCALED, Metric
-from cskd.utils.numbers import mean_std_text, number_text
+from cskd.utils.numbers import MEAN_STD, mean_std_text, number_text
 
 TOP1_ERROR = "top1_error"  # is equal at every temperature
 INTERVALS = (
@@ -25,7 +25,7 @@ DEFINITIONS = (
     "of the ECE of that class's probability."
 )
 SCALED = (
-    "Mean ± std (ddof=1) over n seeds. None: unscaled. T > 1 softens, T < 1 sharpens. Training split: T is fitted to "
+    f"{MEAN_STD} over n seeds. None: unscaled. T > 1 softens, T < 1 sharpens. Training split: T is fitted to "
     "the run's own training images without augmentation, which the network has learnt. Cross-fitted: T is fitted to "
     "one half of the test images and used on the other half, and vice versa. No image is scaled by a temperature that "
     "was fitted to it, but the test set has been used."
@@ -35,7 +35,7 @@ MEASURES = (
     "between class means; lower: tighter classes. Prediction variance: mean squared distance of a class's probability "
     "vectors to their mean (0 to 1). NLL after temperature scaling: the temperature is fitted to training images that "
     "the run did not use, or else cross-fitted. ECE of a calibrated network: with the same confidences, and labels "
-    "drawn from the predicted probabilities. Mean ± std (ddof=1) over n seeds."
+    f"drawn from the predicted probabilities. {MEAN_STD} over n seeds."
 )
 
 Evaluations = dict[str, Evaluation]

@@ -14,14 +14,14 @@ from analysis.tables.format import count_text
 from analysis.tables.model import Block, Column, Row, Table, name_once
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric
-from cskd.utils.numbers import mean_std_text, number_text
+from cskd.utils.numbers import MEAN_STD, mean_std_text, number_text
 
 OURS, NOT_IN_PAPER = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
 FOOTNOTES = {
     OURS: f"{OURS} hyper-parameters ours: the paper gives none for this method here; the recipe names their source.",
     NOT_IN_PAPER: f"{NOT_IN_PAPER} not one of the paper's methods.",
 }
-MEAN_STD = "Mean ± std (ddof=1) over n finished seeds. One seed has no std."
+MEAN_STD_NOTE = f"{MEAN_STD} over n finished seeds. One seed has no std."
 LAST_EPOCH = "Last epoch: nothing is chosen on the test set."
 EPOCHS = f"{LAST_EPOCH} Best test epoch: the epoch with the lowest test error, which the released code reports."
 PAPER_PROTOCOL = "Paper: 3 seeds, as published, by the protocol of its released code."
@@ -49,7 +49,7 @@ def metric_table(experiment: Experiment, metric: Metric) -> Table:
             for _, group in rows.groupby("dataset", sort=False)
         ]
         blocks.append(Block(architecture, tuple(groups)))
-    notes = [MEAN_STD, *([EPOCHS] if metric.at_best_epoch else []), *([PAPER_PROTOCOL] if with_paper else [])]
+    notes = [MEAN_STD_NOTE, *([EPOCHS] if metric.at_best_epoch else []), *([PAPER_PROTOCOL] if with_paper else [])]
     notes += [*footnotes(map(footnote_mark, frame.itertuples())), RELATIVE_CHANGE]
     notes += incomparable_notes(frame) if with_paper else []
     notes += missing_value_notes(experiment, metric)

@@ -13,7 +13,7 @@ from analysis.tables.format import count_text
 from analysis.tables.metrics import (
     EPOCHS,
     LAST_EPOCH,
-    MEAN_STD,
+    MEAN_STD_NOTE,
     PAPER_PROTOCOL,
     footnote_mark,
     footnotes,
@@ -113,7 +113,7 @@ def _notes(frame: pd.DataFrame, metrics: dict[str, Metric], pool: Pool) -> list[
     with_paper = "paper_mean" in frame
     notes = []
     if frame.n.any():
-        notes += [MEAN_STD, EPOCHS if with_paper and frame.best_n.any() else LAST_EPOCH]
+        notes += [MEAN_STD_NOTE, EPOCHS if with_paper and frame.best_n.any() else LAST_EPOCH]
     if with_paper:
         notes.append(SINGLE_VALUES if frame.paper_std.isna().all() else PAPER_PROTOCOL)
         notes += [DIFFERENCE_NOTE] if frame.difference.notna().any() else []

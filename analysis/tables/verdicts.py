@@ -1,4 +1,4 @@
-"""The verdicts on the paper's claims as tables: one row per comparison, or one row per claim."""
+"""The verdicts on the claims as tables: one row per comparison, or one row per claim."""
 
 import math
 from collections import Counter
@@ -65,7 +65,7 @@ def verdict_table(pool: Pool, verdicts: list[Verdict]) -> Table:
         blocks.setdefault(claim.where, []).append(group)
     left_out = [note for verdict in verdicts if verdict.outcome != NOT_RUN for note in verdict.left_out]
     return Table(
-        title=f"Verdicts on the paper's claims, {pool.name}",
+        title=f"Verdicts on the claims, {pool.name}",
         columns=COLUMNS,
         blocks=tuple(Block(where, tuple(groups)) for where, groups in blocks.items()),
         frame=verdict_frame(verdicts),
@@ -82,7 +82,7 @@ def summary_table(pool: Pool, verdicts: list[Verdict]) -> Table:
         counts = claims[["claim", *map(_column, OUTCOMES)]].itertuples(index=False)
         rows = tuple((claim, *(str(number) if number else ABSENT for number in numbers)) for claim, *numbers in counts)
         blocks.append(Block(where, (rows,)))
-    title = f"Summary of the verdicts on the paper's claims, {pool.name}"
+    title = f"Summary of the verdicts on the claims, {pool.name}"
     return Table(title, SUMMARY_COLUMNS, tuple(blocks), frame, _setting(pool), (SUMMARY_NOTE,))
 
 

@@ -3,6 +3,7 @@
 import math
 
 ABSENT = "\N{EN DASH}"  # the text of a missing value
+MEAN_STD = "Mean ± std (ddof=1)"  # what mean_std_text prints, for the notes of tables
 
 
 def number_text(value: float, decimals: int, *, sign: bool = False, unit: str = "") -> str:

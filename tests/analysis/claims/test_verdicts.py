@@ -202,6 +202,13 @@ def test_unknown_dataset_is_judged_in_another_profile_except_on_figure_4():
     assert "figure 4" not in {verdict.claim.where for verdict in found}
 
 
+def test_own_claim_on_a_dataset_leaves_the_papers_claims_on_it():
+    own = ERROR.model_copy(update={"id": "mine", "where": "ours", "metric": "nll", "datasets": ("flowers",)})
+    pool = make_pool({f"flowers/resnet10/{method}": {0: 1.0} for method in ("cross-entropy", "cs-kd")}, "mini")
+    found = {verdict.claim.id for verdict in judge(pool, (*load_claims(), own), {})}
+    assert {"mine", "error-cross-entropy"} <= found
+
+
 def test_outcome_names_a_pool_that_is_not_the_papers_recipe():
     texts = {"holds": {}, "holds (mini)": {"profile": "mini"}, "holds (paper-tuned)": {"tuned": True}}
     for text, arguments in texts.items():

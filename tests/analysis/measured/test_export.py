@@ -1,10 +1,11 @@
 """Tracked results as CSV files: which rows are written, and how they are merged with earlier ones."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
-from builders import MINI_SETTINGS, Grid, make_pool
+from builders import MINI_SETTINGS, Grid, empty_store
 
 from analysis.commands import measured
 from analysis.load.pools import pools
@@ -147,8 +148,17 @@ def test_pools_without_finished_runs_write_nothing(export, tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="unknown pool 'minni': choose from demo, mini, paper"):
         export(tmp_path, "--pool", "minni")
-    with pytest.raises(UserError, match="only the pool demo is tracked: give --pool demo"):
-        measured._select([make_pool({"digits/resnet10/cs-kd": {0: 1.0}}, "demo")], None)
+
+
+def test_demo_runs_are_written_if_they_are_asked_for(call, tmp_path):
+    grid = Grid("demo-custom-1a2b3c", "demo", MINI_SETTINGS, overrides=("width=8",))
+    grid.trained(grid.cell("digits", "cs-kd"), 0, 9, 3, predictions=False)
+    grid.log(empty_store(tmp_path), tmp_path)
+    status, _, errors = call("analysis measured", "--measured-dir", str(tmp_path))
+    [advice] = re.findall(r"\((--experiment .*)\)", errors)
+    assert status == 2
+    assert call("analysis measured", "--measured-dir", str(tmp_path), *advice.split())[0] == 0
+    assert list(tmp_path.glob("runs-demo-custom-*.csv"))
 
 
 def test_folder_that_cannot_be_written_is_an_error(export, tmp_path):

@@ -44,8 +44,8 @@ def test_paper_profile_has_the_papers_settings(name):
     assert settings.methods["cs-kd"]["temperature"] == 4
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_has_the_hyperparameters_of_the_papers_methods(name):
+@pytest.mark.parametrize("name", ["cifar100", "tinyimagenet", "cub200", "dogs", "mit67", "merged", "digits"])
+def test_recipe_has_the_hyperparameters_of_the_papers_methods(name):
     _, settings = load_settings(name)
     for method in {method for grid in grid_names() for method in load_grid(grid, methods=["all"]).methods}:
         assert settings.parameters_of(method).keys() == build_method(method).parameters().keys()
