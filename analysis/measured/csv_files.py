@@ -39,12 +39,15 @@ RUN_COLUMNS = (
     *("grids", "hyperparameter_source", "tuned_values", *TRAINING_SETTINGS),
     *RUN_NUMBERS,
 )
-VERDICT_NUMBERS = ("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high")
+VERDICT_NUMBERS = (
+    *("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high"),
+    *("p_value", "corrected_p"),
+)
 VERDICT_COLUMNS = (
     *("id", "where", "claim", "metric", "method", "against", "better", "dataset", "architecture"),
     *VERDICT_NUMBERS,
     *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
-    *("outcome", "reason", "missing", "settings", "seeds_needed", "left_out", "pool"),
+    *("outcome", "reason", "missing", "settings", "seeds_for_power", "left_out", "pool"),
 )
 BENCH_KEY = (
     *("dataset", "profile", "architecture", "method", "batch_size"),
