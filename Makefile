@@ -82,9 +82,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-LAUNCH = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --workers $(WORKERS) \
+TRAINING = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --workers $(WORKERS) \
 	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run) \
-	$(if $(filter-out 0,$(RETRY)),--retry) $(if $(filter-out 0,$(TUNED)),--tuned)
+	$(if $(filter-out 0,$(RETRY)),--retry)
+LAUNCH = $(TRAINING) $(if $(filter-out 0,$(TUNED)),--tuned)
 CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
@@ -155,10 +156,8 @@ train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	  --method $(or $(METHOD),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
 	  $(if $(ARCHITECTURE),--architectures $(ARCHITECTURE)) $(LAUNCH)
 
-TUNING = $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) \
-	$(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --seeds $(TUNE_SEEDS) \
-	$(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(STUDY),--study '$(STUDY)') --workers $(WORKERS) \
-	$(if $(filter-out 0,$(RETRY)),--retry) $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+TUNING = $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) --seeds $(TUNE_SEEDS) \
+	$(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(STUDY),--study '$(STUDY)') $(TRAINING)
 
 tune: $(READY) ## tune a method's hyper-parameters on a validation split: DATASET, METHOD (default cs-kd), TRIALS
 	@$(RUN) -m experiments tune --dataset $(or $(DATASET),$(error give DATASET: make tune DATASET=mit67)) $(TUNING) \

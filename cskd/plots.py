@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from cskd.evaluate.scores import ReliabilityBins, expected_calibration_error, reliability_bins
 from cskd.utils.files import atomic_write
 
+PDF_FONT_TYPE = 42  # publishers require it
 DIAGRAM_BINS = 10  # as in the paper's figure 5; the ECE has 20
 MARKERS_PER_CURVE = 6
 INK, FAINT = "#333333", "#bbbbbb"
@@ -206,10 +207,10 @@ def square_panels(
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG (150 dpi) or a PDF, according to the suffix. Equal figures give equal bytes."""
-    # Without the time and matplotlib's version. Publishers require fonts of type 42.
+    # Without the time and matplotlib's version.
     metadata = {
         ".png": {"Software": None},
         ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     }[path.suffix]
-    with atomic_write(path, durable=False) as file, matplotlib.rc_context({"pdf.fonttype": 42}):
+    with atomic_write(path, durable=False) as file, matplotlib.rc_context({"pdf.fonttype": PDF_FONT_TYPE}):
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)

@@ -5,7 +5,11 @@ images. ``small`` gives a source these numbers.
 """
 
 import dataclasses
+import hashlib
 import pickle
+import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +181,40 @@ TREES = {
     "dogs": dogs,
     "mit67": mit67,
 }
+
+
+def pack(source: DatasetSource, tree: Path, folder: Path, url: str = "http://127.0.0.1:9/{}") -> DatasetSource:
+    """Pack a fake tree into the official archives in ``folder``. Return the source with their checksums.
+
+    url: the address of an archive, with its path in place of {}. The default leads nowhere.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = []
+    for archive in source.archives:
+        path = folder / archive.filename
+        if path.suffix == ".txt":
+            shutil.copy(tree / path.name, path)
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(path, "w") as file:
+                for entry in sorted(tree.rglob("*")):
+                    file.write(entry, entry.relative_to(tree.parent))
+        else:
+            with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as file:
+                for entry in _top_entries(path.name, tree):
+                    file.add(entry, entry.relative_to(tree if source.archive_root == "." else tree.parent))
+        checksum = archive.checksum
+        if checksum:
+            checksum = f"{archive.algorithm}:{hashlib.new(archive.algorithm, path.read_bytes()).hexdigest()}"
+        packed.append(dataclasses.replace(archive, url=url.format(path), checksum=checksum))
+    return dataclasses.replace(small(source), archives=tuple(packed))
+
+
+def _top_entries(name: str, tree: Path) -> list[Path]:
+    """The top entries of the official tar file of that name."""
+    if name == "lists.tar":
+        return sorted(tree.glob("*.mat"))
+    if name in ("images.tar", "indoorCVPR_09.tar"):
+        return [tree / "Images"]
+    if name == "CUB_200_2011.tgz":
+        return [tree, tree.parent / "attributes.txt"]
+    return [tree]

@@ -16,7 +16,8 @@ from experiments.runs.folder import DONE, RUNNING, RunFolder
 from experiments.tracking.grids import GridTracker
 
 START = {
-    "git_commit": "c" * 40, "git_dirty": False, "machine": "a machine", "device": "cpu", "precision": "fp32",
+    "git_commit": "c" * 40, "git_dirty": False, "source_digest": "d" * 16,
+    "machine": "a machine", "device": "cpu", "precision": "fp32",
     "threads": 2, "compiled": False, "python": "3.12.1", "packages": {"torch": "2.15.0"}, "started": 1_700_000_000.0,
 }  # fmt: skip
 

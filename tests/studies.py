@@ -9,7 +9,8 @@ from experiments.tuning.study import Study
 from experiments.tuning.trial import Trial
 
 START = {
-    "git_commit": "c" * 40, "git_dirty": False, "machine": "a machine", "device": "cpu", "precision": "fp32",
+    "git_commit": "c" * 40, "git_dirty": False, "source_digest": "d" * 16,
+    "machine": "a machine", "device": "cpu", "precision": "fp32",
     "threads": 1, "compiled": False, "python": "3.12.1", "packages": {}, "started": 0.0,
 }  # fmt: skip
 IDENTITY = {"space": {"temperature": [1, 20]}, "objective": ["error"]}

@@ -112,9 +112,11 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     registry, claims = tmp_path / "cskd/evaluate/metrics.py", tmp_path / "analysis/claims/claims.yaml"
     registry.write_text(registry.read_text().replace("\nMETRICS = (", f"\nMETRICS = ({METRICS}", 1))
+    plots = tmp_path / "cskd/plots.py"
+    plots.write_text(plots.read_text().replace("PDF_FONT_TYPE = 42", "PDF_FONT_TYPE = 3"))  # 42 takes seconds
     claims.write_text("\n".join(CLAIM.replace("mine", name) % name for name in ("confidence", "largest_logit")))
     grid = Grid("table1-mini", "mini")
-    for method, values in (("cross-entropy", (81, 82, 84)), ("cs-kd", (71, 72, 74))):
+    for method, values in (("cross-entropy", (81, 82, 84)), ("cs-kd", (71, 73, 74))):
         cell = grid.cell("flowers", method, architecture="resnet10")
         for seed, value in enumerate(values):
             grid.trained(cell, seed, 50 + seed, 5).metrics.append(("test/confidence", value, 1))
@@ -126,7 +128,7 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
     done = subprocess.run([sys.executable, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = pd.read_csv(file).set_index("dataset")
-    assert rows.last_confidence["flowers"].tolist() == [81, 82, 84, 71, 72, 74]
+    assert rows.last_confidence["flowers"].tolist() == [81, 82, 84, 71, 73, 74]
     assert rows.last_confidence.drop("flowers").isna().all()
     assert rows.largest_logit["flowers"].notna().all()
     verdicts = pd.read_csv(file.with_name("verdicts-mini.csv")).set_index("id").outcome

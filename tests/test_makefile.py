@@ -68,7 +68,7 @@ def test_every_table_has_its_target():
         ),
         (
             ["ablate", "DATASET=cifar100", "PROFILE=mini", "TUNE_SEEDS=3", "DRY_RUN=1", "RETRY=1"],
-            "-m experiments ablate --dataset cifar100 --profile mini --seeds 3 --workers 1 --retry --dry-run",
+            "-m experiments ablate --dataset cifar100 --seeds 3 --profile mini --workers 1 --dry-run --retry",
         ),
         (
             ["bench", "PARTS=pipelines reference", "REFERENCE=../clone", "SET=precision=fp32", "KEEP=1"],

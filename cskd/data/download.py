@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from cskd.data.folders import ProgressReport, no_report, require_free, storage_errors
+from cskd.data.folders import ProgressReport, flush, no_report, require_free, storage_errors
 from cskd.data.sources.base import Archive
 from cskd.utils.errors import UserError
 
@@ -43,6 +43,7 @@ def download(archive: Archive, folder: Path, report: ProgressReport = no_report)
         checksum = _checksum(part, archive, report)
         if checksum == archive.checksum:
             with storage_errors(folder):
+                flush(part)
                 return part.replace(folder / archive.filename)
         part.unlink()
         reason = f"it has {(checksum or '').replace(':', ' ')}"

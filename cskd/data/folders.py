@@ -62,7 +62,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     with temporary_folder(folder) as new:
         yield new
         for path in [*new.rglob("*"), new]:
-            _flush(path)
+            flush(path)
         old = new.with_suffix(".old")
         if folder.exists():
             folder.rename(old)
@@ -72,11 +72,11 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(folder)
             raise
-        _flush(folder.parent)
+        flush(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until the disk has the content of a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -85,17 +85,20 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def leftovers(folder: Path, name: str) -> list[Path]:
+    """Return the temporary folders of ``name`` from running or killed processes."""
+    return [path for path in folder.glob(f".{glob.escape(name)}.*") if path.suffix in (".part", ".old")]
+
+
 def remove_leftovers(folder: Path, name: str) -> None:
     """Remove the temporary folders of ``name`` from killed processes. Call it only while holding the lock.
 
     If a process was killed between the two renames of ``replaced_folder``, the old content is restored.
     """
-    pattern = f".{glob.escape(name)}.*"
-    for path in folder.glob(f"{pattern}.old"):
-        if not (folder / name).exists():
+    for path in leftovers(folder, name):
+        if path.suffix == ".old" and not (folder / name).exists():
             path.rename(folder / name)
-    for suffix in ("part", "old"):
-        for path in folder.glob(f"{pattern}.{suffix}"):
+        else:
             shutil.rmtree(path, ignore_errors=True)
 
 

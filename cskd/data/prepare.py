@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cskd.data.archive import unpack_or_copy
 from cskd.data.download import download, verify
-from cskd.data.folders import ProgressReport, no_report, remove_leftovers, storage_errors, temporary_folder
+from cskd.data.folders import ProgressReport, leftovers, no_report, remove_leftovers, storage_errors, temporary_folder
 from cskd.data.sources.base import Archive, DatasetSource, Listing, first_few
 from cskd.data.sources.registry import SOURCES
 from cskd.data.store import Dataset, open_dataset, write_dataset
@@ -14,10 +14,7 @@ from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive
 
 LOCK = ".lock"  # in DATA_DIR: one process prepares at a time
-REMEDY = (
-    "unpack the official archive again, or accept the incomplete copy with PARTIAL=1 "
-    "(its results are never compared with the paper's)"
-)
+PARTIAL = "accept the incomplete copy with PARTIAL=1 (its results are never compared with the paper's)"
 
 
 def get_source(name: str) -> DatasetSource:
@@ -63,7 +60,7 @@ def prepare(
     source = source or get_source(name)
     folder = prepared_folder(name, data_dir)
     prepared = _open_if_prepared(folder, partial)
-    if prepared:
+    if prepared and not leftovers(folder.parent, name):
         return prepared
     with storage_errors(data_dir):
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -146,23 +143,24 @@ def _read(source: DatasetSource, tree: Path, partial: bool) -> tuple[Listing, bo
     """Return (existing images, whether they are complete). Raises UserError for missing images unless ``partial``."""
     listing = source.read(tree)
     missing = listing.missing()
-    if missing and not partial:
-        raise UserError(f"{source.name}: {len(missing):,} listed images are missing: {first_few(missing)}: {REMEDY}")
-    if missing:
-        listing = listing.without_missing()
-    if source.num_classes not in (None, len(listing.classes)):
+    existing = listing.without_missing()
+    restore = "unpack the official archive again" if source.archives else "restore or remove them"
+    if missing and not (partial and existing.is_usable()):
+        remedy = f"{restore}, or {PARTIAL}" if existing.is_usable() else restore
+        raise UserError(f"{source.name}: {len(missing):,} images are missing: {first_few(missing)}: {remedy}")
+    if source.num_classes not in (None, len(existing.classes)):
         raise UserError(
             f"{source.name}: {source.title} has {source.num_classes} classes, {tree} has "
-            f"{len(listing.classes)}: unpack the official archive again"
+            f"{len(existing.classes)}: {restore}"
         )
     wrong = [
         f"{expected:,} {kind} images, found {actual:,}"
         for kind, expected, actual in (
-            ("training", source.train_images, len(listing.train)),
-            ("test", source.test_images, len(listing.test)),
+            ("training", source.train_images, len(existing.train)),
+            ("test", source.test_images, len(existing.test)),
         )
         if expected not in (None, actual)
     ]
     if wrong and not partial:
-        raise UserError(f"{source.name}: expected {' and '.join(wrong)} in {tree}: {REMEDY}")
-    return listing, not (missing or wrong)
+        raise UserError(f"{source.name}: expected {' and '.join(wrong)} in {tree}: {restore}, or {PARTIAL}")
+    return existing, not (missing or wrong)

@@ -3,7 +3,6 @@
 import datetime
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from cskd.data.decode import ImageProblem, decode, measure, threaded_map
 from cskd.data.folders import ProgressReport, no_report, replaced_folder, require_free
 from cskd.data.sources.base import LabelledImage, Listing, first_few
 from cskd.data.splits import ImageSplit, JoinedSplit, image_bytes
+from cskd.utils.cores import usable_cores
 from cskd.utils.errors import UserError
 
 FORMAT = 1  # of the files in a prepared folder; increase it when the files change
@@ -37,6 +37,7 @@ class Dataset:
     complete: bool  # has the official numbers of images
     source: str  # the folder or archives that were read, and the checks that passed
     short_side: int  # px, the median over the training images; of a merged dataset, the smallest part's
+    skipped: tuple[str, ...] = ()  # files beside the images that are not used, each with the reason
     domains: tuple[str, ...] | None = None  # of a merged dataset: the part of each class
 
     def domains_of(self, classes: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -67,6 +68,7 @@ def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
             complete=about["complete"],
             source=about["source"],
             short_side=about["short_side"],
+            skipped=tuple(about.get("skipped", ())),
         )
     except FileNotFoundError as error:
         raise UserError(f"{folder.name} is not prepared ({error.filename} is missing): {remedy}") from error
@@ -110,6 +112,7 @@ def merge(name: str, parts: dict[str, Dataset]) -> Dataset:
         complete=all(part.complete for part in datasets),
         source="; ".join(f"{domain}: {part.source}" for domain, part in parts.items()),
         short_side=min(part.short_side for part in datasets),
+        skipped=tuple(file for part in datasets for file in part.skipped),
         domains=tuple(domain for domain, part in parts.items() for _ in part.classes),
     )
 
@@ -132,7 +135,7 @@ def write_dataset(
         needed, problems = _measure(all_images, report)
         require_free(folder, needed)
         # Small images spend their time in Python, where threads only wait for each other.
-        workers = min(16, os.cpu_count() or 1) if needed / len(all_images) > THREADS_FROM else 1
+        workers = min(16, usable_cores()) if needed / len(all_images) > THREADS_FROM else 1
         with replaced_folder(folder) as new:
             digest = hashlib.sha256(json.dumps(listing.classes).encode())
             about = {}
@@ -156,6 +159,7 @@ def write_dataset(
                 "complete": complete,
                 "source": source,
                 "short_side": int(np.median(sizes.min(axis=1))),
+                "skipped": listing.skipped,
                 "prepared": datetime.datetime.now(datetime.UTC).date().isoformat(),
             }
             (new / "dataset.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

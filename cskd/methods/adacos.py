@@ -25,9 +25,10 @@ def adaptive_scale(cosines: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     Source: Zhang et al., CVPR 2019, equations 10 and 11.
     """
     true = cosines.gather(1, labels[:, None])
-    wrong = torch.exp(scale * cosines).sum(dim=1) - torch.exp(scale * true[:, 0])
+    wrong = (scale * cosines).scatter(1, labels[:, None], -math.inf)
+    log_mean = wrong.flatten().logsumexp(0) - math.log(len(labels))
     angle = torch.arccos(true.clamp(-1, 1)).median()
-    return torch.log(wrong.mean()) / torch.cos(angle.clamp(max=math.pi / 4))
+    return log_mean / torch.cos(angle.clamp(max=math.pi / 4))
 
 
 class CosineHead(nn.Module):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cskd.utils.cores import usable_cores
 from cskd.utils.errors import UserError, one_line
 
 LONG_NAME = "x" * 64  # about as long as the longest file name in the project's folders
@@ -66,6 +67,7 @@ def dispatch(package: str, commands: dict[str, str]) -> None:
             return 0
         check_choice("command", name, commands)
         del sys.argv[1]
+        os.environ["OMP_NUM_THREADS"] = str(usable_cores())  # torch does not know of quotas
         return importlib.import_module(f"{package}.commands.{name}").main()
 
     run(main)

@@ -24,6 +24,22 @@ def first_line(error: BaseException, width: int = 200) -> str:
     return lines[0][:width] if lines else type(error).__name__
 
 
+def root_cause(error: BaseException, width: int = 500) -> str:
+    """Return one line about the exception that ``error`` was made from: its type, and the first line of its message.
+
+    The original may be the cause of a chain, or in a traceback within the message, as that of a process of a pool.
+    A UserError has its whole message, without its type: it says what the cause means.
+    """
+    while error.__cause__ is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    if isinstance(error, UserError):
+        return first_line(error, width)
+    # The first line of a traceback that is not indented is its exception.
+    trace = str(error).partition("Traceback (most recent call last):\n")[2]
+    original = next((line for line in trace.splitlines() if line and not line.startswith(" ")), "")
+    return without_password(original)[:width] or f"{type(error).__name__}: {first_line(error, width)}"
+
+
 def without_password(text: str) -> str:
     """Return the text with the passwords of all URLs replaced by ``***``."""
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", re.sub(r"//[^/\s]*@", "//***@", text))

@@ -19,7 +19,7 @@ from experiments.bench.pipelines import Comparison, table_columns, take_turns
 from experiments.bench.results import COMPARED, Cell, Options, Row
 from experiments.bench.timing import TimedTrainer
 from experiments.config.recipe import load_settings
-from experiments.runs.environment import commit
+from experiments.runs.source import commit_of
 
 SCRIPT = Path(__file__).with_name("released.py")
 DATASET, ARCHITECTURE, WIDTH = "cifar100", "resnet18", 64
@@ -43,7 +43,7 @@ def find_clone(path: str) -> Clone:
                 f"{folder} is not a clone of the released code (it has no {module}): "
                 "give REFERENCE=<folder that contains its train.py>"
             )
-    return Clone(folder, commit(folder)[0])
+    return Clone(folder, commit_of(folder))
 
 
 def reference_cell(overrides: tuple[str, ...]) -> Cell:

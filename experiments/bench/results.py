@@ -82,6 +82,7 @@ class Measurement:
         facts = describe(choose_device(), self.precision, self.compiled)
         columns = ("machine", "device", "precision", "compiled", "threads", "git_commit", "git_dirty")
         machine = {"torch": facts["packages"]["torch"]} | {name: facts[name] for name in columns}
+        machine["git_dirty"] = "unknown" if facts["git_dirty"] is None else facts["git_dirty"]
         return trained | values | machine
 
 

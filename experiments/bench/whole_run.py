@@ -12,8 +12,8 @@ from statistics import median
 from cskd.utils.errors import UserError
 from cskd.utils.integrity import read_json
 from experiments.bench.results import COMPARED, Cell, Measurement, Options, Row, Shown
-from experiments.runs.environment import ROOT
 from experiments.runs.folder import RunFolder
+from experiments.runs.source import ROOT
 
 TABLE = (
     Shown("start, s", "start_to_first_step_seconds"),

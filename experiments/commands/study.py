@@ -16,9 +16,9 @@ from experiments.launch.options import add_launch_arguments
 from experiments.launch.plan_table import format_duration, line_printer
 from experiments.launch.progress import Display
 from experiments.launch.queue import RunQueue
-from experiments.runs.environment import commit
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
+from experiments.runs.source import describe_source
 from experiments.tracking.uploader import Tracker, Uploader
 from experiments.tuning.budget import Budget, check_disk, estimate_budget, last_batch_warning
 from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, make_study_config
@@ -115,15 +115,14 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         prune_after=config.settings.schedule.milestones[0] if options.prune else None,
         on_trial_end=display.trial_ended,
     )
-    backend, teacher = BACKENDS["local"](options.workers), budget.teacher
+    backend, teacher = BACKENDS[options.launcher](options.workers), budget.teacher
     with storage_lost(storage_address()), uploader, display:
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
             finished = _run_trials(tuner, backend, options.workers, display)
         if not finished:
             uploader.launch_stopped()
-        git_commit, git_dirty = commit()
-        write_results(config, storage_address(), study.trials(), git_commit, git_dirty, results)
+        write_results(config, storage_address(), study.trials(), describe_source(), results)
     if finished and teacher is not None and teacher.folder.state()["state"] not in (DONE, RUNNING):
         raise _teacher_error(teacher)
     return _summary(config, tuner, study, finished, uploader, console)

@@ -45,9 +45,8 @@ def _table(entry: TunedParameters) -> Table:
 
 
 def _source(entry: TunedParameters) -> str:
-    dirty = " (dirty)" if entry.git_dirty else ""
     teacher = f", teacher {entry.teacher}, run {entry.teacher_run_key}" if entry.teacher else ""
     return (
         f"trial {entry.trial}, the best of {entry.trials} complete trials of study {entry.study}, seeds "
-        f"{' '.join(map(str, entry.seeds))}, {entry.date}, commit {entry.git_commit[:12]}{dirty}{teacher}"
+        f"{' '.join(map(str, entry.seeds))}, {entry.date}, {entry.code}{teacher}"
     )

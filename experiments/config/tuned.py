@@ -34,7 +34,8 @@ class TunedParameters(StrictModel):
     split_digest: str  # of the validation split's indices
     data_digest: str
     git_commit: str
-    git_dirty: bool
+    git_dirty: bool | None  # None: unknown
+    source_digest: str = ""  # of the code
     date: str
     teacher: str = ""  # name of the teacher's run; "": without a teacher
     teacher_run_key: str = ""
@@ -43,12 +44,18 @@ class TunedParameters(StrictModel):
     def entry(self) -> str:
         return f"{self.profile}/{self.architecture}"
 
+    @property
+    def code(self) -> str:
+        """Return the code's version, such as "commit 0123456789ab (dirty)", or its digest without a commit."""
+        if self.git_commit == "unknown":
+            return f"sources {self.source_digest or 'unknown'}"
+        return f"commit {self.git_commit[:12]}{' (dirty)' if self.git_dirty else ''}"
+
     def summary(self) -> str:
         """Return the values and their source in a line."""
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.parameters.items())
-        commit = self.git_commit[:12] + (" (dirty)" if self.git_dirty else "")
         best_of = f"lowest validation {self.objective} of {self.trials} trials"
-        return f"{values} ({best_of}, {self.study}, {self.date}, {commit})"
+        return f"{values} ({best_of}, {self.study}, {self.date}, {self.code})"
 
 
 def tuned_dir() -> Path:

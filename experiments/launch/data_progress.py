@@ -1,19 +1,28 @@
 """Progress of a dataset's preparation: a bar on a terminal, a line per stage elsewhere."""
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from cskd.data.sources.base import first_few
 from cskd.data.store import Dataset
+from cskd.utils.errors import one_line
 from experiments.config.datasets import prepare_data
 from experiments.config.recipe import Data
 
+MAX_NAMED = 20  # skipped files; ``dataset.json`` of the prepared dataset has all
+
 
 def prepare_with_progress(name: str, data: Data, data_dir: Path, console: Console, *, partial: bool = False) -> Dataset:
-    """Call ``prepare_data`` and show its progress on the console."""
+    """Call ``prepare_data``, show its progress on the console, and warn of skipped files."""
     with PreparationProgress(name, console) as report:
-        return prepare_data(name, data, data_dir, partial=partial, report=report)
+        dataset = prepare_data(name, data, data_dir, partial=partial, report=report)
+    if dataset.skipped:
+        files = first_few(dataset.skipped, MAX_NAMED)
+        print(f"warning: {name}: {len(dataset.skipped):,} files are skipped: {one_line(files)}", file=sys.stderr)
+    return dataset
 
 
 class PreparationProgress:

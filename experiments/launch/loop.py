@@ -12,9 +12,9 @@ from cskd.utils.cli import data_dir
 from cskd.utils.errors import UserError, first_line
 from experiments.launch.backends import Backend, Exit, Job
 from experiments.launch.backends.base import EXIT_HELD, EXIT_INTERRUPTED
-from experiments.runs.environment import ROOT
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.plan import PlannedRun
+from experiments.runs.source import ROOT
 
 POLL_SECONDS = 0.2
 # A run that does not stop in time is killed; in both cases it resumes from its last checkpoint.

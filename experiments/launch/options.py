@@ -21,11 +21,13 @@ class LaunchOptions:
     profile: str | None = None  # None: the recipe's default
     overrides: tuple[str, ...] = ()  # "key=value": settings changed from the recipe
     workers: int = 1  # runs at once
+    launcher: str = "local"
     retry: bool = False  # run failed runs or trials again
     dry_run: bool = False  # print the plan or the budget, and train nothing
 
     def __post_init__(self):
         check_range("WORKERS", self.workers, MAX_WORKERS)
+        check_choice("launcher", self.launcher, BACKENDS)
 
     @classmethod
     def from_arguments(cls, arguments: Namespace, **more: Any) -> Self:
@@ -41,12 +43,7 @@ class GridOptions(LaunchOptions):
 
     architectures: tuple[str, ...] = ()  # named by the user
     tuned: bool = False  # use tuned hyper-parameters
-    launcher: str = "local"
     tracking_cost: Path | None = None  # a file for the processor time of the uploads
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_choice("launcher", self.launcher, BACKENDS)
 
 
 def check_range(variable: str, value: int, maximum: int) -> None:
@@ -78,6 +75,7 @@ def add_launch_arguments(parser: ArgumentParser) -> None:
     """Add the options of ``LaunchOptions``, for every command that trains runs."""
     add_settings_arguments(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each on its own GPU (default 1)")
+    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")
 
@@ -86,7 +84,6 @@ def add_grid_arguments(parser: ArgumentParser) -> None:
     """Add the options of ``GridOptions``, for the commands that launch a grid."""
     parser.add_argument("--architectures", nargs="+", default=[], metavar="NAME", help="replace the grid's")
     add_launch_arguments(parser)
-    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")
     cost = "write the processor time of tracking to this JSON file, for measurements"
     parser.add_argument("--tracking-cost", type=Path, metavar="FILE", help=cost)

@@ -21,14 +21,15 @@ from cskd.evaluate.predictions import save_predictions
 from cskd.train.precision import resolve
 from cskd.train.trainer import Diverged, Interrupted, Progress, Record, Trainer
 from cskd.utils import cli
-from cskd.utils.errors import UserError, first_line
+from cskd.utils.cores import usable_cores
+from cskd.utils.errors import UserError, first_line, root_cause
 from cskd.utils.files import DiskFull, is_disk_full
 from cskd.utils.integrity import write_archive
 from experiments.config.recipe import Settings
 from experiments.config.spec import RunSpec
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
 from experiments.launch.build import build_trainer
-from experiments.runs.environment import choose_device, describe, usable_cores, use_repeatable_kernels
+from experiments.runs.environment import choose_device, describe, use_repeatable_kernels
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.lease import LeaseLost
 from experiments.runs.resources import SystemMetrics
@@ -191,7 +192,7 @@ def compile_step(trainer: Trainer, required: bool) -> bool:
         trainer.compile()
     except Exception as error:
         # A missing compiler, driver or header raises exceptions of many kinds.
-        message = f"torch.compile does not work here ({first_line(error)})"
+        message = f"torch.compile does not work here ({root_cause(error, width=200)})"
         if required:
             raise UserError(f"{message}: run with SET=compile=auto, or install what it needs") from error
         log(f"{message}: the run continues without it")
@@ -201,11 +202,10 @@ def compile_step(trainer: Trainer, required: bool) -> bool:
 
 def failure_reason(error: Exception) -> str:
     """Return why a run failed, in one line."""
-    message = first_line(error, width=500)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or OUT_OF_CPU_MEMORY in str(error):
         remedy = "fewer WORKERS, or a smaller batch (SET=batch_size=..., which is another run)"
-        return f"out of memory ({message}): {remedy}"
-    return message if isinstance(error, (UserError, Diverged)) else f"{type(error).__name__}: {message}"
+        return f"out of memory ({first_line(error, width=500)}): {remedy}"
+    return first_line(error, width=500) if isinstance(error, Diverged) else root_cause(error)
 
 
 class StopRequest:

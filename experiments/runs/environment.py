@@ -3,17 +3,15 @@
 import importlib.metadata
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
 
+from experiments.runs.source import describe_source
+
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "optuna")
-CORE_LIMITS = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")  # environment variables
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def choose_device() -> torch.device:
@@ -33,28 +31,10 @@ def use_repeatable_kernels(precision: str) -> None:
     torch.backends.cudnn.conv.fp32_precision = fp32_precision
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use, limited by affinity, container quota and CORE_LIMITS.
-
-    Training with more threads than cores is many times slower.
-    """
-    values = [os.environ.get(name, "") for name in CORE_LIMITS]
-    limits = [int(value) for value in values if value.isdecimal() and int(value) > 0]
-    return min([joblib.cpu_count(), *limits])
-
-
-def commit(folder: Path = ROOT) -> tuple[str, bool]:
-    """Return (commit hash of a folder, whether it has uncommitted changes outside results/measured)."""
-    changes = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)results/measured")
-    return _git(folder, "rev-parse", "HEAD") or "unknown", bool(changes)
-
-
 def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:
-    """Return commit, versions and hardware of this process."""
-    git_commit, git_dirty = commit()
+    """Return the code's version, the packages' versions and the hardware of this process."""
     return {
-        "git_commit": git_commit,
-        "git_dirty": git_dirty,
+        **describe_source(),
         "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -64,14 +44,6 @@ def describe(device: torch.device, precision: str, compiled: bool = False) -> di
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "started": time.time(),
     }
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        result = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
-    except OSError:  # git is not installed
-        return ""
-    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def _cpu_name() -> str:

@@ -62,11 +62,10 @@ class GridTracker:
         errors = []
         for cell in self.plan.cells:
             try:
-                for run_key in cell.runs.values():
-                    if everything or run_key in watched:
-                        self._upload(cell, run_key)
-                if everything and self._cells[cell.key].state != DONE:
-                    self._summarise(cell)
+                run_keys = [key for key in cell.runs.values() if everything or key in watched]
+                has_finished = any([self._upload(cell, run_key) for run_key in run_keys])
+                if has_finished or (everything and self._cells[cell.key].state != DONE):
+                    self._summarise(cell, everything)
             except UserError as error:
                 errors.append(error)
         self._is_open = True
@@ -107,13 +106,13 @@ class GridTracker:
             if cell_name(run.data.tags) in names and run.data.tags.get("superseded") != "true":
                 self.client.set_tag(run.info.run_id, "superseded", "true")
 
-    def _upload(self, cell: Cell, run_key: str) -> None:
-        """Upload the parts of this run's folder that MLflow lacks."""
+    def _upload(self, cell: Cell, run_key: str) -> bool:
+        """Upload the parts of this run's folder that MLflow lacks. Return True if the run is done since then."""
         folder = RunFolder(self.runs_dir / run_key)
         status, training_id = folder.state(), folder.training_id()
         state, reason = status["state"], status["reason"]
         if state == MISSING or not training_id:
-            return
+            return False
         identity = cell.key, run_key, training_id
         if identity not in self._runs:
             self._runs[identity] = self._ensure_run(cell, folder, identity)
@@ -123,7 +122,7 @@ class GridTracker:
             self.experiment.log_settings(parent, shared_settings(folder.spec()))
         epochs = folder.epochs()
         if self.experiment.is_uploaded(tracked, state, {"": epochs}):
-            return
+            return False
         if state == DONE and (damage := folder.damage()):
             state, reason = INTERRUPTED, damage  # as the next launch will find it
         spec = folder.spec()
@@ -137,8 +136,7 @@ class GridTracker:
         tags = {"reason": reason} | environment_tags(folder.starts())
         self.experiment.log_state(tracked, state, tags, status["heartbeat"])
         parent.state = ""
-        if state == DONE:
-            self._summarise(cell)
+        return state == DONE
 
     def _ensure_run(self, cell: Cell, folder: RunFolder, identity: tuple[str, ...]) -> TrackedRun:
         spec = folder.spec()
@@ -157,18 +155,23 @@ class GridTracker:
         started = int(folder.starts()[0]["started"] * 1000)
         return TrackedRun.of(self.experiment.ensure_run(spec.name, keys, tags, started))
 
-    def _summarise(self, cell: Cell) -> None:
-        """Log the statistics and curves of the cell's finished seeds on the parent run."""
+    def _summarise(self, cell: Cell, everything: bool) -> None:
+        """Log the statistics and curves of the cell's finished seeds on the parent run.
+
+        The curves take longest: they are drawn when the cell is complete, and if ``everything`` is uploaded.
+        """
         parent = self._cells[cell.key]
         folders = [RunFolder(self.runs_dir / key) for key in cell.runs.values()]
         states = [folder.state()["state"] for folder in folders]
+        is_complete = all(state == DONE for state in states)
         histories = [folder.epochs() for folder, state in zip(folders, states, strict=True) if state == DONE]
         if histories:
             timestamp = max(history[-1]["timestamp"] for history in histories)
             self.experiment.log_values(parent, seed_statistics(histories), timestamp, step=len(histories))
-            self.client.log_figure(parent.run_id, seed_curves(cell.name, histories), "curves.png")
+            if everything or is_complete:
+                self.client.log_figure(parent.run_id, seed_curves(cell.name, histories), "curves.png")
         self.client.update_run(parent.run_id, status=cell_status(states))
-        parent.state = DONE if all(state == DONE for state in states) else ""
+        parent.state = DONE if is_complete else ""
 
 
 def sync_plan(uri: str, plan: Plan, runs_dir: Path) -> None:

@@ -26,12 +26,13 @@ def result_values(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def environment_tags(starts: list[dict[str, Any]]) -> dict[str, str]:
-    """Return where the latest start of a training ran. ``git_commit`` lists the commits of all its starts."""
-    latest = starts[-1]
+    """Return where the latest start of a training ran. Commits and digests of the code are those of all its starts."""
+    latest, dirty = starts[-1], [start["git_dirty"] for start in starts]
     return {
         "git_commit": " ".join(dict.fromkeys(start["git_commit"] for start in starts)),
         "mlflow.source.git.commit": latest["git_commit"],
-        "git_dirty": json.dumps(any(start["git_dirty"] for start in starts)),
+        "git_dirty": "true" if True in dirty else "unknown" if None in dirty else "false",
+        "source_digest": " ".join(dict.fromkeys(start["source_digest"] for start in starts)),
         **{name: latest[name] for name in ("machine", "device", "precision", "python")},
         "threads": str(latest["threads"]),
         "compiled": json.dumps(latest["compiled"]),

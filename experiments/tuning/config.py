@@ -16,6 +16,7 @@ from experiments.config.grid import check_not_replaced
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.config.spec import RunSpec, Validation, make_spec
 from experiments.config.splits import make_validation
+from experiments.launch.backends import BACKENDS
 from experiments.launch.data_progress import prepare_with_progress
 from experiments.launch.options import LaunchOptions, check_range
 from experiments.runs.folder import RunFolder
@@ -59,6 +60,10 @@ class StudyOptions(LaunchOptions):
             raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
         if self.name is not None and not NAME.fullmatch(self.name):
             raise UserError(f"STUDY={self.name}: use letters, digits and - _ . only")
+        if BACKENDS[self.launcher].detached:
+            raise UserError(
+                f"LAUNCHER={self.launcher} cannot run a study, whose trials need earlier results: use local"
+            )
         objectives = parse_objectives(self.objective)
         if self.prune and len(objectives) > 1:
             raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")
@@ -166,6 +171,8 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     name = options.dataset
     space = load_space(options.method, options.space)
     profile, settings = load_settings(name, options.profile, options.overrides)
+    if options.prune and not settings.schedule.milestones:
+        raise UserError("PRUNE=1 prunes after the first of schedule.milestones, and there is none: leave out PRUNE")
     check_not_replaced((options.architecture,) if options.architecture else (), profile, {name: settings})
     if not is_prepared(name, settings.data, data_dir()):
         if options.dry_run:

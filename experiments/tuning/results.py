@@ -4,6 +4,7 @@ import csv
 import datetime
 import io
 from pathlib import Path
+from typing import Any
 
 from cskd.plots import save_figure
 from cskd.utils.files import atomic_write, write_errors
@@ -24,12 +25,10 @@ from experiments.tuning.trial import (
 )
 
 
-def write_results(
-    config: StudyConfig, address: str, trials: list[Trial], git_commit: str, git_dirty: bool, folder: Path
-) -> None:
+def write_results(config: StudyConfig, address: str, trials: list[Trial], source: dict[str, Any], folder: Path) -> None:
     """Write the study's tables and figures to ``folder``, and its best trial to the tuned values.
 
-    address: the address of the storage. git_commit, git_dirty: the version of the running code.
+    address: the address of the storage. source: the version of the running code, as from ``describe_source``.
     """
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +47,7 @@ def write_results(
             figures["heatmap"] = heat_map(title, config.space, points)
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
-    best = tuned_parameters(config, trials, git_commit, git_dirty)
+    best = tuned_parameters(config, trials, source)
     if best is not None and not reason_not_saved(config):
         tuned.save(best)
 
@@ -63,9 +62,7 @@ def reason_not_saved(config: StudyConfig) -> str:
     return ""
 
 
-def tuned_parameters(
-    config: StudyConfig, trials: list[Trial], git_commit: str, git_dirty: bool
-) -> TunedParameters | None:
+def tuned_parameters(config: StudyConfig, trials: list[Trial], source: dict[str, Any]) -> TunedParameters | None:
     """Return the best trial with its source. None without a complete trial, and for two objectives."""
     best = best_of(trials)
     if best is None:
@@ -87,8 +84,7 @@ def tuned_parameters(
         seeds=list(config.seeds),
         split_digest=config.validation.indices_digest,
         data_digest=config.data.digest,
-        git_commit=git_commit,
-        git_dirty=git_dirty,
+        **source,
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         teacher=teacher.spec.name if teacher else "",
         teacher_run_key=teacher.spec.run_key if teacher else "",

@@ -5,6 +5,9 @@ from builders import COMMIT, MINI_SETTINGS, OTHER_COMMIT, Grid, empty_store
 from mlflow import MlflowClient
 
 from analysis.load.store import Store
+from cskd import plots
+
+plots.PDF_FONT_TYPE = 3  # embedding fonts of type 42 takes longer than all else in these tests
 
 
 def paper_grid() -> Grid:

@@ -1,14 +1,17 @@
 """The command that prepares datasets."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import fakes
 import pytest
 
 from cskd.data import download
-from cskd.data.prepare import prepared_folder
+from cskd.data.prepare import prepare, prepared_folder
 from cskd.data.sources.base import Archive
 from cskd.data.sources.registry import SOURCES
+from experiments.config import recipe
 from experiments.launch.data_progress import format_amount
 
 
@@ -81,11 +84,135 @@ def test_partial_accepts_a_merged_dataset_with_an_incomplete_part(command, data_
     (data_dir / "mit67" / "Images" / "garage" / "garage_000.jpg").unlink()
     status, _, errors = command("merged")
     assert status == 2
-    assert errors.startswith("error: merged lacks mit67: 1 listed images are missing")
+    assert errors.startswith("error: merged lacks mit67: 1 images are missing")
     assert "PARTIAL=1" in errors
-    status, output, _ = command("merged", "--partial")
+    status, output, errors = command("merged", "--partial")
     assert status == 0
+    assert "warning: merged: 1 files are skipped: " in errors
     assert "merged: 9 classes, 26 training and 18 test images INCOMPLETE" in output
+
+
+@pytest.fixture
+def flowers(command, data_dir, monkeypatch, tmp_path):
+    """An image folder with a recipe, ``DATA_DIR/flowers``."""
+    monkeypatch.setattr(recipe, "RECIPES", tmp_path / "recipes")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "flowers.yaml").write_text(
+        "data: {reader: image-folder, folder: flowers}\ninputs: {image_size: 32, train: resized-crop}\nbatch_size: 4\n"
+    )
+    return fakes.image_folder(data_dir / "flowers")
+
+
+def test_every_file_below_a_class_folder_is_used_or_named_with_its_reason(command, flowers):
+    rose = flowers / "train" / "rose"
+    for litter in (".DS_Store", "._000.png", "Thumbs.db", "__MACOSX/000.png", ".cache/000.png"):
+        (rose / litter).parent.mkdir(exist_ok=True)
+        (rose / litter).write_text("litter")
+    fakes.write_image(rose / "more" / "deep.png")
+    (rose / "loop").symlink_to(rose, target_is_directory=True)
+    named = {
+        rose / "notes.txt": "not an image suffix",
+        rose / "photo.heic": "not an image suffix",
+        rose / "more" / "labels": "not an image suffix",
+        flowers / "test" / "index.csv": "not an image suffix",
+    }
+    for path in named:
+        path.write_text("other")
+    os.mkfifo(rose / "pipe.png")
+    (flowers / "val").mkdir()
+    named |= {rose / "pipe.png": "not a regular file", flowers / "val": "only train and test are read"}
+    for _ in range(2):  # also if the dataset is prepared already
+        status, output, errors = command("flowers")
+        assert (status, errors.count("\n")) == (0, 1)
+        assert "flowers: 3 classes, 10 training and 6 test images" in output
+        assert errors.startswith(f"warning: flowers: {len(named)} files are skipped: ")
+        assert all(f"{path} ({reason})" in errors for path, reason in named.items())
+
+
+def test_dangling_links_are_missing_images_and_the_remedy_works(command, flowers):
+    links = [flowers / "train" / "rose" / name for name in ("000.png", "001.png", "folder")]
+    for link in links:
+        link.unlink(missing_ok=True)
+        link.symlink_to(flowers / "nowhere")
+    status, _, errors = command("flowers")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"flowers: 3 images are missing: {links[0]}, {links[1]}, {links[2]}: restore or remove them" in errors
+    status, output, errors = command("flowers", "--partial")
+    assert (status, errors.count("\n")) == (0, 1)
+    assert "7 training and 6 test images INCOMPLETE" in output
+    assert all(f"{link} (missing)" in errors for link in links)
+    for link in links:
+        link.unlink()
+    assert command("flowers")[0] == 0
+
+
+def test_class_of_dangling_links_only_is_not_offered_as_an_incomplete_copy(command, flowers):
+    for image in (flowers / "train" / "rose").iterdir():
+        image.unlink()
+        image.symlink_to("nowhere")
+    for options in ((), ("--partial",)):
+        status, _, errors = command("flowers", *options)
+        assert status == 2
+        assert "3 images are missing" in errors
+        assert "PARTIAL" not in errors
+
+
+def into_class_folders(val: Path, inner: str = "") -> None:
+    """Sort TinyImageNet's validation images into class folders, as many scripts do."""
+    for line in (val / "val_annotations.txt").read_text().splitlines():
+        name, wnid, *_ = line.split("\t")
+        (val / wnid / inner).mkdir(parents=True, exist_ok=True)
+        (val / "images" / name).rename(val / wnid / inner / name)
+    (val / "images").rmdir()
+
+
+def flattened(folder: Path) -> None:
+    for image in list(folder.glob("train/*/images/*")):
+        image.rename(image.parent.parent / image.name)
+
+
+TINY_LAYOUTS = {
+    "sorted": lambda folder: into_class_folders(folder / "val"),
+    "sorted with images": lambda folder: into_class_folders(folder / "val", "images"),
+    "sorted without the list": lambda folder: (
+        into_class_folders(folder / "val"),
+        (folder / "val" / "val_annotations.txt").unlink(),
+    ),
+    "flat classes": flattened,
+    "unpacked twice as deep": lambda folder: (
+        folder.rename(folder.with_name("inner")),
+        folder.mkdir(),
+        folder.with_name("inner").rename(folder / folder.name),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", TINY_LAYOUTS)
+def test_layouts_of_tinyimagenet_give_the_same_dataset(command, data_dir, tmp_path, layout):
+    fakes.tiny_imagenet(tmp_path / "official")
+    digest = prepare("tinyimagenet", tmp_path / "official").digest
+    TINY_LAYOUTS[layout](fakes.tiny_imagenet(data_dir))
+    status, output, errors = command("tinyimagenet")
+    assert (status, errors) == (0, "")
+    assert f"9 training and 6 test images, 0.2 MB, digest {digest[:12]}" in output
+
+
+def test_remedies_of_an_incomplete_tinyimagenet_work(command, data_dir, tmp_path):
+    folder = fakes.tiny_imagenet(data_dir)
+    (folder / "val" / "images").rename(tmp_path / "images")
+    for options in ((), ("--partial",)):
+        status, _, errors = command("tinyimagenet", *options)
+        assert status == 2
+        assert "6 images are missing" in errors
+        assert "unpack the official archive again" in errors
+        assert "PARTIAL" not in errors  # without test images it could not work
+    (tmp_path / "images").rename(folder / "val" / "images")
+    (folder / "val" / "images" / "val_3.JPEG").unlink()
+    assert "PARTIAL=1" in command("tinyimagenet")[2]
+    status, output, errors = command("tinyimagenet", "--partial")
+    assert (status, errors.count("\n")) == (0, 1)
+    assert "5 test images INCOMPLETE" in output
+    assert f"{folder}/val/images/val_3.JPEG (missing)" in errors
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The description of a dataset: its official archives, its layout, its numbers of images, and its listing."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,23 +35,32 @@ class Archive:
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of both splits before decoding. A label is an index into ``classes``."""
+    """The images of both splits before decoding.
+
+    train, test: a label is an index into ``classes``. skipped: files that are not used, each with the reason.
+    """
 
     classes: list[str]
     train: list[LabelledImage]
     test: list[LabelledImage]
+    skipped: list[str] = field(default_factory=list)
 
     def missing(self) -> list[Path]:
         """Return the listed files that do not exist."""
         return [image for image, _ in self.train + self.test if not _exists(image)]
 
     def without_missing(self) -> "Listing":
-        """Return the listing without the files that do not exist."""
+        """Return the listing without the files that do not exist; they are in ``skipped``."""
         return replace(
             self,
             train=[entry for entry in self.train if _exists(entry[0])],
             test=[entry for entry in self.test if _exists(entry[0])],
+            skipped=[*self.skipped, *(f"{path} (missing)" for path in self.missing())],
         )
+
+    def is_usable(self) -> bool:
+        """Return True if there are test images, and training images of every class."""
+        return bool(self.test) and {label for _, label in self.train} == set(range(len(self.classes)))
 
     def check(self, name: str) -> None:
         """Raise UserError for an empty split, a class without training images, or two classes of one name."""
@@ -106,8 +115,8 @@ class DatasetSource:
         return not self.archives and not self.folders
 
     def find(self, data_dir: Path) -> Path | None:
-        """Return the unpacked folder in ``data_dir``, or None."""
-        found = (data_dir / name for name in self.folders)
+        """Return the unpacked folder in ``data_dir``, or None. Some tools unpack ``name`` as ``name/name``."""
+        found = (data_dir / name / inner for name in self.folders for inner in (".", Path(name).name))
         return next((folder for folder in found if any((folder / entry).exists() for entry in self.landmarks)), None)
 
     def accepted_folders(self, data_dir: Path) -> str:

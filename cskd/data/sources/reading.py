@@ -1,10 +1,9 @@
-"""Helpers of the readers: text lists and folders, with errors that name the file."""
+"""Helpers of the readers: text lists, with errors that name the file."""
 
 from pathlib import Path
 
 from cskd.utils.errors import UserError
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 UNPACK_AGAIN = "unpack the official archive again"
 
 
@@ -35,26 +34,3 @@ def read_table(path: Path, separator: str | None = None) -> dict[str, str]:
             raise UserError(f"{path}: {key!r} is listed twice: {UNPACK_AGAIN}")
         table[key] = rest[0].strip()
     return table
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the images directly in a folder, sorted by name. Hidden files (macOS writes ``._*.jpg``) are ignored."""
-    return sorted(
-        path
-        for path in _entries(folder)
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
-    )
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """Return the folders directly in a folder, sorted by name, without hidden ones."""
-    return sorted(path for path in _entries(folder) if path.is_dir() and not path.name.startswith("."))
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} is missing: add it, or unpack the dataset again") from error
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read ({error.strerror}): make it readable") from error

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from cskd.utils.cores import usable_cores
 from experiments.launch.backends.base import Exit, Job
-from experiments.runs.environment import usable_cores
 
 
 class LocalBackend:

@@ -1,13 +1,8 @@
 """Preparation: sources in order, official numbers, PARTIAL=1, damage, one process at a time."""
 
 import dataclasses
-import hashlib
 import queue
-import shutil
-import tarfile
 import threading
-import zipfile
-from pathlib import Path
 
 import fakes
 import numpy as np
@@ -19,44 +14,6 @@ from cskd.data.sources.image_folder import image_folder_source
 from cskd.data.sources.registry import SOURCES
 from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive
-
-
-def pack(source, tree: Path, folder: Path):
-    """Pack a fake tree into the official archives in ``folder``. Returns the source with their checksums.
-
-    The addresses lead nowhere.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    packed = []
-    for archive in source.archives:
-        path = folder / archive.filename
-        if path.suffix == ".txt":
-            shutil.copy(tree / path.name, path)
-        elif path.suffix == ".zip":
-            with zipfile.ZipFile(path, "w") as file:
-                for entry in sorted(tree.rglob("*")):
-                    file.write(entry, entry.relative_to(tree.parent))
-        else:
-            with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as file:
-                for entry in _top_entries(path.name, tree):
-                    file.add(entry, entry.relative_to(tree if source.archive_root == "." else tree.parent))
-        checksum = archive.checksum
-        if checksum:
-            checksum = f"{archive.algorithm}:{hashlib.new(archive.algorithm, path.read_bytes()).hexdigest()}"
-        url = f"http://127.0.0.1:9/{archive.filename}"
-        packed.append(dataclasses.replace(archive, url=url, checksum=checksum))
-    return dataclasses.replace(fakes.small(source), archives=tuple(packed))
-
-
-def _top_entries(name: str, tree: Path) -> list[Path]:
-    """The top entries of the official tar file of that name."""
-    if name == "lists.tar":
-        return sorted(tree.glob("*.mat"))
-    if name in ("images.tar", "indoorCVPR_09.tar"):
-        return [tree / "Images"]
-    if name == "CUB_200_2011.tgz":
-        return [tree, tree.parent / "attributes.txt"]
-    return [tree]
 
 
 @pytest.fixture
@@ -75,7 +32,7 @@ def cub200(tmp_path):
 @pytest.mark.parametrize(("name", "subfolder"), [*zip(fakes.TREES, [".", "downloads"] * 3, strict=False)])
 def test_archives_give_the_same_digest_as_their_unpacked_folder(tmp_path, name, subfolder):
     data_dir = tmp_path / "data"
-    source = pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), data_dir / subfolder)
+    source = fakes.pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), data_dir / subfolder)
     before = {path.name for path in data_dir.iterdir()}
     dataset = prepare(name, data_dir, source=source)
     assert dataset.complete
@@ -124,7 +81,7 @@ def test_wrong_numbers_of_images_are_refused(tmp_path, cub200):
 
 
 def test_archive_with_another_checksum_is_not_unpacked(tmp_path):
-    source = pack(SOURCES["dogs"], fakes.dogs(tmp_path / "made"), tmp_path / "data")
+    source = fakes.pack(SOURCES["dogs"], fakes.dogs(tmp_path / "made"), tmp_path / "data")
     path = tmp_path / "data" / "images.tar"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=rf"{path} has sha256 .*, not sha256"):
@@ -134,7 +91,7 @@ def test_archive_with_another_checksum_is_not_unpacked(tmp_path):
 
 @pytest.mark.parametrize("name", fakes.TREES)
 def test_offline_error_names_all_missing_files_and_the_accepted_folders(tmp_path, offline, name):
-    source = pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), tmp_path / "packed")
+    source = fakes.pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), tmp_path / "packed")
     with pytest.raises(UserError) as caught:
         prepare(name, tmp_path / "data", source=source)
     archives, _, accepted = str(caught.value).partition("; an unpacked copy is also accepted, as ")
@@ -150,7 +107,7 @@ def test_truncated_image_of_an_archive_leaves_nothing_behind(tmp_path):
     image = fakes.cub200(tmp_path / "made") / "images" / "002.Laysan_Albatross" / "Laysan_Albatross_0000_6.jpg"
     image.write_bytes(image.read_bytes()[:-40])
     data_dir = tmp_path / "data"
-    source = pack(SOURCES["cub200"], tmp_path / "made" / "CUB_200_2011", data_dir)
+    source = fakes.pack(SOURCES["cub200"], tmp_path / "made" / "CUB_200_2011", data_dir)
     with pytest.raises(UserError, match=r"1 of 15 images cannot be decoded: CUB_200_2011/.*_0000_6\.jpg") as caught:
         prepare("cub200", data_dir, source=source)
     assert f"read from {data_dir / 'CUB_200_2011.tgz'}: delete" in str(caught.value)

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cskd.data import pixels
-from cskd.data.pixels import RESIZING, Request, StreamedPixels, choose_resizing, resize_all
+from cskd.data.pixels import RESIZING, Request, choose_resizing
 from cskd.data.resize import bytes_needed, crop_table, crop_with_pillow, geometry, parts, resize
 from cskd.data.splits import ImageSplit, JoinedSplit, SplitView
 from cskd.data.transforms import CenterCrop, ResizedCrop
@@ -82,16 +82,6 @@ def test_extreme_shapes_are_bit_equal_to_pillow(shape):
     images = [noise(*shape), np.full((*shape, 3), 255, np.uint8), np.zeros((*shape, 3), np.uint8)]
     for result, image in zip(resized(images, full_crops(images, SIZE), SIZE), images, strict=True):
         np.testing.assert_array_equal(result, by_pillow(image, SIZE))
-
-
-@pytest.mark.parametrize(("shape", "first_pass"), [((80, 30), (30, SIZE)), ((30, 80), (SIZE, 30))])
-def test_axes_are_resized_in_the_order_of_pillow(shape, first_pass):
-    image = noise(*shape)
-    in_order = by_pillow(by_pillow(image, *first_pass), SIZE)
-    other = by_pillow(by_pillow(image, *((SIZE, 80) if shape[0] == 80 else (80, SIZE))), SIZE)
-    (result,) = resized([image], full_crops([image], SIZE), SIZE)
-    np.testing.assert_array_equal(result, in_order)
-    assert (result != other).any()
 
 
 def test_reduction_too_large_for_floats_is_bit_equal_to_pillow():
@@ -194,15 +184,6 @@ def test_every_source_answers_requests_in_order_and_concurrently(source, kind, m
     assert [len(batch) for batch, _ in pairs] == [4, 4, 4, 4, 2]
     np.testing.assert_array_equal(torch.cat([batch for batch, _ in pairs]).numpy(), expected)
     np.testing.assert_array_equal(torch.cat([batch for _, batch in pairs[::-1]]).numpy(), expected)
-
-
-def test_resize_all_keeps_the_order_over_several_portions(monkeypatch):
-    monkeypatch.setattr(pixels, "PORTION", 4)
-    split = random_split(11, 3, size=None)
-    crops = CenterCrop(16, 18).crops(split.sizes)
-    images = resize_all(StreamedPixels(split, CPU), torch.arange(11), crops, 16)
-    expected = [crop_with_pillow(image, crop, 16) for image, crop in zip(split.images, crops.tolist(), strict=True)]
-    np.testing.assert_array_equal(images.numpy(), np.stack(expected))
 
 
 @pytest.mark.parametrize("source", [RESIZING["pillow"], RESIZING["streamed"]])

@@ -93,6 +93,26 @@ def test_adacos_scale_is_the_papers_formula(pull):
     assert scale == pytest.approx(numpy_scale(cosines.numpy(), labels.numpy(), 2.5))
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_adacos_scale_of_confident_predictions_is_exact_in_single_precision(scale):
+    """All cosines to the true class are 1, all others -0.9: the sum over the wrong classes is 3 exp(-0.9 s)."""
+    labels = torch.arange(8) % 4
+    cosines = torch.full((8, 4), -0.9).scatter(1, labels[:, None], 1.0)
+    expected = (math.log(3) - 0.9 * scale) / math.cos(0)
+    assert adaptive_scale(cosines, labels, torch.tensor(scale)).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_adacos_loss_has_the_gradient_of_the_scaled_softmax():
+    method = build_method("adacos")
+    model, batch = model_for(method), batch_of(method)
+    cache = forward_cache(method, model, batch)
+    (gradient,) = torch.autograd.grad(method.scaled_cross_entropy(cache), cache.logits("x"))
+    scale, cosines = model.head.scale.double(), cache.logits("x").detach().double()
+    one_hot = torch.nn.functional.one_hot(batch.labels, 3)
+    expected = scale * ((scale * cosines).softmax(1) - one_hot) / len(batch.labels)
+    torch.testing.assert_close(gradient.double(), expected, atol=1e-6, rtol=1e-5)
+
+
 def test_cosine_head_returns_unscaled_float32_cosines_under_autocast():
     torch.manual_seed(0)
     head, features = CosineHead(8, 5), torch.randn(6, 8)

@@ -1,6 +1,5 @@
 """A training step: its loss and sums, and compiled code against eager code."""
 
-import contextlib
 import shutil
 
 import pytest
@@ -82,46 +81,23 @@ def test_each_kind_of_method_compiles_without_graph_breaks_to_the_same_step(name
     torch.testing.assert_close(list(model.buffers()), list(other.buffers()))  # BatchNorm counted the batch once
 
 
-def test_smaller_last_batch_is_not_compiled(monkeypatch):
-    method, sizes = build_method("cs-kd"), []
-    _, step = make_step(method)
-    batch = batch_of(method)
-    step._compiled_size = len(batch.labels)
-    step._compiled = lambda *arguments: sizes.append(len(arguments[1]))
-    views = {view: images[:4] for view, images in batch.views.items()}
-    step(Batch(views, batch.labels[:4], batch.targets[:4], batch.num_classes))
-    assert sizes == []
-    step(batch)
-    assert sizes == [6]
-
-
-@pytest.mark.parametrize(
-    ("device", "calls", "fails"), [("cpu", 1, 1), ("cuda", 3, 1), ("cuda", 3, 3), ("cuda", 3, None)]
-)
-def test_compiling_runs_cuda_graphs_and_restores_the_network(monkeypatch, device, calls, fails):
-    """CUDA graphs are recorded in the second call and replayed in the third, so three calls show every failure."""
-    method, done = build_method("cs-kd"), []
+def test_step_stays_eager_and_the_network_unchanged_if_it_cannot_be_compiled(monkeypatch):
+    method = build_method("cs-kd")
     model, step = make_step(method)
-    step.device = torch.device(device)
     before = state_of(model)
 
-    def compile_(function, **options):
+    def failing(function, **options):
         def call(*arguments):
-            done.append(options["options"]["triton.cudagraphs"])
-            result = function(*arguments)  # changes BatchNorm's statistics
-            if len(done) == fails:
-                raise RuntimeError("no compiler")
-            return result
+            function(*arguments)  # changes BatchNorm's statistics
+            raise RuntimeError("no compiler")
 
         return call
 
-    monkeypatch.setattr(torch, "compile", compile_)
-    with pytest.raises(RuntimeError, match="no compiler") if fails else contextlib.nullcontext():
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(RuntimeError, match="no compiler"):
         step.compile(batch_of(method))
-    assert done == [device == "cuda"] * (fails or calls)
     assert_state(model, before)
-    step(batch_of(method))
-    assert len(done) == (fails or calls + 1)  # after a failure, the step stays eager
+    assert torch.isfinite(step(batch_of(method))[0])
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from cskd.methods import METHODS, PAPER_COMPOSITES
 from cskd.utils.errors import UserError
-from experiments.bench import epoch_profile, memory, results, steps, timing, whole_run
+from experiments.bench import epoch_profile, memory, results, timing, whole_run
 from experiments.bench.epoch_profile import PHASES, epoch_by_phase
 from experiments.bench.images import noise_images
 from experiments.bench.results import Cell
-from experiments.bench.timing import Stopwatch, TimedTrainer, matmul_rate
+from experiments.bench.timing import Stopwatch, TimedTrainer
 from experiments.config.recipe import load_settings
 
 QUICK = ("--turns", "1", "--steps", "1", "--datasets", "digits")
@@ -98,13 +98,6 @@ def test_compiled_trainers_are_counted_and_not_limited_in_number(monkeypatch):
     torch.compiler.reset()
 
 
-def test_matmul_rate_is_positive_in_both_precisions(monkeypatch):
-    multiply, dtypes = torch.mm, []
-    monkeypatch.setattr(torch, "mm", lambda *factors, out: dtypes.append(out.dtype) or multiply(*factors, out=out))
-    assert matmul_rate(torch.device("cpu"), "fp32") > 0
-    assert set(dtypes) == {torch.float32}
-
-
 class SlowLoader:
     """Each batch takes 1 s of a fake clock, the first one 10 s."""
 
@@ -130,25 +123,6 @@ def test_stopwatch_measures_the_counted_steps_only(monkeypatch):
         clock[0] += 100
     assert batches == [0, 1, 2, 3, 4]
     assert stopwatch.seconds == 101
-
-
-def test_input_is_timed_alone_on_a_cpu_and_as_a_difference_on_a_gpu(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(timing, "now", lambda device: clock[0])
-    trainer = trainer_of("cross-entropy", "batch_size=4", "width=4", steps=2)
-    step, batch = trainer.trainer.step.eager, next(trainer.loader.epoch(0))
-
-    def slow_step(batch):
-        clock[0] += 5
-        return step(batch)
-
-    trainer.loader = trainer.stopwatch.loader = SlowLoader(clock, [batch] * 2)
-    monkeypatch.setattr(trainer.trainer.step, "eager", slow_step)
-    assert trainer.turn(1) == 10.5
-    assert trainer.input_turn(1) == 5.5
-    trainer.device = torch.device("cuda")
-    assert trainer.input_turn(1) == 5.5
-    assert trainer.trainer.loader is trainer.stopwatch
 
 
 def test_memory_is_the_peak_of_a_new_process(call, rows_of):
@@ -248,15 +222,6 @@ def test_invalid_input_is_one_line_before_any_measurement(call, arguments, messa
     assert (status, output) == (2, "")
     assert message in errors
     assert errors.count("\n") == 1
-
-
-def test_table_is_not_cut_in_80_columns():
-    row = dict.fromkeys((*results.KEY, *(shown.column for shown in steps.TABLE)), "3.4567")
-    console = Console(width=80)
-    with console.capture() as captured:
-        console.print(results.table([row | {"method": "label-smoothing+cs-kd"}], steps.TABLE))
-    (line,) = [line.split() for line in captured.get().splitlines() if line.startswith("│")]
-    assert (line[1], line[3]) == ("label-smoothing+cs-kd", "3457")
 
 
 def row_of(ratio: str, **changes: str) -> dict[str, str]:

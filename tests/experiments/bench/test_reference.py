@@ -109,18 +109,6 @@ def test_failing_released_code_raises_one_line_error(clone):
     assert "\n" not in str(caught.value)
 
 
-def test_released_code_killed_between_turns_raises_user_error(clone):
-    cell = reference.reference_cell(("batch_size=4",))
-    with (
-        pytest.raises(UserError, match="ended with status -9"),
-        reference.released_code(reference.find_clone(str(clone)), cell, "cs-kd", counted=1) as code,
-    ):
-        assert code.turn(0) > 0
-        code.process.kill()
-        code.process.wait()
-        code.turn(1)
-
-
 @pytest.mark.parametrize(
     ("override", "is_clone", "message"),
     [

@@ -173,6 +173,32 @@ def test_run_keys_depend_on_no_path_machine_or_launch_option(call, started, tmp_
     assert planned("--workers", "7", "--retry") == keys
 
 
+def test_dry_run_counts_runs_names_unprepared_datasets_and_writes_nothing(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    output = call("experiments grid", "table1", "--datasets", "cub200", "dogs", "--dry-run")[1]
+    names = (f"{name} (not prepared: make data DATASET={name})" for name in ("cub200", "dogs"))
+    assert output.splitlines()[-1] == f"not counted: {', '.join(names)}"
+    assert "runs to do" not in output
+    assert not list(tmp_path.iterdir())
+    assert call("experiments data", "digits")[0] == 0
+    output = call("experiments grid", "demo", "--dry-run")[1]
+    assert "10 of 10 runs to do" in output
+    assert "not counted" not in output
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["grid demo --methods", "train --dataset digits --method", "tune --dataset digits --method"]
+)
+def test_composite_has_one_name_in_any_order_of_its_parts(call, command):
+    assert call("experiments data", "digits")[0] == 0
+    name, *arguments = command.split()
+    status, output, errors = call(f"experiments {name}", *arguments, "cs-kd+mixup", "--dry-run")
+    assert (status, errors) == (0, "")
+    assert "mixup+cs-kd" in output
+    assert "cs-kd+mixup" not in output
+
+
 def test_printed_command_trains_its_run_from_any_folder(call, tmp_path, monkeypatch):
     assert call("experiments data", "digits")[0] == 0
     settings = ("--set", "schedule.epochs=1", "--set", "schedule.milestones=[]", "--launcher", "print")

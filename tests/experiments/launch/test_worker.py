@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 
+from cskd.data import torchvision_loader
 from cskd.data.prepare import prepared_folder
 from cskd.data.sources.base import Listing
 from cskd.data.store import write_dataset
@@ -27,6 +28,7 @@ from experiments.config.splits import make_splits
 from experiments.launch import worker
 from experiments.launch.build import build_trainer, initialised_model
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
+from experiments.runs.source import describe_source
 
 CPU = torch.device("cpu")
 CLASSES, IMAGES = 3, 4  # classes, and training images of each, of the random datasets
@@ -213,6 +215,7 @@ def test_run_records_how_it_was_trained(digits, setting, expected, monkeypatch):
     folder = with_settings(*digits, compile=setting, **schedule_of(1))
     assert train(folder, monkeypatch) == worker.EXIT_DONE
     (start,), (record,) = folder.starts(), folder.epochs()
+    assert start | describe_source() == start
     assert (bool(compiled), start["compiled"]) == (expected, expected)
     assert start["started"] < start["first_step_started"] < record["timestamp"]
     process = psutil.Process().create_time()
@@ -233,13 +236,15 @@ def test_missing_compiler_fails_only_the_run_that_requires_it(digits, monkeypatc
     monkeypatch.setattr(worker.Trainer, "compile", missing)
     required = with_settings(*digits, compile=True, **schedule_of(1))
     assert train(required, monkeypatch) == worker.EXIT_FAILED
-    assert required.state()["reason"].startswith("failed: torch.compile does not work here (g++ not found): run with")
+    assert required.state()["reason"].startswith(
+        "failed: torch.compile does not work here (RuntimeError: g++ not found): run with"
+    )
     # compiled on the machine where it started, and resumed on this one
     resumed = with_settings(*digits, **schedule_of(1))
     resumed.write_environment("t", [required.starts()[0] | {"compiled": True}])
     capsys.readouterr()
     assert train(resumed, monkeypatch) == worker.EXIT_DONE
-    expected = "torch.compile does not work here (g++ not found): the run continues without it\n"
+    expected = "torch.compile does not work here (RuntimeError: g++ not found): the run continues without it\n"
     assert capsys.readouterr().err == expected
     assert [start["compiled"] for start in resumed.starts()] == [True, False]
     assert resumed.training_id() == "t"
@@ -263,6 +268,32 @@ def test_torchvision_pipeline_trains_through_the_worker(digits, monkeypatch):
     losses = [record["metrics"]["train/loss"] for record in folder.epochs()]
     trainer = build_trainer(folder.spec(), folder, CPU, folder.starts()[0]["precision"])
     assert [trainer.train_epoch(number)["train/loss"] for number in range(2)] == losses
+
+
+MISSING_FILE = "FileNotFoundError: [Errno 2] No such file or directory: '/no/image'"
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda: Path("/no/image").read_bytes(), MISSING_FILE),
+        (
+            lambda: signal.raise_signal(signal.SIGBUS),
+            "is killed by signal: Bus error. It is possible that dataloader's",
+        ),
+    ],
+)
+def test_reason_of_a_failed_run_is_that_of_its_data_loader_process(digits, monkeypatch, harm, reason):
+    def harmed(images, position):
+        try:
+            harm()
+        except OSError as error:
+            raise RuntimeError("an image cannot be read\nin two lines") from error
+
+    monkeypatch.setattr(torchvision_loader._Images, "__getitem__", harmed)
+    folder = with_settings(*digits, pipeline="torchvision", **schedule_of(1))
+    assert train(folder, monkeypatch) == worker.EXIT_FAILED
+    assert reason in folder.state()["reason"]
 
 
 def test_process_that_dies_at_the_end_leaves_a_run_that_the_next_one_finishes(digits, monkeypatch):

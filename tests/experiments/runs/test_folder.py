@@ -6,14 +6,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from plans import digits_spec
 
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.utils import integrity
 from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull
 from cskd.utils.integrity import read_json, write_archive, write_json
-from experiments.config.recipe import load_settings
-from experiments.config.spec import RunSpec
 from experiments.runs import folder as folder_module
 from experiments.runs.folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.runs.lease import LeaseLost
@@ -28,12 +27,7 @@ def make_record(epoch, error=50.0, **metrics):
 
 @pytest.fixture
 def folder(tmp_path):
-    profile, settings = load_settings("digits", None, ("schedule.epochs=3", "schedule.milestones=[1]"))
-    spec = RunSpec(
-        dataset="digits", profile=profile, architecture="resnet10", method="cs-kd", parameters={}, seed=0,
-        settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
-        comparable=False, comparable_reason="profile demo", numerics_version=1,
-    )  # fmt: skip
+    spec = digits_spec("schedule.epochs=3", "schedule.milestones=[1]")
     folder = RunFolder.of(spec, tmp_path)
     folder.create(spec)
     return folder
@@ -172,23 +166,6 @@ def test_done_run_passes_sha256sum_and_its_damage_is_found(done):
     assert done.damage() is None
     (done.path / "SHA256SUMS").write_text("nonsense")
     assert done.damage() == "SHA256SUMS is damaged"
-
-
-def test_damaged_run_is_trained_again(done):
-    done.discard_damaged()
-    assert done.state()["state"] == DONE
-    done.weights.write_bytes(b"x")
-    done.discard_damaged()
-    state = done.state()
-    assert (state["state"], state["reason"]) == (INTERRUPTED, "interrupted: weights.pt is damaged")
-    assert not done.is_complete()
-
-
-def test_complete_run_stays_done_if_its_process_dies_before_it_says_so(done):
-    done.write_state(RUNNING, epoch=3, epochs=3)
-    done.end(INTERRUPTED, "interrupted: killed")
-    assert done.state()["state"] == DONE
-    assert done.damage() is None
 
 
 @pytest.mark.parametrize("write", [integrity.write_archive, None], ids=["archive", "json"])

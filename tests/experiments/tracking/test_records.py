@@ -5,7 +5,7 @@ import pytest
 from mlflow import MlflowClient
 from run_folders import START, make_run, make_spec, tracked, upload
 
-from experiments.runs.folder import DONE, INTERRUPTED, RunFolder
+from experiments.runs.folder import DONE, RunFolder
 
 RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
 
@@ -24,13 +24,18 @@ def test_cell_has_mean_std_and_number_of_its_seeds(uri, tmp_path):
 
 def test_seed_has_its_facts_as_tags_and_the_results_of_its_summary(uri, tmp_path):
     spec = make_run(tmp_path, make_spec(1))
+    changes = {"git_commit": "b" * 40, "git_dirty": None, "source_digest": "e" * 16}
+    latest = START | {"device": "NVIDIA H200", "precision": "bf16", "compiled": True} | changes
+    RunFolder.of(spec, tmp_path).write_environment("first-1", [START, latest])
+    RunFolder.of(spec, tmp_path).finish()
     upload(uri, tmp_path, spec)
     ((cell,), (run,)) = tracked(uri, kind="cell"), tracked(uri, kind="run")
     expected = {
         "cell_key": spec.cell_key, "run_key": spec.run_key, "training_id": "first-1", "seed": "1",
         "mlflow.parentRunId": cell.info.run_id, "comparable": "false", "comparable_reason": "profile demo",
-        "state": DONE, "reason": "all 3 epochs", "git_commit": "c" * 40, "git_dirty": "false", "device": "cpu",
-        "threads": "2", "precision": "fp32", "compiled": "false", "package.torch": "2.15.0",
+        "state": DONE, "reason": "all 3 epochs", "git_commit": f"{'c' * 40} {'b' * 40}", "git_dirty": "unknown",
+        "source_digest": f"{'d' * 16} {'e' * 16}",
+        "device": "NVIDIA H200", "threads": "2", "precision": "bf16", "compiled": "true", "package.torch": "2.15.0",
     }  # fmt: skip
     assert {name: run.data.tags[name] for name in expected} == expected
     metrics = run.data.metrics
@@ -39,13 +44,3 @@ def test_seed_has_its_facts_as_tags_and_the_results_of_its_summary(uri, tmp_path
     assert run.data.params["seed"] == "1"
     assert run.inputs.dataset_inputs[0].dataset.digest == "d" * 16
     assert {file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id)} == RESULTS
-
-
-def test_device_precision_and_compilation_are_separate_tags_of_the_latest_start(uri, tmp_path):
-    spec = make_run(tmp_path, make_spec(0), INTERRUPTED, 1)
-    latest = START | {"device": "NVIDIA H200", "precision": "bf16", "compiled": True, "git_commit": "b" * 40}
-    RunFolder.of(spec, tmp_path).write_environment("first", [START, latest])
-    upload(uri, tmp_path, spec)
-    tags = tracked(uri, kind="run")[0].data.tags
-    assert [tags[name] for name in ("device", "precision", "compiled")] == ["NVIDIA H200", "bf16", "true"]
-    assert tags["git_commit"] == f"{'c' * 40} {'b' * 40}"

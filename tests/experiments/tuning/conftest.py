@@ -9,6 +9,7 @@ from studies import write_run
 from experiments.commands import study as study_command
 from experiments.config.datasets import prepare_data
 from experiments.config.recipe import load_settings
+from experiments.launch.backends import Backend
 from experiments.launch.estimate import Estimator
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
@@ -30,10 +31,12 @@ class Training:
         self.draws_figures = False
         self.stop_after: int | None = None  # runs after which a signal stops the launch
         self.runs: list[PlannedRun] = []
+        self.backend: Backend | None = None
         self.error: Callable[[PlannedRun], float] = lambda run: 50.0
         self.state: Callable[[PlannedRun], str] = lambda run: DONE
 
     def launch(self, runs, backend, workers, callbacks) -> bool:
+        self.backend = backend
         for run in runs:
             if run is not None:
                 self.runs.append(run)

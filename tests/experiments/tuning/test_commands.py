@@ -13,6 +13,8 @@ from place import Place
 
 from cskd.utils import cli
 from experiments.config.recipe import RECIPES
+from experiments.launch.backends import BACKENDS
+from experiments.launch.backends.local import LocalBackend
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
 from experiments.tuning import trial as trials_module
 from experiments.tuning.storage import load_study, storage_address, study_names
@@ -138,14 +140,6 @@ def test_ablation_measures_all_points_and_saves_no_tuned_values(call, training, 
     assert (tmp_path / "tuned" / "digits-cs-kd.yaml").exists()
 
 
-def test_combined_method_is_ablated_over_the_papers_points(call, training):
-    status, output, _ = call("experiments ablate", "--dataset", "digits", "--method", "cs-kd+mixup", "--dry-run")
-    assert status == 0
-    assert "mixup+cs-kd on digits" in output
-    assert "cs-kd.temperature in {1, 4}" in output
-    assert "8 of 8 trials to do x 1 seed x about 1.0 minutes" in output
-
-
 def test_stopped_study_exits_with_130_and_continues(call, training):
     training.stop_after, training.state = 1, lambda run: INTERRUPTED
     status, output, _ = call(*TUNE, "--trials", "2")
@@ -158,6 +152,15 @@ def test_stopped_study_exits_with_130_and_continues(call, training):
     trials = stored_trials()
     assert [trial.state for trial in trials] == ["complete"] * 2
     assert (trials[0].parameters, trials[0].runs) == (stopped.parameters, stopped.runs)
+
+
+def test_study_launches_on_the_chosen_backend(call, training, monkeypatch):
+    class OtherBackend(LocalBackend):
+        pass
+
+    monkeypatch.setitem(BACKENDS, "other", OtherBackend)
+    assert call(*TUNE, "--trials", "1", "--launcher", "other")[0] == 0
+    assert type(training.backend) is OtherBackend
 
 
 def test_two_objectives_have_a_pareto_front_and_no_tuned_values(call, training, tmp_path):
@@ -189,53 +192,6 @@ def test_failing_trials_end_the_study_and_retry_repeats_them(call, training, tmp
     )
 
 
-def test_teacher_is_trained_first_on_the_training_part_of_the_split(call, training, tmp_path):
-    command = (*TUNE, "--method", "kd", "--trials", "2")
-    assert "its teacher, digits/densenet41/cs-kd/seed0, is trained first" in call(*command, "--dry-run")[1]
-    assert call(*command)[0] == 0
-    teacher, *students = (run.spec for run in training.runs)
-    assert (teacher.name, len(students)) == ("digits/densenet41/cs-kd/seed0", 2)
-    assert all((s.teacher.run_key, s.validation) == (teacher.run_key, teacher.validation) for s in students)
-    entry = yaml.safe_load((tmp_path / "tuned" / "digits-kd.yaml").read_text())["demo/resnet10"]
-    assert (entry["teacher"], entry["teacher_run_key"]) == (teacher.name, teacher.run_key)
-    assert f"teacher {teacher.name}, run {teacher.run_key}" in call("experiments tuned", "--method", "kd")[1]
-    shutil.rmtree(training.runs[0].folder.path)
-    assert "is trained first" not in call(*command)[1]  # no trial needs it
-
-
-def test_failed_teacher_starts_no_trial_and_is_retried_on_request(call, training):
-    command = (*TUNE, "--method", "kd", "--trials", "1")
-    training.state = lambda run: FAILED
-    for _ in range(2):
-        status, _, errors = call(*command)
-        assert status == 2
-        assert errors.startswith("error: teacher digits/densenet41/cs-kd/seed0 failed: a reason (log: ")
-        assert errors.endswith("RETRY=1 trains it again\n")
-    assert len(training.runs) == 1
-    training.state = lambda run: DONE
-    assert call(*command, "--retry")[0] == 0
-    assert len(training.runs) == 3
-
-
-def test_teacher_of_another_process_is_not_waited_for_after_the_deadline(call, training):
-    command = (*TUNE, "--method", "kd", "--trials", "1")
-    call(*command)
-    teacher = training.runs[0].folder
-    teacher.write_state("running", reason="training", epoch=1, epochs=40)
-    with teacher.leased():
-        status, output, _ = call(*command, "--study", "other", "--seeds", "2", "--timeout", "0.0000001")
-    assert status == 1
-    assert "the timeout is over" in output
-    assert stored_trials("other") == []
-
-
-def test_bad_store_trains_no_teacher(call, training, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nosuch://place")
-    status, _, errors = call(*TUNE, "--method", "kd")
-    assert (status, training.runs) == (2, [])
-    assert "MLFLOW_TRACKING_URI=nosuch://place" in errors
-
-
 @pytest.mark.parametrize("storage", ["", "sqlite:///{}/studies.db"])
 def test_dry_run_writes_nothing(call, training, tmp_path, monkeypatch, storage):
     monkeypatch.setenv("OPTUNA_STORAGE", storage.format(tmp_path))
@@ -261,8 +217,13 @@ def test_dry_run_writes_nothing(call, training, tmp_path, monkeypatch, storage):
         ("tune", "--dataset digit", "unknown dataset 'digit'"),
         ("tune", "--dataset digits --method cskd", "unknown method 'cskd'"),
         ("tune", "--dataset digits --method cross-entropy", "cross-entropy has no hyper-parameters"),
+        ("tune", "--dataset digits --method adacos", "method adacos has no"),
+        ("tune", "--dataset digits --space wide", "cs-kd has no search space 'wide': choose from default, paper"),
         ("tune", "--dataset digits --objective loss", "unknown objective 'loss'"),
         ("tune", "--dataset digits --objective error,ece --prune", "PRUNE=1 needs a single objective"),
+        ("tune", "--dataset digits --prune --set schedule.milestones=[]", "PRUNE=1 prunes after the first of"),
+        ("tune", "--dataset digits --launcher print", "LAUNCHER=print cannot run a study"),
+        ("tune", "--dataset digits --launcher slurm", "unknown launcher 'slurm': choose from local, print"),
         ("tune", "--dataset digits --sampler grid --trials 7", "TRIALS=7 is not a regular grid"),
         (
             "tune",

@@ -27,13 +27,6 @@ def test_every_tunable_method_of_the_paper_has_a_space():
     assert tunable <= {path.stem for path in SPACES.glob("*.yaml")}
 
 
-def test_spaces_of_cs_kd_are_the_default_ranges_and_the_papers_grid():
-    ranges = {name: (axis.low, axis.high, axis.log) for name, axis in load_space("cs-kd").parameters.items()}
-    assert ranges == {"temperature": (1, 20, True), "lambda_cls": (0.1, 10, True)}
-    points = load_space("cs-kd", "paper").grid()
-    assert {tuple(point.values()) for point in points} == {(t, w) for t in (1, 4) for w in (1, 2, 3, 4)}
-
-
 def test_regular_grid_is_evenly_spaced_on_the_axis_scale():
     space = make_space("parameters: {a: {low: 1, high: 16, log: true}, b: {low: 0, high: 4}, c: {choices: [1, 2]}}")
     points = space.grid(5 * 5 * 2)
@@ -71,19 +64,6 @@ def test_bad_space_is_one_line_with_the_file(text, message, tmp_path, monkeypatc
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("method", "name", "message"),
-    [
-        ("cross-entropy", "default", "cross-entropy has no hyper-parameters"),
-        ("cs-kd", "wide", "cs-kd has no search space 'wide': choose from default, paper"),
-        ("adacos", "default", "adacos has no"),
-    ],
-)
-def test_missing_space_is_an_error(method, name, message):
-    with pytest.raises(UserError, match=message):
-        load_space(method, name)
 
 
 def test_objectives_are_one_or_two_known_metrics():

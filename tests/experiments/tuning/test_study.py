@@ -2,13 +2,12 @@
 
 import json
 import multiprocessing
-import signal
 
 import pytest
 from studies import IDENTITY, complete, hold_trial, open_study, work
 
 from cskd.utils.errors import UserError
-from experiments.tuning.storage import JournalLock, load_study, open_journal, study_names
+from experiments.tuning.storage import load_study, open_journal, study_names
 from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of, pareto_front
 
 POINT = {"temperature": 4.0, "lambda_cls": 3.0}
@@ -30,14 +29,6 @@ def test_storage_keeps_parameters_runs_and_results_of_trials(tmp_path):
     assert [trial.state for trial in trials] == [COMPLETE, FAILED, PRUNED]
     assert (trials[0].parameters, trials[0].runs, trials[0].values) == (POINT, {1000: "abc"}, (30.0,))
     assert trials[1].reason == "it diverged"
-
-
-def test_point_is_enqueued_once(tmp_path):
-    with open_study(tmp_path) as study:
-        study.enqueue([POINT, dict(POINT)])
-        complete(study, study.ask(1), 30.0)
-        study.enqueue([POINT])
-        assert study.ask(9).parameters != POINT
 
 
 def test_retried_trial_replaces_the_failed_one_in_the_count(tmp_path):
@@ -174,24 +165,6 @@ def test_pruning_waits_for_its_epoch_and_for_four_complete_trials(tmp_path):
         assert study.should_prune(poor, 5, 50.0, warmup=4)
         assert study.should_prune(poor, 5, 50.0, warmup=4)  # the same report after a restart
         assert not study.should_prune(good, 5, 9.0, warmup=4)
-
-
-def hold_journal(path, connection):
-    JournalLock(path).acquire()
-    connection.send("held")
-    signal.pause()
-
-
-def test_journal_lock_ends_with_a_killed_process(tmp_path):
-    path = tmp_path / "journal.log"
-    journal = open_journal(path)
-    ours, theirs = fork.Pipe()
-    process = fork.Process(target=hold_journal, args=(path, theirs))
-    process.start()
-    assert ours.recv() == "held"
-    process.kill()
-    journal.append_logs([{"number": 1}])
-    assert list(journal.read_logs(0)) == [{"number": 1}]
 
 
 @pytest.mark.parametrize("intact", [0, 3])

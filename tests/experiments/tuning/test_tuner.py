@@ -54,20 +54,6 @@ class Bench:
         return [trial.state for trial in self.study.trials()]
 
 
-def test_tuner_runs_the_given_number_of_trials_and_tells_their_values(tmp_path):
-    bench = Bench(tmp_path, max_trials=2)
-    with bench.study:
-        first, second = bench.next(), bench.next()
-        assert bench.next() is None  # both run
-        bench.end(second, 20.0)
-        bench.end(first, 30.0)
-        assert bench.next() == END
-    first, second = bench.study.trials()
-    assert (first.values, second.values) == ((30.0,), (20.0,))
-    assert (first.metrics["top1_error"], first.metrics["ece"]) == (30.0, 5.0)
-    assert bench.results == ["error 20.00", "error 30.00"]
-
-
 def test_trial_is_the_mean_of_its_seeds_and_ends_with_the_last(tmp_path):
     bench = Bench(tmp_path, max_trials=1, seeds=(1000, 1001), objectives=("error", "ece"))
     with bench.study:

@@ -1,0 +1,57 @@
+"""Studies of a method with a teacher."""
+
+import shutil
+
+import yaml
+
+from experiments.runs.folder import DONE, FAILED
+from experiments.tuning.storage import load_study, storage_address
+
+TUNE = ("experiments tune", "--dataset", "digits", "--method", "kd")
+
+
+def test_teacher_is_trained_first_on_the_training_part_of_the_split(call, training, tmp_path):
+    command = (*TUNE, "--trials", "2")
+    assert "its teacher, digits/densenet41/cs-kd/seed0, is trained first" in call(*command, "--dry-run")[1]
+    assert call(*command)[0] == 0
+    teacher, *students = (run.spec for run in training.runs)
+    assert (teacher.name, len(students)) == ("digits/densenet41/cs-kd/seed0", 2)
+    assert all((s.teacher.run_key, s.validation) == (teacher.run_key, teacher.validation) for s in students)
+    entry = yaml.safe_load((tmp_path / "tuned" / "digits-kd.yaml").read_text())["demo/resnet10"]
+    assert (entry["teacher"], entry["teacher_run_key"]) == (teacher.name, teacher.run_key)
+    assert f"teacher {teacher.name}, run {teacher.run_key}" in call("experiments tuned", "--method", "kd")[1]
+    shutil.rmtree(training.runs[0].folder.path)
+    assert "is trained first" not in call(*command)[1]  # no trial needs it
+
+
+def test_failed_teacher_starts_no_trial_and_is_retried_on_request(call, training):
+    command = (*TUNE, "--trials", "1")
+    training.state = lambda run: FAILED
+    for _ in range(2):
+        status, _, errors = call(*command)
+        assert status == 2
+        assert errors.startswith("error: teacher digits/densenet41/cs-kd/seed0 failed: a reason (log: ")
+        assert errors.endswith("RETRY=1 trains it again\n")
+    assert len(training.runs) == 1
+    training.state = lambda run: DONE
+    assert call(*command, "--retry")[0] == 0
+    assert len(training.runs) == 3
+
+
+def test_teacher_of_another_process_is_not_waited_for_after_the_deadline(call, training):
+    command = (*TUNE, "--trials", "1")
+    call(*command)
+    teacher = training.runs[0].folder
+    teacher.write_state("running", reason="training", epoch=1, epochs=40)
+    with teacher.leased():
+        status, output, _ = call(*command, "--study", "other", "--seeds", "2", "--timeout", "0.0000001")
+    assert status == 1
+    assert "the timeout is over" in output
+    assert load_study(storage_address(), "other")[1] == []
+
+
+def test_bad_store_trains_no_teacher(call, training, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nosuch://place")
+    status, _, errors = call(*TUNE)
+    assert (status, training.runs) == (2, [])
+    assert "MLFLOW_TRACKING_URI=nosuch://place" in errors
