@@ -82,8 +82,8 @@ def against_paper(pool: Pool) -> pd.DataFrame:
     """Return one row per cell and metric that the paper reports; no row unless the pool is the paper's recipe.
 
     ``last_...`` is our last epoch. ``best_...`` is the best test epoch, the protocol of the paper's released code (NaN
-    and "" if the metric is not computed at every epoch). Difference: ours minus the paper's. Judgement: AGREES or DIFFERS
-    at the 95 % level, from the mean and std (ddof=1) of both.
+    and "" if the metric is not computed at every epoch). Difference: ours minus the paper's. Judgement: AGREES or
+    DIFFERS at the 95 % level, from the mean and std (ddof=1) of both.
     """
     frame = cell_means(pool, *TRACKED) if pool.name == PAPER else pd.DataFrame()
     if "paper_mean" not in frame:

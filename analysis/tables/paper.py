@@ -39,7 +39,7 @@ BOLD_NOTE = "Bold: the best of two or more means in a column, as printed: the lo
 DOMAIN_NOTE = "Domain accuracy: the share of a domain's images whose predicted class is in the domain."
 AGAINST_NOTES = (
     "At 95 %: agrees if Welch's 95 % interval of the difference includes 0, from the mean and std (ddof=1) of our n "
-    "seeds and the paper's 3. One seed agrees if it lies in the 95 % prediction interval of one more run of the paper's.",
+    "seeds and the paper's 3. One seed agrees if it lies in the 95 % prediction interval of one more run.",
     "The paper reports the best test epoch, so that column compares equal protocols.",
 )
 
