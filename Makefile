@@ -78,9 +78,12 @@ CHECK = $(if $(filter-out undefined,$(origin $2)),$(if $(filter-out $($2),$(GIVE
 	$(if $($2),takes $(call LISTED,$($2))$(COMMA) not,does not take) $(call LISTED,$(filter-out $($2),$(GIVEN))))))
 $(foreach goal,$(MAKECMDGOALS),$(call CHECK,$(goal),TAKES_$(patsubst reproduce-%,reproduce,$(goal))))
 
+# Each content of requirements.lock has its own folder. The link .venv points to it once it is complete.
 VENV := .venv
 RUN := $(VENV)/bin/python
-READY := $(VENV)/.ready
+LOCKED := $(subst $() $(),-,$(shell cksum < requirements.lock))
+BUILT := $(VENV)-$(LOCKED)
+READY := $(VENV)/.ready-$(LOCKED)
 
 TRAINING = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --workers $(WORKERS) \
 	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run) \
@@ -101,23 +104,25 @@ help: ## list all targets and variables
 
 setup: $(READY) ## build .venv from requirements.lock; does nothing when it is up to date
 
-$(READY): requirements.lock
-	@[ ! -L $(VENV) ] || { echo "error: $(VENV) is a symbolic link, and set-up would empty its target:" \
-	  "remove the link, then run make setup again" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-	  || { echo "error: $(PYTHON) is not Python 3.11 to 3.13: use another one: make setup PYTHON=python3.12" >&2; exit 2; }
-	@echo "setting up $(VENV): about 6 GB, a few minutes"
-	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	@touch $@
+# The environment in use is not touched until the new one is complete, and stays in use if that cannot be built.
+$(READY):
+	@case "$$(readlink $(VENV) || ls -d $(VENV) 2>/dev/null)" in "" | $(VENV)-*) ;; *) \
+	  echo "error: $(VENV) was not built by make: move it away, then run make setup again" >&2; exit 2 ;; esac
+	@if [ -e $(BUILT)/.ready-$(LOCKED) ] || { $(BUILD) && touch $(BUILT)/.ready-$(LOCKED); }; then \
+	  ln -sfn $(BUILT) $(VENV); \
+	  for other in $(VENV)-*; do [ $$other = $(BUILT) ] || echo "$$other is not used any more: remove it"; done; \
+	elif [ -x $(RUN) ]; then \
+	  echo "warning: $(VENV) could not be renewed from the changed requirements.lock (see above): the old one is used" >&2; \
+	else echo "error: $(VENV) could not be built (see above): run make setup again" >&2; exit 2; fi
 
-# The tables are also made if a run failed (status 1): they name the missing runs. The exit status is that of the grid,
-# or that of the tables if the grid succeeded.
-TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
-	$(RUN) -m analysis tables --latest $(SHOW) || exit $$((status ? status : $$?));) exit $$status
+BUILD = { $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "$(PYTHON) is not Python 3.11 to 3.13: give another one, as PYTHON=python3.12" >&2; false; }; } \
+	&& echo "setting up $(BUILT): about 6 GB, a few minutes" && $(PYTHON) -m venv --clear $(BUILT) \
+	&& $(BUILT)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock \
+	  $(if $(wildcard $(RUN)),--retries 1)
 
 demo: $(READY) ## the main job in minutes: both methods on digits, five seeds each, then the tables
-	@$(RUN) -m experiments grid demo $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid demo $(LAUNCH) --tables
 
 # Each test file runs in one process, so that its tests share their fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -133,23 +138,22 @@ data: $(READY) ## download, verify and prepare DATASET (or all)
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
 
 reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; METHODS=all: the full table
-	@$(RUN) -m experiments grid table1 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table1 $(CROSS) $(LAUNCH) --tables
 
 reproduce-table2: $(READY) ## table 2: cs-kd beside the self-distillation methods ddgsd and byot
-	@$(RUN) -m experiments grid table2 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table2 $(CROSS) $(LAUNCH) --tables
 
 reproduce-table3: $(READY) ## table 3: does cs-kd improve mixup?
-	@$(RUN) -m experiments grid table3 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table3 $(CROSS) $(LAUNCH) --tables
 
 reproduce-table4: $(READY) ## table 4: does cs-kd improve kd? ResNet-10 with a DenseNet-121 as teacher, which is trained first
-	@$(RUN) -m experiments grid table4 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table4 $(CROSS) $(LAUNCH) --tables
 
-reproduce-table6: SHOW = --show top5_error ece recall_at_1
 reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's methods and of cs-kd-e
-	@$(RUN) -m experiments grid table6 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table6 $(CROSS) $(LAUNCH) --tables top5_error ece recall_at_1
 
 reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entropy, cs-kd x three seeds
-	@$(RUN) -m experiments grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid figure4 $(CROSS) $(LAUNCH) --tables
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \

@@ -13,11 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z0-9-]+):.*## ", MAKEFILE, re.MULTILINE))
 VARIABLES = set(re.findall(r"^([A-Z_]+) \?=.*## ", MAKEFILE, re.MULTILINE))
-READY = "--assume-old=.venv/.ready"
-FAKE_PYTHON = """#!/bin/sh
-echo "$2 $3" >> commands
-case "$2 $3" in "experiments grid") exit {grid} ;; *) exit {tables} ;; esac
-"""
+READY = ("LOCKED=here", "--assume-old=.venv/.ready-here")
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
@@ -26,7 +22,7 @@ def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
 
 def commands(*arguments: str) -> str:
     """Return the commands that a target would run, in one line."""
-    return " ".join(make("--dry-run", READY, *arguments).stdout.replace("\\\n", " ").split())
+    return " ".join(make("--dry-run", *READY, *arguments).stdout.replace("\\\n", " ").split())
 
 
 def test_help_lists_every_target_and_variable():
@@ -92,7 +88,7 @@ def test_switch_that_is_0_is_off(target):
 
 @pytest.mark.parametrize("arguments", [["train", "DATASET=digits"], ["train", "METHOD=cs-kd"], ["data"], ["tune"]])
 def test_missing_variable_is_named_with_an_example(arguments):
-    done = make("--dry-run", READY, *arguments)
+    done = make("--dry-run", *READY, *arguments)
     assert done.returncode == 2
     assert re.search(r"give DATASET.*: make \w+ DATASET=", done.stderr)
 
@@ -126,7 +122,7 @@ def test_empty_variables_and_targets_without_runs_are_not_rejected(monkeypatch):
     monkeypatch.setenv("SEEDS", "")
     monkeypatch.setenv("METHOD", "cs-kd")
     for arguments in (["train", "DATASET=digits"], ["lint"], ["test"]):
-        assert make("--dry-run", READY, *arguments).returncode == 0
+        assert make("--dry-run", *READY, *arguments).returncode == 0
 
 
 @pytest.fixture
@@ -137,32 +133,81 @@ def copied(tmp_path):
     return tmp_path
 
 
-def test_setup_does_not_empty_the_target_of_a_linked_venv(copied):
-    file = copied / "shared" / "bin" / "file"
+# A Python whose environments hold a copy of the lock file, and whose pip does what the file "pip" says.
+FAKE_BUILDER = """#!/bin/sh
+[ "$1" = -c ] && exit 0
+echo "$*" >> commands
+[ "$2" = venv ] || exit 0
+rm -rf $4 && mkdir -p $4/bin && cp python3 pip $4/bin && cp requirements.lock $4 && ln -s python3 $4/bin/python
+"""
+WITHOUT_INDEX = "echo no index >&2; exit 1"
+KILLED = "kill -9 $PPID"
+
+
+@pytest.fixture
+def setup(copied):
+    """Runs ``make setup`` with a pip that executes a line of shell; returns its process."""
+
+    def run(pip: str = "", goal: str = "setup") -> subprocess.CompletedProcess:
+        for name, text in {"python3": FAKE_BUILDER, "pip": f"#!/bin/sh\n{pip}\n"}.items():
+            (copied / name).write_text(text)
+            (copied / name).chmod(0o755)
+        return make(goal, "PYTHON=./python3", folder=copied)
+
+    return run
+
+
+def builds(folder: Path) -> int:
+    return (folder / "commands").read_text().count("-m venv")
+
+
+def test_setup_builds_again_only_for_another_content_of_the_lock(copied, setup):
+    for _ in range(2):
+        assert setup().returncode == 0
+        (copied / "requirements.lock").touch()
+    assert builds(copied) == 1
+    (copied / "requirements.lock").write_text("other")
+    assert setup().returncode == 0
+    assert builds(copied) == 2
+    assert (copied / ".venv" / "requirements.lock").read_text() == "other"
+
+
+def test_environment_stays_in_use_while_another_cannot_be_built(copied, setup):
+    setup()
+    before = (copied / ".venv").resolve()
+    (copied / "requirements.lock").write_text("other")
+    done = setup(WITHOUT_INDEX, goal="status")
+    assert (done.returncode, done.stderr.count("warning: ")) == (0, 1)
+    assert "requirements.lock (see above): the old one is used" in done.stderr
+    assert (copied / ".venv").resolve() == before
+    assert "-m experiments status" in (copied / "commands").read_text()
+    assert setup("test -e .venv/bin/python").returncode == 0  # it is there until the new one is complete
+    assert (copied / ".venv").resolve() != before
+    assert before.exists()
+
+
+@pytest.mark.parametrize("harm", [WITHOUT_INDEX, KILLED])
+def test_first_setup_that_did_not_end_is_made_again(copied, setup, harm):
+    done = setup(harm)
+    assert done.returncode != 0
+    assert not (copied / ".venv").exists()
+    assert setup().returncode == 0
+    assert (copied / ".venv" / "bin" / "python").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_setup_touches_no_environment_that_it_did_not_build(copied, setup, kind):
+    file = copied / ("shared" if kind == "link" else ".venv") / "bin" / "file"
     file.parent.mkdir(parents=True)
     file.write_text("")
-    (copied / ".venv").symlink_to(copied / "shared")
-    done = make("setup", "PYTHON=true", folder=copied)
+    if kind == "link":
+        (copied / ".venv").symlink_to(copied / "shared")
+    done = setup()
     assert done.returncode == 2
-    assert done.stderr.startswith("error: .venv is a symbolic link, ")
+    assert done.stderr.startswith("error: .venv was not built by make: move it away")
     assert file.exists()
 
 
-@pytest.mark.parametrize(
-    ("grid", "tables", "expected"), [(0, 0, 0), (0, 3, 3), (1, 0, 1), (1, 3, 1), (2, 0, 2), (130, 0, 130)]
-)
-def test_exit_status_is_that_of_the_grid_or_else_of_the_tables(copied, grid, tables, expected):
-    python = copied / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(FAKE_PYTHON.format(grid=grid, tables=tables))
-    python.chmod(0o755)
-    done = make(READY, "demo", folder=copied)
-    ran = ["experiments grid"] + (["analysis tables"] if grid < 2 else [])
-    assert (copied / "commands").read_text().splitlines() == ran
-    assert done.returncode == (2 if expected else 0)  # make's status for every failed command
-    assert (f"Error {expected}" in done.stderr) is bool(expected)
-
-
-def test_dry_run_makes_no_tables():
-    assert "analysis tables" in commands("demo")
-    assert "analysis tables" not in commands("demo", "DRY_RUN=1")
+def test_tables_are_made_by_the_command_that_trains():
+    assert commands("demo").endswith("-m experiments grid demo --workers 1 --tables")
+    assert commands("reproduce-table6").endswith("--workers 1 --tables top5_error ece recall_at_1")

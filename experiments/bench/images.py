@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from cskd.data.sources.digits import SOURCE as DIGITS
+from cskd.data.sources.base import DatasetSource
+from cskd.data.sources.registry import SOURCES
 from cskd.data.splits import ImageSplit
 from cskd.data.store import Dataset
 from cskd.utils.cli import data_dir
@@ -11,8 +12,6 @@ from experiments.bench.results import Cell
 from experiments.config.datasets import open_data, prepare_data
 from experiments.launch.estimate import check_free_memory
 
-PHOTO = (375, 500)  # height and width of a typical photograph of CUB and Dogs
-STORED_SIZES = {"tinyimagenet": (64, 64)}  # readers of images that are resized, but smaller than photographs
 CLASSES = 20
 
 
@@ -21,7 +20,8 @@ def noise_images(cell: Cell, batches: int) -> Dataset:
     settings = cell.settings
     resized = settings.inputs.train == "resized-crop"
     side = settings.inputs.image_size
-    height, width = STORED_SIZES.get(settings.data.reader, PHOTO) if resized else (side, side)
+    source = SOURCES.get(settings.data.reader, DatasetSource)
+    height, width = source.image_size if resized else (side, side)
     random = np.random.default_rng(0)
     count = max(CLASSES, batches * settings.batch_size)
     needed = 2 * 3 * count * height * width  # these images and the loader's copy
@@ -46,6 +46,6 @@ def noise_images(cell: Cell, batches: int) -> Dataset:
 
 def prepared_images(cell: Cell) -> Dataset:
     """Return the dataset's own images; digits are prepared first. Raises UserError if others are not prepared."""
-    if cell.settings.data.reader == DIGITS.name:
+    if cell.settings.data.reader == "digits":
         prepare_data(cell.dataset, cell.settings.data, data_dir())
     return open_data(cell.dataset, cell.settings.data, data_dir())

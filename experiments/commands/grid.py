@@ -1,15 +1,18 @@
 """Run a grid: datasets x methods x seeds. It prints the plan, and skips runs that are done."""
 
+import subprocess
+import sys
+
 from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, Parser, check_writable, data_dir, results_dir, runs_dir, tracking_uri
 from cskd.utils.integrity import write_json
-from experiments.config.datasets import is_prepared, open_data
+from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
-from experiments.config.recipe import Settings
+from experiments.config.recipe import Data
 from experiments.launch.backends import BACKENDS
-from experiments.launch.data_progress import prepare_with_progress
+from experiments.launch.data_progress import preparation_lines, prepare_with_progress
 from experiments.launch.loop import LaunchCallbacks, launch, submit
 from experiments.launch.options import GridOptions, add_grid_arguments, method_or_all
 from experiments.launch.plan_table import line_printer, print_plan
@@ -26,6 +29,12 @@ def main() -> int:
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="replace the grid's datasets")
     parser.add_argument("--methods", type=method_or_all, nargs="+", metavar="NAME", help="replace the grid's")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="replace the grid's seeds")
+    parser.add_argument(
+        "--tables",
+        nargs="*",
+        metavar="NAME",
+        help="make the experiment's tables afterwards ('python -m analysis tables'), and print these",
+    )
     add_grid_arguments(parser)
     arguments = parser.parse_args()
     grid = load_grid(
@@ -37,7 +46,7 @@ def main() -> int:
     )
     options = GridOptions.from_arguments(arguments)
     if not options.dry_run:
-        check_writable(RESULTS_DIR=results_dir())  # the tables are written there after the training
+        check_writable(RESULTS_DIR=results_dir())  # of the tables
     return launch_grid(arguments.grid, grid, options)
 
 
@@ -49,14 +58,16 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     profile, settings = load_grid_settings(grid, options.profile, options.overrides)
     check_not_replaced(options.architectures, profile, settings)
     tuned = load_tuned(grid, profile, settings) if options.tuned else None
-    datasets = _open_datasets(grid, settings, options.dry_run, console)
+    sections = {name: settings[name].data for name in grid.datasets}
+    datasets = _open_datasets(sections, options.dry_run, console)
     plan, runs = make_plan(
         grid_name, grid, profile, settings, datasets, runs_dir(), overrides=options.overrides, tuned=tuned
     )
     pending = [run for run in runs if run.is_pending(options.retry)]
-    unprepared = [name for name in grid.datasets if name not in datasets]
-    seconds = print_plan(plan, runs, pending, unprepared, options, console)
+    seconds = print_plan(plan, runs, pending, options, console)
     if options.dry_run:
+        for line in preparation_lines(sections, data_dir()):
+            line_printer(console)(line)
         return 0
     # An invalid address fails here; an unreachable server does not.
     uploader = Uploader(lambda: _open_tracker(plan), line_printer(console))
@@ -69,18 +80,32 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         finished = _train(pending, seconds, options, uploader, console)
     if options.tracking_cost is not None:
         write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})
-    return 0 if finished is None else _print_summary(runs, uploader, finished, console)
+    if finished is None:
+        return 0
+    status = _print_summary(runs, uploader, finished, console)
+    if finished and options.tables is not None:
+        made = _make_tables(plan, options.tables)  # also if runs failed: the tables name them
+        return status or made
+    return status
 
 
-def _open_datasets(grid: Grid, settings: dict[str, Settings], dry_run: bool, console: Console) -> dict[str, Dataset]:
-    """Return the datasets, and prepare them first if needed. A dry run omits unprepared datasets."""
+def _make_tables(plan: Plan, shown: tuple[str, ...]) -> int:
+    """Make the tables of the plan's experiment, whatever else was launched meanwhile. Return the exit status."""
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "analysis", "tables", "--experiment", plan.experiment]
+    return subprocess.run([*command, *(["--show", *shown] if shown else [])], check=False).returncode
+
+
+def _open_datasets(sections: dict[str, Data], dry_run: bool, console: Console) -> dict[str, Dataset]:
+    """Return the datasets, and prepare them first if needed. A dry run plans with their official numbers instead."""
     datasets = {}
-    for name in grid.datasets:
-        data = settings[name].data
+    for name, data in sections.items():
         if is_prepared(name, data, data_dir()):
             datasets[name] = open_data(name, data, data_dir())
         elif not dry_run:
             datasets[name] = prepare_with_progress(name, data, data_dir(), console)
+        elif (expected := expected_data(name, data, data_dir())) is not None:
+            datasets[name] = expected
     return datasets
 
 

@@ -8,9 +8,11 @@ from functools import partial
 from rich.console import Console
 
 from cskd.methods import canonical_name
-from cskd.utils.cli import STOPPED, check_writable, results_dir, runs_dir, tracking_uri
+from cskd.utils.cli import STOPPED, check_writable, data_dir, results_dir, runs_dir, tracking_uri
 from cskd.utils.errors import UserError
+from experiments.config.datasets import is_prepared
 from experiments.launch.backends import BACKENDS, Backend
+from experiments.launch.data_progress import preparation_lines
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.options import add_launch_arguments
 from experiments.launch.plan_table import format_duration, line_printer
@@ -53,8 +55,11 @@ def run_study(options: StudyOptions) -> int:
     max_trials = min(max_trials, len(points)) if points else max_trials
     study = Study(storage_address(), config.name, runs_dir() / "studies" / config.name)
     if options.dry_run:
-        study.open_read_only(config.identity())
+        if is_prepared(options.dataset, config.settings.data, data_dir()):  # otherwise the data's digest is unknown
+            study.open_read_only(config.identity())
         _show_budget(study, config, max_trials, options, console)
+        for line in preparation_lines({options.dataset: config.settings.data}, data_dir()):
+            line_printer(console)(line)
         return 0
     with study:
         study.open(config.identity(), config.space, config.objectives, sampler)

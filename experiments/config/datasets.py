@@ -1,11 +1,15 @@
 """The prepared datasets of a recipe: one official dataset, several merged ones, or a user's image folder."""
 
+import math
 from pathlib import Path
+
+import numpy as np
 
 from cskd.data.folders import ProgressReport, no_report
 from cskd.data.prepare import get_source, open_prepared, prepare, prepared_folder
 from cskd.data.sources.base import DatasetSource
 from cskd.data.sources.image_folder import image_folder_source
+from cskd.data.splits import ImageSplit
 from cskd.data.store import Dataset, merge
 from cskd.utils.cli import absolute
 from cskd.utils.errors import UserError
@@ -67,6 +71,60 @@ def prepare_data(
 
 def is_prepared(recipe: str, data: Data, data_dir: Path) -> bool:
     """Return True if all parts are prepared. Raises UserError for data that cannot be prepared."""
-    for name, part in parts_of(recipe, data).items():
-        source_of(name, part)
-    return all((prepared_folder(name, data_dir) / "dataset.json").exists() for name in parts_of(recipe, data))
+    return not unprepared_sources(recipe, data, data_dir)
+
+
+def unprepared_sources(recipe: str, data: Data, data_dir: Path) -> list[DatasetSource]:
+    """Return the sources of the parts that are not prepared. Raises UserError for data that cannot be prepared."""
+    sources = [source_of(name, part) for name, part in parts_of(recipe, data).items()]
+    return [source for source in sources if not (prepared_folder(source.name, data_dir) / "dataset.json").exists()]
+
+
+def expected_data(recipe: str, data: Data, data_dir: Path) -> Dataset | None:
+    """Return a dataset without pixels, with the official numbers of classes and images, to plan before a download.
+
+    Prepared parts are as they are. None for a user's own images that are not prepared.
+    """
+    missing = {source.name: source for source in unprepared_sources(recipe, data, data_dir)}
+    if any(source.num_classes is None for source in missing.values()):
+        return None
+    parts = {
+        name: _without_pixels(missing[name]) if name in missing else open_prepared(name, data_dir)
+        for name in parts_of(recipe, data)
+    }
+    return merge(recipe, parts) if data.reader == MERGED else next(iter(parts.values()))
+
+
+def _without_pixels(source: DatasetSource) -> Dataset:
+    def split(images: int) -> ImageSplit:
+        sizes = np.full((images, 2), source.image_size, np.int32)
+        return ImageSplit(np.empty(0, np.uint8), np.arange(images) % source.num_classes, sizes)
+
+    return Dataset(
+        name=source.name,
+        classes=tuple(map(str, range(source.num_classes))),
+        train=split(source.train_images),
+        test=split(source.test_images),
+        digest=f"{source.name} is not prepared",
+        complete=True,
+        source="official numbers",
+        short_side=min(source.image_size),
+    )
+
+
+def preparation_bytes(sources: list[DatasetSource], data_dir: Path) -> tuple[int, int]:
+    """Return about how many bytes the preparation of these sources downloads, and how many it adds to DATA_DIR.
+
+    DATA_DIR holds the archives, the decoded images and, for one source at a time, the unpacked archives.
+    """
+    downloads, decoded, unpacked = 0, 0, [0]
+    for source in sources:
+        decoded += (source.train_images + source.test_images) * 3 * math.prod(source.image_size)
+        if source.find(data_dir) is None:
+            unpacked.append(sum(archive.size for archive in source.archives))
+            downloads += sum(
+                archive.size
+                for archive in source.archives
+                if not any((folder / archive.filename).exists() for folder in (data_dir, data_dir / "downloads"))
+            )
+    return downloads, downloads + decoded + max(unpacked)

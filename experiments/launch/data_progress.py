@@ -6,10 +6,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from cskd.data.folders import free_bytes, gigabytes
 from cskd.data.sources.base import first_few
 from cskd.data.store import Dataset
 from cskd.utils.errors import one_line
-from experiments.config.datasets import prepare_data
+from experiments.config.datasets import preparation_bytes, prepare_data, unprepared_sources
 from experiments.config.recipe import Data
 
 MAX_NAMED = 20  # skipped files; ``dataset.json`` of the prepared dataset has all
@@ -23,6 +24,26 @@ def prepare_with_progress(name: str, data: Data, data_dir: Path, console: Consol
         files = first_few(dataset.skipped, MAX_NAMED)
         print(f"warning: {name}: {len(dataset.skipped):,} files are skipped: {one_line(files)}", file=sys.stderr)
     return dataset
+
+
+def preparation_lines(sections: dict[str, Data], data_dir: Path) -> list[str]:
+    """Return what a launch prepares first and needs for it, and which datasets a plan cannot count."""
+    sources = {
+        source.name: source for name, data in sections.items() for source in unprepared_sources(name, data, data_dir)
+    }
+    official = [source for source in sources.values() if source.num_classes is not None]
+    own = [name for name, source in sources.items() if source.num_classes is None]
+    lines = []
+    if official:
+        download, disk = preparation_bytes(official, data_dir)
+        lines.append(
+            f"The launch first prepares {', '.join(source.name for source in official)}: about {gigabytes(download)} "
+            f"to download and {gigabytes(disk)} of disk in {data_dir} ({gigabytes(free_bytes(data_dir))} free). The "
+            "plan uses the official numbers of images, and counts all runs of these datasets as to do."
+        )
+    if own:
+        lines.append(f"Not counted: {', '.join(f'{name} (not prepared: make data DATASET={name})' for name in own)}")
+    return lines
 
 
 class PreparationProgress:

@@ -1,7 +1,6 @@
 """Estimate what runs need before they start: time, memory, disk."""
 
 import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -177,13 +176,6 @@ def disk_bytes(run: PlannedRun) -> int:
     predictions = 4 * run.test_images * (run.num_classes + model.backbone.feature_size)
     checkpoints = 2 * 2 * weights  # two, each with the momentum; removed before the results are copied
     return weights + predictions + max(checkpoints, weights + predictions)
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free bytes on the disk of a folder, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _bytes(model: torch.nn.Module) -> int:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Column, Table
 
+from cskd.data.folders import free_bytes
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError
-from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
+from experiments.launch.estimate import Estimator, disk_bytes
 from experiments.launch.options import LaunchOptions
 from experiments.runs.folder import DONE
 from experiments.runs.plan import Plan, PlannedRun
@@ -17,13 +18,12 @@ def print_plan(
     plan: Plan,
     runs: list[PlannedRun],
     pending: list[PlannedRun],
-    unprepared: list[str],
     options: LaunchOptions,
     console: Console,
 ) -> dict[str, float]:
     """Print the plan and return the estimated seconds of each pending run by run key.
 
-    unprepared: datasets that a dry run does not plan. Raises UserError if the disk is too small.
+    Raises UserError if the disk is too small.
     """
     estimator = Estimator()
     with console.status("measuring a training step of each kind on this machine"):
@@ -36,8 +36,6 @@ def print_plan(
         done = sum(run.folder.state()["state"] == DONE for run in cell_runs)
         minutes = f"{sum(times) / len(times) / 60:.1f}" if times else "-"
         table.add_row(cell.name, " ".join(str(run.spec.seed) for run in cell_runs), str(done), str(len(times)), minutes)
-    for name in unprepared:
-        table.add_row(f"{name}/...", "-", "-", "-", "no data yet")
     console.print(table)
     needed, free = sum(disk_bytes(run) for run in pending), free_bytes(runs_dir())
     if runs:
@@ -48,9 +46,6 @@ def print_plan(
             f"({free / 1e9:.1f} GB free).",
             highlight=False,
         )
-    if unprepared:
-        names = ", ".join(f"{name} (not prepared: make data DATASET={name})" for name in unprepared)
-        line_printer(console)(f"not counted: {names}")
     if needed > free and not options.dry_run:
         raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
     return seconds

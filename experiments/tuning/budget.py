@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from cskd.data.folders import free_bytes
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError
-from experiments.launch.estimate import Estimator, disk_bytes, free_bytes
+from experiments.launch.estimate import Estimator, disk_bytes
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.config import StudyConfig

@@ -11,7 +11,7 @@ from cskd.methods import build_method
 from cskd.models import ARCHITECTURES
 from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
-from experiments.config.datasets import is_prepared, open_data
+from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import check_not_replaced
 from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
 from experiments.config.spec import RunSpec, Validation, make_spec
@@ -166,7 +166,7 @@ class StudyConfig:
 def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     """Return the configuration of a study. All names are checked before the dataset is prepared and opened.
 
-    Raises UserError in a dry run if the dataset is not prepared.
+    A dry run uses the official numbers of a dataset that is not prepared, and raises UserError if there are none.
     """
     name = options.dataset
     space = load_space(options.method, options.space)
@@ -174,10 +174,14 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     if options.prune and not settings.schedule.milestones:
         raise UserError("PRUNE=1 prunes after the first of schedule.milestones, and there is none: leave out PRUNE")
     check_not_replaced((options.architecture,) if options.architecture else (), profile, {name: settings})
-    if not is_prepared(name, settings.data, data_dir()):
-        if options.dry_run:
-            raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")
+    if is_prepared(name, settings.data, data_dir()):
+        data = open_data(name, settings.data, data_dir(), test=False)
+    elif not options.dry_run:
         prepare_with_progress(name, settings.data, data_dir(), console)
-    data = open_data(name, settings.data, data_dir(), test=False)
+        data = open_data(name, settings.data, data_dir(), test=False)
+    else:
+        data = expected_data(name, settings.data, data_dir())
+        if data is None:
+            raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")
     validation, train_images, validation_images = make_validation(name, data, settings)
     return StudyConfig(options, profile, settings, space, data, validation, train_images, validation_images)

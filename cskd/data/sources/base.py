@@ -17,11 +17,13 @@ class Archive:
     """One official file.
 
     checksum: ``md5:...``, ``sha1:...`` or ``sha256:...``, in hexadecimal; None if no checksum is published.
+    size: in bytes, to estimate the download; 0 for a short list.
     """
 
     url: str
     filename: str
     checksum: str | None = None
+    size: int = 0
 
     @property
     def algorithm(self) -> str | None:
@@ -95,6 +97,7 @@ class DatasetSource:
     landmarks: entries of the unpacked folder; a folder that has none of them is ignored.
     archive_root: the dataset's folder inside the archives.
     num_classes, train_images, test_images: official numbers; None for a user's own images.
+    image_size: height and width in pixels; typical ones if the images have different sizes.
     A source without folders and archives is bundled with an installed package.
     """
 
@@ -109,6 +112,7 @@ class DatasetSource:
     num_classes: int | None = None
     train_images: int | None = None
     test_images: int | None = None
+    image_size: tuple[int, int] = (375, 500)
 
     @property
     def bundled(self) -> bool:

@@ -103,6 +103,7 @@ SOURCE = DatasetSource(
             "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
             "cifar-100-python.tar.gz",
             "md5:eb9058c3a382ffc7106e4002c42a8d85",  # the homepage, and torchvision.datasets.CIFAR100
+            169_001_437,
         ),
     ),
     folders=("cifar-100-python", "cifar100"),
@@ -111,4 +112,5 @@ SOURCE = DatasetSource(
     num_classes=100,
     train_images=50_000,
     test_images=10_000,
+    image_size=(SIDE, SIDE),
 )

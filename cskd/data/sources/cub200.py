@@ -42,6 +42,7 @@ SOURCE = DatasetSource(
             "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
             "CUB_200_2011.tgz",
             "md5:97eceeb196236b17998738112f37df78",  # CaltechDATA's record 65de6-vp158
+            1_150_585_339,
         ),
     ),
     folders=("CUB_200_2011",),

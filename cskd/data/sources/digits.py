@@ -43,4 +43,5 @@ SOURCE = DatasetSource(
     num_classes=10,
     train_images=200,
     test_images=1_597,
+    image_size=(8, 8),
 )

@@ -44,6 +44,7 @@ SOURCE = DatasetSource(
             "http://groups.csail.mit.edu/vision/LabelMe/NewImages/indoorCVPR_09.tar",
             "indoorCVPR_09.tar",
             "sha1:0b252516e746ba428b96af408d2e8162d9b08ac5",  # MIT publishes none; from vipy's dataset MIT67
+            2_592_010_240,
         ),
     ),
     folders=("mit67",),

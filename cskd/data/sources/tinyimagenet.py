@@ -68,6 +68,7 @@ SOURCE = DatasetSource(
             "tiny-imagenet-200.zip",
             # Stanford publishes none; from ContinualAI's Avalanche, TinyImagenet
             "md5:90528d7ca1a48142e341f4ef8d21d0de",
+            248_100_043,
         ),
     ),
     folders=("tiny-imagenet-200",),
@@ -76,4 +77,5 @@ SOURCE = DatasetSource(
     num_classes=200,
     train_images=100_000,
     test_images=10_000,
+    image_size=(64, 64),
 )

@@ -1,11 +1,14 @@
 """Launched grids: training, tracking, tables, and what a second launch does."""
 
+import os
 import re
+import shutil
 import subprocess
 from functools import partial
 
 import numpy as np
 import pytest
+from builders import Grid
 from mlflow import MlflowClient
 from place import DEMO_GRID, TWO_EPOCHS, Place
 
@@ -47,6 +50,46 @@ def test_second_launch_trains_nothing(demo_grid, call, monkeypatch):
     assert status == 0
     assert "0 of 4 runs to do" in output
     assert "4 of 4 runs are done." in output
+
+
+def test_tables_are_of_the_own_experiment_whatever_was_launched_later(demo_grid, call, monkeypatch, tmp_path):
+    uri = f"sqlite:///{shutil.copy(demo_grid.folder / 'mlflow.db', tmp_path)}"
+    later = Grid("table3-mini", "mini")
+    later.run(later.cell("cub200", "mixup"), 0, {"top1_error": 1.0})
+    later.log(uri, tmp_path)
+    results = tmp_path / "results"
+    in_demo_grid(demo_grid, monkeypatch, MLFLOW_TRACKING_URI=uri, RESULTS_DIR=str(results))
+    status, _, _ = call("experiments grid", *DEMO_GRID, "--tables", "nll")
+    assert status == 0
+    [written] = results.iterdir()
+    assert written.name.startswith("demo-custom-")
+    assert (written / "nll.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "grid", "tables", "expected"),
+    [
+        (["--tables"], 0, 0, 0),
+        (["--tables"], 0, 3, 3),
+        (["--tables"], 1, 0, 1),
+        (["--tables"], 1, 3, 1),
+        (["--tables"], 130, None, 130),
+        (["--tables", "--dry-run"], 0, None, 0),
+        (["--tables", "--launcher", "print"], 0, None, 0),
+        ([], 0, None, 0),
+    ],
+)
+def test_exit_status_is_that_of_the_grid_or_else_of_the_tables(
+    demo_grid, call, monkeypatch, arguments, grid, tables, expected
+):
+    made = []
+    in_demo_grid(demo_grid, monkeypatch)
+    monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
+    monkeypatch.setattr(grid_command, "launch", lambda *_: grid != 130)
+    monkeypatch.setattr(grid_command, "_print_summary", lambda *_: grid)
+    monkeypatch.setattr(grid_command, "_make_tables", lambda *_: made.append(tables) or tables)
+    assert call("experiments grid", *DEMO_GRID, *arguments)[0] == expected
+    assert made == ([] if tables is None else [tables])
 
 
 def test_status_shows_the_errors(demo_grid, call, monkeypatch):
@@ -173,17 +216,31 @@ def test_run_keys_depend_on_no_path_machine_or_launch_option(call, started, tmp_
     assert planned("--workers", "7", "--retry") == keys
 
 
-def test_dry_run_counts_runs_names_unprepared_datasets_and_writes_nothing(call, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    output = call("experiments grid", "table1", "--datasets", "cub200", "dogs", "--dry-run")[1]
-    names = (f"{name} (not prepared: make data DATASET={name})" for name in ("cub200", "dogs"))
-    assert output.splitlines()[-1] == f"not counted: {', '.join(names)}"
-    assert "runs to do" not in output
-    assert not list(tmp_path.iterdir())
+def test_dry_run_without_data_plans_with_the_official_numbers_and_writes_nothing(call, tmp_path):
+    arguments = ("table1", "--profile", "mini", "--methods", "cross-entropy", "cs-kd", "--datasets")
+    status, output, errors = call("experiments grid", *arguments, "cifar100", "cub200", "dogs", "--dry-run")
+    assert (status, errors) == (0, "")
+    assert "18 of 18 runs to do, about " in output
+    sizes = "about 2.11 GB to download and 21.66 GB of disk in "
+    assert f"The launch first prepares cifar100, cub200, dogs: {sizes}" in output
+    assert list(tmp_path.iterdir()) == []
+    # an archive that is there is not downloaded
+    (tmp_path / "data" / "downloads").mkdir(parents=True)
+    (tmp_path / "data" / "downloads" / "CUB_200_2011.tgz").touch()
+    assert "about 0.17 GB to download" in call("experiments grid", *arguments, "cifar100", "cub200", "--dry-run")[1]
+
+
+def test_dry_run_plans_a_merged_dataset_before_its_parts_are_prepared(call):
+    output = call("experiments grid", "figure4", "--profile", "mini", "--methods", "cs-kd", "--dry-run")[1]
+    assert "3 of 3 runs to do" in output
+    assert "The launch first prepares cub200, dogs, mit67: about 4.54 GB to download" in output
+
+
+def test_dry_run_of_prepared_data_says_nothing_about_data(call, tmp_path):
     assert call("experiments data", "digits")[0] == 0
     output = call("experiments grid", "demo", "--dry-run")[1]
     assert "10 of 10 runs to do" in output
-    assert "not counted" not in output
+    assert "prepares" not in output
     assert not (tmp_path / "runs").exists()
 
 
@@ -199,15 +256,15 @@ def test_composite_has_one_name_in_any_order_of_its_parts(call, command):
     assert "cs-kd+mixup" not in output
 
 
-def test_printed_command_trains_its_run_from_any_folder(call, tmp_path, monkeypatch):
+def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):
     assert call("experiments data", "digits")[0] == 0
     settings = ("--set", "schedule.epochs=1", "--set", "schedule.milestones=[]", "--launcher", "print")
     output = call("experiments train", "--dataset", "digits", "--method", "cs-kd", *settings)[1]
     (line,) = (line for line in output.splitlines() if line.startswith("env "))
-    for name in ("DATA_DIR", "RUNS_DIR", "PYTHONPATH"):
-        monkeypatch.delenv(name, raising=False)
+    environment = {name: os.environ[name] for name in os.environ.keys() - {"DATA_DIR", "RUNS_DIR", "PYTHONPATH"}}
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(line, shell=True, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)
+    command = partial(subprocess.run, shell=True, cwd=tmp_path / "elsewhere", env=environment)
+    done = command(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (EXIT_DONE, ""), done.stderr
     assert re.search(r"done \d+", call("experiments status", "train")[1])
 

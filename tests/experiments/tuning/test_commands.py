@@ -199,6 +199,9 @@ def test_dry_run_writes_nothing(call, training, tmp_path, monkeypatch, storage):
     def files() -> dict[Path, bytes | None]:
         return {path: path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*")}
 
+    unprepared = call(*TUNE[:1], "--dataset", "cifar100", "--profile", "mini", "--trials", "2", "--dry-run")[1]
+    assert "2 of 2 trials to do" in unprepared
+    assert "The launch first prepares cifar100: about 0.17 GB to download" in unprepared
     before = files()
     assert "2 of 2 trials to do" in call(*TUNE, "--trials", "2", "--dry-run")[1]
     assert files() == before
