@@ -121,13 +121,8 @@ BUILD = { $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (
 	&& $(BUILT)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock \
 	  $(if $(wildcard $(RUN)),--retries 1)
 
-# The tables are also made if a run failed (status 1): they name the missing runs. The exit status is that of the grid,
-# or that of the tables if the grid succeeded.
-TABLES = status=$$?; $(if $(filter-out 0,$(DRY_RUN)),,[ $$status -gt 1 ] || \
-	$(RUN) -m analysis tables --latest $(SHOW) || exit $$((status ? status : $$?));) exit $$status
-
 demo: $(READY) ## the main job in minutes: both methods on digits, five seeds each, then the tables
-	@$(RUN) -m experiments grid demo $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid demo $(LAUNCH) --tables
 
 # Each test file runs in one process, so that its tests share their fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -143,23 +138,22 @@ data: $(READY) ## download, verify and prepare DATASET (or all)
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
 
 reproduce-table1: $(READY) ## table 1: five datasets x cross-entropy, cs-kd x three seeds, ResNet-18; METHODS=all: the full table
-	@$(RUN) -m experiments grid table1 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table1 $(CROSS) $(LAUNCH) --tables
 
 reproduce-table2: $(READY) ## table 2: cs-kd beside the self-distillation methods ddgsd and byot
-	@$(RUN) -m experiments grid table2 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table2 $(CROSS) $(LAUNCH) --tables
 
 reproduce-table3: $(READY) ## table 3: does cs-kd improve mixup?
-	@$(RUN) -m experiments grid table3 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table3 $(CROSS) $(LAUNCH) --tables
 
 reproduce-table4: $(READY) ## table 4: does cs-kd improve kd? ResNet-10 with a DenseNet-121 as teacher, which is trained first
-	@$(RUN) -m experiments grid table4 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table4 $(CROSS) $(LAUNCH) --tables
 
-reproduce-table6: SHOW = --show top5_error ece recall_at_1
 reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's methods and of cs-kd-e
-	@$(RUN) -m experiments grid table6 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid table6 $(CROSS) $(LAUNCH) --tables top5_error ece recall_at_1
 
 reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entropy, cs-kd x three seeds
-	@$(RUN) -m experiments grid figure4 $(CROSS) $(LAUNCH); $(TABLES)
+	@$(RUN) -m experiments grid figure4 $(CROSS) $(LAUNCH) --tables
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \

@@ -14,10 +14,6 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z0-9-]+):.*## ", MAKEFILE, re.MULTILINE))
 VARIABLES = set(re.findall(r"^([A-Z_]+) \?=.*## ", MAKEFILE, re.MULTILINE))
 READY = ("LOCKED=here", "--assume-old=.venv/.ready-here")
-FAKE_PYTHON = """#!/bin/sh
-echo "$2 $3" >> commands
-case "$2 $3" in "experiments grid") exit {grid} ;; *) exit {tables} ;; esac
-"""
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
@@ -212,21 +208,6 @@ def test_setup_touches_no_environment_that_it_did_not_build(copied, setup, kind)
     assert file.exists()
 
 
-@pytest.mark.parametrize(
-    ("grid", "tables", "expected"), [(0, 0, 0), (0, 3, 3), (1, 0, 1), (1, 3, 1), (2, 0, 2), (130, 0, 130)]
-)
-def test_exit_status_is_that_of_the_grid_or_else_of_the_tables(copied, grid, tables, expected):
-    python = copied / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(FAKE_PYTHON.format(grid=grid, tables=tables))
-    python.chmod(0o755)
-    done = make(*READY, "demo", folder=copied)
-    ran = ["experiments grid"] + (["analysis tables"] if grid < 2 else [])
-    assert (copied / "commands").read_text().splitlines() == ran
-    assert done.returncode == (2 if expected else 0)  # make's status for every failed command
-    assert (f"Error {expected}" in done.stderr) is bool(expected)
-
-
-def test_dry_run_makes_no_tables():
-    assert "analysis tables" in commands("demo")
-    assert "analysis tables" not in commands("demo", "DRY_RUN=1")
+def test_tables_are_made_by_the_command_that_trains():
+    assert commands("demo").endswith("-m experiments grid demo --workers 1 --tables")
+    assert commands("reproduce-table6").endswith("--workers 1 --tables top5_error ece recall_at_1")

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     console = table_console()
     store = Store(cli.tracking_uri())
-    experiments = store.load([store.latest()] if options.latest else options.experiment)
+    experiments = store.load(options.experiment)
     for experiment in experiments:
         folder = options.results_dir / experiment.name
         with results_in(folder):
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         for note in notes:
             console.print(note, markup=False)
         _print_files(folder, console)
-    if options.latest or options.experiment:
+    if options.experiment:
         return 0
     for pool in pools(experiments):
         folder = options.results_dir / "paper" / pool.name
@@ -62,7 +62,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--experiment", nargs="+", metavar="NAME", help="a tracked grid, such as table1-mini; default: all of them"
     )
-    parser.add_argument("--latest", action="store_true", help="only the experiment that was launched last")
     parser.add_argument(
         "--show",
         nargs="+",
@@ -77,8 +76,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     for name in options.show:
         cli.check_choice("table", name, (*METRICS, *PAPER_TABLES))
     of_all = [name for name in options.show if name in PAPER_TABLES]
-    if of_all and (options.latest or options.experiment):
-        raise UserError(f"{', '.join(of_all)}: needs all experiments; leave out --experiment and --latest")
+    if of_all and options.experiment:
+        raise UserError(f"{', '.join(of_all)}: needs all experiments; leave out --experiment")
     return options
 
 

@@ -60,14 +60,6 @@ class Store:
         """Return the names of all tracked grids, sorted."""
         return sorted(self._cells)
 
-    def latest(self) -> str:
-        """Return the name of the grid that was launched last. Raises UserError if there is none."""
-
-        def launched(name: str) -> int:
-            return max(int(self._tags[run.info.experiment_id].get("launched", 0)) for run in self._cells[name])
-
-        return max(self._require_grids(), key=launched)
-
     def load(self, names: list[str] | None = None) -> list[Experiment]:
         """Return the experiments with these names, or all. Raises UserError for unknown names or if none has a run."""
         tracked = self._require_grids()

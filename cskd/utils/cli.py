@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cskd.utils.cores import usable_cores
+from cskd.utils.databases import absolute_address
 from cskd.utils.errors import UserError, one_line
 
 LONG_NAME = "x" * 64  # about as long as the longest file name in the project's folders
@@ -145,8 +146,8 @@ def results_dir() -> Path:
 
 
 def tracking_uri() -> str:
-    """Return ``MLFLOW_TRACKING_URI``, or the SQLite database ``mlflow.db`` in the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+    """Return ``MLFLOW_TRACKING_URI``, or the database ``mlflow.db`` in the current folder, with an absolute path."""
+    return absolute_address(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
 
 
 def check_choice(kind: str, name: str, names) -> str:

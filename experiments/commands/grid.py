@@ -1,9 +1,13 @@
 """Run a grid: datasets x methods x seeds. It prints the plan, and skips runs that are done."""
 
+import subprocess
+import sys
+
 from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, Parser, check_writable, data_dir, results_dir, runs_dir, tracking_uri
+from cskd.utils.databases import print_address
 from cskd.utils.integrity import write_json
 from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
@@ -26,6 +30,12 @@ def main() -> int:
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="replace the grid's datasets")
     parser.add_argument("--methods", type=method_or_all, nargs="+", metavar="NAME", help="replace the grid's")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="replace the grid's seeds")
+    parser.add_argument(
+        "--tables",
+        nargs="*",
+        metavar="NAME",
+        help="make the experiment's tables afterwards ('python -m analysis tables'), and print these",
+    )
     add_grid_arguments(parser)
     arguments = parser.parse_args()
     grid = load_grid(
@@ -37,7 +47,7 @@ def main() -> int:
     )
     options = GridOptions.from_arguments(arguments)
     if not options.dry_run:
-        check_writable(RESULTS_DIR=results_dir())  # the tables are written there after the training
+        check_writable(RESULTS_DIR=results_dir())  # of the tables
     return launch_grid(arguments.grid, grid, options)
 
 
@@ -60,6 +70,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         for line in preparation_lines(sections, data_dir()):
             line_printer(console)(line)
         return 0
+    print_address("MLFLOW_TRACKING_URI", tracking_uri())
     # An invalid address fails here; an unreachable server does not.
     uploader = Uploader(lambda: _open_tracker(plan), line_printer(console))
     for run in runs:
@@ -71,7 +82,20 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         finished = _train(pending, seconds, options, uploader, console)
     if options.tracking_cost is not None:
         write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})
-    return 0 if finished is None else _print_summary(runs, uploader, finished, console)
+    if finished is None:
+        return 0
+    status = _print_summary(runs, uploader, finished, console)
+    if finished and options.tables is not None:
+        made = _make_tables(plan, options.tables)  # also if runs failed: the tables name them
+        return status or made
+    return status
+
+
+def _make_tables(plan: Plan, shown: tuple[str, ...]) -> int:
+    """Make the tables of the plan's experiment, whatever else was launched meanwhile. Return the exit status."""
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "analysis", "tables", "--experiment", plan.experiment]
+    return subprocess.run([*command, *(["--show", *shown] if shown else [])], check=False).returncode
 
 
 def _open_datasets(sections: dict[str, Data], dry_run: bool, console: Console) -> dict[str, Dataset]:

@@ -43,6 +43,7 @@ class GridOptions(LaunchOptions):
 
     architectures: tuple[str, ...] = ()  # named by the user
     tuned: bool = False  # use tuned hyper-parameters
+    tables: tuple[str, ...] | None = None  # make the tables afterwards, and print these; (): the default ones
     tracking_cost: Path | None = None  # a file for the processor time of the uploads
 
 

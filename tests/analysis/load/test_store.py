@@ -30,15 +30,6 @@ def test_tuning_and_overrides_are_read_from_tags(tmp_path):
         Store(uri).load()
 
 
-def test_latest_is_the_experiment_launched_last(store_uri, tmp_path):
-    shutil.copy(store_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = MlflowClient(uri)
-    [demo] = client.search_experiments(filter_string="tags.experiment = 'demo'")
-    client.set_experiment_tag(demo.experiment_id, "launched", "1900000000")
-    assert Store(uri).latest() == "demo"
-
-
 def test_unknown_experiments_and_experiments_without_runs_are_errors(store):
     with pytest.raises(UserError, match=r"unknown experiment 'tabel1': choose from demo, table1, table1-mini"):
         store.load(["tabel1"])

@@ -1,15 +1,18 @@
 """Launched grids: training, tracking, tables, and what a second launch does."""
 
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
 
 import numpy as np
 import pytest
+from builders import Grid
 from mlflow import MlflowClient
-from place import DEMO_GRID, TWO_EPOCHS, Place
+from place import epoch_options
 
 from experiments.commands import grid as grid_command
 from experiments.launch.backends import BACKENDS, Exit
@@ -29,9 +32,15 @@ def tracked_runs(uri: str, kind: str = "run") -> list:
     return list(client.search_runs(ids, filter_string=f"tags.kind = '{kind}'"))
 
 
+def test_grid_is_trained_without_tracking_and_tuning_packages(demo_grid):
+    output = (demo_grid.folder / demo_grid.printed).read_text()
+    assert "2 of 2 runs are done." in output
+    assert "not all is tracked in MLflow (mlflow is not installed)" in output
+
+
 def test_tracking_has_every_metric_and_artifact_of_the_run_folders(demo_grid):
     client, runs = MlflowClient(demo_grid.uri), tracked_runs(demo_grid.uri)
-    assert [run.data.tags["state"] for run in runs] == [DONE] * 4
+    assert [run.data.tags["state"] for run in runs] == [DONE] * 2
     run = runs[0]
     folder = RunFolder(demo_grid.runs / run.data.tags["run_key"])
     for record in folder.epochs():
@@ -45,17 +54,57 @@ def test_tracking_has_every_metric_and_artifact_of_the_run_folders(demo_grid):
 def test_second_launch_trains_nothing(demo_grid, call, monkeypatch):
     in_demo_grid(demo_grid, monkeypatch)
     monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
-    status, output, _ = call("experiments grid", *DEMO_GRID)
+    status, output, _ = call(*demo_grid.command)
     assert status == 0
-    assert "0 of 4 runs to do" in output
-    assert "4 of 4 runs are done." in output
+    assert "0 of 2 runs to do" in output
+    assert "2 of 2 runs are done." in output
+
+
+def test_tables_are_of_the_own_experiment_whatever_was_launched_later(demo_grid, call, monkeypatch, tmp_path):
+    uri = f"sqlite:///{shutil.copy(demo_grid.folder / 'mlflow.db', tmp_path)}"
+    later = Grid("table3-mini", "mini")
+    later.run(later.cell("cub200", "mixup"), 0, {"top1_error": 1.0})
+    later.log(uri, tmp_path)
+    results = tmp_path / "results"
+    in_demo_grid(demo_grid, monkeypatch, MLFLOW_TRACKING_URI=uri, RESULTS_DIR=str(results))
+    status, _, _ = call(*demo_grid.command, "--tables", "nll")
+    assert status == 0
+    [written] = results.iterdir()
+    assert written.name.startswith("demo-custom-")
+    assert (written / "nll.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "grid", "tables", "expected"),
+    [
+        (["--tables"], 0, 0, 0),
+        (["--tables"], 0, 3, 3),
+        (["--tables"], 1, 0, 1),
+        (["--tables"], 1, 3, 1),
+        (["--tables"], 130, None, 130),
+        (["--tables", "--dry-run"], 0, None, 0),
+        (["--tables", "--launcher", "print"], 0, None, 0),
+        ([], 0, None, 0),
+    ],
+)
+def test_exit_status_is_that_of_the_grid_or_else_of_the_tables(
+    demo_grid, call, monkeypatch, arguments, grid, tables, expected
+):
+    made = []
+    in_demo_grid(demo_grid, monkeypatch)
+    monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
+    monkeypatch.setattr(grid_command, "launch", lambda *_: grid != 130)
+    monkeypatch.setattr(grid_command, "_print_summary", lambda *_: grid)
+    monkeypatch.setattr(grid_command, "_make_tables", lambda *_: made.append(tables) or tables)
+    assert call(*demo_grid.command, *arguments)[0] == expected
+    assert made == ([] if tables is None else [tables])
 
 
 def test_status_shows_the_errors(demo_grid, call, monkeypatch):
     in_demo_grid(demo_grid, monkeypatch)
     status, output, errors = call("experiments status", "demo")
     assert (status, errors) == (0, "")
-    assert len(re.findall(r"done \d+\.\d\d %", output)) == 4
+    assert len(re.findall(r"done \d+\.\d\d %", output)) == 2
 
 
 def test_tables_need_no_run_folders(demo_grid, call, monkeypatch, tmp_path):
@@ -81,7 +130,7 @@ def test_sync_rebuilds_the_tracking_from_the_run_folders(demo_grid, call, monkey
     in_demo_grid(demo_grid, monkeypatch, MLFLOW_TRACKING_URI=other)
     status, output, _ = call("experiments sync")
     assert status == 0
-    assert re.search("demo-custom-[0-9a-f]{6}: 4 runs are tracked in", output)
+    assert re.search("demo-custom-[0-9a-f]{6}: 2 runs are tracked in", output)
     rebuilt, original = (
         {run.info.run_name: run.data.metrics for kind in ("run", "cell") for run in tracked_runs(uri, kind)}
         for uri in (other, demo_grid.uri)
@@ -130,13 +179,13 @@ def started(call, monkeypatch) -> list[str]:
     return names
 
 
-KD = ("experiments grid", "table4", "--datasets", "digits", "--methods", "kd", "--seeds", "0", "1", *TWO_EPOCHS)
+KD = ("experiments grid", "table4", "--datasets", "digits", "--methods", "kd", "--seeds", "0", "1", *epoch_options(2))
 TEACHER = "digits/densenet41/cs-kd/seed0"
 
 
 def test_failed_run_stops_no_other_run_and_retry_starts_it_again(call, started, monkeypatch):
     monkeypatch.setattr(FakeBackend, "failing", "cs-kd")
-    grid = ("experiments grid", "demo", "--seeds", "0", "1", *TWO_EPOCHS)
+    grid = ("experiments grid", "demo", "--seeds", "0", "1", *epoch_options(2))
     status, output, errors = call(*grid)
     assert (status, errors) == (1, "")
     assert "2 of 4 runs are done." in output
@@ -225,30 +274,14 @@ def test_composite_has_one_name_in_any_order_of_its_parts(call, command):
     assert "cs-kd+mixup" not in output
 
 
-def test_printed_command_trains_its_run_from_any_folder(call, tmp_path, monkeypatch):
+def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):
     assert call("experiments data", "digits")[0] == 0
     settings = ("--set", "schedule.epochs=1", "--set", "schedule.milestones=[]", "--launcher", "print")
     output = call("experiments train", "--dataset", "digits", "--method", "cs-kd", *settings)[1]
     (line,) = (line for line in output.splitlines() if line.startswith("env "))
-    for name in ("DATA_DIR", "RUNS_DIR", "PYTHONPATH"):
-        monkeypatch.delenv(name, raising=False)
+    environment = {name: os.environ[name] for name in os.environ.keys() - {"DATA_DIR", "RUNS_DIR", "PYTHONPATH"}}
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(line, shell=True, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)
+    command = partial(subprocess.run, shell=True, cwd=tmp_path / "elsewhere", env=environment)
+    done = command(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (EXIT_DONE, ""), done.stderr
     assert re.search(r"done \d+", call("experiments status", "train")[1])
-
-
-def test_student_is_trained_without_tracking_and_tuning_packages(tmp_path):
-    place = Place(tmp_path)
-    for package in ("mlflow", "optuna"):
-        folder = tmp_path / "hidden" / package
-        folder.mkdir(parents=True)
-        error = f"raise ModuleNotFoundError('No module named {package}', name='{package}')"
-        (folder / "__init__.py").write_text(error)
-    place.environment["PYTHONPATH"] = str(tmp_path / "hidden")
-    status, output, errors = place.run(*KD[:-6], "0", *TWO_EPOCHS)
-    assert (status, errors) == (0, "")
-    assert "2 of 2 runs are done." in output
-    assert "not all is tracked in MLflow (mlflow is not installed)" in output
-    (student,) = (folder for folder in place.folders() if folder.spec().method == "kd")
-    assert "train/teacher_kl" in student.epochs()[-1]["metrics"]
