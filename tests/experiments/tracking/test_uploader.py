@@ -39,10 +39,12 @@ def test_running_launch_restores_a_deleted_cell_and_its_seeds(uri, tmp_path, mon
 
     def wait_for_runs(*statuses: str) -> list:
         until = time.monotonic() + 60
-        while sorted(run.info.status for run in (runs := tracked(uri, kind="run"))) != [*statuses]:
-            assert time.monotonic() < until
+        while time.monotonic() < until:
+            runs = tracked(uri, kind="run")
+            if sorted(run.info.status for run in runs) == [*statuses]:
+                return runs
             time.sleep(0.05)
-        return runs
+        raise AssertionError("not uploaded")
 
     with Uploader(lambda: GridTracker(uri, "demo", tmp_path)) as uploader:
         for spec in specs:
