@@ -51,6 +51,13 @@ NOTES = (
     "assumes the same effect and spread.",
     "Each interval is a 95 % interval by itself: there is no correction for the number of claims.",
 )
+VERDICT_NUMBERS = ("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high")
+VERDICT_COLUMNS = (
+    *("id", "where", "claim", "metric", "method", "against", "better", "dataset", "architecture"),
+    *VERDICT_NUMBERS,
+    *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
+    *("outcome", "reason", "missing", "settings", "seeds_needed", "left_out", "pool"),
+)
 NO_INTERVAL = (math.nan, math.nan)
 
 
@@ -106,7 +113,7 @@ def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
         record |= {"settings": " ".join(verdict.settings), "seeds_needed": verdict.seeds_needed}
         record |= {"left_out": " ".join(verdict.left_out), "pool": verdict.pool}
         records.append(record)
-    return pd.DataFrame(records).astype({"seeds_needed": "Int64"})
+    return pd.DataFrame(records, columns=list(VERDICT_COLUMNS)).astype({"seeds_needed": "Int64"})
 
 
 def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
@@ -119,7 +126,8 @@ def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
         record |= {_column(outcome): counts[outcome] for outcome in OUTCOMES}
         text = f"Holds on {counts[HOLDS]} of {len(judged)}" + (f" ({', '.join(others)})" if others else "")
         records.append(record | {"summary": text})
-    return pd.DataFrame(records)
+    columns = ["id", "where", "claim", "cells", *map(_column, OUTCOMES), "summary"]
+    return pd.DataFrame(records, columns=columns)
 
 
 def _column(outcome: str) -> str:
