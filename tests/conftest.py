@@ -2,16 +2,22 @@
 
 import os
 import signal
-import sys
 
+import place as places
 import pytest
 from builders import empty_store
 from filelock import FileLock
-from place import DEMO_GRID, Place, command_of
-
-from cskd.utils import cli
+from place import Place, epoch_options
 
 pytest.register_assert_rewrite("faults.backend", "faults.disturbed")
+
+# These start first, so that two processes, which take whole files, end at about the same time.
+LONGEST_FILES = (
+    "commands/test_grid.py", "bench/test_bench.py", "faults/test_server.py", "faults/test_surroundings.py",
+    "faults/test_twice.py", "faults/test_damage.py", "faults/test_security.py", "faults/test_signals.py",
+    "faults/test_kill.py", "tuning/test_commands.py", "report/test_report.py", "tracking/test_serving.py",
+    "bench/test_reference.py", "launch/test_worker.py",
+)  # fmt: skip
 
 
 def pytest_addoption(parser):
@@ -27,33 +33,49 @@ def pytest_configure(config):
         os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items):
+    order = {name: position for position, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get("/".join(item.path.parts[-2:]), len(order)))
+
+
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
+def call(tmp_path, monkeypatch):
     """Calls a command in this process, with its own folders; returns (exit status, output, errors)."""
     for name, value in Place(tmp_path).environment.items():
         monkeypatch.setenv(name, value)
+    return places.call
 
-    def run(command: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [command, *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.run(command_of(command).main)
-        return caught.value.code or 0, *capsys.readouterr()
 
-    return run
+class DemoGrid(Place):
+    """Two runs of two epochs, trained without MLflow and Optuna, and uploaded afterwards. Tests only read it."""
+
+    command = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", *epoch_options(2))
+    printed = "printed.txt"
+
+    def train(self) -> None:
+        hidden = self.folder / "hidden"
+        for package in ("mlflow", "optuna"):
+            (hidden / package).mkdir(parents=True)
+            error = f"raise ModuleNotFoundError('No module named {package}', name='{package}')"
+            (hidden / package / "__init__.py").write_text(error)
+        self.environment["PYTHONPATH"] = str(hidden)
+        status, output, errors = self.run(*self.command)
+        assert (status, errors) == (0, ""), output
+        (self.folder / self.printed).write_text(output)
+        del self.environment["PYTHONPATH"]
+        empty_store(self.folder)
+        status, output, errors = self.call("experiments sync")
+        assert (status, errors) == (0, ""), output
 
 
 @pytest.fixture(scope="session")
-def demo_grid(tmp_path_factory) -> Place:
-    """The folders of a grid that was trained and tracked: both methods, two seeds, two epochs. Tests only read it."""
+def demo_grid(tmp_path_factory) -> DemoGrid:
+    """A trained grid, shared by the processes of pytest-xdist."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent  # the folder that the processes share
-    place = Place(shared / "demo grid é")
+    place = DemoGrid(shared / "demo grid é")
     with FileLock(shared / "demo_grid.lock"):
         if not place.folder.exists():
-            place.folder.mkdir()
-            empty_store(place.folder)
-            for command in (("experiments data", "digits"), ("experiments grid", *DEMO_GRID)):
-                status, output, errors = place.run(*command)
-                assert (status, errors) == (0, ""), output
+            place.train()
     return place

@@ -1,21 +1,28 @@
-"""A folder in which commands run as a user types them."""
+"""A folder in which commands run, in this process or in one of their own."""
 
+import contextlib
 import importlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
+from cskd.utils import cli
 from experiments.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
-TWO_EPOCHS = ("--set", "schedule.epochs=2", "--set", "schedule.milestones=[1]")
-DEMO_GRID = ("demo", "--seeds", "0", "1", "--workers", "2", *TWO_EPOCHS)
+
+
+def epoch_options(count: int) -> tuple[str, ...]:
+    """Return the options of a command for so many epochs, with one milestone in the middle."""
+    return ("--set", f"schedule.epochs={count}", "--set", f"schedule.milestones=[{count // 2}]")
 
 
 class Place:
-    """A folder with its own data, runs, results and tracking store, for commands in processes of their own."""
+    """A folder with its own data, runs, results and tracking store."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -30,6 +37,8 @@ class Place:
             "TUNED_DIR": str(folder / "tuned"),
             "OPTUNA_STORAGE": "",
             "COLUMNS": "200",
+            # One thread for any number of workers: the number of threads changes the order of additions.
+            "OMP_NUM_THREADS": "1",
         }
 
     def start(self, command: str, *arguments: str) -> subprocess.Popen:
@@ -48,8 +57,29 @@ class Place:
         output, errors = process.communicate(timeout=300)
         return process.returncode, output, errors
 
+    def call(self, command: str, *arguments: str) -> tuple[int, str, str]:
+        """Return the same of the command in this process, which saves its imports. Its workers are processes."""
+        with mock.patch.dict(os.environ, self.environment, clear=True):
+            return call(command, *arguments)
+
     def folders(self) -> list[RunFolder]:
         return [RunFolder(path.parent) for path in sorted(self.runs.glob("*/spec.json"))]
+
+
+def call(command: str, *arguments: str) -> tuple[int, str, str]:
+    """Return (exit status, output, errors) of a command in this process. An exception passes: it is a defect."""
+    output, errors = io.StringIO(), io.StringIO()
+    main = command_of(command).main
+    with (
+        mock.patch.object(sys, "argv", [command, *arguments]),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            cli.run(main)
+        except SystemExit as ended:
+            return ended.code or 0, output.getvalue(), errors.getvalue()
+    raise AssertionError("the command did not end the process")
 
 
 def command_of(command: str) -> ModuleType:

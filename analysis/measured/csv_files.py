@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
 from analysis.tables.verdicts import VERDICT_COLUMNS
-from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, VARIATION
+from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, UNSCALED
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write
 
@@ -24,7 +24,7 @@ EVALUATED = (
     *(metric.name for metric in RESCALED if metric.when == STORED),
     *("temperature_training_split", "ece_training_split", "nll_training_split"),
     *("temperature_cross_fitted", "ece_cross_fitted", "nll_cross_fitted"),
-    *(metric.name for metric in VARIATION),
+    *(metric.name for metric in UNSCALED),
 )
 RUN_NUMBERS = (
     *("minutes", ENERGY),

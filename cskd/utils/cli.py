@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cskd.utils.cores import usable_cores
+from cskd.utils.databases import absolute_address
 from cskd.utils.errors import UserError, one_line
 
 LONG_NAME = "x" * 64  # about as long as the longest file name in the project's folders
@@ -33,10 +35,12 @@ def run(main: Callable[[], int | None]) -> None:
     """Call ``main`` and exit: with its return value (or 0), with 2 after a UserError, with 130 after Ctrl-C.
 
     A UserError is printed as one line on stderr. Any other exception is a bug and keeps its traceback. SIGTERM is
-    handled like Ctrl-C.
+    handled like Ctrl-C. Output works with any locale.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _unset_invalid_terminal_size()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # characters that the terminal's encoding lacks, such as † or ±
     try:
         sys.exit(main())
     except UserError as error:
@@ -142,8 +146,8 @@ def results_dir() -> Path:
 
 
 def tracking_uri() -> str:
-    """Return ``MLFLOW_TRACKING_URI``, or the SQLite database ``mlflow.db`` in the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+    """Return ``MLFLOW_TRACKING_URI``, or the database ``mlflow.db`` in the current folder, with an absolute path."""
+    return absolute_address(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
 
 
 def check_choice(kind: str, name: str, names) -> str:

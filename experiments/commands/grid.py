@@ -7,6 +7,7 @@ from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, Parser, check_writable, data_dir, results_dir, runs_dir, tracking_uri
+from cskd.utils.databases import print_address
 from cskd.utils.integrity import write_json
 from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
@@ -69,6 +70,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         for line in preparation_lines(sections, data_dir()):
             line_printer(console)(line)
         return 0
+    print_address("MLFLOW_TRACKING_URI", tracking_uri())
     # An invalid address fails here; an unreachable server does not.
     uploader = Uploader(lambda: _open_tracker(plan), line_printer(console))
     for run in runs:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from cskd.methods import canonical_name
 from cskd.utils.cli import STOPPED, check_writable, data_dir, results_dir, runs_dir, tracking_uri
+from cskd.utils.databases import print_address
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared
 from experiments.launch.backends import BACKENDS, Backend
@@ -109,6 +110,8 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
     deadline = None if options.timeout is None else time.monotonic() + 60 * options.timeout
     budget = _show_budget(study, config, max_trials, options, console)
     results = results_dir() / "studies" / config.name
+    print_address("MLFLOW_TRACKING_URI", tracking_uri())
+    print_address("OPTUNA_STORAGE", storage_address())
     # An invalid address fails here; an unreachable server does not.
     uploader = Uploader(lambda: _open_tracker(config.name), line_printer(console))
     display = StudyDisplay(study, max_trials, budget, console)

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive
-from experiments.tracking.store import is_server, open_store
+from experiments.tracking.store import artifact_location, open_store
 
 MAX_BATCH = 1000  # MLflow's limit of metrics in one request
 # MLflow's status by the state of a run or trial; MLflow has no status "pruned".
@@ -165,19 +165,10 @@ class TrackedExperiment:
         for number in count(1):
             label = self.key if number == 1 else f"{self.key} ({number})"
             try:
-                self.client.create_experiment(label, _artifact_location(self.uri, self.key), tags)
+                self.client.create_experiment(label, artifact_location(self.uri, self.key), tags)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             # A launch on another machine may have created it, or the label belongs to another experiment.
             if experiment := self._find():
                 return experiment
-
-
-def _artifact_location(uri: str, experiment: str) -> str | None:
-    """Return a folder beside the database, not MLflow's default, the working directory. None: a server chooses."""
-    if is_server(uri):
-        return None
-    database = uri.startswith("sqlite:///")
-    folder = Path(uri.removeprefix("sqlite:///")).absolute().parent if database else Path.cwd()
-    return (folder / "mlartifacts" / experiment).as_uri()

@@ -1,9 +1,12 @@
 """Opening of the MLflow store, with settings of MLflow that must be made before its import."""
 
+import glob
 import os
+import secrets
 import sqlite3
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 # A dead server is detected within seconds; a server that takes ten seconds per request still works.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -17,8 +20,11 @@ import logging
 
 from mlflow import MlflowClient
 
+from cskd.utils.databases import SQLITE, schema_problem, sqlite_path
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import exclusive
+
+ARTIFACTS = "mlartifacts"  # the folder beside the database
 
 # MLflow logs "Creating initial tables" here. It also logs errors, but we raise and report those.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -29,27 +35,60 @@ def is_server(uri: str) -> bool:
 
 
 def open_store(uri: str) -> MlflowClient:
-    """Return a client of the store. A database is created or upgraded first.
-
-    Raises UserError if the address cannot be used.
-    """
-    path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    """Return a client of the store; an SQLite database is created first. Raises UserError if it cannot be used."""
+    path = sqlite_path(uri)
     try:
-        # Two processes that create or upgrade the same database at once corrupt it.
+        # Two processes that create the same database at once corrupt it.
         with exclusive(path.with_name(f"{path.name}.lock")) if path else nullcontext():
+            if path is not None and not (path.is_file() and path.stat().st_size):
+                _create_database(path)
             client = MlflowClient(uri)
             if not is_server(uri):
                 client.search_experiments(max_results=1)
             if path is not None:
-                # With a write-ahead log, readers such as the UI and writers do not block each other.
-                connection = sqlite3.connect(path)
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.close()
+                with closing(sqlite3.connect(path)) as connection, connection:
+                    # With a write-ahead log, readers such as the UI and writers do not block each other.
+                    connection.execute("PRAGMA journal_mode=WAL")
+                    _relocate_artifacts(connection, path.parent / ARTIFACTS)
     except Exception as error:
         # SQLAlchemy, SQLite, Alembic and MLflow raise exceptions of different types here.
-        message = f"MLFLOW_TRACKING_URI={uri} cannot be used ({first_line(error)}): correct it"
-        raise UserError(without_password(message)) from error
+        problem = None if is_server(uri) else schema_problem(uri, "mlflow")
+        problem = problem or f"cannot be used ({first_line(error)}): correct it"
+        raise UserError(without_password(f"MLFLOW_TRACKING_URI={uri} {problem}")) from error
     return client
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Return a folder beside the database, not MLflow's default, the working directory. None: a server chooses."""
+    if is_server(uri):
+        return None
+    path = sqlite_path(uri)
+    return ((path.parent if path else Path.cwd()) / ARTIFACTS / experiment).as_uri()
+
+
+def _create_database(path: Path) -> None:
+    """Create MLflow's tables under another name: a process that is killed meanwhile leaves no half-made database."""
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.new*"):
+        leftover.unlink()
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    MlflowClient(f"{SQLITE}{new}").search_experiments(max_results=1)
+    new.replace(path)
+
+
+def _relocate_artifacts(connection: sqlite3.Connection, folder: Path) -> None:
+    """Correct the artifact addresses, which MLflow stores as absolute, after the database was moved or copied.
+
+    folder: of the artifacts, beside the database.
+    """
+    for number, old in connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall():
+        before = Path(unquote(urlparse(old or "").path))
+        after = folder / before.name
+        if before.parent.name != ARTIFACTS or before == after or (before.exists() and not after.exists()):
+            continue
+        new = after.as_uri()
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, number))
+        moved = "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?"
+        connection.execute(f"{moved} AND substr(artifact_uri, 1, ?) = ?", (new, len(old) + 1, number, len(old), old))
 
 
 def upload_error(uri: str, name: str, error: Exception) -> UserError:

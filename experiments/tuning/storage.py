@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from cskd.utils.cli import runs_dir
+from cskd.utils.databases import absolute_address, schema_problem
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import write_errors
 from experiments.tuning.trial import STATES, Trial, best_of, trial_of
@@ -24,7 +25,8 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 def storage_address() -> str:
     """Return ``OPTUNA_STORAGE``, a database URL or a journal file, or the journal file in RUNS_DIR."""
-    return os.environ.get("OPTUNA_STORAGE") or str(runs_dir() / "studies" / "journal.log")
+    address = os.environ.get("OPTUNA_STORAGE") or str(runs_dir() / "studies" / "journal.log")
+    return absolute_address(address) if "://" in address else str(Path(address).absolute())
 
 
 def storage_exists(address: str) -> bool:
@@ -67,8 +69,9 @@ def storage_errors(address: str) -> Iterator[None]:
         raise
     except Exception as error:
         # SQLAlchemy, database drivers, JSON and Optuna raise different classes without a common base.
-        message = f"OPTUNA_STORAGE={address} cannot be used ({first_line(error)}): correct it"
-        raise UserError(without_password(message)) from error
+        problem = schema_problem(address, "optuna") if "://" in address else None
+        problem = problem or f"cannot be used ({first_line(error)}): correct it"
+        raise UserError(without_password(f"OPTUNA_STORAGE={address} {problem}")) from error
 
 
 @contextmanager

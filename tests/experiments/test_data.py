@@ -7,7 +7,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cskd.data import download
+from cskd.data import archives
 from cskd.data.prepare import prepare, prepared_folder
 from cskd.data.sources.base import Archive
 from cskd.data.sources.registry import SOURCES
@@ -25,11 +25,11 @@ def data_dir(tmp_path):
 def command(monkeypatch, call, data_dir):
     """Calls the command with small datasets and without a network. Returns (exit status, output, errors)."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setattr(archives, "ATTEMPTS", 1)
     for name, source in list(SOURCES.items()):
-        archives = tuple(Archive(f"http://127.0.0.1:9/{one.filename}", one.filename) for one in source.archives)
+        unreachable = tuple(Archive(f"http://127.0.0.1:9/{one.filename}", one.filename) for one in source.archives)
         small = source if source.bundled else fakes.small(source)
-        monkeypatch.setitem(SOURCES, name, dataclasses.replace(small, archives=archives))
+        monkeypatch.setitem(SOURCES, name, dataclasses.replace(small, archives=unreachable))
     return lambda *arguments: call("experiments data", *arguments)
 
 
@@ -129,6 +129,15 @@ def test_every_file_below_a_class_folder_is_used_or_named_with_its_reason(comman
         assert all(f"{path} ({reason})" in errors for path, reason in named.items())
 
 
+def test_other_name_of_a_split_is_refused_with_the_one_thing_to_do(command, flowers):
+    (flowers / "test").rename(flowers / "val")
+    status, _, errors = command("flowers")
+    assert status == 2
+    assert errors.endswith("flowers/test is missing: add it, or rename val to test\n")
+    (flowers / "val").rename(flowers / "test")
+    assert command("flowers")[0] == 0
+
+
 def test_dangling_links_are_missing_images_and_the_remedy_works(command, flowers):
     links = [flowers / "train" / "rose" / name for name in ("000.png", "001.png", "folder")]
     for link in links:
@@ -155,6 +164,12 @@ def test_class_of_dangling_links_only_is_not_offered_as_an_incomplete_copy(comma
         assert status == 2
         assert "3 images are missing" in errors
         assert "PARTIAL" not in errors
+
+
+def test_dry_run_names_an_image_folder_that_it_cannot_count(call, flowers):
+    status, output, errors = call("experiments grid", "table1", "--datasets", "flowers", "--dry-run")
+    assert (status, errors) == (0, "")
+    assert output.splitlines()[-1] == "Not counted: flowers (not prepared: make data DATASET=flowers)"
 
 
 def into_class_folders(val: Path, inner: str = "") -> None:

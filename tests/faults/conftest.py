@@ -11,17 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from faults.disturbed import GRID, Disturbed
+from place import Place
 
 TALLIES = pytest.StashKey[dict]()
-# The longest files start first, so that two processes end at about the same time.
-SLOWEST_FILES = (
-    "test_server.py",
-    "test_surroundings.py",
-    "test_twice.py",
-    "test_damage.py",
-    "test_security.py",
-    "test_kill.py",
-)
 HEADINGS = ("fault", "tried", "survived", "lost", "seconds")
 
 
@@ -69,8 +62,6 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--all-faults"):
-        order = {name: position for position, name in enumerate(SLOWEST_FILES)}
-        items.sort(key=lambda item: order.get(item.path.name, len(order)))
         return
     for item in items:
         if item.get_closest_marker("slow_fault"):
@@ -86,6 +77,15 @@ def tally(request):
     started = time.perf_counter()
     yield tally
     tally.seconds += time.perf_counter() - started
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Place:
+    """The trained grid, with which disturbed ones are compared."""
+    place = Disturbed(tmp_path_factory.mktemp("undisturbed"), *GRID, "--workers", "2")
+    status, output, errors = place.call(*place.command)
+    assert (status, errors) == (0, ""), output
+    return place
 
 
 def pytest_sessionfinish(session):

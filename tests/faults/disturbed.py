@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from builders import empty_store
-from faults.backend import assert_uploaded_once, rows
-from place import Place
+from faults.backend import assert_uploaded_once
+from place import Place, epoch_options
 
 from experiments.runs.folder import DONE, RunFolder
 
 WAIT_SECONDS = 240  # so that a defect does not make the tests hang
+EPOCHS = 24
+GRID = ("experiments grid", "demo", "--seeds", "0", "--set", "width=4", *epoch_options(EPOCHS))
 STRIKES = Path(__file__).resolve().parent / "strikes"
 
 
@@ -27,15 +29,15 @@ class Disturbed(Place):
         empty_store(self.folder)
         self.command = command
         self.struck = folder / "struck"
-        # One thread for any number of workers: the number of threads changes the order of additions.
-        self.environment |= {"STRUCK": str(self.struck), "OMP_NUM_THREADS": "1"}
 
     def launch(self, *strikes: str) -> subprocess.Popen:
         """Start the command. strikes: as in ``strikes/sitecustomize.py``."""
         for file in self.folder.glob("struck*"):
             file.unlink()
         plain = self.environment
-        self.environment = plain | {"PYTHONPATH": str(STRIKES), "STRIKES": " ".join(strikes)}
+        self.environment = plain | {
+            "PYTHONPATH": str(STRIKES), "STRIKES": " ".join(strikes), "STRUCK": str(self.struck),
+        }  # fmt: skip
         process = self.start(*self.command)
         self.environment = plain
         return process
@@ -44,18 +46,36 @@ class Disturbed(Place):
         """Return how many strikes of the last launch happened."""
         return len(self.struck.read_text().splitlines()) if self.struck.exists() else 0
 
-    def epochs(self) -> int:
+    def recorded_epochs(self) -> int:
         """Return the recorded epochs of all runs."""
         return sum(folder.count_epochs() for folder in self.folders())
 
-    def uploaded_runs(self) -> set[tuple[str, str]]:
-        """Return (run key, MLflow run) of every run in the tracking store, including deleted ones."""
-        database = self.folder / "mlflow.db"
-        return (
-            set(rows(database, "SELECT value, run_uuid FROM tags WHERE key = 'run_key'"))
-            if database.exists()
-            else set()
-        )
+    def end(self, process: subprocess.Popen) -> tuple[int, str]:
+        """Wait for a launch, and return (exit status, output and errors)."""
+        output, errors = process.communicate(timeout=WAIT_SECONDS)
+        assert "Traceback" not in output + errors
+        return process.returncode, output + errors
+
+    def strike(self, *strikes: str) -> tuple[int, str]:
+        """Launch with strikes that must happen, and return (exit status, output and errors)."""
+        ended = self.end(self.launch(*strikes))
+        assert self.hits(), (strikes, ended)
+        return ended
+
+    def finish(self, reference: Place, runs: int) -> None:
+        """Launch the command again, undisturbed, and compare its runs with the reference's."""
+        status, output, errors = self.call(*self.command)
+        assert (status, errors) == (0, ""), output
+        assert f"{runs} of {runs} runs are done." in output
+        assert len(self.folders()) == runs
+        for folder in self.folders():
+            assert_same_results(folder, RunFolder(reference.runs / folder.path.name))
+        assert_uploaded_once(self.folder / "mlflow.db", self.folders(), self.folder / "mlartifacts")
+
+
+def strike(function: str, count: int, action: str = "SIGKILL", target: str = "self", when: str = "before") -> str:
+    """Return a strike at the n-th call of a function: by default, the process kills itself."""
+    return f"{function}:{count}:{when}:{action}:{target}"
 
 
 def wait_for(happened: Callable[[], bool], *processes: subprocess.Popen) -> bool:
@@ -106,12 +126,3 @@ def assert_same_results(folder: RunFolder, reference: RunFolder) -> None:
         predictions.features, expected.features
     )
     assert {path.name for path in folder.path.iterdir()} == {path.name for path in reference.path.iterdir()}
-
-
-def assert_undisturbed(place: Place, reference: Place) -> None:
-    """Check every run against the other place's, and that MLflow has each once and completely."""
-    names = [folder.path.name for folder in reference.folders()]
-    assert [folder.path.name for folder in place.folders()] == names
-    for folder, expected in zip(place.folders(), reference.folders(), strict=True):
-        assert_same_results(folder, expected)
-    assert_uploaded_once(place.folder / "mlflow.db", place.folders(), place.folder / "mlartifacts")

@@ -1,57 +1,50 @@
 """``kill -9`` of workers and launchers, at random moments and at critical ones: results are the undisturbed run's."""
 
 import random
-import subprocess
 import time
-import traceback
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from faults.disturbed import WAIT_SECONDS, Disturbed, assert_undisturbed, kill, wait_for, workers_of
+from faults.backend import rows
+from faults.disturbed import EPOCHS, GRID, Disturbed, kill, strike, wait_for, workers_of
+from place import epoch_options
 
 FAULT = "kill -9 at a random moment"
-EPOCHS = 12
-SETTINGS = ("--set", "width=4", "--set", f"schedule.epochs={EPOCHS}", "--set", f"schedule.milestones=[{EPOCHS // 2}]")
-GRID = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", *SETTINGS)
-ONE_WORKER = tuple("1" if word == "2" else word for word in GRID)
-
-
-def suicide(function: str, count: int, when: str = "before") -> str:
-    """Return the strike of a process that kills itself at the n-th call."""
-    return f"{function}:{count}:{when}:SIGKILL:self"
-
-
 MLFLOW_STORE = "mlflow.store.tracking.sqlalchemy_store:SqlAlchemyStore"
 MLFLOW_ARTIFACTS = "mlflow.store.artifact.local_artifact_repo:LocalArtifactRepository"
-KEEP_PREVIOUS = "cskd.train.checkpoint:Checkpoints._keep_previous"
+TRAIN_EPOCH = "cskd.train.trainer:Trainer.train_epoch"
 EVALUATE = "cskd.train.trainer:Trainer._evaluate_batch"
+KEEP_PREVIOUS = "cskd.train.checkpoint:Checkpoints._keep_previous"
 FOLDER = "experiments.runs.folder:RunFolder"
-UPLOADED_BOTH = suicide("mlflow:MlflowClient.set_terminated", 2)  # the launcher, after both workers have died
+SET_TERMINATED = "mlflow:MlflowClient.set_terminated"
 
-# (command, strikes of the first disturbed launch, strikes of a later one)
+# The strikes of the first disturbed launch, and of a later one. At the second set_terminated, both workers have died.
 CASES = [
     # a checkpoint is written, and has not replaced the old one
-    (GRID, (suicide(KEEP_PREVIOUS, 1), UPLOADED_BOTH), (suicide(f"{MLFLOW_STORE}._log_metrics", 1, "after"),)),
+    ([strike(KEEP_PREVIOUS, 1), strike(SET_TERMINATED, 2)], strike(f"{MLFLOW_STORE}._log_metrics", 1, when="after")),
+    # in an evaluation, and the launcher at the start of the second worker
     (
-        ONE_WORKER,
-        # in an evaluation, and the launcher between two runs
-        (suicide(EVALUATE, 7), suicide("experiments.launch.backends.local:LocalBackend.start", 2)),
-        (suicide("cskd.evaluate.predictions:write_archive", 1),),
+        [strike(EVALUATE, 7), strike("experiments.launch.backends.local:LocalBackend.start", 2)],
+        strike("cskd.evaluate.predictions:write_archive", 1),
     ),
+    # the old checkpoint is moved away, and the new one is not there yet
     (
-        GRID,
-        # the old checkpoint is moved away, and the new one is not there yet
-        (suicide(KEEP_PREVIOUS, 2, "after"), suicide(f"{MLFLOW_STORE}.create_run", 3, "after")),
-        (suicide(f"{MLFLOW_ARTIFACTS}.log_artifact", 2, "after"),),
+        [strike(KEEP_PREVIOUS, 2, when="after"), strike(f"{MLFLOW_STORE}.create_run", 3, when="after")],
+        strike(f"{MLFLOW_ARTIFACTS}.log_artifact", 2, when="after"),
     ),
-    (
-        GRID,
-        (suicide(f"{FOLDER}.write_epochs", 3), UPLOADED_BOTH),  # in the checkpoint, and not yet in metrics.jsonl
-        (suicide(f"{FOLDER}.remove_checkpoints", 1),),
-    ),
+    # an epoch is in the checkpoint, and not yet in metrics.jsonl
+    ([strike(f"{FOLDER}.write_epochs", 3), strike(SET_TERMINATED, 2)], strike(f"{FOLDER}.remove_checkpoints", 1)),
 ]
+
+
+@pytest.mark.fault(FAULT)
+def test_killed_worker_and_launcher_are_replaced_by_the_same_command(tally, demo_grid, tmp_path):
+    place = Disturbed(tmp_path, *demo_grid.command, "--methods", "cs-kd")
+    with tally:
+        place.strike(strike(TRAIN_EPOCH, 2), strike(SET_TERMINATED, 1))
+        assert place.hits() == 2
+        place.finish(demo_grid, runs=1)
 
 
 class Killed(Disturbed):
@@ -63,20 +56,15 @@ class Killed(Disturbed):
         self.kills = 0
         self.uploaded: set[tuple[str, str]] = set()
 
-    def strike(self, *strikes: str) -> None:
-        self.end(self.launch(*strikes))
-        assert self.hits(), strikes
-        self.kills += self.hits()
-
     def kill_workers(self) -> None:
         """Kill each worker at a random moment of a random epoch."""
         process, moments = self.launch(), {}
         while process.poll() is None:
             for pid, folder in workers_of(process).items():
-                key, epochs = folder.path.name, folder.count_epochs()
-                reached = min(epochs + self.random.randrange(4), EPOCHS - 1)
+                key, count = folder.path.name, folder.count_epochs()
+                reached = min(count + self.random.randrange(4), EPOCHS - 1)
                 epoch, delay = moments.setdefault(key, (reached, self.random.uniform(0, 0.1)))
-                if epochs >= epoch >= 0:
+                if count >= epoch >= 0:
                     time.sleep(delay)
                     if pid in workers_of(process):
                         kill(pid)
@@ -87,9 +75,9 @@ class Killed(Disturbed):
 
     def kill_launcher(self, *, workers: bool, seconds: float | None = None) -> None:
         """Kill the launcher after a random epoch or some seconds; without its workers, they stop by themselves."""
-        process, reached = self.launch(), self.epochs() + self.random.randrange(1, 5)
+        process, reached = self.launch(), self.recorded_epochs() + self.random.randrange(1, 5)
         if seconds is None:
-            wait_for(lambda: self.epochs() >= reached, process)
+            wait_for(lambda: self.recorded_epochs() >= reached, process)
             seconds = self.random.uniform(0, 0.1)
         time.sleep(seconds)
         if process.poll() is None:
@@ -97,68 +85,45 @@ class Killed(Disturbed):
             self.kills += 1
         self.end(process)
 
-    def end(self, process: subprocess.Popen) -> str:
-        output, errors = process.communicate(timeout=WAIT_SECONDS)
-        assert "Traceback" not in output + errors
-        uploaded = self.uploaded_runs()
+    def end(self, process) -> tuple[int, str]:
+        ended = super().end(process)
+        self.kills += self.hits()
+        uploaded = set(rows(self.folder / "mlflow.db", "SELECT value, run_uuid FROM tags WHERE key = 'run_key'"))
         assert self.uploaded <= uploaded  # a resumed run keeps its MLflow run
         self.uploaded = uploaded
-        return output
-
-    def finish(self) -> None:
-        process = self.launch()
-        output = self.end(process)
-        assert process.returncode == 0, output
-        assert "2 of 2 runs are done." in output
-
-
-def disturb(place: Killed, first: tuple[str, ...], later: tuple[str, ...]) -> None:
-    place.kill_launcher(workers=True, seconds=place.random.uniform(1, 8))
-    place.strike(*first)
-    place.kill_workers()
-    place.kill_launcher(workers=False)
-    place.strike(*later)
-    place.finish()
+        return ended
 
 
 @pytest.mark.fault(FAULT)
-def test_grid_that_is_killed_again_and_again_ends_with_the_undisturbed_results(tally, tmp_path):
-    cases = CASES[: tally.cases(len(CASES), 1)]
-    places = [Killed(tmp_path / str(number), command, number) for number, (command, *_) in enumerate(cases)]
-    undisturbed = Killed(tmp_path / "undisturbed", GRID, 0)
-    with ThreadPoolExecutor(2) as threads:
-        reference = threads.submit(undisturbed.finish)
-        if tally.every:
-            ends = [threads.submit(disturb, place, *case[1:]) for place, case in zip(places, cases, strict=True)]
-        else:  # both workers while they write a checkpoint, then the launcher in the upload
-            ends = [threads.submit(lambda: (places[0].strike(*cases[0][1]), places[0].finish()))]
-    reference.result()
-    lost = []
-    for place, end in zip(places, ends, strict=True):
-        try:
-            end.result()
-            assert_undisturbed(place, undisturbed)
-            survived = True
-        except AssertionError:
-            survived = False
-            lost.append(f"{place.folder.name}: {traceback.format_exc()}")
+@pytest.mark.slow_fault
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_grid_that_is_killed_again_and_again_ends_with_the_undisturbed_results(tally, undisturbed, tmp_path, number):
+    first, later = CASES[number]
+    place = Killed(tmp_path, (*GRID, "--workers", "1" if number == 1 else "2"), number)
+    survived = False
+    try:
+        place.kill_launcher(workers=True, seconds=place.random.uniform(1, 8))
+        place.strike(*first)
+        place.kill_workers()
+        place.kill_launcher(workers=False)
+        place.strike(later)
+        place.finish(undisturbed, runs=2)
+        survived = True
+    finally:
         for _ in range(max(place.kills, 1)):  # each kill is a case
             with suppress(AssertionError), tally:
                 assert survived
-    assert not lost, "\n\n".join(lost)
-    assert sum(place.kills for place in places) >= tally.cases(25, 2)
 
 
 @pytest.mark.fault(FAULT)
 @pytest.mark.slow_fault
 def test_study_whose_runs_are_killed_is_continued_by_the_same_command(tally, tmp_path):
-    place = Disturbed(tmp_path, "experiments tune", "--dataset", "digits", "--trials", "2", "--workers", "2", *SETTINGS)
-    process = place.launch(f"{EVALUATE}:3:before:SIGKILL:worker")
-    output, errors = process.communicate(timeout=WAIT_SECONDS)
+    command = ("experiments tune", "--dataset", "digits", "--trials", "2", "--workers", "2", "--set", "width=4")
+    place = Disturbed(tmp_path, *command, *epoch_options(4))
     with tally:
-        assert (process.returncode, errors, place.hits()) == (1, "", 2), output
-    process = place.launch()
-    output, errors = process.communicate(timeout=WAIT_SECONDS)
+        status, output = place.strike(strike(EVALUATE, 3, target="worker"))
+        assert (status, place.hits()) == (1, 2), output
     with tally:
-        assert (process.returncode, errors) == (0, ""), output
+        status, output, errors = place.call(*place.command)
+        assert (status, errors) == (0, ""), output
         assert "2 complete" in output

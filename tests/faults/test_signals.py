@@ -2,23 +2,19 @@
 
 import signal
 import time
-import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from faults.backend import tagged
-from faults.disturbed import WAIT_SECONDS, Disturbed, assert_undisturbed, wait_for
+from faults.disturbed import GRID, Disturbed, strike, wait_for
 
 from cskd.utils.cli import STOPPED
 from experiments.runs.folder import INTERRUPTED
 
 FAULT = "SIGTERM, SIGINT, twice"
-EPOCHS = 24
-SETTINGS = ("--set", "width=4", "--set", f"schedule.epochs={EPOCHS}", "--set", f"schedule.milestones=[{EPOCHS // 2}]")
-GRID = ("experiments grid", "demo", "--seeds", "0", "--workers", "2", *SETTINGS)
 MAX_SECONDS = 90  # generous, for a busy machine; the real times are printed
+TRAIN_EPOCH = "cskd.train.trainer:Trainer.train_epoch"
 EVALUATE = "cskd.train.trainer:Trainer._evaluate_batch"
 
 
@@ -29,117 +25,90 @@ class Stopped(Disturbed):
         super().__init__(folder, *command)
         self.seconds: list[float] = []
 
-    def stop(self, *signals: int, after: Callable[[], bool], strikes: tuple[str, ...] = ()) -> tuple[int, str, str]:
-        """Return (exit status, output, errors) of a launch that gets these signals after something has happened."""
+    def stop(self, process, since: Callable[[], float]) -> str:
+        """Return the output and errors of a launch that was stopped."""
+        status, output = self.end(process)
+        self.seconds.append(time.time() - since())
+        assert status == 130, output
+        assert self.seconds[-1] < MAX_SECONDS
+        assert output.count(STOPPED) == 1
+        return output
+
+    def stop_at(self, *strikes: str) -> str:
+        return self.stop(self.launch(*strikes), lambda: float(self.struck.read_text().split()[0]))
+
+    def stop_after(self, happened: Callable[[], bool], *signals: int, strikes: tuple[str, ...] = ()) -> str:
         process = self.launch(*strikes)
-        assert wait_for(after, process), process.communicate()
+        assert wait_for(happened, process), process.communicate()
         sent = time.time()
         for number in signals:
             process.send_signal(number)
             time.sleep(0.1)
-        return self.end(process, lambda: sent)
+        return self.stop(process, lambda: sent)
 
-    def strike(self, function: str, count: int, number: signal.Signals, target: str = "self") -> tuple[int, str, str]:
-        """Return the same for a launch that gets one signal at the n-th call of a function."""
-        process = self.launch(f"{function}:{count}:before:{number.name}:{target}")
-        return self.end(process, lambda: float(self.struck.read_text().split()[0]))
-
-    def end(self, process, since: Callable[[], float]) -> tuple[int, str, str]:
-        output, errors = process.communicate(timeout=WAIT_SECONDS)
-        seconds = time.time() - since()
-        if process.returncode:
-            self.seconds.append(seconds)
-        assert seconds < MAX_SECONDS
-        assert "Traceback" not in output + errors
-        assert (output + errors).count(STOPPED) == (process.returncode != 0)
-        return process.returncode, output, errors
-
-    def train_on(self, epochs: int) -> Callable[[], bool]:
-        """Return a function that is true when both runs have so many epochs more than now."""
-        wanted = {folder.path.name: folder.count_epochs() + epochs for folder in self.folders()}
-        return lambda: (
-            len(self.folders()) == 2
-            and all(folder.count_epochs() >= wanted.get(folder.path.name, epochs) for folder in self.folders())
-        )
-
-    def assert_interrupted(self, reason: str | None = None) -> None:
+    def assert_interrupted(self, reason: str) -> None:
+        """Check all runs. reason: of at least one run; another process may be stopped while it starts."""
         states = [folder.state() for folder in self.folders()]
-        assert [state["state"] for state in states] == [INTERRUPTED] * 2
-        if reason:
-            assert [state["reason"] for state in states] == [reason] * 2
-        assert [status for _, status, _ in tagged(self.folder / "mlflow.db", kind="run")] == ["KILLED"] * 2
-
-    def finish(self) -> str:
-        process = self.launch()
-        output, errors = process.communicate(timeout=WAIT_SECONDS)
-        assert (process.returncode, errors) == (0, ""), output
-        return output
+        assert {state["state"] for state in states} == {INTERRUPTED}
+        assert reason in {state["reason"] for state in states}
+        assert [status for _, status, _ in tagged(self.folder / "mlflow.db", kind="run")] == ["KILLED"] * len(states)
 
 
 def while_data_is_prepared(place: Stopped) -> None:
-    status, _, errors = place.strike("cskd.data.prepare:write_dataset", 1, signal.SIGINT)
-    assert (status, errors) == (130, f"{STOPPED}\n")
+    place.stop_at(strike("cskd.data.prepare:write_dataset", 1, "SIGINT"))
     assert not place.folders()
     assert not [path for path in place.folder.rglob("*digits*") if path.is_dir()]
 
 
 def while_training(place: Stopped) -> None:
-    status, _, errors = place.stop(signal.SIGTERM, after=place.train_on(2))
-    assert (status, errors) == (130, "")
+    place.stop_at(strike(TRAIN_EPOCH, 2, "SIGTERM", "parent"))
     place.assert_interrupted("interrupted: stopped by SIGTERM")
 
 
 def while_evaluating(place: Stopped) -> None:
-    status, _, errors = place.strike(EVALUATE, 6, signal.SIGINT, "parent")
-    assert (status, errors) == (130, "")
+    place.stop_at(strike(EVALUATE, 6, "SIGINT", "parent"))
     place.assert_interrupted("interrupted: Ctrl-C")
 
 
 def while_a_step_does_not_end(place: Stopped) -> None:
     """Suspended processes stand for it; they are killed."""
-    suspend = f"{EVALUATE}:6:before:SIGSTOP:worker"
-    status, _, errors = place.stop(signal.SIGINT, after=lambda: place.hits() == 2, strikes=(suspend,))
-    assert (status, errors) == (130, "")
+    suspend = strike(EVALUATE, 6, "SIGSTOP", "worker")
+    place.stop_after(lambda: place.hits() == 2, signal.SIGINT, strikes=(suspend,))
     place.assert_interrupted("interrupted: killed before it stopped by itself")
 
 
 def twice(place: Stopped) -> None:
-    status, _, errors = place.stop(signal.SIGINT, signal.SIGINT, after=place.train_on(1))
-    assert (status, errors) == (130, "")
-    assert [folder.state()["state"] for folder in place.folders()] == [INTERRUPTED] * 2
+    place.stop_after(lambda: place.recorded_epochs() > 0, signal.SIGINT, signal.SIGINT)
+    assert {folder.state()["state"] for folder in place.folders()} == {INTERRUPTED}
 
 
 def while_the_last_results_are_uploaded(place: Stopped) -> None:
     """Nothing is left to stop: the upload is completed."""
-    status, output, errors = place.strike("experiments.tracking.grids:GridTracker._open", 2, signal.SIGTERM)
-    assert (status, errors) == (0, ""), output
-
-
-MOMENTS = [
-    while_data_is_prepared,
-    while_training,
-    twice,
-    while_evaluating,
-    while_a_step_does_not_end,
-    while_the_last_results_are_uploaded,
-]
+    status, output = place.strike(strike("experiments.tracking.grids:GridTracker._open", 2, "SIGTERM"))
+    assert status == 0, output
+    assert STOPPED not in output
 
 
 @pytest.mark.fault(FAULT)
-def test_grid_stops_soon_and_the_same_command_continues(tally, tmp_path):
-    place, undisturbed = Stopped(tmp_path / "stopped", *GRID), Stopped(tmp_path / "undisturbed", *GRID)
-    lost = []
-    with ThreadPoolExecutor(1) as thread:
-        reference = thread.submit(undisturbed.finish)
-        for moment in MOMENTS[: tally.cases(len(MOMENTS), 2)]:
-            try:
-                with tally:
-                    moment(place)
-            except AssertionError:
-                lost.append(traceback.format_exc())
+def test_stopped_run_is_continued_by_the_same_command(tally, demo_grid, tmp_path):
+    place = Stopped(tmp_path, *demo_grid.command, "--methods", "cs-kd")
+    for moment in (while_data_is_prepared, while_training):
         with tally:
-            assert "2 of 2 runs are done." in place.finish()
-            reference.result()
-            assert_undisturbed(place, undisturbed)
+            moment(place)
+    with tally:
+        place.finish(demo_grid, runs=1)
+
+
+MOMENTS = [twice, while_evaluating, while_a_step_does_not_end, while_training, while_the_last_results_are_uploaded]
+
+
+@pytest.mark.fault(FAULT)
+@pytest.mark.slow_fault
+def test_grid_stops_soon_at_every_moment_and_ends_with_the_undisturbed_results(tally, undisturbed, tmp_path):
+    place = Stopped(tmp_path, *GRID, "--workers", "2")
+    for moment in MOMENTS:
+        with tally:
+            moment(place)
+    with tally:
+        place.finish(undisturbed, runs=2)
     tally.note = f"stopped after {', '.join(f'{seconds:.1f}' for seconds in place.seconds)} s"
-    assert not lost, "\n\n".join(lost)

@@ -1,9 +1,15 @@
-"""Several processes that upload to one SQLite database at once."""
+"""Several processes that upload to one SQLite database at once, and databases whose first creation is killed."""
+
+from multiprocessing import get_context
 
 import pytest
 from faults.backend import assert_uploaded_once
+from faults.disturbed import Disturbed
 from place import Place
 from run_folders import make_grid
+
+from experiments.runs.plan import load_plans
+from experiments.tracking.grids import sync_plan
 
 FAULT = "SQLite with 4 workers writing"
 
@@ -13,14 +19,32 @@ def test_simultaneous_uploads_to_a_new_database_lose_nothing(tally, tmp_path):
     """Each process has its own RUNS_DIR; all upload to the same experiment."""
     methods = ["cross-entropy", "cs-kd", "label-smoothing", "max-entropy"][: tally.cases(4, 2)]
     seeds, epochs = tally.cases(3, 1), tally.cases(150, 30)
+    uri, processes = f"sqlite:///{tmp_path / 'mlflow.db'}", []
     places = [Place(tmp_path / method) for method in methods]
     for place, method in zip(places, methods, strict=True):
         make_grid(place.runs, method, seeds, epochs)
-        place.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    processes = [place.start("experiments sync") for place in places]
-    ended = [process.communicate(timeout=300) for process in processes]
-    for place, process, (output, errors) in zip(places, processes, ended, strict=True):
+        (plan,) = load_plans(place.runs)
+        processes.append(get_context("fork").Process(target=sync_plan, args=(uri, plan, place.runs)))
+    for process in processes:
+        process.start()
+    for place, process in zip(places, processes, strict=True):
+        process.join(timeout=300)
         with tally:
-            assert (process.returncode, errors) == (0, "")
-            assert f"demo: {seeds} runs are tracked" in output
+            assert process.exitcode == 0
             assert_uploaded_once(tmp_path / "mlflow.db", place.folders())
+
+
+@pytest.mark.fault("kill -9 while a database is first created")
+@pytest.mark.slow_fault
+@pytest.mark.parametrize("operation", [1, 50])
+def test_killed_first_creation_of_the_database_is_repeated(tally, tmp_path, operation):
+    disturbed = Disturbed(tmp_path, "experiments sync")
+    make_grid(disturbed.runs, "cs-kd", seeds=1, epochs=2)
+    (tmp_path / "mlflow.db").unlink()
+    with tally:
+        process = disturbed.launch(f"alembic.operations.base:AbstractOperations.invoke:{operation}:after:SIGKILL:self")
+        process.communicate(timeout=300)
+        assert disturbed.hits() == 1
+        status, _, errors = disturbed.run("experiments sync")
+        assert (status, errors) == (0, "")
+        assert_uploaded_once(tmp_path / "mlflow.db", disturbed.folders())

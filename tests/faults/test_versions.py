@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from builders import empty_store
 from mlflow import MlflowClient
 from place import Place
 from run_folders import make_grid
@@ -22,6 +23,7 @@ CHANGES = {
 @pytest.mark.fault("a run tracked by another version of the suite or by another commit")
 def test_folders_with_changed_specs_are_not_uploaded_and_block_no_other(tally, tmp_path):
     place = Place(tmp_path)
+    empty_store(tmp_path)
     for method in (*CHANGES, "cs-kd"):
         make_grid(place.runs, method, seeds=1, epochs=2)
     for folder in place.folders():

@@ -28,6 +28,11 @@ def read_class_folders(folder: Path) -> Listing:
     As in torchvision's ImageFolder, images in folders below a class folder belong to the class. Raises one UserError
     that names all classes without images, test classes without training images, and images outside the class folders.
     """
+    not_read = [path.name for path in subfolders(folder) if path.name not in ("train", "test")]
+    for split in ("train", "test"):
+        if not (folder / split).is_dir():
+            rename = f", or rename {' or '.join(not_read)} to {split}" if not_read else ""
+            raise UserError(f"{folder / split} is missing: add it{rename}")
     classes = [path.name for path in subfolders(folder / "train")]
     if not classes:
         raise UserError(f"{folder / 'train'} has no class folders: it must hold train/<class>/<images>")
@@ -51,7 +56,7 @@ def read_class_folders(folder: Path) -> Listing:
                 entries += [(image, labels[path.name]) for image in images]
     if faults:
         raise UserError("; ".join(faults))
-    skipped += [f"{path} (only train and test are read)" for path in subfolders(folder) if path.name not in splits]
+    skipped += [f"{folder / name} (only train and test are read)" for name in not_read]
     return Listing(classes, **splits, skipped=skipped)
 
 
@@ -102,5 +107,5 @@ def _entries(folder: Path) -> list[Path]:
 
 def _raise_unreadable(error: OSError) -> None:
     if isinstance(error, FileNotFoundError):
-        raise UserError(f"{error.filename} is missing: add it, or unpack the dataset again") from error
+        raise UserError(f"{error.filename} is missing: unpack the dataset again") from error
     raise UserError(f"{error.filename} cannot be read ({error.strerror}): make it readable") from error

@@ -8,7 +8,7 @@ import fakes
 import numpy as np
 import pytest
 
-from cskd.data import download
+from cskd.data import archives
 from cskd.data.prepare import LOCK, get_source, open_prepared, prepare, prepared_folder
 from cskd.data.sources.image_folder import image_folder_source
 from cskd.data.sources.registry import SOURCES
@@ -18,7 +18,7 @@ from cskd.utils.files import exclusive
 
 @pytest.fixture
 def offline(monkeypatch):
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setattr(archives, "ATTEMPTS", 1)
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -80,13 +80,16 @@ def test_wrong_numbers_of_images_are_refused(tmp_path, cub200):
     assert not (tmp_path / "prepared").exists()
 
 
-def test_archive_with_another_checksum_is_not_unpacked(tmp_path):
-    source = fakes.pack(SOURCES["dogs"], fakes.dogs(tmp_path / "made"), tmp_path / "data")
+def test_archive_with_another_checksum_is_not_unpacked_and_downloaded_again_if_deleted(tmp_path):
+    source = fakes.pack(SOURCES["dogs"], fakes.dogs(tmp_path / "made"), tmp_path / "server", "file://{}")
     path = tmp_path / "data" / "images.tar"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=rf"{path} has sha256 .*, not sha256"):
+    path.parent.mkdir()
+    path.write_bytes((tmp_path / "server" / "images.tar").read_bytes()[:-1])
+    with pytest.raises(UserError, match=rf"{path} has sha256 .*, not sha256 .*; delete it to download file:"):
         prepare("dogs", tmp_path / "data", source=source)
     assert not (tmp_path / "data" / "prepared").exists()
+    path.unlink()
+    assert prepare("dogs", tmp_path / "data", source=source).complete
 
 
 @pytest.mark.parametrize("name", fakes.TREES)

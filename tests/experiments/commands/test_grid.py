@@ -1,16 +1,18 @@
 """Launched grids: training, tracking, tables, and what a second launch does."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import partial
 
 import numpy as np
 import pytest
 from builders import Grid
 from mlflow import MlflowClient
-from place import DEMO_GRID, TWO_EPOCHS, Place
+from place import epoch_options
 
 from experiments.commands import grid as grid_command
 from experiments.launch.backends import BACKENDS, Exit
@@ -30,9 +32,15 @@ def tracked_runs(uri: str, kind: str = "run") -> list:
     return list(client.search_runs(ids, filter_string=f"tags.kind = '{kind}'"))
 
 
+def test_grid_is_trained_without_tracking_and_tuning_packages(demo_grid):
+    output = (demo_grid.folder / demo_grid.printed).read_text()
+    assert "2 of 2 runs are done." in output
+    assert "not all is tracked in MLflow (mlflow is not installed)" in output
+
+
 def test_tracking_has_every_metric_and_artifact_of_the_run_folders(demo_grid):
     client, runs = MlflowClient(demo_grid.uri), tracked_runs(demo_grid.uri)
-    assert [run.data.tags["state"] for run in runs] == [DONE] * 4
+    assert [run.data.tags["state"] for run in runs] == [DONE] * 2
     run = runs[0]
     folder = RunFolder(demo_grid.runs / run.data.tags["run_key"])
     for record in folder.epochs():
@@ -46,10 +54,10 @@ def test_tracking_has_every_metric_and_artifact_of_the_run_folders(demo_grid):
 def test_second_launch_trains_nothing(demo_grid, call, monkeypatch):
     in_demo_grid(demo_grid, monkeypatch)
     monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
-    status, output, _ = call("experiments grid", *DEMO_GRID)
+    status, output, _ = call(*demo_grid.command)
     assert status == 0
-    assert "0 of 4 runs to do" in output
-    assert "4 of 4 runs are done." in output
+    assert "0 of 2 runs to do" in output
+    assert "2 of 2 runs are done." in output
 
 
 def test_tables_are_of_the_own_experiment_whatever_was_launched_later(demo_grid, call, monkeypatch, tmp_path):
@@ -59,7 +67,7 @@ def test_tables_are_of_the_own_experiment_whatever_was_launched_later(demo_grid,
     later.log(uri, tmp_path)
     results = tmp_path / "results"
     in_demo_grid(demo_grid, monkeypatch, MLFLOW_TRACKING_URI=uri, RESULTS_DIR=str(results))
-    status, _, _ = call("experiments grid", *DEMO_GRID, "--tables", "nll")
+    status, _, _ = call(*demo_grid.command, "--tables", "nll")
     assert status == 0
     [written] = results.iterdir()
     assert written.name.startswith("demo-custom-")
@@ -88,7 +96,7 @@ def test_exit_status_is_that_of_the_grid_or_else_of_the_tables(
     monkeypatch.setattr(grid_command, "launch", lambda *_: grid != 130)
     monkeypatch.setattr(grid_command, "_print_summary", lambda *_: grid)
     monkeypatch.setattr(grid_command, "_make_tables", lambda *_: made.append(tables) or tables)
-    assert call("experiments grid", *DEMO_GRID, *arguments)[0] == expected
+    assert call(*demo_grid.command, *arguments)[0] == expected
     assert made == ([] if tables is None else [tables])
 
 
@@ -96,7 +104,7 @@ def test_status_shows_the_errors(demo_grid, call, monkeypatch):
     in_demo_grid(demo_grid, monkeypatch)
     status, output, errors = call("experiments status", "demo")
     assert (status, errors) == (0, "")
-    assert len(re.findall(r"done \d+\.\d\d %", output)) == 4
+    assert len(re.findall(r"done \d+\.\d\d %", output)) == 2
 
 
 def test_tables_need_no_run_folders(demo_grid, call, monkeypatch, tmp_path):
@@ -107,12 +115,22 @@ def test_tables_need_no_run_folders(demo_grid, call, monkeypatch, tmp_path):
     assert list(tmp_path.glob("results/demo-custom-*/error.csv"))
 
 
+@pytest.mark.parametrize("command", ["experiments status", "analysis tables", "experiments grid --help"])
+def test_output_in_an_encoding_without_the_characters_replaces_them(demo_grid, call, monkeypatch, command, tmp_path):
+    in_demo_grid(demo_grid, monkeypatch, RESULTS_DIR=str(tmp_path / "results"))
+    name, arguments = " ".join(command.split()[:2]), command.split()[2:]
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert call(name, *arguments)[0] == 0
+    assert "digits" in (output := terminal.buffer.getvalue().decode("ascii")) or "usage" in output
+
+
 def test_sync_rebuilds_the_tracking_from_the_run_folders(demo_grid, call, monkeypatch, tmp_path):
     other = f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}"
     in_demo_grid(demo_grid, monkeypatch, MLFLOW_TRACKING_URI=other)
     status, output, _ = call("experiments sync")
     assert status == 0
-    assert re.search("demo-custom-[0-9a-f]{6}: 4 runs are tracked in", output)
+    assert re.search("demo-custom-[0-9a-f]{6}: 2 runs are tracked in", output)
     rebuilt, original = (
         {run.info.run_name: run.data.metrics for kind in ("run", "cell") for run in tracked_runs(uri, kind)}
         for uri in (other, demo_grid.uri)
@@ -161,13 +179,13 @@ def started(call, monkeypatch) -> list[str]:
     return names
 
 
-KD = ("experiments grid", "table4", "--datasets", "digits", "--methods", "kd", "--seeds", "0", "1", *TWO_EPOCHS)
+KD = ("experiments grid", "table4", "--datasets", "digits", "--methods", "kd", "--seeds", "0", "1", *epoch_options(2))
 TEACHER = "digits/densenet41/cs-kd/seed0"
 
 
 def test_failed_run_stops_no_other_run_and_retry_starts_it_again(call, started, monkeypatch):
     monkeypatch.setattr(FakeBackend, "failing", "cs-kd")
-    grid = ("experiments grid", "demo", "--seeds", "0", "1", *TWO_EPOCHS)
+    grid = ("experiments grid", "demo", "--seeds", "0", "1", *epoch_options(2))
     status, output, errors = call(*grid)
     assert (status, errors) == (1, "")
     assert "2 of 4 runs are done." in output
@@ -267,19 +285,3 @@ def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):
     done = command(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (EXIT_DONE, ""), done.stderr
     assert re.search(r"done \d+", call("experiments status", "train")[1])
-
-
-def test_student_is_trained_without_tracking_and_tuning_packages(tmp_path):
-    place = Place(tmp_path)
-    for package in ("mlflow", "optuna"):
-        folder = tmp_path / "hidden" / package
-        folder.mkdir(parents=True)
-        error = f"raise ModuleNotFoundError('No module named {package}', name='{package}')"
-        (folder / "__init__.py").write_text(error)
-    place.environment["PYTHONPATH"] = str(tmp_path / "hidden")
-    status, output, errors = place.run(*KD[:-6], "0", *TWO_EPOCHS)
-    assert (status, errors) == (0, "")
-    assert "2 of 2 runs are done." in output
-    assert "not all is tracked in MLflow (mlflow is not installed)" in output
-    (student,) = (folder for folder in place.folders() if folder.spec().method == "kd")
-    assert "train/teacher_kl" in student.epochs()[-1]["metrics"]

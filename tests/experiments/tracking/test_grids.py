@@ -1,9 +1,6 @@
 """Uploaded grids: cells, seeds and their trainings, repeated uploads, and what somebody deleted."""
 
-import json
-
 import pytest
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from plans import plan_of
 from run_folders import make_run, make_spec, points, tracked, upload
@@ -15,22 +12,6 @@ from experiments.tracking.grids import GridTracker
 from experiments.tracking.uploader import Uploader
 
 pytestmark = pytest.mark.usefixtures("small_figures")
-
-
-def test_experiment_is_found_by_its_tag_after_renaming(uri, tmp_path):
-    client = MlflowClient(uri)
-    client.create_experiment("demo")  # this label belongs to another experiment
-    plan = plan_of(make_run(tmp_path, make_spec(0)))
-    plan.model_copy(update={"overrides": ("width=8", "schedule.milestones=[1, 2]")}).save(tmp_path)
-    tracker = GridTracker(uri, "demo", tmp_path)
-    tracker.update(everything=True)
-    client.rename_experiment(tracker.experiment.id, "a new label")
-    tracker.update(everything=True)
-    tags = client.get_experiment(tracker.experiment.id).tags
-    assert json.loads(tags["overrides"]) == ["width=8", "schedule.milestones=[1, 2]"]
-    expected = {"experiment": "demo", "grid": "demo", "profile": "demo", "title": "A title", "tuned": "false"}
-    assert {name: tags[name] for name in expected} == expected
-    assert len(tracked(uri, kind="run")) == 1
 
 
 def test_resumed_run_keeps_its_mlflow_run_with_every_epoch_once(uri, tmp_path):
@@ -52,20 +33,6 @@ def test_resumed_run_keeps_its_mlflow_run_with_every_epoch_once(uri, tmp_path):
     for name in run.data.metrics:
         steps = [step for step, _ in points(uri, run, name)]
         assert len(steps) == len(set(steps)), name
-
-
-@pytest.mark.parametrize("folder", ["", "another RUNS_DIR"])
-def test_another_training_of_a_seed_is_another_mlflow_run(folder, uri, tmp_path):
-    tracker = upload(uri, tmp_path, make_run(tmp_path, make_spec(0)))
-    (first,) = tracked(uri, kind="run")
-    spec = make_run(tmp_path / folder, make_spec(0), training="second", ece=11.0)
-    for _ in range(2):
-        upload(uri, tmp_path / folder, spec)
-    tracker.update(everything=True)  # a process that has uploaded the first training
-    runs = {run.data.tags["training_id"]: run for run in tracked(uri, kind="run")}
-    assert set(runs) == {"first-0", "second-0"}
-    assert runs["first-0"].to_dictionary() == first.to_dictionary()
-    assert points(uri, runs["second-0"], "test/ece") == [(0, 11.0), (1, 11.0), (2, 11.0)]
 
 
 def test_failed_run_has_its_reason_and_one_seed_has_no_std(uri, tmp_path):
@@ -102,19 +69,6 @@ def test_unreadable_run_does_not_stop_the_other_cells(uri, tmp_path):
         GridTracker(uri, "demo", tmp_path).update(everything=True)
     finished = [run for run in tracked(uri, kind="run") if run.info.status == "FINISHED"]
     assert [run.data.tags["method"] for run in finished] == ["cross-entropy"]
-
-
-@pytest.mark.parametrize("deleted", ["0", "none"])
-def test_deleted_cell_and_seed_are_uploaded_again(deleted, uri, tmp_path):
-    spec = make_run(tmp_path, make_spec(0))
-    upload(uri, tmp_path, spec, make_run(tmp_path, make_spec(1)))
-    for run in [*tracked(uri, kind="cell"), *tracked(uri, seed=deleted)]:
-        MlflowClient(uri).delete_run(run.info.run_id)
-    upload(uri, tmp_path, spec)
-    (cell,), runs = tracked(uri, kind="cell"), tracked(uri, kind="run")
-    assert sorted(run.data.tags["seed"] for run in runs) == ["0", "1"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {cell.info.run_id}
-    assert (cell.data.metrics["seeds"], cell.data.params["schedule.epochs"]) == (2, "3")
 
 
 def test_deleted_experiment_is_an_error(uri, tmp_path):

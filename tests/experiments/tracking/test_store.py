@@ -1,5 +1,8 @@
 """Addresses that cannot be used. Simultaneous creation of a database is in ``tests/faults/test_sqlite.py``."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from cskd.utils.errors import UserError
@@ -12,3 +15,19 @@ def test_unusable_address_is_one_line_without_password(uri):
         open_store(uri)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ("0123456789ab", r"was made by a newer mlflow \(its schema is 0123456789ab\); mlflow 3\..* is installed"),
+        ("451aebb31d03", r"was made by an older mlflow .*: copy it, then upgrade it to mlflow 3\.\S* with"),
+    ],
+)
+def test_database_of_another_version_is_named(call, uri, tmp_path, schema, message):
+    (tmp_path / "runs" / "plans").mkdir(parents=True)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (schema,))
+    with pytest.raises(UserError, match=message) as caught:
+        open_store(uri)
+    assert "\n" not in str(caught.value)

@@ -2,14 +2,14 @@
 
 import csv
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from faults.disturbed import Disturbed, strike
 from mlflow import MlflowClient
-from place import Place
+from place import epoch_options
 
 from cskd.utils import cli
 from experiments.config.recipe import RECIPES
@@ -23,12 +23,12 @@ NAME = "digits-cs-kd-demo"
 TUNE = ("experiments tune", "--dataset", "digits")
 
 
-def stored_trials(name: str = NAME) -> list[trials_module.Trial]:
-    return load_study(storage_address(), name)[1]
+def stored_trials(name: str = NAME, address: str = "") -> list[trials_module.Trial]:
+    return load_study(address or storage_address(), name)[1]
 
 
-def tracked(kind: str):
-    client = MlflowClient(cli.tracking_uri())
+def tracked(kind: str, uri: str = ""):
+    client = MlflowClient(uri or cli.tracking_uri())
     experiment = client.get_experiment_by_name("tuning").experiment_id
     return client.search_runs([experiment], f"tags.kind = '{kind}'")
 
@@ -268,32 +268,24 @@ def test_tuned_values_of_a_combined_method_are_shown(call, tmp_path):
         assert "digits, mixup+cs-kd, mini/resnet10" in output
 
 
-def test_killed_study_continues_without_the_test_set(call, digits, tmp_path):
-    place = Place(tmp_path)
+def test_killed_study_continues_without_the_test_set(digits, tmp_path):
+    place = Disturbed(tmp_path, *TUNE, "--trials", "1", *epoch_options(2))
     shutil.copytree(digits, tmp_path / "data")
     shutil.rmtree(tmp_path / "data" / "prepared" / "digits" / "test")
-    short = ("width=4", "schedule.epochs=16", "schedule.milestones=[8]")
-    command = (*TUNE, "--trials", "2", *(part for setting in short for part in ("--set", setting)))
-    process = place.start(*command)
-    until = time.monotonic() + 300
-    while not any(folder.count_epochs() for folder in place.folders()):
-        assert time.monotonic() < until and process.poll() is None
-        time.sleep(0.2)
-    process.kill()
-    process.communicate()
-    (killed,) = stored_trials()
-    status, output, errors = call(*command)
+    place.strike(strike("cskd.train.trainer:Trainer.train_epoch", 2, "SIGKILL", "parent"))
+    address = str(place.runs / "studies" / "journal.log")
+    (killed,) = stored_trials(address=address)
+    status, output, errors = place.call(*place.command)
     assert (status, errors) == (0, "")
     assert "test set closed" in output
-    trials = stored_trials()
-    assert [trial.state for trial in trials] == ["complete"] * 2
-    assert (trials[0].parameters, trials[0].runs) == (killed.parameters, killed.runs)
-    for trial in trials:
-        folder = RunFolder(place.runs / trial.runs[1000])
-        epochs, spec = folder.epochs(), folder.spec()
-        assert [record["epoch"] for record in epochs] == list(range(16))
-        assert trial.values == (epochs[-1]["metrics"]["validation/top1_error"],)
-        assert not any(name.startswith("test/") for name in epochs[-1]["metrics"])
-        assert {name: spec.parameters[name] for name in trial.parameters} == trial.parameters
-        assert len(folder.load_predictions().labels) == 100
-    assert len(tracked("trial")) == 2
+    (trial,) = stored_trials(address=address)
+    assert trial.state == "complete"
+    assert (trial.parameters, trial.runs) == (killed.parameters, killed.runs)
+    folder = RunFolder(place.runs / trial.runs[1000])
+    records, spec = folder.epochs(), folder.spec()
+    assert [record["epoch"] for record in records] == [0, 1]
+    assert trial.values == (records[-1]["metrics"]["validation/top1_error"],)
+    assert not any(name.startswith("test/") for name in records[-1]["metrics"])
+    assert {name: spec.parameters[name] for name in trial.parameters} == trial.parameters
+    assert len(folder.load_predictions().labels) == 100
+    assert len(tracked("trial", place.uri)) == 1

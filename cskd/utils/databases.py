@@ -1,0 +1,52 @@
+"""Addresses of SQLite databases, and databases whose schema is of another version of their library."""
+
+import os
+from importlib import metadata, util
+from pathlib import Path
+
+from cskd.utils.errors import without_password
+
+SQLITE = "sqlite:///"
+MIGRATIONS = {"mlflow": "store/db_migrations", "optuna": "storages/_rdb/alembic"}  # in the library's package
+
+
+def sqlite_path(address: str) -> Path | None:
+    """Return the absolute path of an SQLite database, None for another address."""
+    return Path(address.removeprefix(SQLITE)).absolute() if address.startswith(SQLITE) else None
+
+
+def absolute_address(address: str) -> str:
+    """Return the address with an absolute path if it is an SQLite database: three slashes begin a relative path."""
+    path = sqlite_path(address)
+    return address if path is None else f"{SQLITE}{path}"
+
+
+def print_address(variable: str, address: str) -> None:
+    """Print the address if the user has set this variable: a relative path may not be what was meant."""
+    if os.environ.get(variable):
+        print(f"{variable}: {without_password(address)}", flush=True)
+
+
+def schema_problem(address: str, library: str) -> str | None:
+    """Return what is wrong and what to do if another version of the library has made a database, else None."""
+    # Only for databases that cannot be opened: these imports take time.
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from sqlalchemy import create_engine  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    try:
+        with create_engine(address).connect() as connection:
+            schema = MigrationContext.configure(connection).get_current_revision()
+    except (SQLAlchemyError, ImportError):
+        return None
+    package = Path(util.find_spec(library).origin).parent
+    scripts = ScriptDirectory(str(package / MIGRATIONS[library]))
+    if schema in (None, scripts.get_current_head()):
+        return None
+    known = {script.revision for script in scripts.walk_revisions()}
+    made, installed = f"(its schema is {schema})", f"{library} {metadata.version(library)}"
+    if schema not in known:
+        return f"was made by a newer {library} {made}; {installed} is installed: use the newer one, or another store"
+    upgrade = {"mlflow": "python -m mlflow db upgrade", "optuna": "optuna storage upgrade --storage"}[library]
+    return f"was made by an older {library} {made}: copy it, then upgrade it to {installed} with {upgrade} <address>"
