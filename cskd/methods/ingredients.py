@@ -38,8 +38,7 @@ class PermutedPartner(ClassWiseSelfKnowledgeDistillation):
     requires_hard_labels = True
 
     def transform(self, batch: Batch, random: Generator) -> Batch:
-        order = permutation_of_wrong_classes(batch.labels.cpu(), batch.num_classes, random)
-        order = order.to(batch.labels.device, non_blocking=True)
+        order = permutation_of_wrong_classes(batch.labels, batch.num_classes, random)
         return replace(batch, views=batch.views | {"permutation": order})
 
     def class_wise_kl(self, cache: ForwardCache) -> Tensor:
@@ -49,11 +48,13 @@ class PermutedPartner(ClassWiseSelfKnowledgeDistillation):
 
 def permutation_of_wrong_classes(labels: Tensor, num_classes: int, random: Generator) -> Tensor:
     """Return for each of the labels (N,) a random permutation of the classes (N, C) with the label in its place."""
-    classes = torch.arange(num_classes).expand(len(labels), -1)
+    # non_blocking: the step must not wait for the device
+    drawn = torch.rand(len(labels), num_classes, generator=random).to(labels.device, non_blocking=True)
+    classes = torch.arange(num_classes, device=labels.device).expand(len(labels), -1)
     is_label = classes == labels[:, None]
     # The label comes first in both orders; the wrong classes follow, ascending and at random.
     ascending = (classes + 1).masked_fill(is_label, 0).argsort(dim=1)
-    shuffled = torch.rand(classes.shape, generator=random).masked_fill(is_label, -1).argsort(dim=1)
+    shuffled = drawn.masked_fill(is_label, -1).argsort(dim=1)
     return torch.empty_like(classes).scatter(1, ascending, shuffled)
 
 
