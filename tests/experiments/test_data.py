@@ -166,6 +166,12 @@ def test_class_of_dangling_links_only_is_not_offered_as_an_incomplete_copy(comma
         assert "PARTIAL" not in errors
 
 
+def test_dry_run_names_an_image_folder_that_it_cannot_count(call, flowers):
+    status, output, errors = call("experiments grid", "table1", "--datasets", "flowers", "--dry-run")
+    assert (status, errors) == (0, "")
+    assert output.splitlines()[-1] == "Not counted: flowers (not prepared: make data DATASET=flowers)"
+
+
 def into_class_folders(val: Path, inner: str = "") -> None:
     """Sort TinyImageNet's validation images into class folders, as many scripts do."""
     for line in (val / "val_annotations.txt").read_text().splitlines():
