@@ -35,6 +35,7 @@ STUDY ?=##                     tune, ablate: another name, for a new study besid
 TUNED ?=##                     1: use the tuned hyper-parameters in place of the recipe's
 PARTS ?=##                     bench: steps, pipelines, memory, run, profile, reference (default: all; the last needs REFERENCE)
 KEEP ?=##                      bench: 1 also writes the measurements to results/measured/
+REPLACE ?=##                   measured: 1 also replaces verdicts by ones on fewer seeds
 REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), whose steps are timed too
 DATA_DIR ?= data##             folder of the datasets
 RUNS_DIR ?= runs##             folder of the run folders
@@ -59,6 +60,7 @@ CHOICES := DATASET METHOD ARCHITECTURE SEED DATASETS METHODS ARCHITECTURES SEEDS
 TAKES_demo :=
 TAKES_data := DATASET
 TAKES_reproduce := DATASETS METHODS ARCHITECTURES SEEDS
+TAKES_ingredients := $(TAKES_reproduce)
 TAKES_train := DATASET METHOD ARCHITECTURE SEED
 TAKES_tune := DATASET METHOD ARCHITECTURE TUNE_SEEDS
 TAKES_ablate := $(TAKES_tune)
@@ -93,7 +95,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 bench train tune ablate tuned dashboard status tables report \
+	reproduce-table6 reproduce-figure4 ingredients bench train tune ablate tuned dashboard status tables report \
 	paired measured readme ui sync audit lint lock
 
 help: ## list all targets and variables
@@ -155,6 +157,10 @@ reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's met
 reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entropy, cs-kd x three seeds
 	@$(RUN) -m experiments grid figure4 $(CROSS) $(LAUNCH) --tables
 
+ingredients: PROFILE := $(or $(PROFILE),mini)
+ingredients: $(READY) ## what makes CS-KD work: variants that each leave out one ingredient, PROFILE=mini by default
+	@$(RUN) -m experiments grid ingredients $(CROSS) $(LAUNCH) --tables
+
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \
 	  --method $(or $(METHOD),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
@@ -197,7 +203,7 @@ paired: $(READY) ## compare two EXPERIMENTS, or two METHODS of one, seed by seed
 	  or EXPERIMENTS=demo METHODS="cross-entropy cs-kd")) $(if $(METHODS),--methods $(METHODS))
 
 measured: $(READY) ## write tracked results to results/measured/, as CSV files for git
-	@$(RUN) -m analysis measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+	@$(RUN) -m analysis measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(if $(filter-out 0,$(REPLACE)),--replace)
 
 readme: $(READY) ## regenerate the result tables of the documents from results/measured/
 	@$(RUN) -m analysis readme
