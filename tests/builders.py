@@ -21,6 +21,7 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 from analysis.load.frames import Experiment, read_experiment
 from analysis.load.pools import Pool, pools
 from analysis.stats.evaluation import Evaluation
+from cskd.evaluate.metrics import METRICS, STORED
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.evaluate.scores import reliability_bins
 
@@ -254,7 +255,7 @@ def make_evaluations(
     """Return an evaluation of every finished run, with replicates around the run's value.
 
     spread: std of the replicates, common to the runs of a method. interaction: std of each run alone.
-    ``feature_spread`` is a hundredth of the run's top-1 error.
+    The metrics of stored predictions are a hundredth of the run's top-1 error.
     """
     evaluations = {}
     bins = reliability_bins(np.eye(2), [0, 1])
@@ -264,7 +265,7 @@ def make_evaluations(
             for scale, name in ((spread, run["method"]), (interaction, run["run_key"]))
         ]
         replicates = {metric: run[f"test/{metric}"] + sum(shifts)}
-        separation = {"feature_spread": run["test/top1_error"] / 100}
+        stored = {metric.name: run["test/top1_error"] / 100 for metric in METRICS if metric.when == STORED}
         empty = np.empty(0)
-        evaluations[run["run_key"]] = Evaluation(run["run_key"], {}, {}, replicates, bins, empty, empty, separation)
+        evaluations[run["run_key"]] = Evaluation(run["run_key"], {}, {}, replicates, bins, empty, empty, stored)
     return evaluations

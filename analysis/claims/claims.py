@@ -24,7 +24,8 @@ class Claim(BaseModel, frozen=True, extra="forbid"):
     """One comparison of two methods: ``method`` has a lower or higher (``better``) ``metric`` than ``against``.
 
     The claim covers each of ``datasets`` with each of ``architectures``. claim: the claim as a sentence. where: the
-    table or figure of the paper, or OURS.
+    table or figure of the paper, or OURS. primary: its place in the sequence of primary claims, from 1; None for the
+    others.
     """
 
     id: str
@@ -36,10 +37,16 @@ class Claim(BaseModel, frozen=True, extra="forbid"):
     better: Literal["lower", "higher"]
     datasets: tuple[str, ...] = Field(min_length=1)
     architectures: tuple[str, ...] = Field(min_length=1)
+    primary: int | None = Field(None, ge=1)
 
     @property
     def decimals(self) -> int:
         return decimals_of(self.metric)
+
+    @property
+    def margin(self) -> float | None:
+        """The smallest difference that matters, in the metric's unit; None if none is fixed."""
+        return all_metrics()[self.metric].margin
 
     def is_borne_out(self, effect: float) -> bool:
         """Return whether a difference method - against has the claimed sign."""

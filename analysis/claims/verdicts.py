@@ -1,33 +1,34 @@
-"""Verdicts: what the tracked runs of a pool say about each claim."""
+"""Verdicts: what the tracked runs of a pool say about each claim, by the rules of docs/judgement.md."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-import pandas as pd
+from dataclasses import dataclass, replace
 
 from analysis.claims.claims import DOMAIN_METRICS, OURS, Claim
+from analysis.claims.comparison import Evaluations, Side, compare, other_values, side_of
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE
 from analysis.stats.comparability import settings_of
-from analysis.stats.evaluation import Evaluation
-from analysis.stats.intervals import Estimate, paired_effect, seeds_needed, welch_effect, with_test_images
-from cskd.evaluate.metrics import STORED, all_metrics
+from analysis.stats.intervals import Estimate
+from analysis.stats.multiplicity import holm
 
-HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN = "holds", "contradicted", "undecided", "not run"
-OUTCOMES = (HOLDS, CONTRADICTED, UNDECIDED, NOT_RUN)
+LEVEL = 0.05
+HOLDS, CONTRADICTED, EQUIVALENT = "holds", "contradicted", "equivalent"
+UNDECIDED, NOT_RUN = "undecided", "not run"
+OUTCOMES = (HOLDS, CONTRADICTED, EQUIVALENT, UNDECIDED, NOT_RUN)
 # Reasons of an outcome
 EXCLUDES_ZERO = "interval excludes zero"
+WITHIN_MARGIN = "within the margin"
 NO_RUN = "no finished run"
 NO_VALUE = "no value"
 SETTINGS_DIFFER = "settings differ"
 ONE_SEED = "one seed"
 NO_SPREAD = "no spread between seeds"
+EARLIER_CLAIM = "an earlier primary claim does not hold"
+CORRECTION = "excludes zero only before the correction"
 SMALL_TEST_SET = "test set too small"
 TOO_MANY_SEEDS = "too many seeds needed"
 MORE_SEEDS = "more seeds needed"
-# How two sides are compared
-PAIRED, WELCH = "paired", "welch"
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,15 @@ class Verdict:
 
     pool: the pool's name.
     seeds: the number of runs with a value, of claim.method and of claim.against.
-    comparison: PAIRED, WELCH, or "" if there is nothing to compare.
+    comparison: the kind of the comparison, or "" if there is nothing to compare.
     compared: the seeds that were compared, of both sides.
     effect: method - against in the metric's unit, with its interval over seeds; None if there is no comparison.
     with_images: the same with its interval over seeds and test images; None if a run has no evaluation or the metric
         has no replicates.
+    corrected_p: the p-value corrected for the number of judged claims of the pool; NaN without a comparison.
     outcome: one of OUTCOMES. reason: one of the reasons above, detailed by ``missing`` (NO_RUN, NO_VALUE: "method",
-        "against" or "both"), ``settings`` (SETTINGS_DIFFER: their names) and ``seeds_needed`` (MORE_SEEDS).
+        "against" or "both"), ``settings`` (SETTINGS_DIFFER: their names) and ``seeds_for_power`` (MORE_SEEDS: the seeds
+        that find a difference as large as the metric's margin in 80 % of the cases; None without a margin).
     left_out: one note for each run without a value.
     """
 
@@ -50,41 +53,52 @@ class Verdict:
     pool: str
     dataset: str
     architecture: str
-    outcome: str
-    reason: str
+    outcome: str = UNDECIDED
+    reason: str = MORE_SEEDS
     seeds: tuple[int, int] = (0, 0)
     comparison: str = ""
     compared: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     effect: Estimate | None = None
     with_images: Estimate | None = None
+    corrected_p: float = math.nan
     missing: str = ""
     settings: tuple[str, ...] = ()
-    seeds_needed: int | None = None
+    seeds_for_power: int | None = None
     left_out: tuple[str, ...] = ()
 
+    @property
+    def widest(self) -> Estimate | None:
+        """The effect with the widest interval that is known."""
+        return self.with_images or self.effect
 
-@dataclass(frozen=True)
-class _Side:
-    """The finished runs of a cell: values and run keys by seed, and a note for each run without a value."""
+    @property
+    def p_value(self) -> float:
+        """The p-value of this claim alone; NaN without an interval."""
+        return self.widest.p_value if self.widest else math.nan
 
-    runs: pd.DataFrame
-    values: dict[int, float]
-    keys: dict[int, str]
-    left_out: tuple[str, ...]
+    @property
+    def is_borne_out(self) -> bool:
+        return self.claim.is_borne_out(self.effect.value)
 
 
-def judge(pool: Pool, claims: tuple[Claim, ...], evaluations: dict[str, Evaluation]) -> list[Verdict]:
+def judge(pool: Pool, claims: tuple[Claim, ...], evaluations: Evaluations) -> list[Verdict]:
     """Return the verdict on each claim, dataset and network, in the order of the claims.
 
-    A claim holds if the 95 % interval over seeds lies on the claimed side of 0, and is contradicted if it lies on the
-    other side. The interval over seeds and test images, if there is one, must lie on the same side.
-    Runs with the same seed are compared in pairs if one side has all seeds of the other. Otherwise the means are
-    compared with Welch's interval.
+    The p-values of all claims of the pool are corrected by Holm's method. The primary claims on a dataset and network
+    are in addition tested in their order without a correction: each holds if it is borne out and those before it hold.
 
     Args:
         evaluations: by run key. If a run has none, the comparison is over seeds only.
     """
-    return [_verdict(pool, *cell, evaluations) for cell in _cells(pool, claims)]
+    verdicts = [_compared(pool, *cell, evaluations) for cell in _cells(pool, claims)]
+    tested = [number for number, verdict in enumerate(verdicts) if math.isfinite(verdict.p_value)]
+    for number, corrected in zip(tested, holm([verdicts[number].p_value for number in tested]), strict=True):
+        verdicts[number] = replace(verdicts[number], corrected_p=corrected)
+    in_sequence = _held_in_sequence(verdicts)
+    return [
+        verdict if verdict.widest is None else _decided(verdict, number in in_sequence)
+        for number, verdict in enumerate(verdicts)
+    ]
 
 
 def _cells(pool: Pool, claims: tuple[Claim, ...]) -> Iterator[tuple[Claim, str, str]]:
@@ -111,15 +125,20 @@ def _cells(pool: Pool, claims: tuple[Claim, ...]) -> Iterator[tuple[Claim, str, 
                 yield claim, dataset, architecture
 
 
-def _verdict(pool: Pool, claim: Claim, dataset: str, architecture: str, evaluations: dict[str, Evaluation]) -> Verdict:
-    sides = [
-        _side(pool.runs_of(dataset, architecture, method), claim.metric, evaluations)
-        for method in (claim.method, claim.against)
-    ]
+def _compared(pool: Pool, claim: Claim, dataset: str, architecture: str, evaluations: Evaluations) -> Verdict:
+    """Return the comparison that a claim needs, not yet decided, or the reason why there is none."""
+    methods, metric = (claim.method, claim.against), claim.metric
+    sides = tuple(side_of(pool, dataset, architecture, method, metric, evaluations) for method in methods)
     facts = _obstacle(sides)
     if facts is None:
-        comparison = _compare(sides, claim.metric, evaluations)
-        facts = comparison | _decide(claim, comparison["effect"], comparison["with_images"])
+        others = other_values(pool, dataset, architecture, methods, metric, evaluations)
+        found = compare(*sides, others, metric, evaluations)
+        facts = {
+            "comparison": found.kind,
+            "compared": found.seeds,
+            "effect": found.effect,
+            "with_images": found.with_images,
+        }
     return Verdict(
         claim,
         pool.name,
@@ -131,25 +150,7 @@ def _verdict(pool: Pool, claim: Claim, dataset: str, architecture: str, evaluati
     )
 
 
-def _side(runs: pd.DataFrame, metric: str, evaluations: dict[str, Evaluation]) -> _Side:
-    values, keys, left_out = {}, {}, []
-    is_stored = all_metrics()[metric].when == STORED
-    tracked = runs[f"test/{metric}"] if f"test/{metric}" in runs else [math.nan] * len(runs)
-    for name, seed, key, tracked_value in zip(runs.run, runs.seed, runs.run_key, tracked, strict=True):
-        keys[seed] = key
-        if is_stored and key not in evaluations:
-            left_out.append(f"{name}: its predictions are not evaluated: no {metric}, left out.")
-            continue
-        value = evaluations[key].values[metric] if is_stored else tracked_value
-        if math.isfinite(value):
-            values[seed] = value
-        else:
-            problem = "missing or NaN" if math.isnan(value) else "infinite"
-            left_out.append(f"{name}: {metric} is {problem}: left out.")
-    return _Side(runs, values, keys, tuple(left_out))
-
-
-def _obstacle(sides: list[_Side]) -> dict | None:
+def _obstacle(sides: tuple[Side, Side]) -> dict | None:
     """Return outcome and reason if the sides cannot be compared, else None."""
     if missing := _missing(*(side.runs.empty for side in sides)):
         return {"outcome": NOT_RUN, "reason": NO_RUN, "missing": missing}
@@ -169,43 +170,46 @@ def _missing(method: bool, against: bool) -> str:
     return "method" if method else "against" if against else ""
 
 
-def _compare(sides: list[_Side], metric: str, evaluations: dict[str, Evaluation]) -> dict:
-    """Return comparison, compared, effect and with_images of a Verdict."""
-    seeds = [sorted(side.values) for side in sides]
-    shared = sorted(set(seeds[0]) & set(seeds[1]))
-    paired = len(shared) == min(map(len, seeds))
-    if paired:
-        seeds = [shared, shared]
-    values = [[side.values[seed] for seed in numbers] for side, numbers in zip(sides, seeds, strict=True)]
-    effect = paired_effect(*values) if paired else welch_effect(*values)
-    evaluated = [
-        [evaluations.get(side.keys[seed]) for seed in numbers] for side, numbers in zip(sides, seeds, strict=True)
-    ]
-    with_images = None
-    if all(run is not None and metric in run.replicates for side in evaluated for run in side):
-        with_images = with_test_images(effect, *([run.replicates[metric] for run in side] for side in evaluated))
-    return {
-        "comparison": PAIRED if paired else WELCH,
-        "compared": (tuple(seeds[0]), tuple(seeds[1])),
-        "effect": effect,
-        "with_images": with_images,
-    }
+def _held_in_sequence(verdicts: list[Verdict]) -> set[int]:
+    """Return the positions of the primary claims that hold, each tested only if those before it hold."""
+    sequences: dict[tuple[str, str], list[int]] = {}
+    for number, verdict in enumerate(verdicts):
+        if verdict.claim.primary:
+            sequences.setdefault((verdict.dataset, verdict.architecture), []).append(number)
+    held = set()
+    for numbers in sequences.values():
+        for number in sorted(numbers, key=lambda number: verdicts[number].claim.primary):
+            if not (verdicts[number].p_value <= LEVEL and verdicts[number].is_borne_out):
+                break
+            held.add(number)
+    return held
 
 
-def _decide(claim: Claim, effect: Estimate, with_images: Estimate | None) -> dict:
-    """Return outcome and reason from the intervals."""
-    widest = with_images or effect
-    if effect.excludes_zero and widest.excludes_zero:
-        outcome = HOLDS if claim.is_borne_out(effect.value) else CONTRADICTED
-        return {"outcome": outcome, "reason": EXCLUDES_ZERO}
-    needed = None
-    if min(effect.seeds) == 1:
-        reason = ONE_SEED
-    elif any(map(math.isnan, effect.spreads)):
-        reason = NO_SPREAD
-    elif not widest.images_suffice:
-        reason = SMALL_TEST_SET
-    else:
-        needed = seeds_needed(widest)
-        reason = TOO_MANY_SEEDS if needed is None else MORE_SEEDS
-    return {"outcome": UNDECIDED, "reason": reason, "seeds_needed": needed}
+def _decided(verdict: Verdict, holds_in_sequence: bool) -> Verdict:
+    """Return a compared verdict with outcome and reason."""
+    is_significant = verdict.corrected_p <= LEVEL
+    if holds_in_sequence or (is_significant and verdict.is_borne_out and not verdict.claim.primary):
+        return replace(verdict, outcome=HOLDS, reason=EXCLUDES_ZERO)
+    if is_significant and not verdict.is_borne_out:
+        return replace(verdict, outcome=CONTRADICTED, reason=EXCLUDES_ZERO)
+    margin = verdict.claim.margin
+    if margin is not None and verdict.widest.equivalence_p(margin) <= LEVEL:
+        return replace(verdict, outcome=EQUIVALENT, reason=WITHIN_MARGIN)
+    reason = _open_reason(verdict, margin)
+    needed = verdict.widest.seeds_for_power(margin) if reason == MORE_SEEDS and margin is not None else None
+    return replace(verdict, reason=reason, seeds_for_power=needed)
+
+
+def _open_reason(verdict: Verdict, margin: float | None) -> str:
+    """Return why a compared verdict is undecided."""
+    if min(verdict.effect.seeds) == 1:
+        return ONE_SEED
+    if math.isnan(verdict.p_value):
+        return NO_SPREAD
+    if verdict.p_value <= LEVEL:
+        return EARLIER_CLAIM if verdict.claim.primary and verdict.is_borne_out else CORRECTION
+    if margin is None:
+        return MORE_SEEDS
+    if not verdict.widest.images_suffice(margin):
+        return SMALL_TEST_SET
+    return TOO_MANY_SEEDS if verdict.widest.seeds_for_power(margin) is None else MORE_SEEDS

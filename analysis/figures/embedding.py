@@ -46,7 +46,7 @@ def draw(group: Group, note: Note) -> Figure:
     except ValueError as error:
         raise NotDrawn(str(error)) from error
     spread = {
-        method: group.evaluations[run.run_key].separation["feature_spread"]
+        method: group.evaluations[run.run_key].stored["feature_spread"]
         for method, run in runs.items()
         if run.run_key in group.evaluations
     }

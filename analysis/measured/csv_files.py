@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
-from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, VARIATION
+from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, UNSCALED
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write
 
@@ -23,7 +23,7 @@ EVALUATED = (
     *(metric.name for metric in RESCALED if metric.when == STORED),
     *("temperature_training_split", "ece_training_split", "nll_training_split"),
     *("temperature_cross_fitted", "ece_cross_fitted", "nll_cross_fitted"),
-    *(metric.name for metric in VARIATION),
+    *(metric.name for metric in UNSCALED),
 )
 RUN_NUMBERS = (
     *("minutes", ENERGY),
@@ -39,12 +39,15 @@ RUN_COLUMNS = (
     *("grids", "hyperparameter_source", "tuned_values", *TRAINING_SETTINGS),
     *RUN_NUMBERS,
 )
-VERDICT_NUMBERS = ("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high")
+VERDICT_NUMBERS = (
+    *("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high"),
+    *("p_value", "corrected_p"),
+)
 VERDICT_COLUMNS = (
     *("id", "where", "claim", "metric", "method", "against", "better", "dataset", "architecture"),
     *VERDICT_NUMBERS,
     *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
-    *("outcome", "reason", "missing", "settings", "seeds_needed", "left_out", "pool"),
+    *("outcome", "reason", "missing", "settings", "seeds_for_power", "left_out", "pool"),
 )
 BENCH_KEY = (
     *("dataset", "profile", "architecture", "method", "batch_size"),

@@ -167,7 +167,14 @@ def _verdict_texts(row) -> Row:
     seeds = seeds_text(int(row.n_method), int(row.n_against), row.comparison)
     open_question = ""
     if row.outcome == UNDECIDED:
-        open_question = reason_text(row.reason, row.missing, row.settings.split(), row.seeds_needed, over_images)
+        open_question = reason_text(
+            row.reason,
+            row.metric,
+            missing=row.missing,
+            settings=row.settings.split(),
+            seeds_for_power=int(row.seeds_for_power) if row.seeds_for_power else None,
+            with_images=over_images,
+        )
     outcome = outcome_text(row.outcome, row.pool)
     return row.claim, row.dataset, row.architecture, effect, seeds, outcome, open_question.rstrip(".")
 

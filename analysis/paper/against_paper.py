@@ -4,16 +4,18 @@ import math
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from analysis.load.frames import CELL_MARKS, DONE, NAME, Experiment
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE, published
 from analysis.stats.comparability import comparability, settings_of
+from analysis.stats.intervals import QUANTILE, Estimate
 from analysis.stats.summary import finite, relative_change, summary
 from cskd.evaluate.metrics import TRACKED, Metric
 
-WITHIN, BEYOND = "within 2 std", "beyond 2 std"
-ONE_SEED = "one seed: not judged"
+PAPER_SEEDS = 3
+AGREES, DIFFERS = "agrees", "differs"
 NO_STD = "the paper has no std: not judged"
 NO_VALUE = "no value"  # the status of a cell whose finished runs have no finite value
 COLUMNS = (
@@ -80,8 +82,8 @@ def against_paper(pool: Pool) -> pd.DataFrame:
     """Return one row per cell and metric that the paper reports; no row unless the pool is the paper's recipe.
 
     ``last_...`` is our last epoch. ``best_...`` is the best test epoch, the protocol of the paper's released code (NaN
-    and "" if the metric is not computed at every epoch). Difference: ours minus the paper's. Judgement: whether
-    |difference| <= 2 sqrt(std_ours^2 + std_paper^2), std of single seeds (ddof=1). One seed is not judged.
+    and "" if the metric is not computed at every epoch). Difference: ours minus the paper's. Judgement: AGREES or
+    DIFFERS at the 95 % level, from the mean and std (ddof=1) of both.
     """
     frame = cell_means(pool, *TRACKED) if pool.name == PAPER else pd.DataFrame()
     if "paper_mean" not in frame:
@@ -98,10 +100,15 @@ def against_paper(pool: Pool) -> pd.DataFrame:
 
 
 def _judgement(n: int, std: float, difference: float, paper_std: float) -> str:
+    """Return whether our mean of n seeds agrees with the paper's: the 95 % interval of the difference includes 0.
+
+    It is Welch's interval; for one seed, the prediction interval of one more run of the paper's.
+    """
     if not n:
         return ""
-    if n == 1:
-        return ONE_SEED
     if math.isnan(paper_std):
         return NO_STD
-    return WITHIN if abs(difference) <= 2 * math.hypot(std, paper_std) else BEYOND
+    if n == 1:
+        half = stdtrit(PAPER_SEEDS - 1, QUANTILE) * paper_std * math.sqrt(1 + 1 / PAPER_SEEDS)
+        return AGREES if abs(difference) <= half else DIFFERS
+    return DIFFERS if Estimate(difference, (std**2, paper_std**2), (n, PAPER_SEEDS)).excludes_zero else AGREES

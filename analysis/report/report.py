@@ -20,7 +20,7 @@ from analysis.load.store import Store
 from analysis.load.studies import Study, load_studies
 from analysis.report.html import Chapter, Page, Part, Picture, StudySection, to_html
 from analysis.stats.evaluation import Evaluation, evaluations
-from analysis.tables.calibration import calibration_table, scaling_table, separation_table
+from analysis.tables.calibration import calibration_table, measures_table, scaling_table
 from analysis.tables.export import save_table, save_text
 from analysis.tables.model import Table
 from analysis.tables.paper import against_paper_table, paper_tables
@@ -134,7 +134,7 @@ def _part(pool: Pool, store: Store, evaluated: dict[str, Evaluation], folder: Pa
             pictures=shown("calibration"),
             tables=shown_tables("calibration", "temperature"),
         ),
-        Chapter("variation", "Variation inside a class", tables=shown_tables("separation")),
+        Chapter("measures", "Further measures", tables=shown_tables("measures")),
         Chapter("curves", "Learning curves", pictures=shown("curves")),
         Chapter("runs", "Runs and settings", tables=(run_table(pool, store),), folded=shown_tables("settings")),
     )
@@ -148,7 +148,7 @@ def _tables(pool: Pool, verdicts: list[Verdict], evaluated: dict[str, Evaluation
         "against_paper": against_paper_table(pool),
         "calibration": calibration_table(pool, evaluated),
         "temperature": scaling_table(pool, evaluated),
-        "separation": separation_table(pool, evaluated),
+        "measures": measures_table(pool, evaluated),
         "settings": settings_table(pool),
     }
     return {name: table for name, table in tables.items() if table is not None}

@@ -16,17 +16,19 @@ import pandas as pd
 from analysis.load.cache import load_cached, store_cached
 from analysis.load.store import Store, UnusableRun
 from analysis.stats.threads import one_thread
+from cskd.data.splits import choose
 from cskd.evaluate.bootstrap import bootstrap_metrics, resampling_weights
 from cskd.evaluate.calibration import cross_fitted_logits, fit_temperature
-from cskd.evaluate.metrics import RESCALED, VARIATION, Metric, evaluate_calibration
+from cskd.evaluate.metrics import RESCALED, UNSCALED, Metric, evaluate_calibration
 from cskd.evaluate.predictions import Predictions
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
 
 VERSION = 2  # of the computed values; increase it when they change, so that cached values are not used
 BINS = 20
 RESAMPLES = 400  # of the test images; the standard error from them has a relative error of 3.5 %
-RAW, TRAINING_SPLIT, CROSS_FITTED = "none", "training split", "cross-fitted"
-SCALINGS = (RAW, TRAINING_SPLIT, CROSS_FITTED)
+RAW, TRAINING_SPLIT, UNUSED, CROSS_FITTED = "none", "training split", "unused images", "cross-fitted"
+SCALINGS = (RAW, TRAINING_SPLIT, UNUSED, CROSS_FITTED)
+UNUSED_IMAGES = 5000  # to which the temperature is fitted
 WORKERS = 2  # runs at once; each takes about 150 MB for the 10,000 predictions of CIFAR-100
 
 
@@ -41,7 +43,7 @@ class Evaluation:
         resamples depend on the labels alone, so the replicates of two runs on the same test set are paired.
     bins: 20 equal-width bins of confidence.
     predicted_log_probability, true_log_probability: (M,) natural logarithms for the M misclassified images.
-    separation: the metrics of VARIATION by name; NaN if undefined.
+    stored: the metrics of UNSCALED by name; NaN if undefined.
     """
 
     run_key: str
@@ -51,12 +53,12 @@ class Evaluation:
     bins: ReliabilityBins
     predicted_log_probability: np.ndarray
     true_log_probability: np.ndarray
-    separation: dict[str, float]
+    stored: dict[str, float]
 
     @property
     def values(self) -> dict[str, float]:
         """Every metric by name, without temperature scaling."""
-        return self.metrics.get(RAW, {}) | self.separation
+        return self.metrics.get(RAW, {}) | self.stored
 
 
 def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Evaluation:
@@ -69,23 +71,37 @@ def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Eva
     """
     logits, labels = predictions.logits, predictions.labels
     metrics, temperatures = {RAW: evaluate_calibration(logits, labels)}, {}
-    if predictions.training is not None:
-        temperatures[TRAINING_SPLIT] = fit_temperature(*predictions.training)
-        metrics[TRAINING_SPLIT] = evaluate_calibration(logits / temperatures[TRAINING_SPLIT], labels)
+    for scaling, images in ((TRAINING_SPLIT, predictions.training), (UNUSED, _first(predictions.unused))):
+        if images is not None:
+            temperatures[scaling] = fit_temperature(*images)
+            metrics[scaling] = evaluate_calibration(logits / temperatures[scaling], labels)
     scaled, halves = cross_fitted_logits(logits, labels)
     temperatures[CROSS_FITTED] = float(np.mean(halves))
     metrics[CROSS_FITTED] = evaluate_calibration(scaled, labels)
+    stored = {metric.name: _value_or_nan(metric, predictions) for metric in UNSCALED}
+    if UNUSED in metrics:
+        stored["scaled_nll"], scaled = metrics[UNUSED]["nll"], logits / temperatures[UNUSED]
+    replicates = bootstrap_metrics(logits, labels, weights)
+    replicates["scaled_nll"] = bootstrap_metrics(scaled, labels, weights)["nll"]
     predicted, true = _misclassified(logits, labels)
     return Evaluation(
         run_key,
         metrics,
         temperatures,
-        bootstrap_metrics(logits, labels, weights),
+        replicates,
         reliability_bins(logits, labels, BINS),
         predicted,
         true,
-        {metric.name: _value_or_nan(metric, predictions) for metric in VARIATION},
+        stored,
     )
+
+
+def _first(unused: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return UNUSED_IMAGES of the unused images, which are stored in the order of their classes or files."""
+    if unused is None:
+        return None
+    chosen = choose(len(unused[1]), min(UNUSED_IMAGES, len(unused[1])), "temperature")
+    return unused[0][chosen], unused[1][chosen]
 
 
 def evaluations(
@@ -172,7 +188,7 @@ class _ResamplingWeights:
 
 
 def _version() -> list:
-    return [VERSION, RESAMPLES, *(metric.name for metric in (*RESCALED, *VARIATION))]
+    return [VERSION, RESAMPLES, *(metric.name for metric in (*RESCALED, *UNSCALED))]
 
 
 def _save(path: Path, source: str, evaluation: Evaluation) -> None:
@@ -181,7 +197,7 @@ def _save(path: Path, source: str, evaluation: Evaluation) -> None:
         "source": source,
         "metrics": evaluation.metrics,
         "temperatures": evaluation.temperatures,
-        "separation": evaluation.separation,
+        "stored": evaluation.stored,
     }
     arrays = {f"replicates/{name}": values for name, values in evaluation.replicates.items()}
     arrays |= {f"bins/{field.name}": getattr(evaluation.bins, field.name) for field in fields(ReliabilityBins)}
@@ -209,5 +225,5 @@ def _load(path: Path, run_key: str, source: str) -> Evaluation | None:
         ReliabilityBins(**group("bins/")),
         arrays["predicted"],
         arrays["true"],
-        numbers["separation"],
+        numbers["stored"],
     )

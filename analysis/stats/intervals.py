@@ -18,20 +18,26 @@ with 2), for every share of seeds and images in the variance.
 A percentile bootstrap over seeds is not used: 3 seeds have only 10 different resamples, and the coverage is far below
 95 %. The t distribution assumes normally distributed seeds; it is then valid for two seeds or more.
 
+The p-values belong to these intervals: p is below 0.05 if and only if the 95 % interval excludes the value.
+
 Sources: Welch 1947, Biometrika 34; Satterthwaite 1946, Biometrics Bulletin 2; Owen 2007, The pigeonhole bootstrap,
-Annals of Applied Statistics 1.
+Annals of Applied Statistics 1; Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15 (two one-sided tests).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import nctdtr, stdtr, stdtrit
 
 LEVEL = 0.95
 QUANTILE = (1 + LEVEL) / 2
+POWER = 0.8
 MAX_SEEDS = 1000
+EQUAL_VARIANCES = 0.2  # level of Bartlett's test; docs/judgement.md has the coverage at this and other levels
+CORRELATED = 0.05  # one-sided level of the test that pairs are correlated
+MIN_CORRELATED_PAIRS = 5
 SAME = 1e-9  # relative difference of values that are equal except for rounding
 
 
@@ -50,23 +56,33 @@ class Images:
 
 
 @dataclass(frozen=True)
+class PooledSpread:
+    """The variance between seeds, pooled over ``groups`` methods, with its degrees of freedom."""
+
+    variance: float
+    df: int
+    groups: int
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """A mean or a difference with its 95 % interval, in the unit of its values.
+    """A mean or a difference with its 95 % interval and p-values, in the unit of its values.
 
     spreads: the variance (ddof=1) between seeds: one value for a mean or paired differences, two (method, baseline) for
-        Welch's interval; NaN if unknown. seeds: the number of seeds of each. images: None for an interval over seeds.
+        a difference of unpaired runs; NaN if unknown. seeds: the number of seeds of each. images: None for an interval
+        over seeds. pooled: replaces the two spreads; None if each side has its own.
     """
 
     value: float
     spreads: tuple[float, ...]
     seeds: tuple[int, ...]
     images: Images | None = None
+    pooled: PooledSpread | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
         """(low, high); both NaN if the spread is unknown."""
-        images = None if self.images is None else self.images.variance
-        half = float(self.half_width(self.seeds, images))
+        half = max(stdtrit(df, QUANTILE) * error for error, df in self._errors())
         return self.value - half, self.value + half
 
     @property
@@ -76,20 +92,54 @@ class Estimate:
         return low > 0 or high < 0
 
     @property
-    def images_suffice(self) -> bool:
-        """True if the interval would exclude 0 with enough seeds on a test set of this size."""
-        return self.images is None or abs(self.value) > ndtri(QUANTILE) * math.sqrt(self.images.shared)
+    def p_value(self) -> float:
+        """The two-sided p-value of a true value of 0; NaN if the spread is unknown."""
+        return 2 * self._tail(abs(self.value))
 
-    def half_width(self, seeds: Sequence, image_variance) -> np.ndarray:
-        """Return half the interval's width for other numbers of seeds and another variance of the images.
+    def equivalence_p(self, margin: float) -> float:
+        """Return the p-value of a true value outside (-margin, margin), by two one-sided tests.
 
-        seeds: for each spread a number or an array.
+        It is below 0.05 if and only if the 90 % interval lies within the margin. NaN if the spread is unknown.
         """
-        parts = [(spread / n, n - 1) for spread, n in zip(self.spreads, seeds, strict=True)]
-        half = _half_width(parts)
-        if self.images is None:
-            return half
-        return np.maximum(half, _half_width([*parts, (image_variance, self.images.df)]))
+        return self._tail(margin - abs(self.value))
+
+    def seeds_for_power(self, difference: float, max_seeds: int = MAX_SEEDS) -> int | None:
+        """Return the smallest number of seeds per side that finds a true ``difference`` in 80 % of the cases.
+
+        The spread, the images' variances and the number of pooled methods are assumed to stay the same. None if
+        ``max_seeds`` are not enough, or if the spread is unknown.
+        """
+        n = np.arange(2, max_seeds + 1)
+        power = np.min([_power(difference, error, df) for error, df in self._errors(n)], axis=0)
+        return int(n[power >= POWER][0]) if (power >= POWER).any() else None
+
+    def images_suffice(self, difference: float) -> bool:
+        """Return whether enough seeds would find a true ``difference`` in 80 % of the cases on such a test set."""
+        if self.images is None or self.images.shared == 0:
+            return True
+        return bool(_power(difference, math.sqrt(self.images.shared), self.images.df) >= POWER)
+
+    def _errors(self, n: np.ndarray | None = None) -> list[tuple]:
+        """Return (standard error, degrees of freedom): over seeds, and over seeds and images if these are known.
+
+        n: other numbers of seeds of each side; None for the present ones.
+        """
+        seeds = self.seeds if n is None else [n] * len(self.seeds)
+        if self.pooled:
+            df = self.pooled.df if n is None else self.pooled.groups * (n - 1)
+            parts = [(sum(self.pooled.variance / count for count in seeds), df)]
+        else:
+            parts = [(spread / count, count - 1) for spread, count in zip(self.spreads, seeds, strict=True)]
+        errors = [_combined(parts)]
+        if self.images is not None:
+            images = self.images.variance if n is None else self.images.shared + self.images.per_seed / n
+            errors.append(_combined([*parts, (images, self.images.df)]))
+        return errors
+
+    def _tail(self, distance: float) -> float:
+        """Return the largest one-sided p-value of a deviation by ``distance`` in the direction of the test."""
+        with np.errstate(divide="ignore"):  # no spread and no distance: NaN
+            return float(max(stdtr(df, -np.float64(distance) / error) for error, df in self._errors()))
 
 
 def paired_effect(method, baseline) -> Estimate:
@@ -121,6 +171,36 @@ def welch_effect(method, baseline) -> Estimate:
     )
 
 
+def pooled_effect(method, baseline, others: Sequence = ()) -> Estimate:
+    """Return the difference of the means of unpaired runs, with a spread that is pooled over further methods.
+
+    Variances that differ by Bartlett's test give Welch's interval instead, and so does a side with one seed or equal
+    values. Raises ValueError as ``welch_effect``.
+
+    others: the values of further methods with the same settings; one with a single seed or equal values is left out.
+    """
+    from scipy.stats import bartlett  # noqa: PLC0415 - takes a second to import
+
+    estimate = welch_effect(method, baseline)
+    groups = [values for values in map(_values, (method, baseline, *others)) if _has_spread(values)]
+    if np.isnan(estimate.spreads).any() or bartlett(*groups).pvalue < EQUAL_VARIANCES:
+        return estimate
+    degrees = [len(values) - 1 for values in groups]
+    variance = sum(df * values.var(ddof=1) for df, values in zip(degrees, groups, strict=True)) / sum(degrees)
+    pooled = PooledSpread(float(variance), sum(degrees), len(groups))
+    return Estimate(estimate.value, estimate.spreads, estimate.seeds, pooled=pooled)
+
+
+def are_correlated(method, baseline) -> bool:
+    """Return whether enough pairs of runs show a correlation above 0. method, baseline: (n,) in the same order."""
+    from scipy.stats import pearsonr  # noqa: PLC0415 - takes a second to import
+
+    method, baseline = _values(method), _values(baseline)
+    if len(method) < MIN_CORRELATED_PAIRS or not (_has_spread(method) and _has_spread(baseline)):
+        return False
+    return bool(pearsonr(method, baseline, alternative="greater").pvalue < CORRELATED)
+
+
 def mean_interval(values, image_replicates=None) -> Estimate:
     """Return the mean of values (n,), with an interval over seeds, or over seeds and images with replicates (n, R).
 
@@ -148,23 +228,16 @@ def with_test_images(effect: Estimate, method_replicates, baseline_replicates) -
     return _with_images(effect, [method - baseline] if len(effect.seeds) == 1 else [method, -baseline])
 
 
-def seeds_needed(effect: Estimate, max_seeds: int = MAX_SEEDS) -> int | None:
-    """Return the smallest number of seeds per side with which this effect would exclude 0.
-
-    The value, the spreads and the images' variances are assumed to stay the same. None if ``max_seeds`` are not enough:
-    the test set is too small (``images_suffice`` is false), the effect is too small, or the spread is unknown.
-    """
-    n = np.arange(2, max_seeds + 1)
-    images = None if effect.images is None else effect.images.shared + effect.images.per_seed / n
-    excluded = abs(effect.value) > effect.half_width([n] * len(effect.spreads), images)
-    return int(n[excluded][0]) if excluded.any() else None
-
-
 def _values(values) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise ValueError(f"finite values (n,) needed, at least one, not {values}")
     return values
+
+
+def _has_spread(values: np.ndarray) -> bool:
+    """Return False for one seed, and for values that are equal except for rounding."""
+    return len(values) > 1 and np.ptp(values) > SAME * np.abs(values).max()
 
 
 def _spread(values: np.ndarray, scale: float) -> float:
@@ -194,7 +267,7 @@ def _with_images(estimate: Estimate, sides: list[np.ndarray]) -> Estimate:
     reduced = sum(interaction / len(side) for interaction, side in zip(interactions, sides, strict=True))
     shared = max(variance - reduced, 0.0)  # the difference of two estimates may be negative
     images = Images(variance, shared, float(sum(interactions)), total.size - 1)
-    return Estimate(estimate.value, estimate.spreads, estimate.seeds, images)
+    return replace(estimate, images=images)
 
 
 def _interaction(side: np.ndarray) -> float:
@@ -208,13 +281,14 @@ def _interaction(side: np.ndarray) -> float:
     return float(deviations.var(axis=1, ddof=1).sum() / (len(side) - 1))
 
 
-def _satterthwaite(parts: list[tuple]) -> np.ndarray:
-    """Return (sum v_i)^2 / sum (v_i^2 / df_i)."""
+def _combined(parts: list[tuple]) -> tuple:
+    """Return (standard error, Satterthwaite's degrees of freedom) of a sum. parts: (variance, degrees of freedom)."""
     variance = sum(part for part, _ in parts)
     with np.errstate(divide="ignore", invalid="ignore"):  # one seed has 0 degrees of freedom: NaN
-        return np.asarray(variance**2) / sum(part**2 / np.asarray(df, dtype=float) for part, df in parts)
+        df = np.asarray(variance**2) / sum(part**2 / np.asarray(df, dtype=float) for part, df in parts)
+    return np.sqrt(variance), df
 
 
-def _half_width(parts: list[tuple]) -> np.ndarray:
-    """Return half the width of the 95 % interval. parts: (variance, degrees of freedom), scalars or arrays."""
-    return stdtrit(_satterthwaite(parts), QUANTILE) * np.sqrt(sum(part for part, _ in parts))
+def _power(difference: float, error: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Return the probability that a two-sided t test finds a true ``difference`` with the right sign."""
+    return 1 - nctdtr(df, difference / error, stdtrit(df, QUANTILE))

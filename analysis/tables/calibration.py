@@ -1,4 +1,4 @@
-"""Calibration beyond the paper: further metrics with intervals, temperature scaling, variation inside a class."""
+"""Calibration beyond the paper: further metrics with intervals, temperature scaling, further measures."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from analysis.stats.summary import finite, summary
 from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Table, plain_table
 from analysis.tables.provenance import footer
-from cskd.evaluate.metrics import RESCALED, VARIATION, Metric
+from cskd.evaluate.metrics import RESCALED, UNSCALED, Metric
 from cskd.utils.numbers import MEAN_STD, mean_std_text, number_text
 
 TOP1_ERROR = "top1_error"  # is equal at every temperature
@@ -30,10 +30,12 @@ SCALED = (
     "one half of the test images and used on the other half, and vice versa. No image is scaled by a temperature that "
     "was fitted to it, but the test set has been used."
 )
-TIGHTNESS = (
+MEASURES = (
     "Feature spread: mean distance of a test image's features to the mean of its class, over the mean distance "
     "between class means; lower: tighter classes. Prediction variance: mean squared distance of a class's probability "
-    f"vectors to their mean (0 to 1). {MEAN_STD} over n seeds."
+    "vectors to their mean (0 to 1). NLL after temperature scaling: the temperature is fitted to training images that "
+    "the run did not use, or else cross-fitted. ECE of a calibrated network: with the same confidences, and labels "
+    f"drawn from the predicted probabilities. {MEAN_STD} over n seeds."
 )
 
 Evaluations = dict[str, Evaluation]
@@ -85,19 +87,19 @@ def scaling_table(pool: Pool, evaluations: Evaluations) -> Table:
     return _table("After temperature scaling", pool, ("temperature", "n"), headers, rows, records, (SCALED,))
 
 
-def separation_table(pool: Pool, evaluations: Evaluations) -> Table:
-    """Return one row per cell: the spread of the features and predictions within a class."""
+def measures_table(pool: Pool, evaluations: Evaluations) -> Table:
+    """Return one row per cell: the measures that are computed from stored predictions, without scaling."""
     rows, records = [], []
     for cell, runs in _evaluated(pool, evaluations):
         record = dict(zip(NAME, cell, strict=True)) | {"n": len(runs)}
         texts = [
-            _mean_std(record, metric.name, [run.separation[metric.name] for run in runs], metric.decimals)
-            for metric in VARIATION
+            _mean_std(record, metric.name, [run.stored[metric.name] for run in runs], metric.decimals)
+            for metric in UNSCALED
         ]
         rows.append((*cell, str(len(runs)), *texts))
         records.append(record)
-    headers = [metric.title for metric in VARIATION]
-    return _table("Variation inside a class", pool, ("n",), headers, rows, records, (TIGHTNESS,))
+    headers = [metric.label for metric in UNSCALED]
+    return _table("Further measures", pool, ("n",), headers, rows, records, (MEASURES,))
 
 
 def _mean_std(record: dict, name: str, values: list[float], decimals: int) -> str:

@@ -38,9 +38,9 @@ RELATIVE_NOTE = f"{RELATIVE.capitalize()}: relative change of our last epoch, if
 BOLD_NOTE = "Bold: the best of two or more means in a column, as printed: the lowest, unless higher is better."
 DOMAIN_NOTE = "Domain accuracy: the share of a domain's images whose predicted class is in the domain."
 AGAINST_NOTES = (
-    "Within or beyond two combined standard deviations, 2 sqrt(ours^2 + paper^2), of single seeds (ddof=1). The paper "
-    "reports the best test epoch, so that column compares equal protocols.",
-    "A result from one seed is never called reproduced.",
+    "At 95 %: agrees if Welch's 95 % interval of the difference includes 0, from the mean and std (ddof=1) of our n "
+    "seeds and the paper's 3. One seed agrees if it lies in the 95 % prediction interval of one more run.",
+    "The paper reports the best test epoch, so that column compares equal protocols.",
 )
 
 
@@ -143,7 +143,7 @@ def against_paper_table(pool: Pool) -> Table | None:
         return None
     columns = [Column(name) for name in ("dataset", "network", "method", "metric")] + [Column("paper", number=True)]
     for epoch in ("last epoch", "best test epoch"):
-        columns += [Column(f"ours, {epoch} (n)", number=True), Column(f"{epoch}: differs by")]
+        columns += [Column(f"ours, {epoch} (n)", number=True), Column(f"{epoch}: at 95 %")]
     rows = [_against_row(row) for row in frame.itertuples()]
     return plain_table(f"Ours against the paper's numbers, {pool.name}", columns, rows, frame, AGAINST_NOTES)
 

@@ -7,9 +7,13 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.claims.claims import Claim
+from analysis.claims.comparison import PAIRED
 from analysis.claims.verdicts import (
+    CORRECTION,
+    EARLIER_CLAIM,
     EXCLUDES_ZERO,
     HOLDS,
+    LEVEL,
     MORE_SEEDS,
     NO_RUN,
     NO_SPREAD,
@@ -17,10 +21,10 @@ from analysis.claims.verdicts import (
     NOT_RUN,
     ONE_SEED,
     OUTCOMES,
-    PAIRED,
     SETTINGS_DIFFER,
     SMALL_TEST_SET,
     TOO_MANY_SEEDS,
+    WITHIN_MARGIN,
     Verdict,
 )
 from analysis.load.pools import PAPER, Pool
@@ -28,6 +32,7 @@ from analysis.stats.intervals import MAX_SEEDS
 from analysis.tables.format import interval_text
 from analysis.tables.model import Block, Column, Row, Table, name_once
 from analysis.tables.provenance import footer, introduction
+from cskd.evaluate.metrics import PERCENT, all_metrics
 from cskd.utils.numbers import ABSENT, number_text
 
 SEEDS_ALONE = "*"  # marks intervals over seeds only
@@ -44,12 +49,13 @@ SUMMARY_COLUMNS = (Column("claim", sentences=True), *(Column(outcome, number=Tru
 SUMMARY_NOTE = "The number of datasets and networks on which each claim holds; the verdicts say which and why."
 NOTES = (
     "Effect: the method minus the other after the last epoch, in the metric's unit (percentage points; a ratio for "
-    "features). It is the mean of the paired differences over the common seeds, or the difference of the means if the "
-    "seeds differ. n: finished seeds of the method/of the other; in brackets the number of pairs, if it is smaller.",
-    f"95 %: the interval over seeds and test images. {SEEDS_ALONE} marks an interval over seeds only, which is valid "
-    "for these test images. Holds, contradicted: the interval excludes 0. The number of seeds that would decide "
-    "assumes the same effect and spread.",
-    "Each interval is a 95 % interval by itself: there is no correction for the number of claims.",
+    "features). n: finished seeds of the method/of the other; in brackets the number of pairs, if the runs are paired.",
+    f"95 %: the interval of this claim alone, over seeds and test images. {SEEDS_ALONE} marks an interval over seeds "
+    "only, which is valid for these test images.",
+    f"Verdict: holds and contradicted need a p-value of at most {LEVEL}, corrected by Holm's method for the number of "
+    "claims that are judged here. The primary claims (error, then NLL after temperature scaling, then debiased ECE of "
+    "cs-kd against cross-entropy) are tested in this order instead. Equivalent: the 90 % interval lies within the "
+    "margin. docs/judgement.md has the rules.",
 )
 NO_INTERVAL = (math.nan, math.nan)
 
@@ -99,14 +105,15 @@ def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
         for name, estimate in (("seeds", verdict.effect), ("seeds_and_images", verdict.with_images)):
             low, high = estimate.interval if estimate else NO_INTERVAL
             record |= {f"{name}_low": low, f"{name}_high": high}
+        record |= {"p_value": verdict.p_value, "corrected_p": verdict.corrected_p}
         record |= {"n_method": verdict.seeds[0], "n_against": verdict.seeds[1], "comparison": verdict.comparison}
         for name, seeds in zip(("seeds_method", "seeds_against"), verdict.compared, strict=True):
             record[name] = " ".join(map(str, seeds))
         record |= {"outcome": verdict.outcome, "reason": verdict.reason, "missing": verdict.missing}
-        record |= {"settings": " ".join(verdict.settings), "seeds_needed": verdict.seeds_needed}
+        record |= {"settings": " ".join(verdict.settings), "seeds_for_power": verdict.seeds_for_power}
         record |= {"left_out": " ".join(verdict.left_out), "pool": verdict.pool}
         records.append(record)
-    return pd.DataFrame(records).astype({"seeds_needed": "Int64"})
+    return pd.DataFrame(records).astype({"seeds_for_power": "Int64"})
 
 
 def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
@@ -150,7 +157,14 @@ def _texts(verdict: Verdict) -> Row:
         effect,
         seeds_text(*verdict.seeds, verdict.comparison),
         outcome_text(verdict.outcome, verdict.pool),
-        reason_text(verdict.reason, verdict.missing, verdict.settings, verdict.seeds_needed, with_images),
+        reason_text(
+            verdict.reason,
+            verdict.claim.metric,
+            missing=verdict.missing,
+            settings=verdict.settings,
+            seeds_for_power=verdict.seeds_for_power,
+            with_images=with_images,
+        ),
     )
 
 
@@ -159,20 +173,41 @@ def outcome_text(outcome: str, pool: str) -> str:
     return outcome if pool == PAPER else f"{outcome} ({pool})"
 
 
-def reason_text(reason: str, missing: str, settings: Iterable[str], seeds_needed: int | None, with_images: bool) -> str:
-    """Return the sentence for a verdict's reason; the arguments are fields of ``Verdict``."""
+def reason_text(
+    reason: str,
+    metric: str,
+    *,
+    missing: str = "",
+    settings: Iterable[str] = (),
+    seeds_for_power: int | None = None,
+    with_images: bool = False,
+) -> str:
+    """Return the sentence for a verdict's reason; ``metric`` is the claim's, the others are fields of ``Verdict``."""
     side = {"method": "the method", "against": "the other", "both": "either"}.get(missing, "")
+    difference = _margin_text(metric)
+    found = f"find a difference of {difference} with 80 % power"
     return {
         EXCLUDES_ZERO: f"Excludes 0 over {'seeds and test images' if with_images else 'seeds'}.",
+        WITHIN_MARGIN: f"No difference larger than {difference}.",
         NO_RUN: f"No finished run of {side}.",
         NO_VALUE: f"No value of {side}.",
         SETTINGS_DIFFER: f"Settings differ: {', '.join(settings)}.",
         ONE_SEED: "One seed decides nothing.",
         NO_SPREAD: "No spread between seeds: equal values prove nothing.",
-        SMALL_TEST_SET: "More seeds would not decide: the test set is too small.",
-        TOO_MANY_SEEDS: f"More than {MAX_SEEDS:,} seeds would be needed.",
-        MORE_SEEDS: f"{seeds_needed} seeds of each would decide.",
+        EARLIER_CLAIM: "Excludes 0, but an earlier primary claim does not hold.",
+        CORRECTION: "Excludes 0 alone, but not after the correction for the number of claims.",
+        SMALL_TEST_SET: f"The test set is too small to {found}.",
+        TOO_MANY_SEEDS: f"More than {MAX_SEEDS:,} seeds of each would be needed to {found}.",
+        MORE_SEEDS: f"{seeds_for_power} seeds of each would {found}." if seeds_for_power else "More seeds are needed.",
     }[reason]
+
+
+def _margin_text(metric: str) -> str:
+    found = all_metrics()[metric]
+    if found.margin is None:
+        return ""
+    unit = found.unit if found.scale != PERCENT else "point" if found.margin == 1 else "points"
+    return f"{found.margin:g} {unit}"
 
 
 def seeds_text(method: int, against: int, comparison: str) -> str:

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cskd.data.archive import unpack_or_copy
-from cskd.data.download import download, verify
+from cskd.data.archives import download, unpack_or_copy, verify
 from cskd.data.folders import ProgressReport, leftovers, no_report, remove_leftovers, storage_errors, temporary_folder
 from cskd.data.sources.base import Archive, DatasetSource, Listing, first_few
 from cskd.data.sources.registry import SOURCES

@@ -8,7 +8,13 @@ import torch
 from scipy.sparse import csr_array
 from torch.nn.functional import cross_entropy
 
-from cskd.evaluate.calibration import above_first_bin, class_deviation, confidence_and_deviation, equal_mass_bin
+from cskd.evaluate.calibration import (
+    above_first_bin,
+    class_deviation,
+    confidence_and_deviation,
+    debiased_gaps,
+    equal_mass_bin,
+)
 from cskd.evaluate.scores import BINS, equal_width_bin, validate
 from cskd.utils.seeding import generator
 
@@ -64,21 +70,26 @@ def bootstrap_metrics(logits, labels, weights: np.ndarray) -> dict[str, np.ndarr
     means = np.stack([100 * wrong, nll, np.square(deviation_of_class).sum(1)])
     image, row, above = above_first_bin(probabilities, deviation_of_class, BINS)
     above = csr_array((above, (row, image)), shape=(classes * BINS, samples))
-    gaps = (
-        _in_bins(equal_width_bin(confidence, BINS), deviation),
-        _in_bins(equal_mass_bin(confidence, BINS), deviation),
+    index_of_bin = equal_width_bin(confidence, BINS)
+    in_bins, confidences, deviations = (
+        _in_bins(index_of_bin, values) for values in (np.ones(samples), confidence, deviation)
     )
+    of_equal_mass = _in_bins(equal_mass_bin(confidence, BINS), deviation)
     blocks = []
     for start in range(0, len(weights), BLOCK):
         rows = slice(start, start + BLOCK)
         block = weights[rows].T.astype(np.float64, order="C")
-        ece, adaptive_ece = (100 * np.abs(gap @ block).sum(axis=0) for gap in gaps)
+        count, confidence_sum, gap = in_bins @ block, confidences @ block, deviations @ block
+        ece, adaptive_ece = (100 * np.abs(sums).sum(axis=0) for sums in (gap, of_equal_mass @ block))
+        per_image = 1 / np.maximum(count, 1)
+        debiased = debiased_gaps(count, (confidence_sum + gap) * per_image, confidence_sum * per_image)
+        debiased_ece = 100 * np.maximum(0, (count * debiased).sum(axis=0))
         by_class = (above @ block).reshape(classes, BINS, -1)
         by_class[:, 0] = deviation_of_class.T @ block - by_class.sum(axis=1)
         classwise_ece = 100 * np.abs(by_class, out=by_class).sum(axis=(0, 1)) / classes
         top1_error, nll, brier = means @ block
-        blocks.append(np.stack([top1_error, ece, adaptive_ece, classwise_ece, nll, brier]) / drawn[rows])
-    names = ("top1_error", "ece", "adaptive_ece", "classwise_ece", "nll", "brier")
+        blocks.append(np.stack([top1_error, ece, adaptive_ece, classwise_ece, nll, brier, debiased_ece]) / drawn[rows])
+    names = ("top1_error", "ece", "adaptive_ece", "classwise_ece", "nll", "brier", "debiased_ece")
     return dict(zip(names, np.concatenate(blocks, axis=1), strict=True))
 
 

@@ -6,11 +6,13 @@ Inputs and errors are those of ``cskd.evaluate.scores``: logits (N, C), labels (
 import numpy as np
 import torch
 from scipy.optimize import brentq
+from scipy.special import ndtr
 
-from cskd.evaluate.scores import BINS, equal_width_bin, validate
+from cskd.evaluate.scores import BINS, equal_width_bin, negative_log_likelihood, validate
 from cskd.utils.seeding import generator
 
 TEMPERATURE_RANGE = (0.01, 100.0)
+FLOOR_DRAWS = 1000  # of labels; the standard error of the floor is then a thirtieth of its spread
 
 
 def confidence_and_deviation(logits, labels) -> tuple[np.ndarray, np.ndarray]:
@@ -19,6 +21,53 @@ def confidence_and_deviation(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     confidence = logits.softmax(1).amax(1)
     deviation = (logits.argmax(1) == labels).double() - confidence
     return confidence.cpu().numpy(), deviation.cpu().numpy()
+
+
+def debiased_gaps(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Return |accuracy - confidence| of each bin minus its bias, with any shape. Empty bins (count 0) give 0.
+
+    The bias of the plug-in value is estimated by drawing the accuracy again from a normal distribution around it, with
+    the variance accuracy (1 - accuracy) / count: the mean of the folded normal distribution is known.
+    """
+    gap = accuracy - confidence
+    variance = np.maximum(accuracy * (1 - accuracy), 0)  # rounding can put an accuracy above 1
+    std = np.sqrt(variance / np.maximum(count, 1))
+    ratio = np.divide(gap, std, out=np.zeros_like(gap), where=std > 0)
+    folded = std * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + gap * (1 - 2 * ndtr(-ratio))
+    return np.where(std > 0, 2 * np.abs(gap) - folded, np.abs(gap)) * (count > 0)
+
+
+def debiased_calibration_error(logits, labels, bins: int = BINS) -> float:
+    """Return the ECE (L1, top label, bins of equal width) minus its estimated bias, 0 to 1; at least 0.
+
+    A binned ECE of few images is too high, since noise in a bin's accuracy counts as an error. For a calibrated network
+    some of the bias remains. Raises ValueError for undefined input and bins < 1.
+    Source: Kumar, Liang and Ma, NeurIPS 2019 (appendix; in their library for the L1 error).
+    """
+    confidence, deviation = confidence_and_deviation(logits, labels)
+    index = equal_width_bin(confidence, bins)
+    count, confidences, deviations = (
+        np.bincount(index, weights, minlength=bins) for weights in (None, confidence, deviation)
+    )
+    in_bin = np.maximum(count, 1)
+    gaps = debiased_gaps(count, (confidences + deviations) / in_bin, confidences / in_bin)
+    return max(0.0, float(count @ gaps / len(confidence)))
+
+
+def calibration_floor(logits, labels, quantile: float | None = None, bins: int = BINS) -> float:
+    """Return the ECE, 0 to 1, that a perfectly calibrated network with the same confidences has on as many images.
+
+    The labels are drawn from the network's own probabilities; the given labels are not used. The result is the mean
+    over the draws, or a quantile of them. Raises ValueError for undefined input and bins < 1.
+    """
+    confidence, _ = confidence_and_deviation(logits, labels)
+    index = equal_width_bin(confidence, bins)
+    draws = np.random.default_rng(0)
+    errors = [
+        np.abs(np.bincount(index, (draws.random(len(index)) < confidence) - confidence)).sum() / len(index)
+        for _ in range(FLOOR_DRAWS)
+    ]
+    return float(np.mean(errors) if quantile is None else np.quantile(errors, quantile))
 
 
 def class_deviation(logits, labels) -> tuple[np.ndarray, np.ndarray]:
@@ -140,3 +189,13 @@ def cross_fitted_logits(logits, labels, seed: int = 0) -> tuple[np.ndarray, tupl
     first, second = halves == 0, halves == 1
     temperatures = fit_temperature(logits[second], labels[second]), fit_temperature(logits[first], labels[first])
     return logits / np.array(temperatures)[halves][:, None], temperatures
+
+
+def scaled_nll(logits, labels, temperature: float | None = None) -> float:
+    """Return the negative log-likelihood after temperature scaling, in nats; None cross-fits the temperature.
+
+    Raises as ``cross_fitted_logits``.
+    """
+    if temperature is None:
+        return negative_log_likelihood(cross_fitted_logits(logits, labels)[0], labels)
+    return negative_log_likelihood(validate(logits, labels)[0] / temperature, labels)

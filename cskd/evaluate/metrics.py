@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cskd.evaluate.calibration import adaptive_calibration_error, classwise_calibration_error
+from cskd.evaluate.calibration import (
+    adaptive_calibration_error,
+    calibration_floor,
+    classwise_calibration_error,
+    debiased_calibration_error,
+    scaled_nll,
+)
 from cskd.evaluate.scores import (
     brier_score,
     domain_metrics,
@@ -36,6 +42,8 @@ class Metric:
     when: EPOCH, after every epoch; LAST, after the last epoch only, for slow metrics and metrics of the features;
         STORED, in the analysis, from stored predictions.
     rescaled: the analysis also computes it after temperature scaling. For metrics of the probabilities.
+    margin: the smallest difference of two methods that matters, in the metric's unit (docs/judgement.md); None if no
+        margin is fixed.
     """
 
     name: str
@@ -49,6 +57,7 @@ class Metric:
     decimals: int = 2
     higher_is_better: bool = False
     rescaled: bool = False
+    margin: float | None = None
 
     @property
     def label(self) -> str:
@@ -74,12 +83,63 @@ class Metric:
 
 
 METRICS = (
-    Metric("top1_error", "error", "Top-1 error", "%", top_k_error, PERCENT, rescaled=True),
-    Metric("top5_error", "top5_error", "Top-5 error", "%", partial(top_k_error, k=5), PERCENT),
-    Metric("ece", "ece", "ECE", "%, 20 bins", expected_calibration_error, PERCENT, rescaled=True),
-    Metric("nll", "nll", "Negative log-likelihood", "nats", negative_log_likelihood, decimals=3, rescaled=True),
+    Metric("top1_error", "error", "Top-1 error", "%", top_k_error, PERCENT, rescaled=True, margin=1),
+    Metric("top5_error", "top5_error", "Top-5 error", "%", partial(top_k_error, k=5), PERCENT, margin=1),
+    Metric("ece", "ece", "ECE", "%, 20 bins", expected_calibration_error, PERCENT, rescaled=True, margin=2),
+    Metric(
+        "nll",
+        "nll",
+        "Negative log-likelihood",
+        "nats",
+        negative_log_likelihood,
+        decimals=3,
+        rescaled=True,
+        margin=0.06,
+    ),
     Metric("brier", "brier", "Brier score", "0 to 2", brier_score, decimals=3, rescaled=True),
-    Metric("recall_at_1", "recall_at_1", "R@1", "%", recall_at_1, PERCENT, FEATURES, LAST, higher_is_better=True),
+    Metric(
+        "recall_at_1",
+        "recall_at_1",
+        "R@1",
+        "%",
+        recall_at_1,
+        PERCENT,
+        FEATURES,
+        LAST,
+        higher_is_better=True,
+        margin=1,
+    ),
+    Metric(
+        "debiased_ece",
+        "debiased_ece",
+        "Debiased ECE",
+        "%, 20 bins",
+        debiased_calibration_error,
+        PERCENT,
+        when=STORED,
+        rescaled=True,
+        margin=2,
+    ),
+    Metric(
+        "scaled_nll",
+        "scaled_nll",
+        "NLL after temperature scaling",
+        "nats",
+        scaled_nll,
+        when=STORED,
+        decimals=3,
+        margin=0.06,
+    ),
+    Metric("ece_floor", "ece_floor", "ECE of a calibrated network", "%, mean", calibration_floor, PERCENT, when=STORED),
+    Metric(
+        "ece_floor_95",
+        "ece_floor_95",
+        "ECE of a calibrated network",
+        "%, 95 % quantile",
+        partial(calibration_floor, quantile=0.95),
+        PERCENT,
+        when=STORED,
+    ),
     Metric(
         "adaptive_ece",
         "adaptive_ece",
@@ -122,17 +182,24 @@ METRICS = (
 )
 TRACKED = tuple(metric for metric in METRICS if metric.when != STORED)
 RESCALED = tuple(metric for metric in METRICS if metric.rescaled)
-VARIATION = tuple(metric for metric in METRICS if metric.when == STORED and not metric.rescaled)  # inside a class
+UNSCALED = tuple(metric for metric in METRICS if metric.when == STORED and not metric.rescaled)
 
 DOMAINS = ("cub200", "dogs", "mit67")  # of the merged dataset
 DOMAIN_ACCURACIES = {
     domain: Metric(
-        f"domain_accuracy_{domain}", "figure4", "Domain accuracy", "%", None, decimals=1, higher_is_better=True
+        f"domain_accuracy_{domain}",
+        "figure4",
+        "Domain accuracy",
+        "%",
+        None,
+        decimals=1,
+        higher_is_better=True,
+        margin=1,
     )
     for domain in DOMAINS
 }
 DOMAIN_ERRORS = {
-    domain: Metric(f"top1_error_{domain}", "figure4", "Top-1 error of a domain's images", "%", None)
+    domain: Metric(f"top1_error_{domain}", "figure4", "Top-1 error of a domain's images", "%", None, margin=1)
     for domain in DOMAINS
 }
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -34,10 +35,12 @@ def run(main: Callable[[], int | None]) -> None:
     """Call ``main`` and exit: with its return value (or 0), with 2 after a UserError, with 130 after Ctrl-C.
 
     A UserError is printed as one line on stderr. Any other exception is a bug and keeps its traceback. SIGTERM is
-    handled like Ctrl-C.
+    handled like Ctrl-C. Output works with any locale.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _unset_invalid_terminal_size()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # characters that the terminal's encoding lacks, such as † or ±
     try:
         sys.exit(main())
     except UserError as error:

@@ -159,7 +159,7 @@ def _key(row: Row) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> list[Row]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

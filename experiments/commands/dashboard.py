@@ -1,11 +1,21 @@
 """Serve optuna-dashboard for the studies, on this machine only."""
 
-from optuna_dashboard import run_server
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from optuna_dashboard import wsgi
 
 from cskd.utils import cli
+from cskd.utils.databases import print_address
 from cskd.utils.errors import UserError
-from experiments.commands.serving import HOST, check_port_free, port
+from experiments.commands.serving import HOST, check_port_free, port, until_ctrl_c
 from experiments.tuning.storage import open_storage, storage_address, storage_exists
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Prints no line for each request."""
+
+    def log_message(self, *arguments: object) -> None:
+        pass
 
 
 def main() -> int:
@@ -17,7 +27,10 @@ def main() -> int:
         raise UserError(f"no study yet: {address} does not exist: start with make tune DATASET=digits")
     storage = open_storage(address)
     check_port_free(arguments.port)
-    print(f"optuna-dashboard: http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    print_address("OPTUNA_STORAGE", address)
     # Not in a new process: the address may contain a password, and every user can read command lines.
-    run_server(storage, host=HOST, port=arguments.port)
+    server = make_server(HOST, arguments.port, wsgi(storage), handler_class=QuietHandler)
+    with until_ctrl_c("optuna-dashboard"), server:
+        print(f"optuna-dashboard is at http://{HOST}:{arguments.port} (Ctrl-C stops it).", flush=True)
+        server.serve_forever()
     return 0

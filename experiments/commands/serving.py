@@ -1,8 +1,10 @@
-"""The port on which ``ui`` and ``dashboard`` serve."""
+"""What ``ui`` and ``dashboard`` share: the port on which they serve, and their end."""
 
 import argparse
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cskd.utils.errors import UserError
 
@@ -23,3 +25,18 @@ def check_port_free(number: int) -> None:
     except OSError as error:
         message = f"port {number} cannot be used ({os.strerror(error.errno)}): give another one, as PORT=<number>"
         raise UserError(message) from error
+
+
+def is_listening(number: int) -> bool:
+    """Return True if a server answers on the port."""
+    with socket.socket() as connection:
+        return connection.connect_ex((HOST, number)) == 0
+
+
+@contextmanager
+def until_ctrl_c(name: str) -> Iterator[None]:
+    """Serve inside the block; Ctrl-C or SIGTERM is its normal end, with one line."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"stopped: {name}")

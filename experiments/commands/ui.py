@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from contextlib import suppress
 
 import psutil
 
 from cskd.utils import cli
+from cskd.utils.databases import print_address
 from cskd.utils.errors import UserError, without_password
-from experiments.commands.serving import HOST, check_port_free, port
+from experiments.commands.serving import HOST, check_port_free, is_listening, port, until_ctrl_c
 from experiments.tracking.store import is_server, open_store
 
 END_SECONDS = 5  # for the server to finish its current requests
@@ -25,17 +28,32 @@ def main() -> int:
         return 0
     open_store(uri)
     check_port_free(arguments.port)
-    print(f"The MLflow UI is at http://{HOST}:{arguments.port} (Ctrl-C stops it).", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(arguments.port)]
+    print_address("MLFLOW_TRACKING_URI", uri)
+    with until_ctrl_c("the MLflow UI"):
+        _serve(uri, arguments.port)
+    return 0
+
+
+def _serve(uri: str, number: int) -> None:
+    """Run the MLflow server, and print its address when it answers. Raises UserError if it ends by itself."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(number), "--workers", "1"]
     # The address may contain a password, and every user can read command lines: it goes into the environment.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": uri}
-    with subprocess.Popen([*command, "--workers", "1"], env=environment) as server:
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
         try:
+            while server.poll() is None and not is_listening(number):
+                time.sleep(0.2)
+            if server.poll() is None:
+                print(f"The MLflow UI is at http://{HOST}:{number} (Ctrl-C stops it).", flush=True)
             server.wait()
         finally:
             _stop_children()
-    # The server exits with status 0 even after an error.
-    raise UserError("the MLflow server stopped unexpectedly: see its messages above")
+        log.seek(0)
+        last = ([line.strip() for line in log if line.strip()] or ["no message"])[-1]
+        raise UserError(f"the MLflow server stopped unexpectedly ({last}): try again, or another PORT")
 
 
 def _stop_children() -> None:

@@ -27,7 +27,7 @@ def prepare_with_progress(name: str, data: Data, data_dir: Path, console: Consol
 
 
 def preparation_lines(sections: dict[str, Data], data_dir: Path) -> list[str]:
-    """Return what a launch prepares first and needs for it, and which datasets a plan cannot count."""
+    """Return lines about the data that a launch prepares first, and about datasets that a plan cannot count."""
     sources = {
         source.name: source for name, data in sections.items() for source in unprepared_sources(name, data, data_dir)
     }

@@ -110,7 +110,7 @@ class RunFolder:
     def epochs(self) -> list[dict[str, Any]]:
         """Return the records of the finished epochs: {"epoch": 0.., "timestamp": unix seconds, "metrics": {...}}."""
         try:
-            lines = self.metrics.read_text().splitlines()
+            lines = self.metrics.read_text(encoding="utf-8").splitlines()
             records = [json.loads(line) for line in lines]
             if not all(record["epoch"] == epoch and "metrics" in record for epoch, record in enumerate(records)):
                 raise Damaged(self.metrics)

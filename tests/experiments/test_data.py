@@ -7,7 +7,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cskd.data import download
+from cskd.data import archives
 from cskd.data.prepare import prepare, prepared_folder
 from cskd.data.sources.base import Archive
 from cskd.data.sources.registry import SOURCES
@@ -25,11 +25,11 @@ def data_dir(tmp_path):
 def command(monkeypatch, call, data_dir):
     """Calls the command with small datasets and without a network. Returns (exit status, output, errors)."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setattr(archives, "ATTEMPTS", 1)
     for name, source in list(SOURCES.items()):
-        archives = tuple(Archive(f"http://127.0.0.1:9/{one.filename}", one.filename) for one in source.archives)
+        unreachable = tuple(Archive(f"http://127.0.0.1:9/{one.filename}", one.filename) for one in source.archives)
         small = source if source.bundled else fakes.small(source)
-        monkeypatch.setitem(SOURCES, name, dataclasses.replace(small, archives=archives))
+        monkeypatch.setitem(SOURCES, name, dataclasses.replace(small, archives=unreachable))
     return lambda *arguments: call("experiments data", *arguments)
 
 
@@ -164,6 +164,12 @@ def test_class_of_dangling_links_only_is_not_offered_as_an_incomplete_copy(comma
         assert status == 2
         assert "3 images are missing" in errors
         assert "PARTIAL" not in errors
+
+
+def test_dry_run_names_an_image_folder_that_it_cannot_count(call, flowers):
+    status, output, errors = call("experiments grid", "table1", "--datasets", "flowers", "--dry-run")
+    assert (status, errors) == (0, "")
+    assert output.splitlines()[-1] == "Not counted: flowers (not prepared: make data DATASET=flowers)"
 
 
 def into_class_folders(val: Path, inner: str = "") -> None:

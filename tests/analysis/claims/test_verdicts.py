@@ -8,8 +8,12 @@ from builders import make_evaluations, make_pool
 from scipy import stats
 
 from analysis.claims.claims import load_claims
+from analysis.claims.comparison import PAIRED, POOLED, WELCH
 from analysis.claims.verdicts import (
     CONTRADICTED,
+    CORRECTION,
+    EARLIER_CLAIM,
+    EQUIVALENT,
     EXCLUDES_ZERO,
     HOLDS,
     MORE_SEEDS,
@@ -18,14 +22,14 @@ from analysis.claims.verdicts import (
     NO_VALUE,
     NOT_RUN,
     ONE_SEED,
-    PAIRED,
     SETTINGS_DIFFER,
     SMALL_TEST_SET,
     TOO_MANY_SEEDS,
     UNDECIDED,
-    WELCH,
+    WITHIN_MARGIN,
     judge,
 )
+from analysis.stats.intervals import pooled_effect
 from analysis.tables.verdicts import outcome_text, reason_text
 
 CLAIMS = {claim.id: claim for claim in load_claims()}
@@ -45,10 +49,11 @@ def verdict(method, against, *, claim=ERROR, settings=None, images=None, interac
 def test_claim_holds_if_the_interval_over_seeds_is_on_its_side():
     found = verdict(LOWER, HIGH)
     assert (found.outcome, found.reason) == (HOLDS, EXCLUDES_ZERO)
-    assert (found.seeds, found.comparison, found.compared) == ((3, 3), PAIRED, ((0, 1, 2), (0, 1, 2)))
+    assert (found.seeds, found.comparison, found.compared) == ((3, 3), POOLED, ((0, 1, 2), (0, 1, 2)))
     assert found.with_images is None
-    expected = stats.ttest_rel(list(LOWER.values()), list(HIGH.values())).confidence_interval(0.95)
-    assert found.effect.interval == pytest.approx(tuple(expected))
+    expected = stats.ttest_ind(list(LOWER.values()), list(HIGH.values()))
+    assert found.effect.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert found.p_value == found.corrected_p == pytest.approx(expected.pvalue)
     assert verdict(HIGH, LOWER).outcome == CONTRADICTED
 
 
@@ -69,16 +74,95 @@ def test_small_test_set_leaves_a_claim_undecided():
     assert verdict(LOWER, HIGH, images=0.0, interaction=3.0).reason == MORE_SEEDS
 
 
-def test_seeds_needed_are_those_that_would_decide():
+def test_open_claim_has_the_seeds_that_would_find_the_margin():
     found = verdict(LOW, {0: 22.4, 1: 23.1, 2: 22.9})
-    differences = np.array([-0.1, -0.2, -1.1])
-    needed = next(
-        n
-        for n in range(2, 1000)
-        if stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / math.sqrt(n) < abs(differences.mean())
-    )
-    assert (found.outcome, found.reason, found.seeds_needed) == (UNDECIDED, MORE_SEEDS, needed)
-    assert verdict({0: 22, 1: 23, 2: 24.001}, {0: 23, 1: 22, 2: 24}).reason == TOO_MANY_SEEDS
+    effect = pooled_effect(list(LOW.values()), [22.4, 23.1, 22.9])
+    assert (found.outcome, found.reason) == (UNDECIDED, MORE_SEEDS)
+    assert found.seeds_for_power == effect.seeds_for_power(1.0) > 3
+    assert verdict({0: 2, 1: 23, 2: 54}, {0: 53, 1: 2, 2: 24}).reason == TOO_MANY_SEEDS
+    without_margin = ERROR.model_copy(update={"metric": "brier"})
+    method, against = ({seed: {"brier": value} for seed, value in side.items()} for side in (LOW, HIGH | {0: 21.0}))
+    found = verdict(method, against, claim=without_margin)
+    assert (found.reason, found.seeds_for_power) == (MORE_SEEDS, None)
+
+
+def test_difference_within_the_margin_is_equivalent():
+    close = {0: 22.0, 1: 22.1, 2: 21.9}, {0: 22.1, 1: 21.9, 2: 22.2}
+    found = verdict(*close)
+    assert (found.outcome, found.reason) == (EQUIVALENT, WITHIN_MARGIN)
+    assert found.effect.equivalence_p(1.0) < 0.05
+    assert verdict(*close, images=1.0).reason == SMALL_TEST_SET
+
+
+def test_spread_is_pooled_over_the_methods_with_the_same_settings():
+    mixup, kd = {0: 30.1, 1: 30.4, 2: 29.6}, {0: 31.0, 1: 31.5, 2: 30.9}
+    cells = {CROSS_ENTROPY: HIGH, CS_KD: LOWER, "cifar100/resnet18/mixup": mixup, "cifar100/resnet18/kd": kd}
+    others = [list(mixup.values()), list(kd.values())]
+    [found] = judge(make_pool(cells), (ERROR,), {})
+    assert found.effect == pooled_effect(list(LOWER.values()), list(HIGH.values()), others)
+    assert found.effect.pooled.df == 8
+    [found] = judge(make_pool(cells, settings={"cifar100/resnet18/kd": {"width": "32"}}), (ERROR,), {})
+    assert found.effect.pooled.df == 6
+
+
+def test_runs_are_paired_only_if_the_seed_draws_images_and_pairs_are_correlated():
+    method = {seed: 22.0 + value for seed, value in enumerate((0.0, 1.0, 2.0, 3.0, 4.0))}
+    against = {seed: value + 0.5 + 0.01 * seed**2 for seed, value in method.items()}
+    draws = {cell: {"subset.draw": "seed"} for cell in (CS_KD, CROSS_ENTROPY)}
+    found = verdict(method, against, settings=draws)
+    assert (found.comparison, found.outcome) == (PAIRED, HOLDS)
+    expected = stats.ttest_rel(list(method.values()), list(against.values()))
+    assert found.effect.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert verdict(method, against).comparison == POOLED
+    assert verdict(method, dict(enumerate(reversed(against.values()))), settings=draws).comparison == POOLED
+
+
+def sequence(**values) -> dict[str, object]:
+    """Return the verdicts on the three primary claims by metric; values: of cs-kd and cross-entropy by metric."""
+    cells = {
+        name: {seed: {metric: values[metric][side][seed] for metric in values} for seed in range(3)}
+        for side, name in enumerate((CS_KD, CROSS_ENTROPY))
+    }
+    primary = [
+        ERROR.model_copy(update={"id": metric, "metric": metric, "primary": place})
+        for place, metric in ((3, "ece"), (1, "top1_error"), (2, "nll"))
+    ]
+    return {found.claim.metric: found for found in judge(make_pool(cells), tuple(primary), {})}
+
+
+BETTER, WORSE = ([22.0, 22.2, 22.1], [25.0, 25.2, 25.1]), ([25.0, 25.2, 25.1], [22.0, 22.2, 22.1])
+NEAR = ([22.0, 23.9, 22.8], [22.1, 24.1, 23.0])
+
+
+def test_primary_claims_hold_in_their_order_only():
+    found = sequence(top1_error=BETTER, nll=BETTER, ece=BETTER)
+    assert {one.outcome for one in found.values()} == {HOLDS}
+    found = sequence(top1_error=BETTER, nll=NEAR, ece=BETTER)
+    assert [found[metric].outcome for metric in ("top1_error", "nll", "ece")] == [HOLDS, UNDECIDED, UNDECIDED]
+    assert found["ece"].reason == EARLIER_CLAIM
+    found = sequence(top1_error=NEAR, nll=BETTER, ece=WORSE)
+    assert (found["nll"].outcome, found["ece"].outcome) == (UNDECIDED, CONTRADICTED)
+
+
+def test_p_values_of_all_judged_claims_are_corrected():
+    marginal = {0: 23.0, 1: 23.7, 2: 23.9}
+    methods = [f"cifar100/resnet18/{name}" for name in ("mixup", "label-smoothing", "max-entropy")]
+    claims = [
+        ERROR.model_copy(update={"id": name, "against": name.split("/")[2], "primary": None})
+        for name in (CROSS_ENTROPY, *methods)
+    ]
+    cells = {CS_KD: LOW, CROSS_ENTROPY: marginal}
+    [alone] = judge(make_pool(cells), claims[:1], {})
+    assert 0.025 < alone.p_value < 0.05
+    assert alone.outcome == HOLDS
+    others = {name: {seed: value + 20 for seed, value in marginal.items()} for name in methods}
+    first, *rest = judge(make_pool(cells | others), claims, {})
+    assert {one.outcome for one in rest} == {HOLDS}
+    assert first.p_value == first.corrected_p  # Holm: the largest p-value is not increased
+    near = {name: marginal for name in methods}
+    found = judge(make_pool(cells | near), claims, {})
+    assert found[0].corrected_p == pytest.approx(4 * found[0].p_value)
+    assert {(one.outcome, one.reason) for one in found} <= {(UNDECIDED, CORRECTION), (HOLDS, EXCLUDES_ZERO)}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +171,7 @@ def test_seeds_needed_are_those_that_would_decide():
         ({0: 22}, {0: 24}, ONE_SEED),
         ({0: 22}, HIGH, ONE_SEED),
         ({0: 22}, {1: 24}, ONE_SEED),
-        ({0: 22, 1: 23}, {0: 24, 1: 25}, NO_SPREAD),
+        ({0: 22, 1: 22}, {0: 24, 1: 25}, NO_SPREAD),
     ],
 )
 def test_one_seed_or_equal_differences_decide_nothing(method, against, reason):
@@ -97,19 +181,13 @@ def test_one_seed_or_equal_differences_decide_nothing(method, against, reason):
         assert math.isfinite(found.effect.value)
 
 
-def test_different_seeds_are_compared_by_welchs_interval():
-    others = {2: 24.4, 3: 24.2, 4: 24.9}
-    found = verdict(LOWER, others)
+def test_different_spreads_are_compared_by_welchs_interval():
+    wide = {2: 24.4, 3: 21.2, 4: 29.9}
+    found = verdict(LOWER, wide)
     assert (found.comparison, found.compared) == (WELCH, ((0, 1, 2), (2, 3, 4)))
-    expected = stats.ttest_ind(list(LOWER.values()), list(others.values()), equal_var=False).confidence_interval(0.95)
+    expected = stats.ttest_ind(list(LOWER.values()), list(wide.values()), equal_var=False).confidence_interval(0.95)
     assert found.effect.interval == pytest.approx(tuple(expected))
-    assert verdict(LOWER, others, images=0.1).with_images is not None
-
-
-def test_seeds_of_one_side_only_are_not_compared():
-    found = verdict(LOWER, HIGH | {3: 30.0, 4: 31.0}, images=0.1)
-    assert (found.comparison, found.compared, found.seeds) == (PAIRED, ((0, 1, 2), (0, 1, 2)), (3, 5))
-    assert found.effect == verdict(LOWER, HIGH).effect
+    assert verdict(LOWER, wide, images=0.1).with_images is not None
 
 
 def test_invalid_values_are_left_out_with_a_note():
@@ -218,7 +296,10 @@ def test_outcome_names_a_pool_that_is_not_the_papers_recipe():
 
 
 def test_reason_text_has_the_details():
-    assert reason_text(EXCLUDES_ZERO, "", (), None, True) == "Excludes 0 over seeds and test images."
-    assert reason_text(NO_RUN, "against", (), None, False) == "No finished run of the other."
-    assert reason_text(SETTINGS_DIFFER, "", ("a", "b"), None, False) == "Settings differ: a, b."
-    assert reason_text(MORE_SEEDS, "", (), 7, False) == "7 seeds of each would decide."
+    assert reason_text(EXCLUDES_ZERO, "ece", with_images=True) == "Excludes 0 over seeds and test images."
+    assert reason_text(NO_RUN, "ece", missing="against") == "No finished run of the other."
+    assert reason_text(SETTINGS_DIFFER, "ece", settings=("a", "b")) == "Settings differ: a, b."
+    assert reason_text(WITHIN_MARGIN, "nll") == "No difference larger than 0.06 nats."
+    seven = "7 seeds of each would find a difference of 2 points with 80 % power."
+    assert reason_text(MORE_SEEDS, "ece", seeds_for_power=7) == seven
+    assert reason_text(MORE_SEEDS, "brier") == "More seeds are needed."

@@ -78,7 +78,7 @@ def evaluation(run_key, found):
         bins=reliability_bins(found.logits, found.labels, 20),
         predicted_log_probability=wrong,
         true_log_probability=4 * wrong,
-        separation={"feature_spread": 0.75},
+        stored={"feature_spread": 0.75},
     )
 
 

@@ -145,7 +145,9 @@ def test_mean_over_fewer_seeds_says_so(tmp_path):
 
 def test_verdicts_are_counted_listed_and_folded_if_there_are_many(mini, tmp_path):
     text = verdicts("mini", mini, mini)
-    assert re.match(r"The claims, .* of mini: holds \d+, contradicted \d+, undecided \d+, not run \d+\.", text)
+    assert re.match(
+        r"The claims, .* of mini: holds \d+, contradicted \d+, equivalent \d+, undecided \d+, not run \d+\.", text
+    )
     row = next(row for row in rows_of(text) if row[1:2] == ["cub200"])
     assert row[2] == "resnet10"
     assert re.fullmatch(r"\N{MINUS SIGN}\d\.\d\d \[.*\]", row[3])

@@ -132,13 +132,13 @@ def test_evaluation_stays_if_the_predictions_were_lost(export, exported, tmp_pat
 
 def test_verdicts_that_are_not_tracked_here_stay_and_fewer_seeds_are_named(export, exported, tmp_path):
     rows = rows_of(exported[0] / "verdicts-mini.csv").set_index("id")
-    assert list(rows.outcome[["error-adacos", "ece-cross-entropy"]]) == ["not run", "undecided"]
+    assert list(rows.outcome[["error-adacos", "ece-cross-entropy"]]) == ["not run", "holds"]
     rows.loc["error-adacos", ["outcome", "n_method"]] = ["holds", "3"]
     rows.loc["ece-cross-entropy", ["outcome", "n_against"]] = ["contradicted", "5"]
     (tmp_path / "verdicts-mini.csv").write_text(to_csv(rows.reset_index()[list(VERDICT_COLUMNS)]))
     printed = export(tmp_path, "--pool", "mini")
     after = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
-    assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "undecided"]
+    assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "holds"]
     assert "ece-cross-entropy cifar100 resnet10: the new verdict has 2/3 seeds, the old one had 2/5." in printed
     assert list(after.index) == list(rows.index)
 

@@ -97,7 +97,7 @@ def test_doubtful_runs_are_named(page):
 
 def test_tables_and_figures_are_files_too(page):
     names = {path.name for path in (page.parent / "report" / "paper").iterdir()}
-    tables = ("verdicts", "claims", "table1", "against_paper", "calibration", "temperature", "separation", "settings")
+    tables = ("verdicts", "claims", "table1", "against_paper", "calibration", "temperature", "measures", "settings")
     assert {f"{name}.{ending}" for name in tables for ending in ("csv", "md", "tex")} <= names
     figures = ("figure1b", "figure2", "figure3", "figure5", "curves", "calibration")
     assert {f"{name}-cifar100-resnet18.{ending}" for name in figures for ending in ("png", "pdf")} <= names

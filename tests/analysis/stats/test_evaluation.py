@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis.stats import evaluation
-from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, evaluate, evaluations
+from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, UNUSED, evaluate, evaluations
 from cskd.evaluate.bootstrap import resampling_weights
+from cskd.evaluate.calibration import fit_temperature
 from cskd.evaluate.metrics import evaluate_calibration
 from cskd.evaluate.predictions import Predictions, save_predictions
 
@@ -37,6 +38,22 @@ def test_evaluation_has_the_metrics_of_every_scaling():
     assert one.replicates["ece"].shape == (50,)
 
 
+def test_temperature_of_unused_images_replaces_the_cross_fitted_one():
+    predictions, unused = predictions_of(), predictions_of(2)
+    weights = resampling_weights(predictions.labels, 50)
+    crossed = evaluate("key", predictions, weights)
+    one = evaluate("key", dataclasses.replace(predictions, unused=(unused.logits, unused.labels)), weights)
+    temperature = fit_temperature(unused.logits, unused.labels)
+    assert one.temperatures[UNUSED] == temperature
+    assert one.metrics[UNUSED] == evaluate_calibration(predictions.logits / temperature, predictions.labels)
+    assert one.stored["scaled_nll"] == one.metrics[UNUSED]["nll"] != crossed.stored["scaled_nll"]
+    assert crossed.stored["scaled_nll"] == pytest.approx(crossed.metrics[CROSS_FITTED]["nll"])
+    for run in (one, crossed):
+        error = run.replicates["scaled_nll"].std() / run.replicates["nll"].std()
+        assert run.replicates["scaled_nll"].mean() == pytest.approx(run.stored["scaled_nll"], rel=0.1)
+        assert 0.2 < error < 1  # softer predictions vary less
+
+
 def test_log_probabilities_are_those_of_misclassified_images():
     predictions = predictions_of()
     one = evaluate("key", predictions, resampling_weights(predictions.labels, 5))
@@ -53,7 +70,7 @@ def test_log_probabilities_are_those_of_misclassified_images():
 def test_collapsed_features_leave_the_other_metrics():
     predictions = dataclasses.replace(predictions_of(), features=np.zeros((120, 3), "f4"))
     one = evaluate("key", predictions, resampling_weights(predictions.labels, 5))
-    assert np.isnan(one.separation["feature_spread"])
+    assert np.isnan(one.stored["feature_spread"])
     assert one.metrics[RAW]["ece"] > 0
     assert set(one.metrics) == {RAW, CROSS_FITTED}  # no predictions of training images
 

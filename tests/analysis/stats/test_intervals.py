@@ -7,7 +7,14 @@ import pytest
 from scipy import stats
 from scipy.special import ndtr
 
-from analysis.stats.intervals import mean_interval, paired_effect, seeds_needed, welch_effect, with_test_images
+from analysis.stats.intervals import (
+    are_correlated,
+    mean_interval,
+    paired_effect,
+    pooled_effect,
+    welch_effect,
+    with_test_images,
+)
 
 METHOD, BASELINE = np.array([22.1, 21.8, 22.6, 21.9]), np.array([24.0, 24.9, 24.3, 24.4])
 
@@ -43,7 +50,9 @@ def test_one_seed_or_equal_values_give_no_interval(effect):
     assert math.isfinite(effect.value)
     assert all(map(math.isnan, effect.interval))
     assert not effect.excludes_zero
-    assert seeds_needed(effect) is None
+    assert math.isnan(effect.p_value)
+    assert math.isnan(effect.equivalence_p(1.0))
+    assert effect.seeds_for_power(1.0) is None
 
 
 @pytest.mark.parametrize("invalid", [[], [math.nan, 1.0], [math.inf, 1.0], [[1.0, 2.0]]])
@@ -97,15 +106,68 @@ def test_interaction_is_separated_from_the_shared_variance_of_images():
     assert (images.shared, images.per_seed) == pytest.approx((4, 9), rel=0.05)
 
 
-def test_seeds_needed_is_the_smallest_number_that_excludes_zero():
-    def effect_of(n):
-        spread = np.linspace(-1, 1, n)
-        return paired_effect(1 + 2 * spread / spread.std(ddof=1), np.zeros(n))
+def test_p_values_are_those_of_scipy():
+    paired, welch = paired_effect(METHOD, BASELINE - 2), welch_effect(METHOD, BASELINE[:3] - 2)
+    assert paired.p_value == pytest.approx(stats.ttest_rel(METHOD, BASELINE - 2).pvalue)
+    assert welch.p_value == pytest.approx(stats.ttest_ind(METHOD, BASELINE[:3] - 2, equal_var=False).pvalue)
+    pooled = pooled_effect(METHOD, BASELINE - 2)
+    assert pooled.p_value == pytest.approx(stats.ttest_ind(METHOD, BASELINE - 2).pvalue)
+    assert pooled.interval == pytest.approx(tuple(stats.ttest_ind(METHOD, BASELINE - 2).confidence_interval(0.95)))
 
-    needed = seeds_needed(effect_of(3))
-    assert needed == next(n for n in range(2, 1001) if effect_of(n).excludes_zero)
-    assert 15 < needed < 21  # (1.96 * 2 / 1)^2 = 15.4, and t is wider
-    assert seeds_needed(effect_of(3), max_seeds=needed - 1) is None
+
+def test_spread_is_pooled_over_all_methods_with_equal_variances():
+    others = [METHOD + 3, BASELINE[:3] - 1, [7.0], [8.0, 8.0]]  # one seed, and equal values, have no spread
+    effect = pooled_effect(METHOD, BASELINE, others)
+    groups = [METHOD, BASELINE, *map(np.array, others[:2])]
+    variance = sum(group.var(ddof=1) * (len(group) - 1) for group in groups) / 11
+    assert (effect.pooled.df, effect.pooled.groups) == (11, 4)
+    half = stats.t.ppf(0.975, 11) * math.sqrt(variance * (1 / 4 + 1 / 4))
+    assert effect.interval == pytest.approx((effect.value - half, effect.value + half))
+
+
+def test_different_variances_are_not_pooled():
+    method, baseline = METHOD, METHOD + np.array([-9.0, 8.0, 10.0, -9.0])
+    assert stats.bartlett(method, baseline).pvalue < 0.2
+    assert pooled_effect(method, baseline) == welch_effect(method, baseline)
+    assert pooled_effect([22.0], BASELINE) == welch_effect([22.0], BASELINE)
+
+
+def test_equivalence_is_two_one_sided_tests():
+    effect = welch_effect(METHOD, METHOD[:3] + 0.2)
+    tests = [
+        stats.ttest_ind(METHOD, METHOD[:3] + 0.2 + shift, equal_var=False, alternative=side).pvalue
+        for shift, side in ((-1.0, "greater"), (1.0, "less"))
+    ]
+    assert effect.equivalence_p(1.0) == pytest.approx(max(tests))
+    ninety = stats.ttest_ind(METHOD, METHOD[:3] + 0.2, equal_var=False).confidence_interval(0.9)
+    assert effect.equivalence_p(max(map(abs, ninety))) == pytest.approx(0.05)
+    assert effect.equivalence_p(1e9) == pytest.approx(0, abs=1e-9)
+    assert effect.equivalence_p(0.0) >= 0.5
+
+
+def test_seeds_for_power_find_the_difference_in_80_percent():
+    effect = welch_effect(METHOD, BASELINE)
+    n = effect.seeds_for_power(0.6)
+    random = np.random.default_rng(0)
+    stds = [np.sqrt(spread) for spread in effect.spreads]
+
+    def power(n):
+        method, baseline = (random.normal(mean, std, (4000, n)) for mean, std in zip((0.6, 0.0), stds, strict=True))
+        return np.mean(stats.ttest_ind(method, baseline, axis=1, equal_var=False).pvalue < 0.05)
+
+    assert power(n - 1) - 0.02 < 0.8 < power(n) + 0.02
+    assert effect.seeds_for_power(0.6, max_seeds=n - 1) is None
+    pooled = pooled_effect(METHOD, BASELINE, [BASELINE + 1] * 4)
+    assert pooled.seeds_for_power(0.6) <= n
+
+
+def test_pairs_are_correlated_from_five_pairs_on():
+    method = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert are_correlated(method, 2 * method + [0.1, -0.1, 0.1, 0, 0])
+    assert not are_correlated(method[:4], 2 * method[:4])
+    assert not are_correlated(method, -method)
+    assert not are_correlated(method, [3.0, 1.0, 2.0, 3.0, 2.0])
+    assert not are_correlated(method, [3.0] * 5)
 
 
 def test_test_images_never_narrow_an_interval():
@@ -124,10 +186,11 @@ def test_more_seeds_do_not_help_on_a_small_test_set():
     zero = np.zeros((3, 400))
     shared = with_test_images(seeds, replicates(1, 1).repeat(3, axis=0), zero)
     interaction = with_test_images(seeds, replicates(2, 3), zero)
-    assert not shared.images_suffice
-    assert seeds_needed(shared) is None
-    assert interaction.images_suffice
-    assert 3 < seeds_needed(interaction) < 1000
+    assert not shared.images_suffice(1.0)
+    assert shared.seeds_for_power(1.0) is None
+    assert shared.images_suffice(100.0)
+    assert interaction.images_suffice(1.0)
+    assert 3 < interaction.seeds_for_power(1.0) < 1000
 
 
 # Coverage: the tolerance is half of 5 %; 2,000 simulations have a Monte Carlo error (std) of 0.5 %.
@@ -147,6 +210,14 @@ def test_intervals_over_seeds_cover_95_percent(n):
     assert 0.93 <= coverage(map(paired_effect, method, baseline), 0.7) <= 0.97
     method, baseline = random.normal(50.7, 0.6, (SIMULATIONS, n)), random.normal(50, 1, (SIMULATIONS, n + 2))
     assert 0.93 <= coverage(map(welch_effect, method, baseline), 0.7) <= 0.97
+
+
+@pytest.mark.parametrize(("others", "lowest", "highest"), [(1.0, 0.93, 0.97), (0.5, 0.87, 0.97), (2.0, 0.93, 1.0)])
+def test_pooled_intervals_cover_95_percent_and_lose_little_if_spreads_differ(others, lowest, highest):
+    random = np.random.default_rng(0)
+    std = np.array([1, 1, others, others, others, others])[:, None]
+    values = random.normal(0, std, (SIMULATIONS // 2, 6, 3))
+    assert lowest <= coverage((pooled_effect(row[0], row[1], row[2:]) for row in values), 0.0) <= highest
 
 
 class Simulated:

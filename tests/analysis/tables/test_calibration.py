@@ -1,4 +1,4 @@
-"""The tables of calibration, temperature scaling and variation inside a class, from evaluated made-up runs."""
+"""The tables of calibration, temperature scaling and further measures, from evaluated made-up runs."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,10 @@ from builders import make_pool
 
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, Evaluation
 from analysis.stats.intervals import mean_interval
-from analysis.tables.calibration import calibration_table, scaling_table, separation_table
+from analysis.tables.calibration import calibration_table, measures_table, scaling_table
+from cskd.evaluate.metrics import UNSCALED
 from cskd.evaluate.scores import reliability_bins
+from cskd.utils.numbers import mean_std_text
 
 METRICS = ("ece", "nll", "brier", "adaptive_ece", "classwise_ece")
 CELLS = {
@@ -37,7 +39,7 @@ def evaluations(pool):
             {name: value + random.normal(size=100) for name, value in raw.items()},
             reliability_bins(np.eye(2), [0, 1]),
             *[np.empty(0)] * 2,
-            {"feature_spread": 0.5 + run.seed, "prediction_variance": 0.25},
+            {metric.name: 0.25 * index + run.seed for index, metric in enumerate(UNSCALED)},
         )
     return found
 
@@ -72,13 +74,16 @@ def test_scaling_table_has_every_metric_at_each_temperature(pool, evaluations):
     )
 
 
-def test_separation_table(pool, evaluations):
-    table = separation_table(pool, evaluations)
-    assert [row[3:] for row in rows(table)] == [("3", "1.500 ± 1.000", "0.250 ± 0.000"), ("1", "0.500", "0.250")]
+def test_measures_table(pool, evaluations):
+    table = measures_table(pool, evaluations)
+    first, second = rows(table)
+    assert first[3:5] == ("3", mean_std_text(1.0, 1.0, UNSCALED[0].decimals))
+    assert second[3:6] == ("1", *(mean_std_text(0.25 * index, np.nan, UNSCALED[index].decimals) for index in (0, 1)))
+    assert table.columns[4].header == UNSCALED[0].label
 
 
 def test_tables_without_evaluated_runs_have_no_rows(pool):
-    for make in (calibration_table, scaling_table, separation_table):
+    for make in (calibration_table, measures_table, scaling_table):
         table = make(pool, {})
         assert (table.blocks, len(table.frame)) == ((), 0)
         assert "Not finished: cub200/resnet18/cs-kd/seed0 failed." in table.notes

@@ -7,7 +7,7 @@ from collections import namedtuple
 
 import pytest
 
-from cskd.data.archive import unpack_or_copy
+from cskd.data.archives import unpack_or_copy
 from cskd.data.sources.registry import SOURCES
 from cskd.utils.errors import UserError
 

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cskd.data import download as module
-from cskd.data.download import download, verify
+from cskd.data import archives as module
+from cskd.data.archives import download, verify
 from cskd.data.sources.base import Archive
 from cskd.utils.errors import UserError
 

@@ -8,7 +8,7 @@ import fakes
 import numpy as np
 import pytest
 
-from cskd.data import download
+from cskd.data import archives
 from cskd.data.prepare import LOCK, get_source, open_prepared, prepare, prepared_folder
 from cskd.data.sources.image_folder import image_folder_source
 from cskd.data.sources.registry import SOURCES
@@ -18,7 +18,7 @@ from cskd.utils.files import exclusive
 
 @pytest.fixture
 def offline(monkeypatch):
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setattr(archives, "ATTEMPTS", 1)
     monkeypatch.setenv("no_proxy", "*")
 
 

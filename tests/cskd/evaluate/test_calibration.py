@@ -1,4 +1,4 @@
-"""Adaptive and class-wise calibration errors against their definitions and torchmetrics, and at their limits."""
+"""Calibration errors against their definitions, torchmetrics and simulation, and at their limits."""
 
 import math
 
@@ -10,9 +10,16 @@ from arrays import random_predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cskd.evaluate.calibration import adaptive_calibration_error, classwise_calibration_error
+from cskd.evaluate.calibration import (
+    adaptive_calibration_error,
+    calibration_floor,
+    classwise_calibration_error,
+    cross_fitted_logits,
+    debiased_calibration_error,
+    scaled_nll,
+)
 from cskd.evaluate.metrics import evaluate_calibration
-from cskd.evaluate.scores import expected_calibration_error
+from cskd.evaluate.scores import expected_calibration_error, negative_log_likelihood
 
 drawn = {
     "seed": st.integers(0, 2**31),
@@ -99,3 +106,59 @@ def test_calibration_errors_of_a_constant_prediction_are_the_frequency_differenc
 def test_bins_below_one_raise_value_error(metric):
     with pytest.raises(ValueError, match="bins must be at least 1, not 0"):
         metric(np.zeros((1, 2)), [0], bins=0)
+
+
+def logits_of(confidence: np.ndarray) -> np.ndarray:
+    """Return the logits (N, 2) of class 0 with these probabilities."""
+    return np.stack([np.log(confidence), np.log1p(-confidence)], axis=1)
+
+
+def drawn_labels(confidence: np.ndarray, seed: int) -> np.ndarray:
+    return (np.random.default_rng(seed).random(len(confidence)) >= confidence).astype(int)
+
+
+def test_debiased_error_is_the_plain_one_if_no_bin_has_noise():
+    confidence = np.array([0.62, 0.62, 0.87, 0.87, 0.97])
+    labels = np.array([0, 0, 1, 1, 0])  # each bin is right or wrong on all images
+    plain = expected_calibration_error(logits_of(confidence), labels)
+    assert debiased_calibration_error(logits_of(confidence), labels) == pytest.approx(plain)
+
+
+def test_debiased_error_of_one_bin_subtracts_the_mean_of_the_folded_normal_distribution():
+    confidence, labels = np.full(40, 0.72), np.repeat([0, 1], [31, 9])
+    accuracy, gap = 31 / 40, 31 / 40 - 0.72
+    again = np.random.default_rng(0).normal(accuracy, math.sqrt(accuracy * (1 - accuracy) / 40), 10**6)
+    bias = np.abs(again - 0.72).mean() - gap
+    assert debiased_calibration_error(logits_of(confidence), labels) == pytest.approx(gap - bias, abs=2e-4)
+
+
+def test_debiased_error_is_nearer_the_truth_than_the_plain_one():
+    confidence = np.random.default_rng(0).beta(6, 2, 400) / 2 + 0.499
+    logits, true = logits_of(confidence), confidence - 0.03  # over-confident by 3 points
+    errors = np.array(
+        [
+            (expected_calibration_error(logits, labels), debiased_calibration_error(logits, labels))
+            for labels in (drawn_labels(true, seed) for seed in range(200))
+        ]
+    )
+    plain, debiased = np.abs(errors.mean(axis=0) - 0.03)
+    assert 3 * debiased < plain
+    assert plain > 0.01
+
+
+def test_floor_is_the_error_of_calibrated_predictions():
+    confidence = np.random.default_rng(1).uniform(0.5, 1, 300)
+    logits = logits_of(confidence)
+    errors = [expected_calibration_error(logits, drawn_labels(confidence, seed)) for seed in range(400)]
+    assert calibration_floor(logits, np.zeros(300, int)) == pytest.approx(np.mean(errors), rel=0.05)
+    assert calibration_floor(logits, np.ones(300, int)) == calibration_floor(logits, np.zeros(300, int))
+    assert calibration_floor(logits, np.zeros(300, int), quantile=0.95) == pytest.approx(
+        np.quantile(errors, 0.95), rel=0.1
+    )
+    assert calibration_floor(1000 * np.eye(2), [0, 1]) == 0  # certain predictions have no noise
+
+
+def test_scaled_nll_is_that_of_the_scaled_logits():
+    logits, labels = random_predictions(3, samples=40)
+    assert scaled_nll(logits, labels, 2.5) == pytest.approx(negative_log_likelihood(logits / 2.5, labels))
+    assert scaled_nll(logits, labels) == negative_log_likelihood(cross_fitted_logits(logits, labels)[0], labels)

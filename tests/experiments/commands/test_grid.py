@@ -1,17 +1,20 @@
 """Launched grids: training, tracking, tables, and what a second launch does."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import partial
 
 import numpy as np
 import pytest
 from builders import Grid
 from mlflow import MlflowClient
-from place import epoch_options
+from place import command_of, epoch_options
 
+from cskd.utils import cli
 from experiments.commands import grid as grid_command
 from experiments.launch.backends import BACKENDS, Exit
 from experiments.launch.backends.base import EXIT_DONE
@@ -111,6 +114,17 @@ def test_tables_need_no_run_folders(demo_grid, call, monkeypatch, tmp_path):
     assert (status, errors) == (0, "")
     assert "digits" in output
     assert list(tmp_path.glob("results/demo-custom-*/error.csv"))
+
+
+@pytest.mark.parametrize("command", ["experiments status", "analysis tables"])
+def test_characters_that_the_terminal_lacks_are_replaced(demo_grid, monkeypatch, command, tmp_path):
+    in_demo_grid(demo_grid, monkeypatch, RESULTS_DIR=str(tmp_path / "results"))
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "argv", [command])
+    with pytest.raises(SystemExit, match="0"):
+        cli.run(command_of(command).main)
+    assert b"digits" in terminal.buffer.getvalue()
 
 
 def test_sync_rebuilds_the_tracking_from_the_run_folders(demo_grid, call, monkeypatch, tmp_path):

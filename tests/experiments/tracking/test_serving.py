@@ -28,17 +28,21 @@ def test_invalid_port_is_an_error(call, port):
     assert f"{port} is not a port: give one from 1 to 65535" in errors
 
 
-def test_sigterm_to_ui_stops_its_server(tmp_path):
-    port = free_port()
-    process = Place(tmp_path).start("experiments ui", "--port", str(port))
+@pytest.mark.parametrize(("command", "name"), [(COMMANDS[0], "the MLflow UI"), (COMMANDS[1], "optuna-dashboard")])
+def test_server_prints_its_addresses_only_and_ends_with_one_line(tmp_path, uri, command, name):
+    port, place = free_port(), Place(tmp_path)
+    place.environment["OPTUNA_STORAGE"] = str(tmp_path / "journal.log")
+    (tmp_path / "journal.log").touch()
+    process = place.start(command, "--port", str(port))
     try:
         wait_until_listening(process, port)
+        store, address = process.stdout.readline(), process.stdout.readline()
         servers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert "Traceback" not in errors
-        assert servers
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output, errors) == (0, f"stopped: {name}\n", "")
+        assert store in (f"MLFLOW_TRACKING_URI: {uri}\n", f"OPTUNA_STORAGE: {tmp_path / 'journal.log'}\n")
+        assert f" at http://127.0.0.1:{port} (Ctrl-C stops it)." in address
         assert not [server for server in servers if server.is_running()]
     finally:
         if process.poll() is None:
