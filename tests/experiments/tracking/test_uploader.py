@@ -5,8 +5,7 @@ import threading
 import time
 
 import pytest
-from plans import plan_of
-from run_folders import make_run, make_spec
+from run_folders import make_run, make_spec, plan_of
 
 from experiments.tracking import uploader as module
 from experiments.tracking.grids import GridTracker
