@@ -2,25 +2,21 @@
 
 import numpy as np
 
-
-class ArraySplit:
-    """A split with the interface of ImageSplit, over a list of uint8 (H, W, 3) arrays."""
-
-    def __init__(self, images, labels):
-        self.images, self.labels = images, np.asarray(labels)
-        self.sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
-
-    def __len__(self):
-        return len(self.labels)
-
-    def image(self, index):
-        return self.images[index]
-
-    def uniform(self):
-        return np.stack(self.images) if len({image.shape for image in self.images}) == 1 else None
+from cskd.data.splits import Split
 
 
-def random_split(count: int, classes: int, size: tuple[int, int] | None = (8, 8), seed: int = 0) -> ArraySplit:
+def array_split(images: list[np.ndarray], labels) -> Split:
+    """Return a split of these images, each uint8 (H, W, 3)."""
+    sizes = np.array([image.shape[:2] for image in images], np.int32)
+    return Split.prepared(np.concatenate([image.ravel() for image in images]), np.asarray(labels), sizes)
+
+
+def labelled_split(labels: np.ndarray) -> Split:
+    """Return a split with these labels and images without pixels."""
+    return Split.prepared(np.empty(0, np.uint8), labels, np.zeros((len(labels), 2), np.int32))
+
+
+def random_split(count: int, classes: int, size: tuple[int, int] | None = (8, 8), seed: int = 0) -> Split:
     """Return noise images whose brightness depends on the class. size None: random sizes."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % classes
@@ -29,7 +25,7 @@ def random_split(count: int, classes: int, size: tuple[int, int] | None = (8, 8)
         shape = size or tuple(random.integers(20, 60, size=2))
         noise = random.integers(0, 100, size=(*shape, 3))
         images.append((noise + 150 * label / max(1, classes - 1)).astype(np.uint8))
-    return ArraySplit(images, labels)
+    return array_split(images, labels)
 
 
 def random_predictions(

@@ -79,13 +79,17 @@ def make_run(
     state: str = DONE,
     trained: int | None = None,
     *,
-    training: str = "first",
+    training: str | None = "first",
     ece: float = 10.0,
 ) -> RunSpec:
-    """Write the folder of a run after ``trained`` epochs. A second call with the same ``training`` resumes it."""
+    """Write the folder of a run after ``trained`` epochs. A second call with the same ``training`` resumes it.
+
+    training: None leaves environment.json as it is.
+    """
     folder, epochs = RunFolder.of(spec, runs_dir), spec.settings.schedule.epochs
     folder.create(spec)
-    folder.write_environment(f"{training}-{spec.seed}", [START])
+    if training is not None:
+        folder.write_environment(f"{training}-{spec.seed}", [START])
     folder.begin(0, epochs)
     folder.write_epochs([make_epoch(spec.seed, epoch, ece) for epoch in range(trained or epochs)])
     if state == DONE:

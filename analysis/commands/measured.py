@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
-    store = Store(cli.tracking_uri())
+    store = Store(cli.tracking_uri(), cli.runs_dir())
     try:
         options.measured_dir.mkdir(parents=True, exist_ok=True)
         for pool in _select(pools(store.load(options.experiment)), options.pool, by_default=not options.experiment):

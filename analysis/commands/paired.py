@@ -48,7 +48,7 @@ def _comparison(experiments: list[str], methods: list[str]) -> Comparison:
     kind, (first, second) = ("methods", methods) if methods else ("experiments", experiments)
     if first == second:
         raise UserError(f"{first} is compared with itself: give two {kind}")
-    loaded = {experiment.name: experiment for experiment in Store(cli.tracking_uri()).load(experiments)}
+    loaded = {experiment.name: experiment for experiment in Store(cli.tracking_uri(), cli.runs_dir()).load(experiments)}
     if methods:
         return compare_methods(loaded[experiments[0]], first, second)
     return compare_experiments(loaded[first], loaded[second])

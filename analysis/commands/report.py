@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
-    store = Store(cli.tracking_uri())
+    store = Store(cli.tracking_uri(), cli.runs_dir())
     with results_in(options.results_dir):
         path = write_report(store, options.experiment, options.results_dir, console)
     console.print(f"Written to {path}: open it in a browser.", markup=False, soft_wrap=True)

@@ -27,7 +27,7 @@ PAPER_TABLES = tuple(TITLES)
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     console = table_console()
-    store = Store(cli.tracking_uri())
+    store = Store(cli.tracking_uri(), cli.runs_dir())
     experiments = store.load(options.experiment)
     for experiment in experiments:
         folder = options.results_dir / experiment.name

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.load.pools import Pool
 from analysis.load.store import Store
 from analysis.stats.evaluation import Evaluation
-from cskd.data.splits import ImageSplit
+from cskd.data.splits import Split
 from cskd.data.store import open_dataset
 from cskd.evaluate.predictions import Predictions
 from cskd.utils.errors import UserError
@@ -120,7 +120,7 @@ def pooled_seeds(evaluated: dict[str, list[Evaluation]]) -> str:
     return "1 seed" if counts == [1] else ", ".join(map(str, counts)) + " seeds pooled"
 
 
-def prepared_test_split(digest: str, data_dir: Path) -> ImageSplit | None:
+def prepared_test_split(digest: str, data_dir: Path) -> Split | None:
     """Return the test images of the prepared dataset with this digest, or None."""
     for description in sorted((data_dir / "prepared").glob("*/dataset.json")):
         try:

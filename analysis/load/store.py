@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,9 +22,12 @@ from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import exclusive
+from cskd.utils.integrity import read_json
 
 FIRST_RUNS = "run 'make demo' or 'make reproduce-table1 PROFILE=mini' first"
-PREDICTIONS = "predictions.npz"
+PREDICTIONS = "predictions.npz"  # in a run folder, and as an artifact
+ENVIRONMENT = "environment.json"  # in a run folder: the identity of its training
+ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database
 HISTORY = "history.npz"  # in the cache
 LOCAL_UI = "http://127.0.0.1:5000"
 
@@ -35,19 +39,22 @@ class UnusableRun(Exception):
 class Store:
     """A tracking store. An experiment is identified by its tag ``experiment``; its MLflow name is only a label.
 
-    Raises UserError if there is no store or it cannot be read.
+    runs_dir: the run folders of this machine, if there are any. Raises UserError if there is no store or it cannot be
+    read.
     """
 
-    def __init__(self, uri: str):
-        path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    def __init__(self, uri: str, runs_dir: Path | None = None):
+        path = Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
         self.uri = uri
+        self._runs_dir = runs_dir
+        self._artifacts = path.with_name(ARTIFACTS) if path else None
         if path is not None and not path.is_file():  # MLflow would create an empty database
             raise UserError(f"nothing is tracked yet, {path} does not exist: {FIRST_RUNS}")
         try:
             # Another process may be creating or upgrading the database.
             lock = path.with_name(f"{path.name}.lock") if path else None
             with exclusive(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
-                self.client = MlflowClient(uri)
+                self.client = MlflowClient(self._copy(path) if path and not _is_writable(path) else uri)
                 experiments = _all_pages(self.client.search_experiments)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             message = f"MLFLOW_TRACKING_URI={uri} cannot be read ({first_line(error)}): correct it or start its server"
@@ -74,10 +81,15 @@ class Store:
         """Return every MLflow run whose tag ``kind`` has this value: cell, run, study or trial."""
         return self._runs(self._all_ids, kind)
 
-    def artifact(self, run_id: str, name: str) -> bytes:
-        """Return the content of a small artifact. Raises MlflowException if there is none."""
+    def artifact(self, run: Run, name: str) -> bytes | None:
+        """Return the content of a small artifact, or None if there is none."""
+        local = self._local_artifacts(run.info.artifact_uri)
+        if local is not None:
+            return (local / name).read_bytes() if (local / name).is_file() else None
+        if name not in {item.path for item in self.client.list_artifacts(run.info.run_id)}:
+            return None
         with tempfile.TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
+            return Path(self.client.download_artifacts(run.info.run_id, name, folder)).read_bytes()
 
     def address(self, experiment_id: str, run_id: str) -> str:
         """Return the address of a run in the MLflow UI: on the tracking server, or as ``make ui`` serves it."""
@@ -87,15 +99,14 @@ class Store:
     def predictions_file(self, run: pd.Series, cache: Path) -> Path:
         """Return the path of a run's predictions. ``run`` is a row of ``Experiment.runs``.
 
-        Artifacts on this machine are read in place; others are downloaded once to ``cache``.
-        Raises UnusableRun if there are none.
+        The run folder comes first, if it has the same training. Other files on this machine are read in place; those of
+        a server are downloaded once to ``cache``. Raises UnusableRun if there are none.
         """
+        if path := self._in_run_folder(run):
+            return path
         with _unusable(run):
-            local = urlparse(run.artifact_uri)
-            if local.scheme in ("", "file"):
-                path = Path(unquote(local.path)) / PREDICTIONS
-            else:
-                path = self._download(run.run_id, cache)
+            local = self._local_artifacts(run.artifact_uri)
+            path = self._download(run.run_id, cache) if local is None else local / PREDICTIONS
             path.stat()
         return path
 
@@ -130,6 +141,40 @@ class Store:
             arrays = {name: history[name].to_numpy() for name in names}
             store_cached(path, {"epoch": history.index.to_numpy()} | arrays)
         return history
+
+    def _copy(self, database: Path) -> str:
+        """Return the URI of a copy that exists as long as this object: SQLite and MLflow write where they only read."""
+        self._folder = tempfile.TemporaryDirectory()
+        for file in (database, database.with_name(f"{database.name}-wal")):  # the write-ahead log is a part of it
+            if file.exists():
+                shutil.copyfile(file, Path(self._folder.name) / file.name)
+        return f"sqlite:///{Path(self._folder.name) / database.name}"
+
+    def _in_run_folder(self, run: pd.Series) -> Path | None:
+        """Return the predictions in the run's folder on this machine, or None unless they are of the same training."""
+        if self._runs_dir is None or not SAFE_FILE_NAME.fullmatch(run.run_key):
+            return None
+        folder = self._runs_dir / run.run_key
+        try:
+            training = read_json(folder / ENVIRONMENT)["training_id"]
+        except (OSError, ValueError, KeyError):
+            return None
+        path = folder / PREDICTIONS
+        return path if training == run.training_id and path.is_file() else None
+
+    def _local_artifacts(self, uri: str) -> Path | None:
+        """Return the folder of a run's artifacts, or None if a server has them.
+
+        MLflow stores absolute addresses. After a move or a copy of the project, the folder beside the database counts.
+        """
+        address = urlparse(uri)
+        if address.scheme not in ("", "file"):
+            return None
+        path = Path(unquote(address.path))
+        if self._artifacts is not None and ARTIFACTS in path.parts:
+            beside = self._artifacts.joinpath(*path.parts[path.parts.index(ARTIFACTS) + 1 :])
+            return beside if beside.exists() else path
+        return path
 
     def _require_grids(self) -> list[str]:
         if not self._cells:
@@ -170,6 +215,11 @@ class Store:
     def _runs(self, experiment_ids: list[str], kind: str) -> list[Run]:
         query = {"experiment_ids": experiment_ids, "filter_string": f"tags.kind = '{kind}'"}
         return _all_pages(self.client.search_runs, **query)
+
+
+def _is_writable(database: Path) -> bool:
+    """Return whether SQLite can write the database and the files that it makes beside it."""
+    return os.access(database, os.W_OK) and os.access(database.parent, os.W_OK)
 
 
 def _all_pages(search, **query) -> list:

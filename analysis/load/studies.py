@@ -47,8 +47,8 @@ def load_studies(store: Store) -> tuple[list[Study], list[str]]:
 def _study(store: Store, run: Run) -> Study:
     tags, params = run.data.tags, run.data.params
     objective = tags["objective"]
-    artifacts = {item.path for item in store.client.list_artifacts(run.info.run_id)}
-    picture = next((name for name in PICTURES if name in artifacts), "")
+    pictures = ((name, store.artifact(run, name)) for name in PICTURES)
+    name, picture = next((pair for pair in pictures if pair[1] is not None), ("", None))
     return Study(
         name=tags["study"],
         **{name: params.get(name, "") for name in ("dataset", "architecture", "method", "profile")},
@@ -56,6 +56,6 @@ def _study(store: Store, run: Run) -> Study:
         trials={name.removeprefix("trials."): int(n) for name, n in tags.items() if name.startswith("trials.")},
         best=json.loads(tags.get("best_parameters", "{}")),
         value=run.data.metrics.get(f"best/{objective.split()[0]}", float("nan")),
-        picture=store.artifact(run.info.run_id, picture) if picture else None,
-        picture_name=picture,
+        picture=picture,
+        picture_name=name,
     )

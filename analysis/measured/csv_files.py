@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
+from analysis.tables.verdicts import VERDICT_COLUMNS
 from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, UNSCALED
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write
@@ -38,16 +39,6 @@ RUN_COLUMNS = (
     *("git_commit", "git_dirty", "machine", "device", "threads", "precision", "compiled", *DATES),
     *("grids", "hyperparameter_source", "tuned_values", *TRAINING_SETTINGS),
     *RUN_NUMBERS,
-)
-VERDICT_NUMBERS = (
-    *("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high"),
-    *("p_value", "corrected_p"),
-)
-VERDICT_COLUMNS = (
-    *("id", "where", "claim", "metric", "method", "against", "better", "dataset", "architecture"),
-    *VERDICT_NUMBERS,
-    *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
-    *("outcome", "reason", "missing", "settings", "seeds_for_power", "left_out", "pool"),
 )
 BENCH_KEY = (
     *("dataset", "profile", "architecture", "method", "batch_size"),

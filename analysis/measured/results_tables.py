@@ -16,7 +16,6 @@ from analysis.measured.csv_files import (
     RUN_NUMBERS,
     RUNS,
     TRAINING_SETTINGS,
-    VERDICT_NUMBERS,
     VERDICTS,
     read_rows,
     runs_path,
@@ -30,7 +29,7 @@ from analysis.tables.format import markdown_link, markdown_rows, to_markdown_tex
 from analysis.tables.metrics import PAPER_PROTOCOL, footnote_mark, footnotes, incomparable_notes
 from analysis.tables.model import Block, Column, Row, name_once
 from analysis.tables.provenance import origin, trained_with
-from analysis.tables.verdicts import NOTES, effect_text, outcome_text, reason_text, seeds_text
+from analysis.tables.verdicts import NOTES, VERDICT_NUMBERS, effect_text, outcome_text, reason_text, seeds_text
 from cskd.evaluate.metrics import all_metrics
 from cskd.utils.numbers import ABSENT, MEAN_STD, mean_std_text
 

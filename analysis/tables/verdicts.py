@@ -57,6 +57,16 @@ NOTES = (
     "cs-kd against cross-entropy) are tested in this order instead. Equivalent: the 90 % interval lies within the "
     "margin. docs/judgement.md has the rules.",
 )
+VERDICT_NUMBERS = (
+    *("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high"),
+    *("p_value", "corrected_p"),
+)
+VERDICT_COLUMNS = (
+    *("id", "where", "claim", "metric", "method", "against", "better", "dataset", "architecture"),
+    *VERDICT_NUMBERS,
+    *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
+    *("outcome", "reason", "missing", "settings", "seeds_for_power", "left_out", "pool"),
+)
 NO_INTERVAL = (math.nan, math.nan)
 
 
@@ -113,7 +123,7 @@ def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
         record |= {"settings": " ".join(verdict.settings), "seeds_for_power": verdict.seeds_for_power}
         record |= {"left_out": " ".join(verdict.left_out), "pool": verdict.pool}
         records.append(record)
-    return pd.DataFrame(records).astype({"seeds_for_power": "Int64"})
+    return pd.DataFrame(records, columns=list(VERDICT_COLUMNS)).astype({"seeds_for_power": "Int64"})
 
 
 def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
@@ -126,7 +136,8 @@ def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
         record |= {_column(outcome): counts[outcome] for outcome in OUTCOMES}
         text = f"Holds on {counts[HOLDS]} of {len(judged)}" + (f" ({', '.join(others)})" if others else "")
         records.append(record | {"summary": text})
-    return pd.DataFrame(records)
+    columns = ["id", "where", "claim", "cells", *map(_column, OUTCOMES), "summary"]
+    return pd.DataFrame(records, columns=columns)
 
 
 def _column(outcome: str) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cskd.batch import Batch
 from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
-from cskd.data.splits import Split, SplitView
+from cskd.data.splits import Split
 from cskd.data.transforms import Augmentation, CenterCrop, PadAndCrop
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
@@ -84,7 +84,7 @@ class TrainLoader:
         size = self.augmentation.size
         if images is None or images.shape[1:3] != (size, size):
             raise UserError(f"pad-crop needs images of {size} x {size} px: use resized-crop")
-        return torch.from_numpy(np.array(images)).to(self.device)
+        return torch.from_numpy(images).to(self.device)
 
     def __len__(self) -> int:
         return math.ceil(len(self.split) / self.batch_size)
@@ -193,7 +193,7 @@ class TestSet:
             self.images = resize_all(pixels, torch.arange(len(split)), transform.crops(split.sizes), transform.size)
         self.labels = torch.as_tensor(np.asarray(split.labels)).long().to(device)
         self.batch_size, self.classes = batch_size, classes
-        self.indices = split.indices if isinstance(split, SplitView) else np.arange(len(split))
+        self.indices = split.indices
 
     def batches(self) -> Iterator[Tensor]:
         """Yield (N, 3, H, W) uint8 batches in the order of the split."""

@@ -10,103 +10,78 @@ from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
 
 
-class ImageSplit:
-    """The decoded images of one split, memory-mapped.
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Decoded images with labels: a prepared split, several of them joined, or a selection. They share all pixels.
 
-    pixels: uint8 (total,), the concatenated images, each (height, width, 3) in C order.
-    labels: int64 (N,). sizes: int32 (N, 2), height and width in pixels.
+    labels: int64 (N,). sizes: int32 (N, 2), heights and widths in pixels. indices: (N,), the position of each image in
+    the prepared split or, if several are joined, in these one after the other.
     """
 
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray, sizes: np.ndarray):
-        self.labels, self.sizes = labels, sizes
-        self._pixels = pixels
-        self._ends = np.cumsum(image_bytes(sizes))
+    labels: np.ndarray
+    sizes: np.ndarray
+    indices: np.ndarray
+    files: list[np.ndarray]  # uint8, the concatenated images of a prepared split, each (height, width, 3) in C order
+    file_of: np.ndarray  # (N,), the number of the image's file
+    start: np.ndarray  # (N,), its first byte there
+
+    @classmethod
+    def prepared(cls, pixels: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> "Split":
+        """Return the split of the images in ``pixels``, the content of a file."""
+        lengths = image_bytes(sizes)
+        start = np.cumsum(lengths) - lengths
+        return cls(labels, sizes, np.arange(len(labels)), [pixels], np.zeros(len(labels), np.int64), start)
+
+    @classmethod
+    def joined(cls, splits: list["Split"], first_classes: list[int]) -> "Split":
+        """Return the concatenation of prepared splits. first_classes: the new label of each split's class 0."""
+        labels = np.concatenate([split.labels + first for split, first in zip(splits, first_classes, strict=True)])
+        return cls(
+            labels,
+            np.concatenate([split.sizes for split in splits]),
+            np.arange(len(labels)),
+            [file for split in splits for file in split.files],
+            np.repeat(np.arange(len(splits)), [len(split) for split in splits]),
+            np.concatenate([split.start for split in splits]),
+        )
+
+    def select(self, rows: np.ndarray, labels: np.ndarray | None = None) -> "Split":
+        """Return the images in these rows, with new labels or their own."""
+        return Split(
+            self.labels[rows] if labels is None else labels,
+            self.sizes[rows],
+            self.indices[rows],
+            self.files,
+            self.file_of[rows],
+            self.start[rows],
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def nbytes(self) -> int:
-        return self._pixels.nbytes
+        return int(image_bytes(self.sizes).sum())
 
-    def image(self, index: int) -> np.ndarray:
+    def image(self, row: int) -> np.ndarray:
         """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
-        height, width = self.sizes[index]
-        end = self._ends[index]
-        return self._pixels[end - 3 * int(height) * int(width) : end].reshape(height, width, 3)
+        height, width = self.sizes[row]
+        start = self.start[row]
+        return self.files[self.file_of[row]][start : start + 3 * int(height) * int(width)].reshape(height, width, 3)
 
     def uniform(self) -> np.ndarray | None:
-        """Return all images as one view (N, height, width, 3) uint8; None if their sizes differ."""
+        """Return a copy of all images, (N, height, width, 3) uint8; None if their sizes differ."""
         if (self.sizes != self.sizes[0]).any():
             return None
-        return self._pixels.reshape(len(self), *self.sizes[0], 3)
-
-
-class JoinedSplit:
-    """The concatenation of splits, with the interface of ImageSplit. No pixel is copied.
-
-    splits: the training splits, or the test splits, of several datasets. first_classes: the new label of each
-    split's class 0.
-    """
-
-    def __init__(self, splits: list[ImageSplit], first_classes: list[int]):
-        self.splits = splits
-        pairs = zip(splits, first_classes, strict=True)
-        self.labels = np.concatenate([split.labels + first for split, first in pairs])
-        self.sizes = np.concatenate([split.sizes for split in splits])
-        self._ends = np.cumsum([len(split) for split in splits])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(split.nbytes for split in self.splits)
-
-    def image(self, index: int) -> np.ndarray:
-        """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        return self.splits[number].image(index - self._ends[number] + len(self.splits[number]))
-
-    def uniform(self) -> np.ndarray | None:
-        """Return a copy of all images (N, height, width, 3) uint8; None if their sizes differ."""
-        if (self.sizes != self.sizes[0]).any():
-            return None
-        return np.concatenate([split.uniform() for split in self.splits])
+        images = np.empty((len(self), *self.sizes[0], 3), np.uint8)
+        for row in range(len(self)):
+            images[row] = self.image(row)
+        return images
 
 
 def image_bytes(sizes: np.ndarray) -> np.ndarray:
     """Return the bytes of decoded images of these sizes (N, 2): (N,), int64."""
     return 3 * sizes.astype(np.int64).prod(axis=1)
-
-
-class SplitView:
-    """Some images of a split, in the order of ``indices``, with new labels. It has the interface of ImageSplit.
-
-    ``indices`` always refer to the prepared split, even for a view of a view.
-    """
-
-    def __init__(self, split: "Split", indices: np.ndarray, labels: np.ndarray):
-        if isinstance(split, SplitView):
-            split, indices = split.split, split.indices[indices]
-        self.split, self.indices, self.labels = split, indices, labels
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @property
-    def sizes(self) -> np.ndarray:
-        return self.split.sizes[self.indices]
-
-    def image(self, index: int) -> np.ndarray:
-        return self.split.image(self.indices[index])
-
-    def uniform(self) -> np.ndarray | None:
-        images = self.split.uniform()
-        return None if images is None else images[self.indices]
-
-
-Split = ImageSplit | JoinedSplit | SplitView
 
 
 @dataclass(frozen=True)
@@ -159,21 +134,21 @@ def restrict(
                 "lower 'subset.images_per_class'"
             )
         chosen.append(members[choose(len(members), images_per_class, f"subset/images/{label}", seed)])
-    train_indices = np.sort(np.concatenate(chosen))
-    unused = np.setdiff1d(np.flatnonzero(np.isin(train.labels, labels)), train_indices)
+    rows = np.sort(np.concatenate(chosen))
+    unused = np.setdiff1d(np.flatnonzero(np.isin(train.labels, labels)), rows)
+
+    def relabelled(split: Split, rows: np.ndarray) -> Split:
+        return split.select(rows, np.searchsorted(labels, split.labels[rows]))
+
     return Splits(
         tuple(classes[label] for label in labels),
-        _relabelled(train, train_indices, labels),
-        None if test is None else _relabelled(test, np.flatnonzero(np.isin(test.labels, labels)), labels),
-        _relabelled(train, unused, labels) if len(unused) else None,
+        relabelled(train, rows),
+        None if test is None else relabelled(test, np.flatnonzero(np.isin(test.labels, labels))),
+        relabelled(train, unused) if len(unused) else None,
     )
 
 
-def _relabelled(split: Split, indices: np.ndarray, labels: np.ndarray) -> SplitView:
-    return SplitView(split, indices, np.searchsorted(labels, split.labels[indices]))
-
-
-def hold_out(name: str, train: Split, fraction: float) -> tuple[SplitView, SplitView]:
+def hold_out(name: str, train: Split, fraction: float) -> tuple[Split, Split]:
     """Return (training split, validation split); the latter has ``fraction`` of each class's training images.
 
     The number of held-out images of a class is rounded, at least one, and less than all. The choice does not depend
@@ -190,17 +165,16 @@ def hold_out(name: str, train: Split, fraction: float) -> tuple[SplitView, Split
         held_out.append(members[choose(len(members), count, f"validation/{label}")])
     held_out = np.sort(np.concatenate(held_out))
     training = np.setdiff1d(np.arange(len(train)), held_out)
-    return SplitView(train, training, train.labels[training]), SplitView(train, held_out, train.labels[held_out])
+    return train.select(training), train.select(held_out)
 
 
 def some_of(split: Split, count: int) -> Split:
     """Return a random choice of ``count`` images of a split, in its order; the whole split if it has no more."""
     if len(split) <= count:
         return split
-    indices = choose(len(split), count, "some of a split")
-    return SplitView(split, indices, split.labels[indices])
+    return split.select(choose(len(split), count, "some of a split"))
 
 
-def indices_digest(view: SplitView) -> str:
-    """Return the SHA-256 of the view's indices in the prepared split, as little-endian 64-bit integers."""
-    return hashlib.sha256(view.indices.astype("<i8").tobytes()).hexdigest()
+def indices_digest(split: Split) -> str:
+    """Return the SHA-256 of the indices in the prepared split, as little-endian 64-bit integers."""
+    return hashlib.sha256(split.indices.astype("<i8").tobytes()).hexdigest()

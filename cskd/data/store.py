@@ -15,7 +15,7 @@ from PIL import Image
 from cskd.data.decode import ImageProblem, decode, measure, threaded_map
 from cskd.data.folders import ProgressReport, no_report, replaced_folder, require_free
 from cskd.data.sources.base import LabelledImage, Listing, first_few
-from cskd.data.splits import ImageSplit, JoinedSplit, image_bytes
+from cskd.data.splits import Split, image_bytes
 from cskd.utils.cores import usable_cores
 from cskd.utils.errors import UserError
 
@@ -31,8 +31,8 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
-    train: ImageSplit | JoinedSplit
-    test: ImageSplit | JoinedSplit | None  # None if it was not opened
+    train: Split
+    test: Split | None  # None if it was not opened
     digest: str  # SHA-256 over the classes and both splits' labels, sizes and pixels
     complete: bool  # has the official numbers of images
     source: str  # the folder or archives that were read, and the checks that passed
@@ -77,7 +77,7 @@ def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
         raise UserError(f"{folder} is damaged ({reason}): prepare it again with {remedy}") from error
 
 
-def _open_split(folder: Path, about: dict[str, int], num_classes: int) -> ImageSplit:
+def _open_split(folder: Path, about: dict[str, int], num_classes: int) -> Split:
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     sizes = np.load(folder / "sizes.npy", allow_pickle=False)
     path = folder / "images.bin"
@@ -91,7 +91,7 @@ def _open_split(folder: Path, about: dict[str, int], num_classes: int) -> ImageS
     if path.stat().st_size != total or about["bytes"] != total:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, not {total:,}")
     # A plain array over the map, because slicing np.memmap itself costs microseconds per image.
-    return ImageSplit(np.asarray(np.memmap(path, np.uint8, mode="r")), labels, sizes)
+    return Split.prepared(np.asarray(np.memmap(path, np.uint8, mode="r")), labels, sizes)
 
 
 def merge(name: str, parts: dict[str, Dataset]) -> Dataset:
@@ -106,8 +106,8 @@ def merge(name: str, parts: dict[str, Dataset]) -> Dataset:
     return Dataset(
         name=name,
         classes=tuple(f"{domain}/{label}" for domain, part in parts.items() for label in part.classes),
-        train=JoinedSplit([part.train for part in datasets], first_classes),
-        test=JoinedSplit([part.test for part in datasets], first_classes) if all_tested else None,
+        train=Split.joined([part.train for part in datasets], first_classes),
+        test=Split.joined([part.test for part in datasets], first_classes) if all_tested else None,
         digest=hashlib.sha256(content.encode()).hexdigest(),
         complete=all(part.complete for part in datasets),
         source="; ".join(f"{domain}: {part.source}" for domain, part in parts.items()),

@@ -125,7 +125,7 @@ class CenterCrop:
         """Return all images, uint8 (N, size, size, 3) on the CPU, if they need no change; otherwise None."""
         if self.resize not in (None, self.size) or (split.sizes != self.size).any():
             return None
-        return torch.from_numpy(np.array(split.uniform()))
+        return torch.from_numpy(split.uniform())
 
 
 Augmentation = PadAndCrop | ResizedCrop

@@ -46,7 +46,7 @@ def resampling_weights(labels, resamples: int = 1000, seed: int = 0) -> np.ndarr
 
 
 def bootstrap_metrics(logits, labels, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return six metrics of ``metrics.evaluate_calibration`` for each resample, (R,) values per metric.
+    """Return metrics of ``metrics.evaluate_calibration`` for each resample, (R,) values per metric.
 
     The replicates are exact, except for adaptive_ece, whose bins keep the images of the full sample.
 

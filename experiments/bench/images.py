@@ -5,7 +5,7 @@ import torch
 
 from cskd.data.sources.base import DatasetSource
 from cskd.data.sources.registry import SOURCES
-from cskd.data.splits import ImageSplit
+from cskd.data.splits import Split
 from cskd.data.store import Dataset
 from cskd.utils.cli import data_dir
 from experiments.bench.results import Cell
@@ -28,9 +28,9 @@ def noise_images(cell: Cell, batches: int) -> Dataset:
     remedy = f"lower 'batch_size' ({settings.batch_size}) or --steps"
     check_free_memory(f"{cell.dataset}: {batches} batches of noise images", needed, torch.device("cpu"), remedy)
 
-    def split(count: int) -> ImageSplit:
+    def split(count: int) -> Split:
         pixels = random.integers(0, 256, size=3 * count * height * width, dtype=np.uint8)
-        return ImageSplit(pixels, np.arange(count) % CLASSES, np.full((count, 2), (height, width), dtype=np.int32))
+        return Split.prepared(pixels, np.arange(count) % CLASSES, np.full((count, 2), (height, width), dtype=np.int32))
 
     return Dataset(
         name=cell.dataset,

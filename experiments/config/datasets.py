@@ -9,7 +9,7 @@ from cskd.data.folders import ProgressReport, no_report
 from cskd.data.prepare import get_source, open_prepared, prepare, prepared_folder
 from cskd.data.sources.base import DatasetSource
 from cskd.data.sources.image_folder import image_folder_source
-from cskd.data.splits import ImageSplit
+from cskd.data.splits import Split
 from cskd.data.store import Dataset, merge
 from cskd.utils.cli import absolute
 from cskd.utils.errors import UserError
@@ -96,9 +96,9 @@ def expected_data(recipe: str, data: Data, data_dir: Path) -> Dataset | None:
 
 
 def _without_pixels(source: DatasetSource) -> Dataset:
-    def split(images: int) -> ImageSplit:
+    def split(images: int) -> Split:
         sizes = np.full((images, 2), source.image_size, np.int32)
-        return ImageSplit(np.empty(0, np.uint8), np.arange(images) % source.num_classes, sizes)
+        return Split.prepared(np.empty(0, np.uint8), np.arange(images) % source.num_classes, sizes)
 
     return Dataset(
         name=source.name,

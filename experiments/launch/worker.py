@@ -148,7 +148,8 @@ class Start:
     """The environment.json of a run, with this start after the earlier ones of the same training."""
 
     def __init__(self, folder: RunFolder):
-        self.folder, self.details, self.damage = folder, {}, []
+        self.folder, self.damage = folder, []
+        self.details: dict[str, Any] = {"folder_inode": folder.path.stat().st_ino}
         try:
             self.training_id, self.earlier = folder.training_id() or secrets.token_hex(8), folder.starts()
         except UserError:
@@ -156,6 +157,9 @@ class Start:
             folder.remove_checkpoints()
             self.damage.append(f"{folder.environment.name} is damaged")
             self.training_id, self.earlier = secrets.token_hex(8), []
+        if self.earlier and self.earlier[-1]["folder_inode"] != self.details["folder_inode"]:
+            # The folder is a copy, and the original may be resumed as well: from here on they are two trainings.
+            self.training_id = secrets.token_hex(8)
 
     def arithmetic(self, settings: Settings, device: torch.device) -> tuple[str, bool]:
         """Return (precision, whether to compile); a resumed run keeps both and its number of threads.

@@ -1,8 +1,12 @@
 """One tracking store of made-up runs for all tests of the analysis."""
 
+import shutil
+import sqlite3
+
 import pytest
 from builders import COMMIT, MINI_SETTINGS, OTHER_COMMIT, Grid, empty_store
 from mlflow import MlflowClient
+from run_folders import make_run, make_spec, upload
 
 from analysis.load.store import Store
 from cskd import plots
@@ -65,3 +69,18 @@ def store_uri(tmp_path_factory):
 @pytest.fixture(scope="session")
 def store(store_uri):
     return Store(store_uri)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A folder with runs, a database and artifacts, moved after the upload by processes that have ended."""
+    folder = tmp_path_factory.mktemp("project")
+    before, after = folder / "before", folder / "after"
+    before.mkdir()
+    uri = empty_store(before)
+    upload(uri, before / "runs", *(make_run(before / "runs", make_spec(seed)) for seed in range(2)))
+    with sqlite3.connect(before / "mlflow.db") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copytree(before, after, ignore=shutil.ignore_patterns("mlflow.db-*"))
+    shutil.rmtree(before)
+    return after

@@ -30,7 +30,7 @@ from analysis.claims.verdicts import (
     judge,
 )
 from analysis.stats.intervals import pooled_effect
-from analysis.tables.verdicts import outcome_text, reason_text
+from analysis.tables.verdicts import outcome_text, reason_text, summary_table, verdict_table
 
 CLAIMS = {claim.id: claim for claim in load_claims()}
 ERROR = CLAIMS["error-cross-entropy"].model_copy(update={"datasets": ("cifar100",), "architectures": ("resnet18",)})
@@ -285,6 +285,13 @@ def test_own_claim_on_a_dataset_leaves_the_papers_claims_on_it():
     pool = make_pool({f"flowers/resnet10/{method}": {0: 1.0} for method in ("cross-entropy", "cs-kd")}, "mini")
     found = {verdict.claim.id for verdict in judge(pool, (*load_claims(), own), {})}
     assert {"mine", "error-cross-entropy"} <= found
+
+
+def test_method_of_no_claim_gives_empty_tables():
+    pool = make_pool({"cifar100/resnet10/mine": {0: 1.0}}, "mini")
+    assert judge(pool, load_claims(), {}) == []
+    for make in (verdict_table, summary_table):
+        assert make(pool, []).blocks == ()
 
 
 def test_outcome_names_a_pool_that_is_not_the_papers_recipe():

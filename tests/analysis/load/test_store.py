@@ -120,3 +120,28 @@ def test_uploaded_run_is_read_and_made_up_runs_have_the_same_tags(tmp_path):
     made = grid.trained(grid.cell("cifar100", "cs-kd"), 0, 20, 5)
     for tags, kind in ((made.tags, "run"), (grid.cells[0].tags, "cell")):
         assert set(tags) <= set(tracked(uri, kind=kind)[0].data.tags)
+
+
+def predictions_of_moved(project, cache, runs="runs"):
+    store = Store(f"sqlite:///{project / 'mlflow.db'}", project / runs)
+    [experiment] = store.load()
+    return experiment.done, [store.predictions_file(run, cache) for _, run in experiment.done.iterrows()]
+
+
+def test_predictions_of_a_moved_project_are_read_from_its_run_folders(project, tmp_path):
+    done, paths = predictions_of_moved(project, tmp_path)
+    assert paths == [project / "runs" / key / "predictions.npz" for key in done.run_key]
+
+
+def test_predictions_without_run_folders_are_read_beside_the_database(project, tmp_path):
+    done, paths = predictions_of_moved(project, tmp_path, "none")
+    expected = [f"{run_id}/artifacts/predictions.npz" for run_id in done.run_id]
+    assert [str(path.relative_to(project / "mlartifacts" / "demo")) for path in paths] == expected
+
+
+def test_run_folder_with_another_training_is_not_read(project, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(project / "runs", runs)
+    make_run(runs, make_spec(0), training="second")
+    _, (first, second) = predictions_of_moved(project, tmp_path, runs)
+    assert (first.is_relative_to(project / "mlartifacts"), second.is_relative_to(runs)) == (True, True)

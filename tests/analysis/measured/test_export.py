@@ -9,11 +9,12 @@ from builders import MINI_SETTINGS, Grid, empty_store
 
 from analysis.commands import measured
 from analysis.load.pools import pools
-from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, VERDICT_COLUMNS, read_rows
+from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, read_rows
 from analysis.measured.export import evaluated_numbers, run_rows
 from analysis.stats.evaluation import CROSS_FITTED, evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
+from analysis.tables.verdicts import VERDICT_COLUMNS
 from cskd.utils.errors import UserError
 
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from arrays import ArraySplit, random_split
+from arrays import array_split, random_split
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from cskd.batch import Normalise
 from cskd.data.loader import PairSampler, TestSet, TrainLoader
 from cskd.data.pixels import RESIZING
-from cskd.data.splits import SplitView
+from cskd.data.splits import Split
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
@@ -22,9 +22,9 @@ CPU = torch.device("cpu")
 VIEWS = ("x", "partner", "second", "clean")
 
 
-def numbered(labels) -> ArraySplit:
+def numbered(labels) -> Split:
     """Images whose pixels all equal the image's index."""
-    return ArraySplit([np.full((8, 8, 3), index, dtype=np.uint8) for index in range(len(labels))], np.asarray(labels))
+    return array_split([np.full((8, 8, 3), index, dtype=np.uint8) for index in range(len(labels))], labels)
 
 
 def loader(split, augmentation=None, views=("x",), batch_size=8, seed=0, clean=None, resizing=None) -> TrainLoader:
@@ -138,7 +138,7 @@ def test_pairs_are_uniform_over_the_class_including_the_image_itself():
 def test_test_set_keeps_the_order_and_the_positions_of_its_images():
     split = numbered(np.arange(11) % 3)
     chosen = np.array([2, 5, 9])
-    for part, expected in ((split, list(range(11))), (SplitView(split, chosen, split.labels[chosen]), [2, 5, 9])):
+    for part, expected in ((split, list(range(11))), (split.select(chosen), [2, 5, 9])):
         tests = TestSet(part, CenterCrop(8), batch_size=4, device=CPU)
         assert tests.indices.tolist() == expected
         assert [int(image[0, 0, 0]) for batch in tests.batches() for image in batch] == expected

@@ -5,11 +5,11 @@ import dataclasses
 import fakes
 import numpy as np
 import pytest
-from arrays import random_split
+from arrays import labelled_split
 
 from cskd.data.prepare import open_prepared, prepare
 from cskd.data.sources.registry import SOURCES
-from cskd.data.splits import JoinedSplit, restrict
+from cskd.data.splits import Split, restrict
 from cskd.data.store import merge
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
@@ -71,7 +71,7 @@ def test_digest_comes_from_the_parts_and_their_names(parts):
 
 def test_joined_images_of_one_size_are_uniform(parts):
     train = parts["dogs"].train  # all 9 x 12 px
-    joined = JoinedSplit([train, train], [0, 3])
+    joined = Split.joined([train, train], [0, 3])
     assert joined.uniform().shape == (18, 9, 12, 3)
     assert np.array_equal(joined.uniform()[9:], train.uniform())
     assert merge("merged", parts).train.uniform() is None
@@ -127,8 +127,7 @@ def test_mini_profile_has_classes_of_every_domain():
     _, settings = load_settings("merged", "mini")
     counts = {name: SOURCES[name].num_classes for name in settings.data.parts}
     domains = np.repeat(list(counts), list(counts.values()))
-    split = random_split(0, 1)
-    split.labels = np.repeat(np.arange(len(domains)), 28)
+    split = labelled_split(np.repeat(np.arange(len(domains)), 28))
     classes = restrict(
         "merged", tuple(range(len(domains))), split, None, num_classes=settings.subset.classes, images_per_class=28
     ).classes

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from arrays import ArraySplit, random_split
+from arrays import random_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cskd.data import pixels
 from cskd.data.pixels import RESIZING, Request, choose_resizing
 from cskd.data.resize import bytes_needed, crop_table, crop_with_pillow, geometry, parts, resize
-from cskd.data.splits import ImageSplit, JoinedSplit, SplitView
+from cskd.data.splits import Split
 from cskd.data.transforms import CenterCrop, ResizedCrop
 from cskd.utils.seeding import generator
 
@@ -151,10 +151,6 @@ def test_memory_stays_within_the_workspace(shape, size, count, tmp_path):
     assert workspace / 2 < peak <= workspace + 20_000 * count  # some small vectors besides
 
 
-def stored(split: ArraySplit) -> ImageSplit:
-    return ImageSplit(np.concatenate([image.ravel() for image in split.images]), split.labels, split.sizes)
-
-
 def requests_of(split) -> tuple[list[Request], np.ndarray]:
     """Requests for random boxes, some images repeatedly, and the images that Pillow makes."""
     crop = ResizedCrop(10)
@@ -168,13 +164,12 @@ def requests_of(split) -> tuple[list[Request], np.ndarray]:
 
 
 @pytest.mark.parametrize("source", RESIZING.values())
-@pytest.mark.parametrize("kind", ["image", "joined", "view"])
+@pytest.mark.parametrize("kind", ["prepared", "joined", "selected"])
 def test_every_source_answers_requests_in_order_and_concurrently(source, kind, monkeypatch):
     monkeypatch.setattr(pixels, "BLOCK", 10_000)  # several blocks of these few images
-    one, two = (stored(random_split(9, 3, size=None, seed=seed)) for seed in (0, 1))
-    split = {"image": one, "joined": JoinedSplit([one, two], [0, 3])}.get(kind)
-    if split is None:
-        split = SplitView(JoinedSplit([one, two], [0, 3]), np.array([3, 0, 17, 8, 9, 12]), np.zeros(6, int))
+    one, two = (random_split(9, 3, size=None, seed=seed) for seed in (0, 1))
+    joined = Split.joined([one, two], [0, 3])
+    split = {"prepared": one, "joined": joined, "selected": joined.select(np.array([3, 0, 17, 8, 9, 12]))}[kind]
     requests, expected = requests_of(split)
     opened = source(split, CPU)
     abandoned = opened.resized(requests, 10)
@@ -190,7 +185,7 @@ def test_every_source_answers_requests_in_order_and_concurrently(source, kind, m
 def test_error_in_the_thread_reaches_the_training(source):
     split = random_split(9, 3, size=None)
     requests, _ = requests_of(split)
-    split.images = split.images[:1]
+    split.files.clear()
     with pytest.raises(IndexError):
         list(source(split, CPU).resized(requests, 10))
 
@@ -198,7 +193,7 @@ def test_error_in_the_thread_reaches_the_training(source):
 @pytest.mark.parametrize(("free", "expected"), [(4.0, "resident"), (3.9, "streamed")])
 def test_images_stay_on_a_gpu_if_they_fit_a_quarter_of_its_free_memory(free, expected, monkeypatch):
     split = random_split(12, 3, size=None)
-    needed = sum(image.nbytes for image in split.images)
+    needed = split.nbytes
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * needed), 100 * needed))
     assert choose_resizing(split, torch.device("cuda")) == expected
     assert choose_resizing(split, CPU) == "pillow"

@@ -54,7 +54,7 @@ def test_written_dataset_is_read_back(tmp_path):
 def test_images_are_mapped_and_read_only(tmp_path):
     split = write(tmp_path / "set", listing(sizes=((4, 4), (4, 4)))).train
     assert split.uniform().shape == (2, 4, 4, 3)
-    assert np.shares_memory(split.uniform(), split.image(1))
+    assert not split.image(0).flags.owndata
     with pytest.raises(ValueError, match="read-only"):
         split.image(0)[0, 0, 0] = 1
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from arrays import ArraySplit, random_split
+from arrays import array_split, random_split
 
 from cskd.data.loader import TrainLoader
 from cskd.data.torchvision_loader import TorchvisionLoader
@@ -23,7 +23,7 @@ def epoch(kind, split, augmentation, clean, views=VIEWS, number=0) -> dict[str, 
 @pytest.mark.parametrize("augmentation", [PadAndCrop(8, 0, flip=False), ResizedCrop(8)])
 def test_views_show_the_same_images_as_in_train_loader(augmentation):
     """Images of one colour, the image's index, do not change under crops without padding."""
-    split = ArraySplit([np.full((8, 8, 3), index, dtype=np.uint8) for index in range(21)], np.arange(21) % 4)
+    split = array_split([np.full((8, 8, 3), index, dtype=np.uint8) for index in range(21)], np.arange(21) % 4)
     expected, actual = (
         epoch(kind, split, augmentation, CenterCrop(8), number=3) for kind in (TrainLoader, TorchvisionLoader)
     )
@@ -52,7 +52,7 @@ def test_shifts_and_flips_have_the_distribution_of_train_loader():
     """An image with one bright pixel shows where the crop lies and whether it is mirrored."""
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     image[3, 2] = 255
-    split = ArraySplit([image] * 1000, np.arange(1000) % 2)
+    split = array_split([image] * 1000, np.arange(1000) % 2)
     shares = [
         (epoch(kind, split, PadAndCrop(8, 2), CenterCrop(8), views=("x",))["x"][:, 0].double() / 255).mean(0)
         for kind in (TrainLoader, TorchvisionLoader)

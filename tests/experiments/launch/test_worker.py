@@ -241,7 +241,9 @@ def test_missing_compiler_fails_only_the_run_that_requires_it(digits, monkeypatc
     )
     # compiled on the machine where it started, and resumed on this one
     resumed = with_settings(*digits, **schedule_of(1))
-    resumed.write_environment("t", [required.starts()[0] | {"compiled": True}])
+    resumed.write_environment(
+        "t", [required.starts()[0] | {"compiled": True, "folder_inode": resumed.path.stat().st_ino}]
+    )
     capsys.readouterr()
     assert train(resumed, monkeypatch) == worker.EXIT_DONE
     expected = "torch.compile does not work here (RuntimeError: g++ not found): the run continues without it\n"

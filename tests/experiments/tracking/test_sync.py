@@ -7,8 +7,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service import utils
 from place import Place
-from run_folders import make_run, make_spec, plan_of, points, tracked
+from run_folders import START, make_run, make_spec, plan_of, points, tracked
 
+from experiments.launch.worker import Start
+from experiments.runs.folder import INTERRUPTED, RunFolder
 from experiments.tracking.store import ARTIFACTS
 
 pytestmark = pytest.mark.usefixtures("small_figures", "uri")
@@ -74,6 +76,29 @@ def test_copied_folder_adds_only_its_own_trainings(sync, uri, tmp_path):
     assert runs["first-0"].to_dictionary() == before[0]
     for training, ece in (("in A-1", 10.0), ("in B-1", 11.0)):
         assert points(uri, runs[training], "test/ece") == [(0, ece), (1, ece), (2, ece)]
+
+
+def test_copy_of_an_unfinished_run_that_is_resumed_is_another_training(sync, uri, tmp_path):
+    original, copy, spec = tmp_path / "A", tmp_path / "B", make_spec(0)
+    RunFolder.of(spec, original / "runs").create(spec)
+
+    def resume(place, **made) -> str:
+        folder = RunFolder.of(spec, place / "runs")
+        Start(folder).write(START)
+        make_run(place / "runs", spec, training=None, **made)
+        plan_of(spec).save(place / "runs")
+        sync(folder=place.name)
+        return folder.training_id()
+
+    first = resume(original, state=INTERRUPTED, trained=1)
+    shutil.copytree(original, copy)
+    original.rename(tmp_path / "moved")
+    second = resume(copy, ece=11.0)
+    assert resume(tmp_path / "moved") == first != second
+    runs = {run.data.tags["training_id"]: run for run in tracked(uri, kind="run")}
+    assert points(uri, runs.pop(first), "test/ece") == [(0, 10.0), (1, 10.0), (2, 10.0)]
+    assert points(uri, runs.pop(second), "test/ece") == [(0, 11.0), (1, 11.0), (2, 11.0)]
+    assert not runs
 
 
 def test_moved_or_copied_project_has_its_artifacts_beside_the_database(sync, tmp_path):
