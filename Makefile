@@ -35,6 +35,7 @@ STUDY ?=##                     tune, ablate: another name, for a new study besid
 TUNED ?=##                     1: use the tuned hyper-parameters in place of the recipe's
 PARTS ?=##                     bench: steps, pipelines, memory, run, profile, reference (default: all; the last needs REFERENCE)
 KEEP ?=##                      bench: 1 also writes the measurements to results/measured/
+REPLACE ?=##                   measured: 1 also replaces verdicts by ones on fewer seeds
 REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), whose steps are timed too
 DATA_DIR ?= data##             folder of the datasets
 RUNS_DIR ?= runs##             folder of the run folders
@@ -197,7 +198,7 @@ paired: $(READY) ## compare two EXPERIMENTS, or two METHODS of one, seed by seed
 	  or EXPERIMENTS=demo METHODS="cross-entropy cs-kd")) $(if $(METHODS),--methods $(METHODS))
 
 measured: $(READY) ## write tracked results to results/measured/, as CSV files for git
-	@$(RUN) -m analysis measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+	@$(RUN) -m analysis measured $(if $(EXPERIMENT),--experiment $(EXPERIMENT)) $(if $(filter-out 0,$(REPLACE)),--replace)
 
 readme: $(READY) ## regenerate the result tables of the documents from results/measured/
 	@$(RUN) -m analysis readme

@@ -74,6 +74,7 @@ def test_every_table_has_its_target():
         (["data", "DATASET=tinyimagenet", "PARTIAL=1"], "-m experiments data tinyimagenet --partial"),
         (["status", "GRID=table1"], "-m experiments status table1"),
         (["tables", "EXPERIMENT=demo"], "-m analysis tables --experiment demo"),
+        (["measured", "REPLACE=1"], "-m analysis measured --replace"),
     ],
 )
 def test_targets_pass_their_variables_on(arguments, expected):
@@ -83,7 +84,7 @@ def test_targets_pass_their_variables_on(arguments, expected):
 @pytest.mark.parametrize("target", ["reproduce-table1", "tune DATASET=digits PRUNE=0", "data DATASET=digits PARTIAL=0"])
 def test_switch_that_is_0_is_off(target):
     command = commands(*target.split(), "DRY_RUN=0", "RETRY=0", "TUNED=0")
-    assert not re.search(r"--(dry-run|retry|tuned|prune|partial)", command)
+    assert not re.search(r"--(dry-run|retry|tuned|prune|partial|replace)", command)
 
 
 @pytest.mark.parametrize("arguments", [["train", "DATASET=digits"], ["train", "METHOD=cs-kd"], ["data"], ["tune"]])

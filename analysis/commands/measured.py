@@ -33,15 +33,18 @@ def main(arguments: list[str] | None = None) -> int:
         default=cli.results_dir(),
         help="the cache of evaluated predictions (RESULTS_DIR, %(default)s)",
     )
+    parser.add_argument("--replace", action="store_true", help="also replace verdicts by ones on fewer seeds")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
+
+    def log(line: str) -> None:
+        console.print(line, markup=False)
+
     store = Store(cli.tracking_uri(), cli.runs_dir())
     try:
         options.measured_dir.mkdir(parents=True, exist_ok=True)
         for pool in _select(pools(store.load(options.experiment)), options.pool, by_default=not options.experiment):
-            export_pool(
-                pool, store, options.measured_dir, options.results_dir, lambda line: console.print(line, markup=False)
-            )
+            export_pool(pool, store, options.measured_dir, options.results_dir, log, options.replace)
     except OSError as error:
         path = f"{error.filename or options.measured_dir} cannot be written ({error.strerror})"
         raise UserError(f"{path}: set RESULTS_DIR, --results-dir or --measured-dir") from error

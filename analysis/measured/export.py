@@ -31,16 +31,20 @@ from analysis.tables.runs import ENERGY, run_frame
 from analysis.tables.verdicts import verdict_frame
 
 TRUTH = {True: "true", False: "false"}  # as in MLflow tags
+MAX_LOST = 3  # verdicts that are listed
 ORDER = ["architecture", "dataset", "method", "seed_number", "run_key"]
 
 
-def export_pool(pool: Pool, store: Store, folder: Path, results: Path, log: Callable[[str], None]) -> None:
+def export_pool(
+    pool: Pool, store: Store, folder: Path, results: Path, log: Callable[[str], None], replace: bool = False
+) -> None:
     """Write the runs and verdicts of a pool to ``folder``, merged with the rows that the files have.
 
     A pool without a finished run writes nothing. Counts and data quality notes go to ``log``.
 
     Args:
         results: where evaluations and downloaded predictions are cached.
+        replace: a verdict on fewer seeds replaces the one in the file.
 
     Raises OSError if a file cannot be written, and UserError if an existing file cannot be read.
     """
@@ -55,7 +59,7 @@ def export_pool(pool: Pool, store: Store, folder: Path, results: Path, log: Call
         absent = len(set(rows.run_key) - set(done.run_key))
         log(f"{path}: {len(rows)} runs: {counts} ({absent} not tracked here).")
         path = verdicts_path(folder, pool.name)
-        rows, counts = _merge_verdicts(verdict_frame(judge(pool, load_claims(), evaluated)), path, log)
+        rows, counts = _merge_verdicts(verdict_frame(judge(pool, load_claims(), evaluated)), path, log, replace)
         write_rows(path, rows)
         log(f"{path}: {len(rows)} verdicts: {counts}.")
     for note in (*pool.notes, *data_quality_notes(pool), *problems):
@@ -109,23 +113,37 @@ def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
     return _ordered(rows), counts
 
 
-def _merge_verdicts(new: pd.DataFrame, path: Path, log: Callable[[str], None]) -> tuple[pd.DataFrame, str]:
-    """Merge the verdicts; log each one that has fewer seeds. A verdict that is not run here replaces no other."""
+def _merge_verdicts(
+    new: pd.DataFrame, path: Path, log: Callable[[str], None], replace: bool
+) -> tuple[pd.DataFrame, str]:
+    """Merge the verdicts. One that is not run here replaces no other; one on fewer seeds does so with ``replace``."""
+    lost = []
 
     def is_newer(verdict: dict, stored: dict) -> bool:
-        return verdict["outcome"] != NOT_RUN or stored["outcome"] == NOT_RUN
+        if verdict["outcome"] == NOT_RUN and stored["outcome"] != NOT_RUN:
+            return False
+        if replace or not _rests_on_less(verdict, stored):
+            return True
+        before, after = (f"{row['n_method']}/{row['n_against']}" for row in (stored, verdict))
+        lost.append(f"{verdict['id']} {verdict['dataset']} {verdict['architecture']} (seeds {before}, now {after})")
+        return False
 
-    stored = _stored(path, VERDICTS)
-    rows, counts = merge(_as_text(new), stored, VERDICTS, is_newer)
-    replaced = rows.merge(stored, on=list(VERDICTS.key), suffixes=("", "_before"))
-    for row in replaced.itertuples():
-        new_counts, old_counts = (row.n_method, row.n_against), (row.n_method_before, row.n_against_before)
-        if any(int(new) < int(old) for new, old in zip(new_counts, old_counts, strict=True)):
-            name = f"{row.id} {row.dataset} {row.architecture}"
-            log(f"{name}: the new verdict has {'/'.join(new_counts)} seeds, the old one had {'/'.join(old_counts)}.")
+    rows, counts = merge(_as_text(new), _stored(path, VERDICTS), VERDICTS, is_newer)
+    if lost:
+        more = f", and {len(lost) - MAX_LOST} more" if len(lost) > MAX_LOST else ""
+        log(
+            f"{path}: not replaced by verdicts on fewer seeds or without test images: "
+            f"{', '.join(lost[:MAX_LOST])}{more}: REPLACE=1 (--replace) replaces them."
+        )
     order = {claim.id: position for position, claim in enumerate(load_claims())}
     rows = rows.assign(position=rows.id.map(order).fillna(len(order)))
     return rows.sort_values(["position", *VERDICTS.key], ignore_index=True).drop(columns="position"), counts
+
+
+def _rests_on_less(verdict: dict, stored: dict) -> bool:
+    """Return whether a verdict has fewer seeds, or lacks the interval over test images that the stored one has."""
+    fewer_seeds = any(int(verdict[name]) < int(stored[name]) for name in ("n_method", "n_against"))
+    return fewer_seeds or verdict["seeds_and_images_low"] == "" != stored["seeds_and_images_low"]
 
 
 def _stored(path: Path, schema: Schema) -> pd.DataFrame:

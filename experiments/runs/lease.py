@@ -20,6 +20,7 @@ from cskd.utils.files import write_errors
 LEASE_SECONDS = 15.0  # all machines must use the same value
 PATIENCE = LEASE_SECONDS + 5.0
 RETRY_SECONDS = 0.2
+UNFINISHED_SECONDS = 2.0  # an owner writes its name within this time after it has made the file
 
 
 class LeaseLost(Exception):
@@ -50,10 +51,19 @@ def run_lease(folder: Path, patience: float = PATIENCE) -> Iterator[Lease | None
     lock = _lock(folder)
     try:
         with write_errors(folder), suppress(Timeout):
+            _remove_unfinished(Path(lock.lock_file))
             lock.acquire(timeout=patience, poll_interval=RETRY_SECONDS)
         yield Lease(lock) if lock.is_locked else None
     finally:
         lock.release()
+
+
+def _remove_unfinished(file: Path) -> None:
+    """Remove a lease that names no owner: its process was killed while it made the file. filelock never removes it."""
+    with suppress(FileNotFoundError):
+        status = file.stat()
+        if not status.st_size and abs(time.time() - status.st_mtime) > UNFINISHED_SECONDS:
+            file.unlink()
 
 
 def is_held(folder: Path) -> bool:

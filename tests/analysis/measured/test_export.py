@@ -131,7 +131,7 @@ def test_evaluation_stays_if_the_predictions_were_lost(export, exported, tmp_pat
     assert rows_of(tmp_path / "runs-mini.csv").feature_spread[lost].item() == "0.5"
 
 
-def test_verdicts_that_are_not_tracked_here_stay_and_fewer_seeds_are_named(export, exported, tmp_path):
+def test_verdicts_that_are_not_tracked_here_or_rest_on_fewer_seeds_stay(export, exported, tmp_path):
     rows = rows_of(exported[0] / "verdicts-mini.csv").set_index("id")
     assert list(rows.outcome[["error-adacos", "ece-cross-entropy"]]) == ["not run", "holds"]
     rows.loc["error-adacos", ["outcome", "n_method"]] = ["holds", "3"]
@@ -139,9 +139,14 @@ def test_verdicts_that_are_not_tracked_here_stay_and_fewer_seeds_are_named(expor
     (tmp_path / "verdicts-mini.csv").write_text(to_csv(rows.reset_index()[list(VERDICT_COLUMNS)]))
     printed = export(tmp_path, "--pool", "mini")
     after = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
-    assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "holds"]
-    assert "ece-cross-entropy cifar100 resnet10: the new verdict has 2/3 seeds, the old one had 2/5." in printed
+    assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "contradicted"]
+    [line] = [line for line in printed.splitlines() if "not replaced" in line]
+    assert "ece-cross-entropy cifar100 resnet10 (seeds 2/5, now 2/3): REPLACE=1 (--replace) replaces them." in line
     assert list(after.index) == list(rows.index)
+    printed = export(tmp_path, "--pool", "mini", "--replace")
+    assert "not replaced" not in printed
+    after = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
+    assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "holds"]
 
 
 def test_pools_without_finished_runs_write_nothing(export, tmp_path):

@@ -254,6 +254,8 @@ def test_missing_compiler_fails_only_the_run_that_requires_it(digits, monkeypatc
 
 def test_training_that_starts_from_epoch_0_again_has_a_new_id(digits, monkeypatch):
     folder = with_settings(*digits, **schedule_of(1))
+    (folder.path / "lease").touch()  # its process was killed before it wrote its name
+    os.utime(folder.path / "lease", (1, 1))
     assert train(folder, monkeypatch) == worker.EXIT_DONE
     first, numbers = folder.training_id(), folder.epochs()[0]["metrics"]["train/loss"]
     folder.weights.write_bytes(b"damaged")
