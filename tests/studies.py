@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
+from run_folders import START
+
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.space import load_space
 from experiments.tuning.study import Study
 from experiments.tuning.trial import Trial
 
-START = {
-    "git_commit": "c" * 40, "git_dirty": False, "source_digest": "d" * 16,
-    "machine": "a machine", "device": "cpu", "precision": "fp32",
-    "threads": 1, "compiled": False, "python": "3.12.1", "packages": {}, "started": 0.0,
-}  # fmt: skip
 IDENTITY = {"space": {"temperature": [1, 20]}, "objective": ["error"]}
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import empty_store
 from faults.backend import assert_uploaded_once
 from place import ROOT, Place
 
@@ -56,12 +57,13 @@ def other_time_zone(place):
 
 
 def odd_folder_names(place):
-    odd = Place(place.folder / "two  spaces, é 数 % # and 'quotes'")
+    odd = Place(place.folder / "two  spaces, é 数 % # and 'quotes'")  # with its own, new store
     check_grid(odd, "experiments sync", "analysis report")
     assert (odd.folder / "results" / "report.html").is_file()
 
 
 def umask_077(place):
+    (place.folder / "mlflow.db").unlink()
     before = os.umask(0o077)
     try:
         check_grid(place)
@@ -101,5 +103,6 @@ CASES = [clock_set_back, other_time_zone, odd_folder_names, umask_077, read_only
 @pytest.mark.slow_fault
 def test_grid_is_trained_and_tracked(tally, tmp_path: Path, case):
     place = Place(tmp_path)
+    empty_store(tmp_path)
     with tally:
         case(place)
