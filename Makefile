@@ -60,6 +60,7 @@ CHOICES := DATASET METHOD ARCHITECTURE SEED DATASETS METHODS ARCHITECTURES SEEDS
 TAKES_demo :=
 TAKES_data := DATASET
 TAKES_reproduce := DATASETS METHODS ARCHITECTURES SEEDS
+TAKES_ingredients := $(TAKES_reproduce)
 TAKES_train := DATASET METHOD ARCHITECTURE SEED
 TAKES_tune := DATASET METHOD ARCHITECTURE TUNE_SEEDS
 TAKES_ablate := $(TAKES_tune)
@@ -94,7 +95,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 bench train tune ablate tuned dashboard status tables report \
+	reproduce-table6 reproduce-figure4 ingredients bench train tune ablate tuned dashboard status tables report \
 	paired measured readme ui sync audit lint lock
 
 help: ## list all targets and variables
@@ -155,6 +156,10 @@ reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's met
 
 reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entropy, cs-kd x three seeds
 	@$(RUN) -m experiments grid figure4 $(CROSS) $(LAUNCH) --tables
+
+ingredients: PROFILE := $(or $(PROFILE),mini)
+ingredients: $(READY) ## what makes CS-KD work: variants that each leave out one ingredient, PROFILE=mini by default
+	@$(RUN) -m experiments grid ingredients $(CROSS) $(LAUNCH) --tables
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \

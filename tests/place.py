@@ -49,6 +49,7 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a process group, as of a command in a terminal
         )
 
     def run(self, command: str, *arguments: str) -> tuple[int, str, str]:

@@ -1,18 +1,20 @@
-"""Hand-made run folders, and what MLflow has of them after an upload."""
+"""Made-up datasets, specs, plans and run folders, and what MLflow has of them after an upload."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from arrays import random_split
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from plans import plan_of
 
-from cskd import NUMERICS_VERSION
+from cskd.data.store import Dataset
 from cskd.evaluate.predictions import Predictions, save_predictions
 from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec
+from experiments.config.spec import make_spec as spec_of
 from experiments.runs.folder import DONE, RUNNING, RunFolder
+from experiments.runs.plan import Cell, Plan
 from experiments.tracking.grids import GridTracker
 
 START = {
@@ -22,13 +24,40 @@ START = {
 }  # fmt: skip
 
 
+def digits_data(images: int = 100, size: tuple[int, int] | None = (8, 8), **changes) -> Dataset:
+    """Return a dataset of ten classes with noise images. size None: each image has its own size."""
+    fields = {"digest": "d", "complete": True, "source": "made up", "short_side": 8} | changes
+    train, test = random_split(images, 10, size), random_split(20, 10, size)
+    return Dataset(name="digits", classes=tuple("0123456789"), train=train, test=test, **fields)
+
+
+DIGITS = digits_data()
+
+
+def digits_spec(
+    *overrides: str, architecture: str = "resnet10", method: str = "cs-kd", seed: int = 0, **changes
+) -> RunSpec:
+    """Return the spec of a run of the digits recipe. changes: of the dataset's fields."""
+    profile, settings = load_settings("digits", None, overrides)
+    data = Dataset(**(vars(DIGITS) | changes))
+    return spec_of("digits", data, profile, settings, architecture, method, seed)
+
+
 def make_spec(seed: int, method: str = "cs-kd", epochs: int = 3) -> RunSpec:
-    profile, settings = load_settings("digits", None, (f"schedule.epochs={epochs}", "schedule.milestones=[1]"))
-    return RunSpec(
-        dataset="digits", profile=profile, architecture="resnet10", method=method, parameters={}, seed=seed,
-        settings=settings, data_digest="d" * 64, data_complete=True, data_source="made up",
-        comparable=False, comparable_reason="profile demo", numerics_version=NUMERICS_VERSION,
-    )  # fmt: skip
+    return digits_spec(f"schedule.epochs={epochs}", "schedule.milestones=[1]", method=method, seed=seed)
+
+
+def plan_of(*specs: RunSpec) -> Plan:
+    """Return a plan with one cell that has these seeds."""
+    cell = Cell(
+        name=specs[0].cell,
+        key=specs[0].cell_key,
+        order=0,
+        comparable=specs[0].comparable,
+        comparable_reason=specs[0].comparable_reason,
+        runs={spec.seed: spec.run_key for spec in specs},
+    )
+    return Plan(experiment="demo", grid="demo", title="A title", profile="demo", cells=[cell])
 
 
 def make_epoch(seed: int, epoch: int, ece: float = 10.0) -> dict:

@@ -1,6 +1,9 @@
 """Studies and hand-made runs of trials, for the tests of tuning."""
 
+import csv
 from pathlib import Path
+
+from run_folders import START
 
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
@@ -8,11 +11,6 @@ from experiments.tuning.space import load_space
 from experiments.tuning.study import Study
 from experiments.tuning.trial import Trial
 
-START = {
-    "git_commit": "c" * 40, "git_dirty": False, "source_digest": "d" * 16,
-    "machine": "a machine", "device": "cpu", "precision": "fp32",
-    "threads": 1, "compiled": False, "python": "3.12.1", "packages": {}, "started": 0.0,
-}  # fmt: skip
 IDENTITY = {"space": {"temperature": [1, 20]}, "objective": ["error"]}
 
 
@@ -66,3 +64,9 @@ def hold_trial(folder: Path, connection) -> None:
         study.record_runs(trial.number, {1000: f"run{trial.number}"})
         connection.send(trial.number)
         connection.recv()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with path.open() as file:
+        return list(csv.DictReader(file))

@@ -20,6 +20,7 @@ from analysis.load.cache import load_cached, store_cached
 from analysis.load.frames import DONE, SAFE_FILE_NAME, Experiment, read_experiment, tracked_value
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
+from cskd.utils.databases import schema_problem
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json
@@ -57,8 +58,9 @@ class Store:
                 self.client = MlflowClient(self._copy(path) if path and not _is_writable(path) else uri)
                 experiments = _all_pages(self.client.search_experiments)
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            message = f"MLFLOW_TRACKING_URI={uri} cannot be read ({first_line(error)}): correct it or start its server"
-            raise UserError(without_password(message)) from error
+            problem = schema_problem(uri, "mlflow")
+            problem = problem or f"cannot be read ({first_line(error)}): correct it or start its server"
+            raise UserError(without_password(f"MLFLOW_TRACKING_URI={uri} {problem}")) from error
         self._all_ids = [experiment.experiment_id for experiment in experiments]
         self._tags = {experiment.experiment_id: experiment.tags for experiment in experiments}
         self._cells = self._by_name(self.runs_of_kind("cell"))

@@ -68,6 +68,13 @@ def _overrides(part: Method, attribute: str) -> bool:
     return getattr(type(part), attribute) is not getattr(Method, attribute)
 
 
+CONFLICTS = (
+    ("classification", "the cross-entropy"),
+    ("build_head", "the head"),
+    ("build_auxiliary", "the auxiliary layers"),
+)
+
+
 def check_compatible(name: str, parts: tuple[Method, ...]) -> None:
     """Raise UserError if the parts cannot be combined. name: the combination's name, for the message."""
     for part in parts:
@@ -83,7 +90,7 @@ def check_compatible(name: str, parts: tuple[Method, ...]) -> None:
         overridden = [_overrides(part, attribute) for attribute in ("classification", "transform", "build_head")]
         if not part.regularisers() and not any(overridden):
             raise UserError(f"{name}: {part.name} adds nothing: the other methods include cross-entropy")
-    for attribute, description in (("classification", "the cross-entropy"), ("build_head", "the head")):
+    for attribute, description in CONFLICTS:
         overriding = [part.name for part in parts if _overrides(part, attribute)]
         if len(overriding) > 1:
             raise UserError(f"{name}: {' and '.join(overriding)} both replace {description}: use one of them")

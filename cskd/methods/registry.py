@@ -9,6 +9,7 @@ from cskd.methods.composite import SEPARATOR, CompositeMethod
 from cskd.methods.cross_entropy import CrossEntropy, LabelSmoothing, MaxEntropy
 from cskd.methods.cs_kd import ClassWiseAndSampleWise, ClassWiseSelfKnowledgeDistillation
 from cskd.methods.ddgsd import DataDistortionGuidedSelfDistillation
+from cskd.methods.ingredients import ClassMean, PairHalves, PartnerPass, PermutedPartner, SameImage
 from cskd.methods.kd import KnowledgeDistillation
 from cskd.methods.mixup import Mixup
 from cskd.methods.virtual_softmax import VirtualSoftmax
@@ -29,6 +30,11 @@ METHODS: dict[str, type[Method]] = {
     "kd": KnowledgeDistillation,
     "cs-kd": ClassWiseSelfKnowledgeDistillation,
     "cs-kd-e": ClassWiseAndSampleWise,
+    "same-image": SameImage,
+    "permuted-partner": PermutedPartner,
+    "class-mean": ClassMean,
+    "pair-halves": PairHalves,
+    "partner-pass": PartnerPass,
 }
 PAPER_COMPOSITES = ("mixup+cs-kd", "kd+cs-kd")
 

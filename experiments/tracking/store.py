@@ -52,8 +52,7 @@ def open_store(uri: str) -> MlflowClient:
                     _relocate_artifacts(connection, path.parent / ARTIFACTS)
     except Exception as error:
         # SQLAlchemy, SQLite, Alembic and MLflow raise exceptions of different types here.
-        problem = None if is_server(uri) else schema_problem(uri, "mlflow")
-        problem = problem or f"cannot be used ({first_line(error)}): correct it"
+        problem = schema_problem(uri, "mlflow") or f"cannot be used ({first_line(error)}): correct it"
         raise UserError(without_password(f"MLFLOW_TRACKING_URI={uri} {problem}")) from error
     return client
 

@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+from builders import empty_store
 from faults.backend import assert_uploaded_once, rows, tagged
 from place import Place
 
@@ -39,7 +40,7 @@ if "worker" in sys.orig_argv:
         7: os.abort,
         8: lambda: os._exit(0),
     }
-    seed = next(json.load(open(name + "/spec.json"))["seed"] for name in sys.orig_argv if os.path.isdir(name))
+    seed = json.load(open(sys.orig_argv[sys.orig_argv.index("worker") + 1] + "/spec.json"))["seed"]
     original, steps = Step.__call__, [0]
 
     def harmed(step, batch):
@@ -69,17 +70,18 @@ SEEDS = [0, *EXPECTED]
 
 def grid(place: Place, *more: str) -> tuple[int, str, str]:
     arguments = ("demo", "--methods", "cross-entropy", "--seeds", *map(str, SEEDS), "--workers", "2", *more)
-    return place.run("experiments grid", *arguments, *SETTINGS)
+    return place.call("experiments grid", *arguments, *SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def harmed(tmp_path_factory):
     """A grid of one healthy run and eight harmed ones: (place, result of the launch, result of status)."""
     place = Place(tmp_path_factory.mktemp("failures"))
+    empty_store(place.folder)
     (place.folder / "sitecustomize.py").write_text(HARM_AT_STEP_3_OF_EPOCH_2)
     place.environment["PYTHONPATH"] = str(place.folder)
     launched = grid(place)
-    return place, launched, place.run("experiments status")
+    return place, launched, place.call("experiments status")
 
 
 @pytest.mark.slow_fault

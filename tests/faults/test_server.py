@@ -6,8 +6,7 @@ import pytest
 from faults.backend import assert_uploaded_once, tagged
 from faults.servers import Proxy, Server
 from place import Place
-from plans import plan_of
-from run_folders import make_grid, make_run, make_spec
+from run_folders import make_grid, make_run, make_spec, plan_of
 
 from cskd.utils.errors import UserError
 from experiments.runs.folder import RUNNING

@@ -5,17 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from builders import empty_store
 from faults.backend import assert_uploaded_once
-from faults.disturbed import WAIT_SECONDS, assert_same_results, wait_for
-from faults.machines import LEASE_SECONDS, Machine, owner_of
+from faults.disturbed import STRIKES, WAIT_SECONDS, assert_same_results, wait_for
+from filelock import SoftFileLease
 from place import ROOT, Place
 
 from experiments.runs.folder import RunFolder
 
 FAULT = "the same grid launched twice at once"
 SETTINGS = ("--set", "schedule.epochs=6", "--set", "schedule.milestones=[4]", "--set", "width=4")
+LEASE_SECONDS = 8.0
 WAITS = "another process trains it: waiting for it"
 
 # One of three processes that find the same dead owners and compete for their leases, 20 at a time.
@@ -49,11 +52,41 @@ def test_of_several_processes_exactly_one_takes_over_from_a_dead_owner(tally, tm
             assert sorted(path.read_text() for path in folder.glob("outcome.*")) == ["False", "False", "True"]
 
 
+class Machine(Place):
+    """Another machine with the data, runs and tracking store of a place, simulated on this one.
+
+    Its processes see another host name, so that they judge leases of the other machine by their age alone. Leases
+    expire after seconds. Everything else is real: commands, files, signals.
+
+    strikes: as in ``strikes/sitecustomize.py``, mostly with the seeds of runs as targets.
+    """
+
+    def __init__(self, place: Place, name: str, *strikes: str):
+        super().__init__(place.folder)
+        self.struck = place.folder / f"struck.{name}"
+        self.environment = place.environment | {
+            "PYTHONPATH": os.pathsep.join([str(STRIKES), str(ROOT)]),
+            "STRIKES": " ".join(strikes),
+            "STRUCK": str(self.struck),
+            "MACHINE": name,
+            "LEASE_SECONDS": str(LEASE_SECONDS),
+        }
+
+    def has_struck(self, seed: int) -> bool:
+        return Path(f"{self.struck}.{seed}").exists()
+
+
+def owner_of(folder: Path) -> tuple[str, int] | None:
+    """Return (machine, process) that hold a run."""
+    owner = SoftFileLease(folder / "lease").owner
+    return (owner.hostname.partition("?")[0], owner.pid) if owner else None
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> Place:
     """Prepared data, and undisturbed runs."""
     place = Place(tmp_path_factory.mktemp("reference"))
-    assert place.run("experiments data", "digits")[0] == 0
+    empty_store(place.folder)
     assert launch(place, SLEEPS).wait(timeout=WAIT_SECONDS) == 0
     return place
 
@@ -166,6 +199,7 @@ def stamps(folder: RunFolder) -> dict[str, tuple[int, int]]:
 )
 def test_each_run_is_trained_once_with_the_undisturbed_results(tally, reference, tmp_path, case):
     place = Place(tmp_path)
+    empty_store(tmp_path)
     place.environment["DATA_DIR"] = reference.environment["DATA_DIR"]
     with tally:
         case(reference, place)

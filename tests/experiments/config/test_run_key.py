@@ -6,7 +6,7 @@ import random
 
 import pytest
 from faults.odd import keys_of
-from plans import digits_spec
+from run_folders import digits_spec
 
 from experiments.config.recipe import DEFAULTS_OMITTED_FROM_KEY, ScheduleSettings, Settings, load_settings
 from experiments.config.spec import RunSpec

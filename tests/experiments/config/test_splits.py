@@ -1,7 +1,7 @@
 """Settings that are incompatible with their dataset are rejected before anything is written."""
 
 import pytest
-from plans import digits_data
+from run_folders import digits_data
 
 from cskd.utils.errors import UserError
 from experiments.config.recipe import load_settings

@@ -4,7 +4,7 @@ import itertools
 import os
 import sys
 
-from plans import digits_spec, plan_of
+from run_folders import digits_spec, plan_of
 
 from experiments.runs.folder import INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.runs.plan import load_plans

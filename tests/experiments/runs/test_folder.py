@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from plans import digits_spec
+from run_folders import digits_spec
 
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.utils import integrity

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plans import DIGITS, digits_spec
+from run_folders import DIGITS, digits_spec
 
 from cskd.data.store import Dataset
 from cskd.methods import METHODS, PAPER_COMPOSITES, build_method

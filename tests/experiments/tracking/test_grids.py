@@ -2,8 +2,7 @@
 
 import pytest
 from mlflow.exceptions import MlflowException
-from plans import plan_of
-from run_folders import make_run, make_spec, points, tracked, upload
+from run_folders import make_run, make_spec, plan_of, points, tracked, upload
 
 from cskd.utils.errors import UserError
 from experiments.runs.folder import FAILED, INTERRUPTED, RUNNING, RunFolder

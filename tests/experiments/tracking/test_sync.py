@@ -7,8 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service import utils
 from place import Place
-from plans import plan_of
-from run_folders import START, make_run, make_spec, points, tracked
+from run_folders import START, make_run, make_spec, plan_of, points, tracked
 
 from experiments.launch.worker import Start
 from experiments.runs.folder import INTERRUPTED, RunFolder

@@ -6,8 +6,7 @@ import time
 
 import pytest
 from mlflow import MlflowClient
-from plans import plan_of
-from run_folders import make_run, make_spec, tracked
+from run_folders import make_run, make_spec, plan_of, tracked
 
 from experiments.runs.folder import RUNNING
 from experiments.tracking import uploader as module

@@ -32,6 +32,7 @@ class Training:
         self.stop_after: int | None = None  # runs after which a signal stops the launch
         self.runs: list[PlannedRun] = []
         self.backend: Backend | None = None
+        self.on_wait: Callable[[], None] = lambda: None  # called while no run can start
         self.error: Callable[[PlannedRun], float] = lambda run: 50.0
         self.state: Callable[[PlannedRun], str] = lambda run: DONE
 
@@ -45,6 +46,8 @@ class Training:
                 reason = f"{state}: a reason"
                 write_run(run, error, None if state == DONE else 1, state, reason=reason, ece=50 - error / 2)
                 callbacks.ended(run, state)
+            else:
+                self.on_wait()
             if len(self.runs) == self.stop_after:
                 return False
         return True

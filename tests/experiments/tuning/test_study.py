@@ -1,9 +1,14 @@
 """Studies: no trial is lost or run twice, whichever process dies; the best trial and the Pareto front."""
 
+import itertools
 import json
 import multiprocessing
+import sqlite3
+from contextlib import closing
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from studies import IDENTITY, complete, hold_trial, open_study, work
 
 from cskd.utils.errors import UserError
@@ -79,6 +84,35 @@ def test_bad_storage_or_sampler_is_an_error_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="unknown sampler 'best': choose from gp, grid, random, tpe"):
         open_study(tmp_path, sampler="best")
+
+
+def test_database_of_a_newer_version_is_named(call, tmp_path, monkeypatch):
+    address = f"sqlite:///{tmp_path}/studies.db"
+    open_study(tmp_path, address=address)
+    with closing(sqlite3.connect(tmp_path / "studies.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9.0.0.a'")
+    monkeypatch.setenv("OPTUNA_STORAGE", address)
+    status, _, errors = call("experiments dashboard")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"OPTUNA_STORAGE={address} was made by a newer optuna (its schema is v9.0.0.a); optuna" in errors
+
+
+@pytest.mark.parametrize("statements", [12, 45])
+def test_interrupted_creation_of_a_database_is_repeated(tmp_path, statements):
+    address, count = f"sqlite:///{tmp_path}/studies.db", itertools.count(1)
+
+    def die(*arguments):
+        if next(count) == statements:
+            raise KeyboardInterrupt  # leaves the file as SIGKILL does
+
+    event.listen(Engine, "after_cursor_execute", die)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            open_study(tmp_path, address=address)
+    finally:
+        event.remove(Engine, "after_cursor_execute", die)
+    with open_study(tmp_path, address=address) as study:
+        complete(study, study.ask(1), 30.0)
 
 
 @pytest.mark.parametrize("address", ["", "sqlite:///{}/studies.db"])

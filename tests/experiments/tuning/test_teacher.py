@@ -1,8 +1,10 @@
 """Studies of a method with a teacher."""
 
 import shutil
+from contextlib import ExitStack
 
 import yaml
+from studies import write_run
 
 from experiments.runs.folder import DONE, FAILED
 from experiments.tuning.storage import load_study, storage_address
@@ -48,6 +50,25 @@ def test_teacher_of_another_process_is_not_waited_for_after_the_deadline(call, t
     assert status == 1
     assert "the timeout is over" in output
     assert load_study(storage_address(), "other")[1] == []
+
+
+def test_teacher_of_another_process_is_waited_for(call, training):
+    command = (*TUNE, "--trials", "1")
+    call(*command)
+    teacher = training.runs[0]
+    teacher.folder.write_state("running", reason="training", epoch=1, epochs=40)
+    with ExitStack() as lease:
+        lease.enter_context(teacher.folder.leased())
+
+        def end_other_process():
+            write_run(teacher, 50.0)
+            lease.close()
+
+        training.on_wait = end_other_process
+        status, output, _ = call(*command, "--study", "other")
+    assert status == 0
+    assert f"{teacher.spec.name}: another process trains it: waiting for it" in output
+    assert [trial.state for trial in load_study(storage_address(), "other")[1]] == ["complete"]
 
 
 def test_bad_store_trains_no_teacher(call, training, monkeypatch):
