@@ -1,5 +1,6 @@
 """Studies and hand-made runs of trials, for the tests of tuning."""
 
+import csv
 from pathlib import Path
 
 from run_folders import START
@@ -63,3 +64,9 @@ def hold_trial(folder: Path, connection) -> None:
         study.record_runs(trial.number, {1000: f"run{trial.number}"})
         connection.send(trial.number)
         connection.recv()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with path.open() as file:
+        return list(csv.DictReader(file))

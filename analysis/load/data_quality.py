@@ -11,11 +11,12 @@ from cskd.evaluate.metrics import TRACKED
 def data_quality_notes(pool: Pool) -> list[str]:
     """Return one note for each unfinished run, and for each finished run with a suspect value or version.
 
-    Runs from uncommitted changes share one note per cell.
+    Runs from uncommitted changes, or of an unknown version of the code, share one note per cell.
     """
     notes = [
-        f"{'/'.join(cell)}, {format_seeds(runs.seed)}: trained with uncommitted changes; used."
-        for cell, runs in pool.done[pool.done.git_dirty == "true"].groupby(NAME, sort=False)
+        f"{'/'.join(cell)}, {format_seeds(runs.seed)}: trained {code}; used."
+        for flag, code in (("true", "with uncommitted changes"), ("unknown", "by code of an unknown version"))
+        for cell, runs in pool.done[pool.done.git_dirty == flag].groupby(NAME, sort=False)
     ]
     for run in pool.runs.to_dict("records"):
         name = run["run"]

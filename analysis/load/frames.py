@@ -20,7 +20,7 @@ CELL_TAGS = ("cell_key", "grid", "profile", *NAME, "seeds_planned", "grid_order"
 CELL_MARKS = ("tuned_values", "hyperparameter_source")  # footnotes of a table row; "" if there is none
 RUN_TAGS = ("run_key", "cell_key", "profile", *NAME, "seed", "comparable", "comparable_reason")
 STATE_TAGS = (
-    *("state", "reason", "training_id", "git_commit", "git_dirty"),
+    *("state", "reason", "training_id", "git_commit", "git_dirty", "source_digest"),
     *("machine", "device", "threads", "precision", "compiled"),
 )
 # Columns that a frame of runs always has, even if no run has a value.
@@ -36,6 +36,7 @@ NUMBERS = (
 )
 FILE_NAMES = ("grid", "profile", *NAME)  # tags that become parts of file names
 SAFE_FILE_NAME = re.compile(r"[\w+ -][\w.+ -]*")
+DIRTY_MARKS = {"true": " (dirty)", "unknown": " (perhaps dirty)"}  # of a commit, by the tag git_dirty
 INFINITY = 1e300  # MLflow's databases store an infinite value as the largest float
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.load.frames import DIRTY_MARKS
 from analysis.measured.csv_files import bench_path, bench_schema, read_rows, to_numbers
 from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
 from analysis.tables.model import Block, Column, name_once
@@ -164,4 +165,4 @@ def _environment(machine: str, device: str, precision: str, compiled: str) -> st
 
 def _commits(rows: pd.DataFrame) -> str:
     pairs = dict.fromkeys(zip(rows.git_commit, rows.git_dirty, strict=True))
-    return ", ".join(f"{commit[:12]}{' (dirty)' if dirty == 'True' else ''}" for commit, dirty in pairs)
+    return ", ".join(f"{commit[:12]}{DIRTY_MARKS.get(dirty.lower(), '')}" for commit, dirty in pairs)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.load.frames import DONE, NAME, Experiment
+from analysis.load.frames import DIRTY_MARKS, DONE, NAME, Experiment
 from analysis.load.pools import Pool
 from analysis.stats.comparability import comparability
 from cskd import NUMERICS_VERSION
@@ -66,12 +66,13 @@ def device_text(run) -> str:
 
 
 def _commits(runs: pd.DataFrame) -> list[str]:
-    """Return short commits in the order of the runs; "(dirty)" marks a commit with uncommitted changes."""
-    dirty: dict[str, bool] = {}
+    """Return short commits in the order of the runs, with a mark if one of its runs had, or may have had, changes."""
+    marks: dict[str, set[str]] = {}
     for run in runs.itertuples():
         for commit in run.git_commit.split() or ["unknown"]:  # a resumed run may have several
-            dirty[commit] = dirty.get(commit, False) or run.git_dirty == "true"
-    return [f"{commit[:12]}{' (dirty)' if flag else ''}" for commit, flag in dirty.items()]
+            marks.setdefault(commit, set()).add(run.git_dirty)
+    worst = {commit: next((flag for flag in DIRTY_MARKS if flag in flags), "") for commit, flags in marks.items()}
+    return [commit[:12] + DIRTY_MARKS.get(flag, "") for commit, flag in worst.items()]
 
 
 def _trained(experiment: Experiment | Pool) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.load.frames import Experiment
+from analysis.load.frames import DIRTY_MARKS, Experiment
 from analysis.load.pools import Pool
 from analysis.load.store import Store
 from analysis.tables.model import Column, Link, Row, Table, plain_table
@@ -15,7 +15,7 @@ ENVIRONMENT = ("machine", "device", "threads", "precision", "compiled")
 IDENTITY = (
     *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason"),
     *("comparable", "comparable_reason"),
-    *("git_commit", "git_dirty", *ENVIRONMENT),
+    *("git_commit", "git_dirty", "source_digest", *ENVIRONMENT),
 )
 NOTE = (
     "Last: after the last epoch. Best: the epoch with the lowest test error, counted from 0. Minutes of training and "
@@ -63,7 +63,7 @@ def _identity(run: dict, store: Store) -> Row:
         Link(run["run"], store.address(run["experiment_id"], run["run_id"])),
         run["run_key"],
         run["state"] + (f" ({run['reason']})" if run["reason"] else ""),
-        commit + (" (dirty)" if run["git_dirty"] == "true" else ""),
+        commit + DIRTY_MARKS.get(run["git_dirty"], ""),
         *(run[name] or ABSENT for name in ENVIRONMENT),
         ABSENT if pd.isna(run["started"]) else f"{run['started']:%Y-%m-%d %H:%M}",
     )

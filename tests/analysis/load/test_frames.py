@@ -126,8 +126,10 @@ def test_data_quality_notes_name_suspect_runs(grid):
     first.tags["git_commit"] = ""
     second.metrics = [metric for metric in second.metrics if metric[0] != "test/nll"]
     third.tags["git_dirty"] = "true"
+    second.tags["git_dirty"] = "unknown"
     assert notes_of(grid) == [
         f"{CS_KD}, seed 2: trained with uncommitted changes; used.",
+        f"{CS_KD}, seed 1: trained by code of an unknown version; used.",
         f"{CS_KD}/seed0 has no recorded commit: used.",
         f"{CS_KD}/seed0 has numerics version 0, the current one is {NUMERICS_VERSION}: used.",
         f"{CS_KD}/seed1 has no finite test/nll: left out of their means.",

@@ -73,11 +73,13 @@ def test_what_all_columns_share_is_in_the_caption(table):
 
 def test_each_machine_has_a_table_and_a_gpu_counts_as_measured(table):
     text = table("ratios", "steps", row(), row(**ON_GPU, ratio="1.21"), row(method="mixup", git_dirty="True"))
+    unknown = table("ratios", "steps", row(git_commit="unknown", git_dirty="unknown"))
     first_cells = [line[0] for line in cells(text) if not line[0].startswith(":")]
     assert first_cells == ["method", "cs-kd", "mixup", "method", "cs-kd"]
     assert "AMD EPYC, 2 cores (cpu, bf16); commit 0123456789ab, 0123456789ab (dirty)." in text
     assert "Intel, 16 cores (NVIDIA H200, bf16, compiled); commit 0123456789ab." in text
     assert "not measured" not in text
+    assert "commit unknown (perhaps dirty)." in unknown
 
 
 @pytest.mark.parametrize(
