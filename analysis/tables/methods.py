@@ -66,15 +66,15 @@ def _rows(
             }
             found[control] = many_to_one(values[control], others)
     mark = f" {DIFFERENT}" if spreads_differ(values) else ""
-    for method in values:
+    for method, of_method in values.items():
         compared = [found.get(control, {}).get(method) for control in CONTROLS]
         if any(compared):
             texts = [_text(one, metric, mark) for one in compared]
             record = dict(zip(NAME, (dataset, architecture, method), strict=True)) | {"metric": metric.name}
-            record |= {"n": len(values[method]), "spreads_differ": bool(mark)}
+            record |= {"n": len(of_method), "spreads_differ": bool(mark)}
             for control, one in zip(CONTROLS, compared, strict=True):
                 record |= _numbers(control.replace("-", "_"), one)
-            yield (metric.label, dataset, architecture, method, str(len(values[method])), *texts), record
+            yield (metric.label, dataset, architecture, method, str(len(of_method)), *texts), record
 
 
 def _text(one: Simultaneous | None, metric: Metric, mark: str) -> str:
