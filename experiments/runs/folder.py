@@ -110,8 +110,7 @@ class RunFolder:
     def epochs(self) -> list[dict[str, Any]]:
         """Return the records of the finished epochs: {"epoch": 0.., "timestamp": unix seconds, "metrics": {...}}."""
         try:
-            lines = self.metrics.read_text(encoding="utf-8").splitlines()
-            records = [json.loads(line) for line in lines]
+            records = [json.loads(line) for line in self.metrics.read_bytes().splitlines()]
             if not all(record["epoch"] == epoch and "metrics" in record for epoch, record in enumerate(records)):
                 raise Damaged(self.metrics)
             return records
@@ -228,9 +227,8 @@ class RunFolder:
         return self._summarise(state["state"], state["reason"], state.get("heartbeat", 0.0))
 
     def _summarise(self, state: str, reason: str, ended: float) -> dict[str, Any]:
-        environment, spec = self._read_environment(), self.spec()
+        environment, records, spec = self._read_environment(), self._intact_epochs(), self.spec()
         epochs, split = spec.settings.schedule.epochs, spec.eval_split
-        records = self._intact_epochs()
         return summarise(environment, records, state, reason, ended=ended, epochs=epochs, eval_split=split)
 
     # results

@@ -14,7 +14,7 @@ from experiments.runs.folder import RunFolder
 from experiments.tuning.storage import load_study
 
 FAULT = "kill -9 while everything is first created"
-CASES = 8
+CASES = 5
 TUNE = ("experiments tune", "--dataset", "digits", "--trials", "2", "--workers", "2", *epoch_options(2))
 
 

@@ -1,7 +1,5 @@
-"""Runs from their spec to their results, on random images in place of each recipe's dataset."""
+"""The training process: what it records, how it ends, and what the next one does."""
 
-import functools
-import itertools
 import os
 import signal
 import sys
@@ -11,81 +9,15 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from noise_runs import CLASSES, CPU, IMAGES, make_run, schedule_of, with_settings
 
 from cskd.data import torchvision_loader
-from cskd.data.prepare import prepared_folder
-from cskd.data.sources.base import Listing
-from cskd.data.store import write_dataset
 from cskd.evaluate.predictions import load_predictions
-from cskd.methods import METHODS, PAPER_COMPOSITES
-from cskd.models.build import SMALL_IMAGE
-from cskd.train.trainer import Interrupted
-from cskd.utils.errors import UserError
-from experiments.config.datasets import open_data, parts_of
-from experiments.config.recipe import ScheduleSettings, Subset, load_settings, recipe_names
-from experiments.config.spec import RunSpec, make_spec
-from experiments.config.splits import make_splits
+from experiments.config.recipe import Subset
 from experiments.launch import worker
-from experiments.launch.build import build_trainer, initialised_model
+from experiments.launch.build import build_trainer
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
 from experiments.runs.source import describe_source
-
-CPU = torch.device("cpu")
-CLASSES, IMAGES = 3, 4  # classes, and training images of each, of the random datasets
-
-
-def make_run(
-    name: str, profile: str | None, method: str, folder: Path, architecture: str = "resnet18"
-) -> tuple[RunSpec, RunFolder]:
-    """Return a run of a recipe on a few random images below ``folder``, with a small network and small images."""
-    _, settings = load_settings(name, profile)
-    overrides = ["batch_size=4"]
-    if settings.subset:
-        overrides.append(f"subset={{classes: {CLASSES}, images_per_class: {IMAGES}}}")
-    if settings.inputs.image_size > SMALL_IMAGE:
-        overrides += [f"inputs.image_size={SMALL_IMAGE + 8}", f"inputs.test_resize={SMALL_IMAGE + 16}"]
-    else:
-        overrides.append("width=4")
-    profile, settings = load_settings(name, profile, tuple(overrides))
-    inputs = settings.inputs
-    side = inputs.image_size if inputs.train == "pad-crop" else inputs.test_resize + 5
-    parts = [prepared_folder(part, folder) for part in parts_of(name, settings.data)]
-    if not parts[0].exists():
-        random = np.random.default_rng(0)
-        images = [
-            (random.integers(0, 256, size=(side, side, 3), dtype=np.uint8), index % CLASSES)
-            for index in range(CLASSES * (IMAGES + 2))
-        ]
-        split = CLASSES * IMAGES
-        listing = Listing(["one", "two", "three"], train=images[:split], test=images[split:])
-        for part in parts:
-            write_dataset(part, part.name, listing, complete=False, source="made up")
-    dataset = open_data(name, settings.data, folder)
-    spec = make_spec(name, dataset, profile, settings, settings.resolve_architecture(architecture), method, seed=0)
-    run = RunFolder.of(spec, folder / "runs")
-    run.create(spec)
-    return spec, run
-
-
-def with_settings(spec: RunSpec, folder: RunFolder, **settings) -> RunFolder:
-    """Return the folder of the same run with other settings."""
-    spec = spec.model_copy(update={"settings": spec.settings.model_copy(update=settings)})
-    folder = RunFolder.of(spec, folder.path.parent)
-    folder.create(spec)
-    return folder
-
-
-def schedule_of(epochs: int) -> dict:
-    return {"schedule": ScheduleSettings(epochs=epochs, milestones=())}
-
-
-def finish_teacher(spec: RunSpec, runs: Path) -> RunFolder:
-    """Return the run of a spec's teacher, as if it had been trained."""
-    folder = RunFolder.of(spec.teacher, runs)
-    folder.create(spec.teacher)
-    torch.save(initialised_model(spec.teacher, CLASSES).state_dict(), folder.weights)
-    folder.write_state(DONE, epoch=1)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -97,115 +29,9 @@ def signal_handlers():
         signal.signal(number, handler)
 
 
-@pytest.fixture
-def digits(tmp_path, monkeypatch):
-    """A run of CS-KD on digits."""
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    return make_run("digits", None, "cs-kd", tmp_path)
-
-
 def train(folder: RunFolder, monkeypatch) -> int:
     monkeypatch.setattr(sys, "argv", ["worker", str(folder.path), "--threads", str(torch.get_num_threads())])
     return worker.main()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """The folder of a recipe's data, shared by the tests of that recipe."""
-    return functools.cache(lambda *recipe: tmp_path_factory.mktemp("data"))
-
-
-RECIPES = [(name, profile) for name in recipe_names() for profile in ((None,) if name == "digits" else (None, "mini"))]
-EVERY_METHOD = [*METHODS, *PAPER_COMPOSITES]
-# Every method with both kinds of network, and every recipe and profile with several methods.
-CASES = [
-    (*RECIPES[number % len(RECIPES)], method, architecture)
-    for number, (architecture, method) in enumerate(itertools.product(("resnet18", "densenet121"), EVERY_METHOD))
-]
-
-
-@pytest.mark.parametrize(("name", "profile", "method", "architecture"), CASES)
-def test_each_recipe_method_and_network_takes_a_step(name, profile, method, architecture, data, monkeypatch):
-    folder = data(name, profile)
-    monkeypatch.setenv("DATA_DIR", str(folder))
-    spec, run = make_run(name, profile, method, folder, architecture)
-    if spec.teacher:
-        finish_teacher(spec, folder / "runs")
-    trainer = build_trainer(spec, run, CPU, "fp32")
-    before = trainer.model.head.weight.detach().clone()
-    steps = []
-    with pytest.raises(Interrupted):
-        trainer.run(on_step=steps.append, should_stop=lambda: bool(steps))
-    assert steps[0].images == 4
-    assert not torch.equal(trainer.model.head.weight, before)
-
-
-def test_student_needs_the_weights_of_its_trained_teacher(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    spec, folder = make_run("digits", None, "kd", tmp_path)
-    assert (spec.teacher.architecture, spec.teacher.method, spec.teacher.seed) == ("densenet41", "cs-kd", 0)
-    with pytest.raises(UserError, match="teacher digits/densenet41/cs-kd/seed0 is not trained yet"):
-        build_trainer(spec, folder, CPU, "fp32")
-    teacher = finish_teacher(spec, tmp_path / "runs")
-    trainer = build_trainer(spec, folder, CPU, "fp32")
-    weights = torch.load(teacher.weights, weights_only=True)
-    assert all(torch.equal(value, weights[key]) for key, value in trainer.step.teacher.state_dict().items())
-    teacher.weights.write_bytes(b"not weights")
-    with pytest.raises(UserError, match=r"weights of the teacher, .* cannot be read"):
-        build_trainer(spec, folder, CPU, "fp32")
-    teacher.weights.unlink()
-    with pytest.raises(UserError, match=r"weights of the teacher, .* were deleted"):
-        build_trainer(spec, folder, CPU, "fp32")
-
-
-def test_merged_dataset_has_metrics_of_each_domain_in_each_epoch(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    spec, folder = make_run("merged", "mini", "cs-kd", tmp_path)
-    folder = with_settings(spec, folder, subset=Subset(classes=6, images_per_class=3), **schedule_of(2))
-    spec, records = folder.spec(), []
-    predictions = build_trainer(spec, folder, CPU, "fp32").run(on_checkpoint=records.extend)
-    classes = make_splits(spec, open_data("merged", spec.settings.data, tmp_path)).classes
-    domains = np.array([label.partition("/")[0] for label in classes])
-    assert len(classes) == predictions.logits.shape[1] == 6
-    predicted, true = domains[predictions.logits.argmax(1)], domains[predictions.labels]
-    for name in ("cub200", "dogs", "mit67"):
-        expected = 100 * np.mean(predicted[true == name] == name)
-        assert records[-1]["metrics"][f"test/domain_accuracy_{name}"] == pytest.approx(expected)
-        assert 0 <= records[0]["metrics"][f"test/top1_error_{name}"] <= 100
-
-
-def test_finished_run_stores_predictions_of_the_images_that_its_subset_leaves_out(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    spec, folder = make_run("cifar100", "mini", "cross-entropy", tmp_path)
-    subset = Subset(classes=CLASSES, images_per_class=IMAGES - 1, draw="seed")
-    folder = with_settings(spec, folder, subset=subset, batch_size=3, **schedule_of(1))
-    assert train(folder, monkeypatch) == 0
-    logits, labels = load_predictions(folder.predictions).unused
-    assert sorted(labels) == list(range(CLASSES))
-    trainer = build_trainer(folder.spec(), folder, CPU, "fp32")
-    assert not set(trainer.unused().indices) & set(trainer.loader.split.indices)
-    np.testing.assert_allclose(trainer.predict_unused().logits, logits, rtol=0.1, atol=0.05)  # trained in bf16
-
-
-def test_initial_weights_depend_on_the_seed_alone(digits):
-    spec, _ = digits
-    weights = []
-    for seed, draws in ((0, 0), (0, 5), (1, 0)):
-        torch.rand(draws)  # earlier draws must not matter
-        model = initialised_model(spec.model_copy(update={"seed": seed}), CLASSES)
-        weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"data_digest": "0" * 64}, "data of digits have changed"), ({"numerics_version": 0}, "another version")],
-)
-def test_run_of_other_data_or_numerics_is_refused(digits, change, message):
-    spec, folder = digits
-    with pytest.raises(UserError, match=message):
-        build_trainer(spec.model_copy(update=change), folder, CPU, "fp32")
 
 
 @pytest.mark.parametrize(("setting", "expected"), [(True, True), (False, False), ("auto", False)])
@@ -227,6 +53,19 @@ def test_run_records_how_it_was_trained(digits, setting, expected, monkeypatch):
     before = folder.state()
     assert train(folder, monkeypatch) == worker.EXIT_DONE  # again: it is left as it is
     assert folder.state() == before
+
+
+def test_finished_run_stores_predictions_of_the_images_that_its_subset_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    spec, folder = make_run("cifar100", "mini", "cross-entropy", tmp_path)
+    subset = Subset(classes=CLASSES, images_per_class=IMAGES - 1, draw="seed")
+    folder = with_settings(spec, folder, subset=subset, batch_size=3, **schedule_of(1))
+    assert train(folder, monkeypatch) == 0
+    logits, labels = load_predictions(folder.predictions).unused
+    assert sorted(labels) == list(range(CLASSES))
+    trainer = build_trainer(folder.spec(), folder, CPU, "fp32")
+    assert not set(trainer.unused().indices) & set(trainer.loader.split.indices)
+    np.testing.assert_allclose(trainer.predict_unused().logits, logits, rtol=0.1, atol=0.05)  # trained in bf16
 
 
 def test_missing_compiler_fails_only_the_run_that_requires_it(digits, monkeypatch, capsys):
