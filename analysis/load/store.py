@@ -186,10 +186,11 @@ class Store:
     def _experiment(self, name: str, cells: list[Run], runs: list[Run]) -> Experiment:
         tags = self._tags[cells[0].info.experiment_id]
         try:
-            overrides = tuple(map(str, json.loads(tags.get("overrides", "[]"))))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"experiment {name}: its tag overrides is not a JSON list: launch it again") from error
-        return read_experiment(name, cells, runs, tags.get("tuned") == "true", overrides)
+            tuned, overrides = json.loads(tags["tuned"]), tuple(map(str, json.loads(tags["overrides"])))
+        except (KeyError, ValueError, TypeError) as error:  # without these tags, it could be taken for the recipe's
+            problem = "its tag tuned or overrides is missing or invalid"
+            raise UserError(f"experiment {name}: {problem}: 'make sync' corrects it if its runs are here") from error
+        return read_experiment(name, cells, runs, tuned, overrides)
 
     def _by_name(self, runs: list[Run]) -> dict[str, list[Run]]:
         """Return the runs by their experiment's tag ``experiment``; skip experiments without a valid tag."""

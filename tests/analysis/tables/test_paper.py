@@ -278,7 +278,7 @@ def test_other_pools_show_no_numbers_of_the_paper(tables):
             lines = {row[0].strip() for block in table.blocks for group in block.groups for row in group[1:]}
             assert lines <= {"our last epoch", "vs cross-entropy", "n"}
     assert tables["paper-tuned"]["table1"].intro[0].startswith("Tuned hyper-parameters")
-    assert "with changed settings (schedule.lr=0.5)" in tables["custom"]["table1"].intro[0]
+    assert "Settings changed from the recipe: schedule.lr=0.5." in tables["custom"]["table1"].intro
 
 
 def test_other_pools_have_their_own_datasets_and_networks(tables):
