@@ -138,11 +138,17 @@ def step_bytes(spec: RunSpec, num_classes: int, images: int) -> int:
         saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
+    # Two real images show which tensors the method adds to a batch.
+    labels = torch.zeros(2, dtype=torch.long)
+    small = Batch(dict.fromkeys(method.views, torch.zeros(2, 3, 1, 1)), labels, labels, num_classes)
+    added = {name: view for name, view in method.transform(small, torch.Generator()).views.items() if view.ndim != 4}
     with FakeTensorMode():  # tensors without content; autocast does not support torch's device "meta"
         model = initialised_model(spec, num_classes)
         teacher = initialised_model(spec.teacher, num_classes) if spec.teacher else None
         labels = torch.zeros(images, dtype=torch.long)
-        batch = Batch(dict.fromkeys(method.views, torch.empty(images, 3, size, size)), labels, labels, num_classes)
+        views = dict.fromkeys(method.views, torch.empty(images, 3, size, size))
+        views |= {name: torch.empty(images, *view.shape[1:], dtype=view.dtype) for name, view in added.items()}
+        batch = Batch(views, labels, labels, num_classes)
         cache = ForwardCache(model, batch, lambda view: view, teacher)
         with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             for term in method.terms():
