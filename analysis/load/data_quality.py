@@ -4,6 +4,7 @@ import math
 
 from analysis.load.frames import DONE, NAME, format_seeds
 from analysis.load.pools import Pool
+from analysis.load.source import source_problem
 from cskd import NUMERICS_VERSION
 from cskd.evaluate.metrics import TRACKED
 
@@ -11,12 +12,13 @@ from cskd.evaluate.metrics import TRACKED
 def data_quality_notes(pool: Pool) -> list[str]:
     """Return one note for each unfinished run, and for each finished run with a suspect value or version.
 
-    Runs from uncommitted changes, or of an unknown version of the code, share one note per cell.
+    Runs of a cell whose code is uncertain for the same reason share one note.
     """
+    problems = [source_problem(*run) for run in zip(pool.done.git_commit, pool.done.git_dirty, strict=True)]
+    uncertain = pool.done.assign(problem=problems)[lambda runs: runs.problem != ""]
     notes = [
-        f"{'/'.join(cell)}, {format_seeds(runs.seed)}: trained {code}; used."
-        for flag, code in (("true", "with uncommitted changes"), ("unknown", "by code of an unknown version"))
-        for cell, runs in pool.done[pool.done.git_dirty == flag].groupby(NAME, sort=False)
+        f"{'/'.join(cell)}, {format_seeds(runs.seed)}: {problem}; used."
+        for (*cell, problem), runs in uncertain.groupby([*NAME, "problem"], sort=False)
     ]
     for run in pool.runs.to_dict("records"):
         name = run["run"]
@@ -24,8 +26,6 @@ def data_quality_notes(pool: Pool) -> list[str]:
             reason = f" ({run['reason']})" if run["reason"] else ""
             notes.append(f"{name} is {run['state']}{reason}: not used.")
             continue
-        if not run["git_commit"]:
-            notes.append(f"{name} has no recorded commit: used.")
         version = run.get("params.numerics_version")
         if version != str(NUMERICS_VERSION):
             version = version if isinstance(version, str) else "unknown"

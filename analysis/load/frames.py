@@ -36,7 +36,6 @@ NUMBERS = (
 )
 FILE_NAMES = ("grid", "profile", *NAME)  # tags that become parts of file names
 SAFE_FILE_NAME = re.compile(r"[\w+ -][\w.+ -]*")
-DIRTY_MARKS = {"true": " (dirty)", "unknown": " (perhaps dirty)"}  # of a commit, by the tag git_dirty
 INFINITY = 1e300  # MLflow's databases store an infinite value as the largest float
 
 

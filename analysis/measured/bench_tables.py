@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.load.frames import DIRTY_MARKS
+from analysis.load.source import commit_texts
 from analysis.measured.csv_files import bench_path, bench_schema, read_rows, to_numbers
 from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
 from analysis.tables.model import Block, Column, name_once
@@ -149,7 +149,8 @@ def bench(name: str, folder: Path, base: Path) -> str:
     rows = to_numbers(read_rows(path, bench_schema(table.part, numbers), command), path, numbers)
     parts = []
     for machine, measured in rows.groupby(ENVIRONMENT, sort=False):
-        caption = [*table.caption(measured), _environment(*machine), f"commit {_commits(measured)}"]
+        commits = commit_texts(measured.git_commit, measured.git_dirty)
+        caption = [*table.caption(measured), _environment(*machine), f"commit {', '.join(commits)}"]
         parts += [table.markdown(measured), to_markdown_text(f"{'; '.join(caption)}.")]
     parts[-1] += " On a GPU: *not measured*." if (rows.device == CPU).all() else ""
     return "\n\n".join([*parts[:-1], f"{parts[-1]} Every column: {markdown_link(path, base)}."])
@@ -161,8 +162,3 @@ def _trained(row: pd.Series) -> str:
 
 def _environment(machine: str, device: str, precision: str, compiled: str) -> str:
     return f"{machine} ({', '.join([device, precision, *(['compiled'] if compiled == 'True' else [])])})"
-
-
-def _commits(rows: pd.DataFrame) -> str:
-    pairs = dict.fromkeys(zip(rows.git_commit, rows.git_dirty, strict=True))
-    return ", ".join(f"{commit[:12]}{DIRTY_MARKS.get(dirty.lower(), '')}" for commit, dirty in pairs)

@@ -36,7 +36,7 @@ RUN_NUMBERS = (
 RUN_COLUMNS = (
     *("run_key", "cell_key", "profile", "tuned", "overrides", "architecture", "dataset", "method", "seed"),
     *("state", "reason", "comparable", "comparable_reason"),
-    *("git_commit", "git_dirty", "machine", "device", "threads", "precision", "compiled", *DATES),
+    *("git_commit", "git_dirty", "source_digest", "machine", "device", "threads", "precision", "compiled", *DATES),
     *("grids", "hyperparameter_source", "tuned_values", *TRAINING_SETTINGS),
     *RUN_NUMBERS,
 )
@@ -65,7 +65,7 @@ RUNS = Schema(
     RUN_COLUMNS,
     key=("run_key",),
     required=("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed", *DATES),
-    optional=RUN_NUMBERS,
+    optional=("source_digest", *RUN_NUMBERS),
 )
 VERDICTS = Schema(
     VERDICT_COLUMNS,

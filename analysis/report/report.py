@@ -22,6 +22,7 @@ from analysis.report.html import Chapter, Page, Part, Picture, StudySection, to_
 from analysis.stats.evaluation import Evaluation, evaluations
 from analysis.tables.calibration import calibration_table, measures_table, scaling_table
 from analysis.tables.export import save_table, save_text
+from analysis.tables.methods import methods_table
 from analysis.tables.model import Table
 from analysis.tables.paper import against_paper_table, paper_tables
 from analysis.tables.provenance import introduction
@@ -126,6 +127,7 @@ def _part(pool: Pool, store: Store, evaluated: dict[str, Evaluation], folder: Pa
         ),
         Chapter("effects", "Effects", (EFFECTS,), shown("effects")),
         *([Chapter("against", "Ours against the paper's numbers", tables=against)] if against else []),
+        *([Chapter("methods", "Every method", tables=shown_tables("methods"))] if "methods" in tables else []),
         Chapter("tables", "The paper's tables", tables=tuple(numbered.values()), sortable=False),
         Chapter("figures", "The paper's figures", pictures=shown("figure")),
         Chapter(
@@ -149,6 +151,7 @@ def _tables(pool: Pool, verdicts: list[Verdict], evaluated: dict[str, Evaluation
         "calibration": calibration_table(pool, evaluated),
         "temperature": scaling_table(pool, evaluated),
         "measures": measures_table(pool, evaluated),
+        "methods": methods_table(pool, evaluated),
         "settings": settings_table(pool),
     }
     return {name: table for name, table in tables.items() if table is not None}

@@ -182,7 +182,7 @@ def pooled_effect(method, baseline, others: Sequence = ()) -> Estimate:
     from scipy.stats import bartlett  # noqa: PLC0415 - takes a second to import
 
     estimate = welch_effect(method, baseline)
-    groups = [values for values in map(_values, (method, baseline, *others)) if _has_spread(values)]
+    groups = [values for values in map(_values, (method, baseline, *others)) if has_spread(values)]
     if np.isnan(estimate.spreads).any() or bartlett(*groups).pvalue < EQUAL_VARIANCES:
         return estimate
     degrees = [len(values) - 1 for values in groups]
@@ -196,7 +196,7 @@ def are_correlated(method, baseline) -> bool:
     from scipy.stats import pearsonr  # noqa: PLC0415 - takes a second to import
 
     method, baseline = _values(method), _values(baseline)
-    if len(method) < MIN_CORRELATED_PAIRS or not (_has_spread(method) and _has_spread(baseline)):
+    if len(method) < MIN_CORRELATED_PAIRS or not (has_spread(method) and has_spread(baseline)):
         return False
     return bool(pearsonr(method, baseline, alternative="greater").pvalue < CORRELATED)
 
@@ -235,7 +235,7 @@ def _values(values) -> np.ndarray:
     return values
 
 
-def _has_spread(values: np.ndarray) -> bool:
+def has_spread(values: np.ndarray) -> bool:
     """Return False for one seed, and for values that are equal except for rounding."""
     return len(values) > 1 and np.ptp(values) > SAME * np.abs(values).max()
 

@@ -1,8 +1,23 @@
 """Corrections for the number of tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import gammaincinv, ndtr
+
+from analysis.stats.intervals import EQUAL_VARIANCES, LEVEL, has_spread
+
+
+@dataclass(frozen=True)
+class Simultaneous:
+    """The difference of a method's mean from a control's, with its simultaneous 95 % interval and corrected p-value."""
+
+    effect: float
+    interval: tuple[float, float]
+    p_value: float
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -12,3 +27,63 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, (len(p_values) - rank) * float(p_values[index]))
         corrected[index] = min(1.0, largest)
     return corrected
+
+
+def many_to_one(control: Sequence[float], methods: Mapping[str, Sequence[float]]) -> dict[str, Simultaneous]:
+    """Return each method's difference from the control, by Dunnett's test: all intervals hold at once in 95 %.
+
+    A method with one seed or equal values has no spread and is left out, and so are all if the control has none.
+    Seeds are not paired, and spreads are taken as equal (see ``spreads_differ``).
+    Source: Dunnett 1955, Journal of the American Statistical Association 50.
+    """
+    control, usable = np.asarray(control, dtype=float), _with_spread(methods)
+    if not usable or not has_spread(control):
+        return {}
+    groups = [control, *usable.values()]
+    df = sum(len(values) - 1 for values in groups)
+    variance = sum(values.var(ddof=1) * (len(values) - 1) for values in groups) / df
+    sizes = np.array([len(values) for values in usable.values()])
+    # The statistics share the control: T_i and T_j have the correlation loading_i * loading_j.
+    loadings = tuple(np.sqrt(sizes / (sizes + len(control))).tolist())
+    critical = _critical_value(loadings, df)
+    found = {}
+    for (name, values), size in zip(usable.items(), sizes, strict=True):
+        effect, error = float(values.mean() - control.mean()), float(np.sqrt(variance * (1 / size + 1 / len(control))))
+        interval = (effect - critical * error, effect + critical * error)
+        found[name] = Simultaneous(effect, interval, 1 - _all_below(abs(effect) / error, loadings, df))
+    return found
+
+
+def spreads_differ(groups: Mapping[str, Sequence[float]]) -> bool:
+    """Return whether Bartlett's test finds different variances; groups without spread are left out."""
+    from scipy.stats import bartlett  # noqa: PLC0415 - takes a second to import
+
+    usable = _with_spread(groups)
+    return len(usable) > 1 and bool(bartlett(*usable.values()).pvalue < EQUAL_VARIANCES)
+
+
+def _with_spread(groups: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    arrays = {name: np.asarray(values, dtype=float) for name, values in groups.items()}
+    return {name: values for name, values in arrays.items() if has_spread(values)}
+
+
+@cache
+def _critical_value(loadings: tuple[float, ...], df: int) -> float:
+    return brentq(lambda bound: _all_below(bound, loadings, df) - LEVEL, 0, 1000, xtol=1e-5)
+
+
+def _all_below(bound: float, loadings: tuple[float, ...], df: int) -> float:
+    """Return the probability that all |T_i| are at most ``bound``, for Dunnett's statistics with ``df``.
+
+    Given the control's mean z and the pooled standard deviation s, the statistics are independent and normal. Both are
+    integrated numerically: z by Gauss-Hermite quadrature, s over the quantiles of its chi distribution.
+    SciPy's ``dunnett`` draws this probability at random, and its intervals do not converge.
+    """
+    z, z_weights = np.polynomial.hermite_e.hermegauss(48)
+    quantile, s_weights = np.polynomial.legendre.leggauss(48)
+    s = np.sqrt(2 * gammaincinv(df / 2, (quantile + 1) / 2) / df)
+    scale = np.sqrt(1 - np.square(loadings))
+    shift = np.array(loadings) * z[:, None, None]
+    limit = bound * s[:, None]
+    inside = (ndtr((limit - shift) / scale) - ndtr((-limit - shift) / scale)).prod(axis=2)
+    return float((z_weights / z_weights.sum()) @ inside @ (s_weights / 2))

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from analysis.load.frames import DIRTY_MARKS, DONE, NAME, Experiment
+from analysis.load.frames import DONE, NAME, Experiment
 from analysis.load.pools import Pool
+from analysis.load.source import commit_texts
 from analysis.stats.comparability import comparability
 from cskd import NUMERICS_VERSION
 
@@ -54,7 +55,7 @@ def origin(done: pd.DataFrame) -> str:
     machines = (f"{run.machine or 'unknown machine'} ({device_text(run)})" for run in done.itertuples())
     first, last = (f"{day:%Y-%m-%d}" for day in (done.started.min(), done.ended.max()))
     days = first if first == last else f"{first} to {last}"
-    commits = ", ".join(_commits(done))
+    commits = ", ".join(commit_texts(done.git_commit, done.git_dirty))
     return f"Commit: {commits}. Machine: {', '.join(dict.fromkeys(machines))}. Run: {days} (UTC)."
 
 
@@ -63,16 +64,6 @@ def device_text(run) -> str:
     threads = f"{run.threads} thread{'' if run.threads == '1' else 's'}" if run.threads else ""
     compiled = "compiled" if run.compiled == "true" else ""
     return ", ".join(filter(None, (run.device, threads, run.precision, compiled)))
-
-
-def _commits(runs: pd.DataFrame) -> list[str]:
-    """Return short commits in the order of the runs, with a mark if one of its runs had, or may have had, changes."""
-    marks: dict[str, set[str]] = {}
-    for run in runs.itertuples():
-        for commit in run.git_commit.split() or ["unknown"]:  # a resumed run may have several
-            marks.setdefault(commit, set()).add(run.git_dirty)
-    worst = {commit: next((flag for flag in DIRTY_MARKS if flag in flags), "") for commit, flags in marks.items()}
-    return [commit[:12] + DIRTY_MARKS.get(flag, "") for commit, flag in worst.items()]
 
 
 def _trained(experiment: Experiment | Pool) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from analysis.load.frames import DIRTY_MARKS, Experiment
+from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
+from analysis.load.source import commit_texts
 from analysis.load.store import Store
 from analysis.tables.model import Column, Link, Row, Table, plain_table
 from cskd.evaluate.metrics import TRACKED, all_metrics
@@ -58,12 +59,11 @@ def run_table(pool: Pool, store: Store) -> Table:
 
 
 def _identity(run: dict, store: Store) -> Row:
-    commit = ", ".join(commit[:10] for commit in run["git_commit"].split()) or "unknown"
     return (
         Link(run["run"], store.address(run["experiment_id"], run["run_id"])),
         run["run_key"],
         run["state"] + (f" ({run['reason']})" if run["reason"] else ""),
-        commit + DIRTY_MARKS.get(run["git_dirty"], ""),
+        ", ".join(commit_texts([run["git_commit"]], [run["git_dirty"]])),
         *(run[name] or ABSENT for name in ENVIRONMENT),
         ABSENT if pd.isna(run["started"]) else f"{run['started']:%Y-%m-%d %H:%M}",
     )

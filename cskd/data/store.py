@@ -16,8 +16,8 @@ from cskd.data.decode import ImageProblem, decode, measure, threaded_map
 from cskd.data.folders import ProgressReport, no_report, replaced_folder, require_free
 from cskd.data.sources.base import LabelledImage, Listing, first_few
 from cskd.data.splits import Split, image_bytes
-from cskd.utils.cores import usable_cores
 from cskd.utils.errors import UserError
+from cskd.utils.limits import usable_cores
 
 FORMAT = 1  # of the files in a prepared folder; increase it when the files change
 THREADS_FROM = 3 * 96 * 96  # bytes of the mean image from which decoding in threads is faster

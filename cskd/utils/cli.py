@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cskd.utils.cores import usable_cores
 from cskd.utils.databases import absolute_address
 from cskd.utils.errors import UserError, one_line
+from cskd.utils.limits import usable_cores
 
 LONG_NAME = "x" * 64  # about as long as the longest file name in the project's folders
 STOPPED = "stopped: the same command continues where this one ended"

@@ -143,7 +143,7 @@ def _operators(timed: TimedTrainer) -> tuple[str, list[tuple[str, float, float]]
         timed.turn(2)
     events = profiler.key_averages()
     trained = timed.measurement
-    heading = f"{trained.dataset}, {trained.architecture}, {trained.method}, {steps} steps"
+    heading = f"{trained.cell.dataset}, {trained.cell.architecture}, {trained.method}, {steps} steps"
     listing = f"{heading}\n{events.table(sort_by=attribute, row_limit=OPERATORS, max_name_column_width=60)}"
     device, microseconds = DeviceType.CUDA if on_gpu else DeviceType.CPU, attrgetter(attribute)
     events = [event for event in events if event.device_type == device and not event.is_user_annotation]

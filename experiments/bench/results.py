@@ -63,11 +63,8 @@ class Options:
 class Measurement:
     """The counted turns of one method. seconds: seconds per step, one value per turn."""
 
-    dataset: str
-    profile: str
-    architecture: str
+    cell: Cell
     method: str
-    batch_size: int
     precision: str
     compiled: bool
     seconds: list[float] = field(default_factory=list)
@@ -78,7 +75,10 @@ class Measurement:
 
     def row(self, values: Row) -> Row:
         """Return a CSV row: what was trained, the measured values, and the machine."""
-        trained = {name: getattr(self, name) for name in KEY[:5]} | {"turns": len(self.seconds)}
+        trained = {
+            **{name: getattr(self.cell, name) for name in ("dataset", "profile", "architecture")},
+            **{"method": self.method, "batch_size": self.cell.settings.batch_size, "turns": len(self.seconds)},
+        }
         facts = describe(choose_device(), self.precision, self.compiled)
         columns = ("machine", "device", "precision", "compiled", "threads", "git_commit", "git_dirty")
         machine = {"torch": facts["packages"]["torch"]} | {name: facts[name] for name in columns}

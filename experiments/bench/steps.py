@@ -38,7 +38,7 @@ class Step:
         return self.measurement.row(
             {
                 "seconds_per_step": f"{median:.6f}",
-                "images_per_second": f"{self.measurement.batch_size / median:.2f}",
+                "images_per_second": f"{self.measurement.cell.settings.batch_size / median:.2f}",
                 **ratio_columns(seconds, baseline.seconds),
                 "flops_per_step": self.flops,
                 "matmul_flops_per_second": f"{np.median(self.rates):.4g}",

@@ -50,9 +50,7 @@ class TimedTrainer:
             torch.compiler.config.recompile_limit = MAX_COMPILED
             compiled = compile_step(self.trainer, required=settings.compile is True)
         self.stopwatch = self.trainer.loader = Stopwatch(self.loader, uncounted, counted, self.device)
-        self.measurement = Measurement(
-            cell.dataset, cell.profile, cell.architecture, method, settings.batch_size, self.precision, compiled
-        )
+        self.measurement = Measurement(cell, method, self.precision, compiled)
 
     def turn(self, number: int) -> float:
         """Train one turn and return the seconds per step."""

@@ -64,10 +64,7 @@ def _launch(cell: Cell, method: str, overrides: tuple[str, ...], folder: Path) -
     (start,) = run.starts()
     tests = [epoch["metrics"]["time/test_seconds"] for epoch in run.epochs()]
     thousands = len(run.load_predictions().labels) / 1000
-    measurement = Measurement(
-        *(cell.dataset, cell.profile, cell.architecture, method, cell.settings.batch_size),
-        *(start["precision"], start["compiled"], [seconds]),
-    )
+    measurement = Measurement(cell, method, start["precision"], start["compiled"], [seconds])
     values = {
         "epochs": len(tests),
         "start_to_first_step_seconds": f"{start['first_step_started'] - launched:.2f}",

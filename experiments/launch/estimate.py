@@ -1,12 +1,9 @@
 """Estimate what runs need before they start: time, memory, disk."""
 
-import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -14,6 +11,7 @@ from cskd.batch import Batch, Normalise
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
 from cskd.train.precision import autocast, resolve
+from cskd.utils import limits
 from cskd.utils.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.launch.build import initialised_model
@@ -23,7 +21,6 @@ from experiments.runs.plan import PlannedRun
 
 PROBE_PIXELS = 32 * 32 * 32  # of the timed batch: large enough to be typical, small enough to be fast
 PAPER_WIDTH, PAPER_SIZE = 64, 224  # networks up to the paper's are timed without checking the memory first
-CGROUP = Path("/sys/fs/cgroup")  # the memory limits of a container
 
 
 class Estimator:
@@ -141,11 +138,17 @@ def step_bytes(spec: RunSpec, num_classes: int, images: int) -> int:
         saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
+    # Two real images show which tensors the method adds to a batch.
+    labels = torch.zeros(2, dtype=torch.long)
+    small = Batch(dict.fromkeys(method.views, torch.zeros(2, 3, 1, 1)), labels, labels, num_classes)
+    added = {name: view for name, view in method.transform(small, torch.Generator()).views.items() if view.ndim != 4}
     with FakeTensorMode():  # tensors without content; autocast does not support torch's device "meta"
         model = initialised_model(spec, num_classes)
         teacher = initialised_model(spec.teacher, num_classes) if spec.teacher else None
         labels = torch.zeros(images, dtype=torch.long)
-        batch = Batch(dict.fromkeys(method.views, torch.empty(images, 3, size, size)), labels, labels, num_classes)
+        views = dict.fromkeys(method.views, torch.empty(images, 3, size, size))
+        views |= {name: torch.empty(images, *view.shape[1:], dtype=view.dtype) for name, view in added.items()}
+        batch = Batch(views, labels, labels, num_classes)
         cache = ForwardCache(model, batch, lambda view: view, teacher)
         with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             for term in method.terms():
@@ -155,17 +158,10 @@ def step_bytes(spec: RunSpec, num_classes: int, images: int) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the free bytes of a GPU, or of this machine or its container."""
+    """Return the free bytes of a GPU, or of the main memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = psutil.virtual_memory().available
-    try:
-        limit, used, parts = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat"))
-    except OSError:  # no container, or one of another kind
-        return free
-    # The page cache counts as used, but is released on demand; a prepared dataset is in it.
-    cached = sum(int(size) for size in re.findall(r"^(?:in)?active_file (\d+)$", parts, re.MULTILINE))
-    return free if limit == "max" else min(free, max(0, int(limit) - int(used) + cached))
+    return limits.free_memory()
 
 
 def disk_bytes(run: PlannedRun) -> int:

@@ -21,10 +21,10 @@ from cskd.evaluate.predictions import save_predictions
 from cskd.train.precision import resolve
 from cskd.train.trainer import Diverged, Interrupted, Progress, Record, Trainer
 from cskd.utils import cli
-from cskd.utils.cores import usable_cores
 from cskd.utils.errors import UserError, first_line, root_cause
 from cskd.utils.files import DiskFull, is_disk_full
 from cskd.utils.integrity import write_archive
+from cskd.utils.limits import usable_cores
 from experiments.config.recipe import Settings
 from experiments.config.spec import RunSpec
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED

@@ -87,6 +87,9 @@ class GridTracker:
         self._open_cells()
         runs = self.experiment.runs(by=IDENTITY, kind="run")
         self._runs = {identity: TrackedRun.of(run) for identity, run in runs.items()}
+        for (cell_key, *_), tracked in self._runs.items():  # those of other folders too
+            if cell_key in self._cells:
+                self.experiment.set_parent(tracked, self._cells[cell_key])
 
     def _open_cells(self) -> None:
         """Find or create the parent runs. A cell whose settings have changed since is marked as superseded."""
@@ -117,7 +120,6 @@ class GridTracker:
         if identity not in self._runs:
             self._runs[identity] = self._ensure_run(cell, folder, identity)
         parent, tracked = self._cells[cell.key], self._runs[identity]
-        self.experiment.set_parent(tracked, parent)
         if not parent.has_settings:
             self.experiment.log_settings(parent, shared_settings(folder.spec()))
         epochs = folder.epochs()

@@ -57,6 +57,8 @@ class StudyTracker:
         self.parent = TrackedRun.of(self.experiment.ensure_run(self.name, identity, tags))
         runs = self.experiment.runs(by=("trial", "training_id"), kind="trial", study=self.name)
         self._trials = {identity: TrackedRun.of(run) for identity, run in runs.items()}
+        for tracked in self._trials.values():
+            self.experiment.set_parent(tracked, self.parent)
 
     def _upload(self, trial: Trial, objectives: tuple[str, ...]) -> None:
         """Upload the parts of a trial that MLflow lacks. The training of its first seed identifies it."""
@@ -68,7 +70,6 @@ class StudyTracker:
         if identity not in self._trials:
             self._trials[identity] = self._ensure_run(trial, first, identity)
         tracked = self._trials[identity]
-        self.experiment.set_parent(tracked, self.parent)
         settings = shared_settings(first.spec())
         fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
         self.experiment.log_settings(self.parent, fixed)

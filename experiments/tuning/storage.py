@@ -12,6 +12,7 @@ from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import NOT_FOUND_MSG
 
 from cskd.utils.cli import runs_dir
 from cskd.utils.databases import absolute_address, schema_problem
@@ -64,7 +65,8 @@ def load_study(address: str, name: str) -> tuple[tuple[str, ...], list[Trial], T
 def storage_errors(address: str) -> Iterator[None]:
     """Turn every error of a storage into a UserError."""
     try:
-        yield
+        with storage_lost(address):
+            yield
     except UserError:
         raise
     except Exception as error:
@@ -76,11 +78,16 @@ def storage_errors(address: str) -> Iterator[None]:
 
 @contextmanager
 def storage_lost(address: str) -> Iterator[None]:
-    """Turn the error of a database that became unreachable during a study into a UserError."""
+    """Turn the error of a study that was deleted, or of a database that became unreachable, into a UserError."""
     try:
         yield
     except StorageInternalError as error:
         message = f"OPTUNA_STORAGE={address} is unreachable ({first_line(error)}): repeat the command when it is back"
+        raise UserError(without_password(message)) from error
+    except KeyError as error:
+        if error.args != (NOT_FOUND_MSG,):
+            raise
+        message = f"the study was deleted from OPTUNA_STORAGE={address}: repeat the command to start it again"
         raise UserError(without_password(message)) from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cskd.utils.cores import usable_cores
+from cskd.utils.limits import usable_cores
 from experiments.launch.backends.base import Exit, Job
 
 

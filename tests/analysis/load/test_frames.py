@@ -123,14 +123,14 @@ def test_data_quality_notes_name_suspect_runs(grid):
         run.settings["numerics_version"] = str(NUMERICS_VERSION)
     first, second, third = grid.runs
     first.settings["numerics_version"] = "0"
-    first.tags["git_commit"] = ""
+    first.tags |= {"git_commit": "unknown", "git_dirty": "unknown"}
+    second.tags["git_dirty"] = "unknown"
     second.metrics = [metric for metric in second.metrics if metric[0] != "test/nll"]
     third.tags["git_dirty"] = "true"
-    second.tags["git_dirty"] = "unknown"
     assert notes_of(grid) == [
+        f"{CS_KD}, seed 0: trained from an unknown commit; used.",
+        f"{CS_KD}, seed 1: trained with unknown changes of its commit; used.",
         f"{CS_KD}, seed 2: trained with uncommitted changes; used.",
-        f"{CS_KD}, seed 1: trained by code of an unknown version; used.",
-        f"{CS_KD}/seed0 has no recorded commit: used.",
         f"{CS_KD}/seed0 has numerics version 0, the current one is {NUMERICS_VERSION}: used.",
         f"{CS_KD}/seed1 has no finite test/nll: left out of their means.",
     ]

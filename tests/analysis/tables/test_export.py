@@ -6,6 +6,7 @@ import re
 import pytest
 
 from analysis.commands import tables
+from cskd.utils import cli
 from cskd.utils.errors import UserError
 
 
@@ -91,3 +92,14 @@ def test_results_folder_that_cannot_be_written_is_named(store_uri, tmp_path, mon
     (tmp_path / "results").write_text("a file")
     with pytest.raises(UserError, match=r"results.* cannot be written \(.*\): set RESULTS_DIR or --results-dir"):
         tables.main(["--experiment", "table1", "--results-dir", str(tmp_path / "results")])
+
+
+def test_output_works_with_any_encoding_and_files_are_utf8(store_uri, tmp_path, monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding="iso-8859-1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    monkeypatch.setattr("sys.stdout", output)
+    with pytest.raises(SystemExit, match="0"):
+        cli.run(lambda: tables.main(["--experiment", "table1", "--results-dir", str(tmp_path)]))
+    output.flush()
+    assert re.search(r"cs-kd \? .* interrupted", output.buffer.getvalue().decode("iso-8859-1"))
+    assert "cs-kd \N{DAGGER}" in (tmp_path / "table1" / "error.md").read_text(encoding="utf-8")

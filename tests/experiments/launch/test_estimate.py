@@ -16,7 +16,7 @@ from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec, make_spec
 from experiments.launch import estimate
 from experiments.launch.build import initialised_model
-from experiments.launch.estimate import Estimator, check_memory, free_memory, step_bytes
+from experiments.launch.estimate import Estimator, check_memory, step_bytes
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 
@@ -90,17 +90,3 @@ def test_each_kind_of_step_is_timed_once_and_finished_epochs_count(tmp_path, mon
     metrics = {"time/train_seconds": 3.0, "time/test_seconds": 1.0}
     run.folder.write_epochs([{"epoch": epoch, "timestamp": 1.0, "metrics": metrics} for epoch in range(4)])
     assert estimator.seconds(run) == 6 * 4.0
-
-
-@pytest.mark.parametrize(
-    ("limit", "used", "cached", "expected"),
-    [("max", "5", 0, 10**15), ("3000", "1000", 0, 2000), ("3000", "4000", 0, 0), ("3000", "3000", 1200, 1200)],
-)
-def test_free_memory_of_a_container_is_limited_by_its_cgroup(tmp_path, monkeypatch, limit, used, cached, expected):
-    (tmp_path / "memory.max").write_text(f"{limit}\n")
-    (tmp_path / "memory.current").write_text(f"{used}\n")
-    stat = f"anon 5\nfile 9999\ninactive_file {cached // 3}\nactive_file {2 * cached // 3}\n"
-    (tmp_path / "memory.stat").write_text(stat)
-    monkeypatch.setattr(estimate, "CGROUP", tmp_path)
-    monkeypatch.setattr(estimate.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**15}))
-    assert free_memory(CPU) == expected

@@ -70,12 +70,17 @@ def test_copied_folder_adds_only_its_own_trainings(sync, uri, tmp_path):
     assert [run.to_dictionary() for run in tracked(uri, kind="run")] == before
     sync(1, folder="A", training="in A")
     sync(1, folder="B", training="in B", ece=11.0)
+    before = [run.to_dictionary() for run in tracked(uri, kind="run")]
     sync(folder="A")
+    assert [run.to_dictionary() for run in tracked(uri, kind="run")] == before
     runs = {run.data.tags["training_id"]: run for run in tracked(uri, kind="run")}
     assert set(runs) == {"first-0", "in A-1", "in B-1"}
-    assert runs["first-0"].to_dictionary() == before[0]
     for training, ece in (("in A-1", 10.0), ("in B-1", 11.0)):
         assert points(uri, runs[training], "test/ece") == [(0, ece), (1, ece), (2, ece)]
+    MlflowClient(uri).delete_run(tracked(uri, kind="cell")[0].info.run_id)
+    sync(folder="A")  # gives the training of B its new parent too
+    (cell,) = tracked(uri, kind="cell")
+    assert [run.data.tags["mlflow.parentRunId"] for run in tracked(uri, kind="run")] == [cell.info.run_id] * 3
 
 
 def test_copy_of_an_unfinished_run_that_is_resumed_is_another_training(sync, uri, tmp_path):

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 from faults.disturbed import Disturbed, strike
@@ -16,7 +17,7 @@ from experiments.launch.backends import BACKENDS
 from experiments.launch.backends.local import LocalBackend
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
 from experiments.tuning import trial as trials_module
-from experiments.tuning.storage import load_study, storage_address
+from experiments.tuning.storage import load_study, open_storage, storage_address
 
 NAME = "digits-cs-kd-demo"
 TUNE = ("experiments tune", "--dataset", "digits")
@@ -115,6 +116,24 @@ def test_study_launches_on_the_chosen_backend(call, training, monkeypatch):
     monkeypatch.setitem(BACKENDS, "other", OtherBackend)
     assert call(*TUNE, "--trials", "1", "--launcher", "other")[0] == 0
     assert type(training.backend) is OtherBackend
+
+
+@pytest.mark.parametrize("storage", ["", "sqlite:///{}/studies.db"])
+def test_study_that_was_deleted_while_it_ran_is_started_again(call, training, tmp_path, monkeypatch, storage):
+    monkeypatch.setenv("OPTUNA_STORAGE", storage.format(tmp_path))
+
+    def error(run) -> float:
+        optuna.delete_study(study_name=NAME, storage=open_storage(storage_address()))
+        return 50.0
+
+    training.error = error
+    status, _, errors = call(*TUNE, "--trials", "1")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "the study was deleted from OPTUNA_STORAGE=" in errors
+    training.error = lambda run: 50.0
+    assert call(*TUNE, "--trials", "1")[0] == 0
+    assert [trial.state for trial in stored_trials()] == ["complete"]
+    assert len(training.runs) == 1
 
 
 def test_study_prints_addresses_that_are_not_the_defaults(call, training, tmp_path, monkeypatch):

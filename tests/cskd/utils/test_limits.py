@@ -1,23 +1,25 @@
-"""The number of usable cores: affinity, quotas of control groups, and the user's and the scheduler's limits."""
+"""Usable cores and free memory: of the machine, of control groups, and by the user's and the scheduler's limits."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cskd.utils import cores
-from cskd.utils.cores import LIMITS, usable_cores
+from cskd.utils import limits
+from cskd.utils.limits import CORE_LIMITS, free_memory, usable_cores
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Makes a machine with eight cores, and control groups with these files."""
+    """Makes a machine with eight cores and 10^15 free bytes, and control groups with these files."""
+    monkeypatch.setattr(limits.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**15))
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(cores, "CGROUP", tmp_path)
-    monkeypatch.setattr(cores, "OWN_GROUPS", tmp_path / "own groups")
-    for name in LIMITS:
+    monkeypatch.setattr(limits, "CGROUP", tmp_path)
+    monkeypatch.setattr(limits, "OWN_GROUPS", tmp_path / "own groups")
+    for name in CORE_LIMITS:
         monkeypatch.delenv(name, raising=False)
 
     def make(own: str, files: dict[str, str]) -> None:
@@ -68,6 +70,28 @@ def test_user_and_scheduler_limit_the_cores(machine, monkeypatch, environment, e
     assert usable_cores() == expected
 
 
+STAT = "file 9999\ninactive_file 400\nactive_file 800\ntotal_inactive_file 5000\n"
+UNLIMITED = {"memory/memory.limit_in_bytes": f"{2**63 - 4096}", "memory/memory.usage_in_bytes": "5"}
+JOB = {f"memory/job/memory.{name}": text for name, text in {"limit_in_bytes": "3000", "usage_in_bytes": "3000"}.items()}
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/\n", {}, 10**15),
+        ("0::/\n", {"memory.max": "max\n", "memory.current": "5\n"}, 10**15),
+        ("0::/\n", {"memory.max": "3000\n", "memory.current": "1000\n"}, 2000),
+        ("0::/\n", {"memory.max": "3000\n", "memory.current": "4000\n"}, 0),
+        ("0::/job/step\n", {"job/memory.max": "3000", "job/memory.current": "3000", "job/memory.stat": STAT}, 1200),
+        ("4:memory:/job\n", UNLIMITED, 10**15),
+        ("4:memory:/job\n", UNLIMITED | JOB | {"memory/job/memory.stat": STAT}, 1200),
+    ],
+)
+def test_free_memory_is_limited_by_the_control_groups(machine, own, files, expected):
+    machine(own, files)
+    assert free_memory() == expected
+
+
 def test_every_command_computes_with_the_usable_cores(tmp_path):
     """The launching process, too, which measures training steps and prepares data."""
     commands = tmp_path / "package" / "commands"
@@ -77,7 +101,7 @@ def test_every_command_computes_with_the_usable_cores(tmp_path):
         "import sys; from cskd.utils import cli; cli.usable_cores = lambda: 1; sys.argv = ['', 'show']; "
         "cli.dispatch('package', {'show': ''})"
     )
-    root = Path(cores.__file__).parents[2]
+    root = Path(limits.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root}:{tmp_path}", "OMP_NUM_THREADS": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

@@ -1,0 +1,94 @@
+"""Every method beside cross-entropy and CS-KD: differences with simultaneous intervals."""
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from analysis.claims.comparison import Evaluations, side_of
+from analysis.load.frames import NAME
+from analysis.load.pools import Pool
+from analysis.paper.published import BASELINE, CS_KD
+from analysis.stats.comparability import settings_of
+from analysis.stats.multiplicity import Simultaneous, many_to_one, spreads_differ
+from analysis.tables.format import interval_text
+from analysis.tables.model import Column, Row, Table, plain_table
+from analysis.tables.provenance import footer
+from cskd.evaluate.metrics import Metric, all_metrics
+from cskd.utils.numbers import ABSENT, number_text
+
+CONTROLS = (BASELINE, CS_KD)
+COMPARED = ("top1_error", "scaled_nll", "debiased_ece")  # the primary claims' metrics
+DIFFERENT = "*"  # marks groups whose spreads differ
+NOTES = (
+    "The mean of the method minus that of the column's method after the last epoch [95 %: Dunnett's simultaneous "
+    "intervals over seeds; all intervals of a column on one dataset and network hold at once]. Both sides have two "
+    "seeds or more and equal settings. The intervals hold for these test images.",
+    f"{DIFFERENT} The spreads of the methods differ (Bartlett's test at 20 %), but the intervals take them as equal.",
+)
+
+
+def methods_table(pool: Pool, evaluations: Evaluations) -> Table | None:
+    """Return one row per metric, dataset, network and method; None if no two methods can be compared."""
+    rows, records = [], []
+    for name in COMPARED:
+        metric = all_metrics()[name]
+        for dataset, architecture in dict.fromkeys(zip(pool.cells.dataset, pool.cells.architecture, strict=True)):
+            for row, record in _rows(pool, metric, dataset, architecture, evaluations):
+                rows.append(row)
+                records.append(record)
+    if not rows:
+        return None
+    columns = [Column(header) for header in ("metric", "dataset", "network", "method", "n")]
+    columns += [Column(f"\N{MINUS SIGN} {control} [95 %]", number=True) for control in CONTROLS]
+    title = f"Every method beside cross-entropy and CS-KD, {pool.name}"
+    return plain_table(title, columns, rows, pd.DataFrame(records), (*NOTES, *footer(pool)))
+
+
+def _rows(
+    pool: Pool, metric: Metric, dataset: str, architecture: str, evaluations: Evaluations
+) -> Iterable[tuple[Row, dict]]:
+    """Yield (texts, numbers) of each method that can be compared with a control."""
+    cells = pool.cells[(pool.cells.dataset == dataset) & (pool.cells.architecture == architecture)]
+    sides = {
+        method: side_of(pool, dataset, architecture, method, metric.name, evaluations)
+        for method in dict.fromkeys(cells.method)
+    }
+    values = {method: list(side.values.values()) for method, side in sides.items()}
+    settings = {method: settings_of(side.runs) for method, side in sides.items()}
+    found: dict[str, dict[str, Simultaneous]] = {}
+    for control in CONTROLS:
+        if control in values:
+            others = {
+                method: values[method]
+                for method in values
+                if method != control and settings[method] == settings[control]
+            }
+            found[control] = many_to_one(values[control], others)
+    mark = f" {DIFFERENT}" if spreads_differ(values) else ""
+    for method, of_method in values.items():
+        compared = [found.get(control, {}).get(method) for control in CONTROLS]
+        if any(compared):
+            texts = [_text(one, metric, mark) for one in compared]
+            record = dict(zip(NAME, (dataset, architecture, method), strict=True)) | {"metric": metric.name}
+            record |= {"n": len(of_method), "spreads_differ": bool(mark)}
+            for control, one in zip(CONTROLS, compared, strict=True):
+                record |= _numbers(control.replace("-", "_"), one)
+            yield (metric.label, dataset, architecture, method, str(len(of_method)), *texts), record
+
+
+def _text(one: Simultaneous | None, metric: Metric, mark: str) -> str:
+    if one is None:
+        return ABSENT
+    interval = interval_text(one.interval, metric.decimals, sign=True)
+    return f"{number_text(one.effect, metric.decimals, sign=True)} {interval}{mark}"
+
+
+def _numbers(control: str, one: Simultaneous | None) -> dict[str, float]:
+    low, high = one.interval if one else (math.nan, math.nan)
+    return {
+        f"minus_{control}": one.effect if one else math.nan,
+        f"minus_{control}_low": low,
+        f"minus_{control}_high": high,
+        f"minus_{control}_p": one.p_value if one else math.nan,
+    }
