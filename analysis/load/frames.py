@@ -182,7 +182,7 @@ def _cell_record(run: Run) -> dict:
 def _run_record(run: Run) -> dict:
     tags, info = run.data.tags, run.info
     return {
-        "run": info.run_name,
+        "run": f"{'/'.join(tags[part] for part in NAME)}/seed{tags['seed']}",
         "run_id": info.run_id,
         "experiment_id": info.experiment_id,
         "artifact_uri": info.artifact_uri,

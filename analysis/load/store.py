@@ -20,7 +20,7 @@ from analysis.load.cache import load_cached, store_cached
 from analysis.load.frames import DONE, SAFE_FILE_NAME, Experiment, read_experiment, tracked_value
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
-from cskd.utils.databases import schema_problem
+from cskd.utils.databases import SQLITE, schema_problem, sqlite_path
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json
@@ -45,7 +45,7 @@ class Store:
     """
 
     def __init__(self, uri: str, runs_dir: Path | None = None):
-        path = Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+        path = sqlite_path(uri)
         self.uri = uri
         self._runs_dir = runs_dir
         self._artifacts = path.with_name(ARTIFACTS) if path else None
@@ -150,7 +150,7 @@ class Store:
         for file in (database, database.with_name(f"{database.name}-wal")):  # the write-ahead log is a part of it
             if file.exists():
                 shutil.copyfile(file, Path(self._folder.name) / file.name)
-        return f"sqlite:///{Path(self._folder.name) / database.name}"
+        return f"{SQLITE}{Path(self._folder.name) / database.name}"
 
     def _in_run_folder(self, run: pd.Series) -> Path | None:
         """Return the predictions in the run's folder on this machine, or None unless they are of the same training."""
@@ -186,10 +186,11 @@ class Store:
     def _experiment(self, name: str, cells: list[Run], runs: list[Run]) -> Experiment:
         tags = self._tags[cells[0].info.experiment_id]
         try:
-            overrides = tuple(map(str, json.loads(tags.get("overrides", "[]"))))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"experiment {name}: its tag overrides is not a JSON list: launch it again") from error
-        return read_experiment(name, cells, runs, tags.get("tuned") == "true", overrides)
+            tuned, overrides = json.loads(tags["tuned"]), tuple(map(str, json.loads(tags["overrides"])))
+        except (KeyError, ValueError, TypeError) as error:  # without these tags, it could be taken for the recipe's
+            problem = "its tag tuned or overrides is missing or invalid"
+            raise UserError(f"experiment {name}: {problem}: 'make sync' corrects it if its runs are here") from error
+        return read_experiment(name, cells, runs, tuned, overrides)
 
     def _by_name(self, runs: list[Run]) -> dict[str, list[Run]]:
         """Return the runs by their experiment's tag ``experiment``; skip experiments without a valid tag."""

@@ -1,5 +1,6 @@
 """Markdown tables of results and verdicts, from the measured CSV files and the paper's numbers alone."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ import pandas as pd
 
 from analysis.claims.claims import decimals_of
 from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED
+from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, pool_name
 from analysis.measured.csv_files import (
     DATES,
@@ -78,9 +80,13 @@ def results(pool: str, folder: Path, base: Path) -> str:
     is_paper = pool == PAPER
     runs, notes = _load_runs(path, may_be_absent=is_paper)
     parts = _beside_paper(runs) if is_paper else _by_dataset(runs)
-    text = "".join(parts)
-    notes = [*_setting(runs, is_paper), PAPER_PROTOCOL if is_paper else MEANING, *footnotes(text), *notes]
-    notes += [FEWER] if "(n=" in text else []
+    shown = itertools.chain(*BESIDE_PAPER.values()) if is_paper else SHOWN
+    cells = [cell for _, cell in runs.groupby(NAME, sort=False)]
+    has_fewer = any(0 < len(finite(cell[column])) < len(cell) for column in shown for cell in cells)
+    notes = [
+        *(*_setting(runs, is_paper), PAPER_PROTOCOL if is_paper else MEANING),
+        *(*footnotes(map(_mark, cells)), *notes, *([FEWER] if has_fewer else [])),
+    ]
     parts.append(_bullets(notes))
     if runs.empty:
         return "\n\n".join([*parts, "**Not run** yet: `make reproduce-table1` trains these."])
@@ -142,12 +148,11 @@ def _load_runs(path: Path, may_be_absent: bool = False) -> tuple[pd.DataFrame, l
         rows = read_rows(path, RUNS, COMMAND)
     runs = to_numbers(rows, path, ("seed", *RUN_NUMBERS), DATES)
     runs["comparable"] = runs.comparable == "true"
-    name = ["dataset", "architecture", "method"]
-    started = runs.groupby([*name, "cell_key"]).started.max().sort_values(kind="stable")
+    started = runs.groupby([*NAME, "cell_key"]).started.max().sort_values(kind="stable")
     latest = {cell[:3]: cell[3] for cell in started.index}
-    is_latest = [latest[cell[:3]] == cell[3] for cell in runs[[*name, "cell_key"]].itertuples(index=False, name=None)]
+    is_latest = [latest[cell[:3]] == cell[3] for cell in runs[[*NAME, "cell_key"]].itertuples(index=False, name=None)]
     current = runs[pd.Series(is_latest, runs.index, bool)]
-    earlier = runs.drop(current.index).groupby(name, sort=False).size()
+    earlier = runs.drop(current.index).groupby(NAME, sort=False).size()
     notes = [
         f"{'/'.join(cell)}: {count} runs with other settings than the latest: left out."
         for cell, count in earlier.items()
@@ -219,10 +224,14 @@ def _paper_texts(runs: pd.DataFrame, network: str, dataset: str, method: str) ->
     return (*texts, str(len(cell)))
 
 
+def _mark(cell: pd.DataFrame) -> str:
+    """Return the footnote mark of a cell's method."""
+    return footnote_mark(next(cell.tail(1).itertuples()))
+
+
 def _marked(cell: pd.DataFrame) -> str:
     """Return the method with its footnote mark."""
-    last = next(cell.tail(1).itertuples())
-    return f"{last.method} {footnote_mark(last)}".rstrip()
+    return f"{cell.method.iloc[0]} {_mark(cell)}".rstrip()
 
 
 def _mean(cell: pd.DataFrame, column: str) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from analysis.claims.verdicts import OUTCOMES
-from analysis.tables.model import Best, Link, Table
+from analysis.tables.model import Best, Link, Outcome, Table
 
 TEMPLATE = Path(__file__).with_name("template.html.j2")
 PICTURE_DPI = 150  # of cskd.plots.save_figure
@@ -96,6 +95,6 @@ def to_html(page: Page) -> str:
     environment.tests |= {
         "best": lambda text: isinstance(text, Best),
         "link": lambda text: isinstance(text, Link),
-        "outcome": lambda text: text.partition(" (")[0] in OUTCOMES,
+        "outcome": lambda text: isinstance(text, Outcome),
     }
     return environment.get_template(TEMPLATE.name).render(page=page)

@@ -12,6 +12,17 @@ class Best(str):
     """A cell's text in bold: the best value of its column."""
 
 
+class Outcome(str):
+    """The outcome of a verdict, with more text in the cell: ``Outcome("holds", " (mini)")``."""
+
+    outcome: str
+
+    def __new__(cls, outcome: str, more: str = ""):
+        text = super().__new__(cls, outcome + more)
+        text.outcome = outcome
+        return text
+
+
 class Link(str):
     """A cell's text with a hyperlink."""
 

@@ -14,12 +14,9 @@ def introduction(experiment: Experiment | Pool) -> tuple[str, ...]:
     compared = comparability(experiment)
     if compared.comparable.any():
         return ()
-    profiles = ", ".join(dict.fromkeys(experiment.cells.profile))
-    overrides = ", ".join(experiment.overrides)
-    changed = f" with changed settings ({overrides})" if overrides else ""
-    reasons = [reason for reason in dict.fromkeys(compared.comparable_reason) if not reason.startswith("profile ")]
-    why = f" ({'; '.join(reasons)})" if reasons else ""
-    return (f"Profile {profiles}{changed}: not comparable with the paper{why}.", *_trained(experiment))
+    reasons = "; ".join(dict.fromkeys(compared.comparable_reason))
+    changed = [f"Settings changed from the recipe: {', '.join(experiment.overrides)}."] if experiment.overrides else []
+    return (f"Not comparable with the paper: {reasons}.", *changed, *_trained(experiment))
 
 
 def footer(experiment: Experiment | Pool) -> tuple[str, ...]:

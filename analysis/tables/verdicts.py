@@ -30,7 +30,7 @@ from analysis.claims.verdicts import (
 from analysis.load.pools import PAPER, Pool
 from analysis.stats.intervals import MAX_SEEDS
 from analysis.tables.format import interval_text
-from analysis.tables.model import Block, Column, Row, Table, name_once
+from analysis.tables.model import Block, Column, Outcome, Row, Table, name_once
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import PERCENT, all_metrics
 from cskd.utils.numbers import ABSENT, number_text
@@ -179,9 +179,9 @@ def _texts(verdict: Verdict) -> Row:
     )
 
 
-def outcome_text(outcome: str, pool: str) -> str:
+def outcome_text(outcome: str, pool: str) -> Outcome:
     """Return the outcome, with the pool's name unless the pool is the paper's recipe."""
-    return outcome if pool == PAPER else f"{outcome} ({pool})"
+    return Outcome(outcome, "" if pool == PAPER else f" ({pool})")
 
 
 def reason_text(

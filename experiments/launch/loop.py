@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cskd.utils.cli import data_dir
@@ -67,7 +68,8 @@ class StopSignals:
 
 def make_job(run: PlannedRun) -> Job:
     """Return the job that trains a run. Its command is complete: it needs no environment and no working directory."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = os.pathsep.join(str(Path(folder).absolute()) for folder in (ROOT, *inherited))
     environment = ("env", f"PYTHONPATH={path}", f"DATA_DIR={data_dir()}")
     command = (*environment, sys.executable, "-m", "experiments", "worker", str(run.folder.path))
     return Job(command, run.folder.path, run.folder.log, (run.teacher.path,) if run.teacher else ())

@@ -57,7 +57,7 @@ def entry():
     [
         ({"metrics": "ece"}, "metrics: Extra inputs are not permitted"),
         ({"metric": "top1"}, "unknown metric 'top1': choose from adaptive_ece, brier,"),
-        ({"method": "kd+cskd"}, "unknown method 'cskd': choose from adacos, byot, "),
+        ({"method": "kd+cskd"}, "unknown method 'cskd': choose from adacos, "),
         ({"against": "cs-kd"}, "cs-kd is compared with itself: name another method"),
         ({"better": "less"}, "better: Input should be 'lower' or 'higher'"),
         ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': choose from cifar100,"),

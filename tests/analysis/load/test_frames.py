@@ -102,6 +102,11 @@ def test_cell_that_was_tracked_twice_is_shown_once(grid):
     assert experiment.notes == (f"{CS_KD}: the cell is tracked twice: shown once, with the seeds of both.",)
 
 
+def test_run_that_was_renamed_keeps_its_name(grid):
+    grid.runs[0].name = "my best run"
+    assert grid.experiment().runs.run[0] == f"{CS_KD}/seed0"
+
+
 def test_run_without_a_state_is_running(grid):
     del grid.runs[2].tags["state"]
     assert grid.experiment().runs.state.tolist() == ["done", "done", "running"]

@@ -25,8 +25,12 @@ def test_tuning_and_overrides_are_read_from_tags(tmp_path):
     [experiment] = Store(uri).load()
     assert (experiment.profile, experiment.tuned) == ("mini", True)
     assert experiment.overrides == ("width=8", "schedule.milestones=[1, 2]")
-    MlflowClient(uri).set_experiment_tag(number, "overrides", "width=8")
-    with pytest.raises(UserError, match="its tag overrides is not a JSON list"):
+    client = MlflowClient(uri)
+    client.set_experiment_tag(number, "overrides", "width=8")
+    with pytest.raises(UserError, match="its tag tuned or overrides is missing or invalid"):
+        Store(uri).load()
+    client.delete_experiment_tag(number, "overrides")
+    with pytest.raises(UserError, match="its tag tuned or overrides is missing or invalid"):
         Store(uri).load()
 
 

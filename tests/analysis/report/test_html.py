@@ -6,7 +6,7 @@ import pandas as pd
 from PIL import Image
 
 from analysis.report.html import Chapter, Page, Part, Picture, StudySection, to_html
-from analysis.tables.model import Best, Block, Column, Link, Table, plain_table
+from analysis.tables.model import Best, Block, Column, Link, Outcome, Table, plain_table
 
 HOSTILE = "<img src=x onerror=alert(1)> & 'co'"
 
@@ -48,10 +48,16 @@ def test_rows_of_a_sortable_table_repeat_the_name_of_their_group():
 
 
 def test_best_values_links_and_outcomes_are_marked():
-    text = page(table(("a", Best("1.0")), (Link("run", "http://127.0.0.1:5000/#/x"), "2.0"), ("holds", "not run")))
+    text = page(
+        table(
+            ("a", Best("1.0")),
+            (Link("run", "http://127.0.0.1:5000/#/x"), "2.0"),
+            (Outcome("holds", " (mini)"), Outcome("not run")),
+        )
+    )
     assert "<b>1.0</b>" in text
     assert '<a href="http://127.0.0.1:5000/#/x">run</a>' in text
-    assert '<span class="outcome holds">holds</span>' in text
+    assert '<span class="outcome holds">holds (mini)</span>' in text
     assert '<span class="outcome not-run">not run</span>' in text
 
 

@@ -24,7 +24,7 @@ def test_only_comparable_cells_show_the_paper(store):
     assert "Not comparable with the paper: mit67 (the dataset is incomplete)." in table.notes
     for metric in TRACKED:
         table = metric_table(mini, metric)
-        assert table.intro[0] == "Profile mini: not comparable with the paper."
+        assert table.intro[0] == "Not comparable with the paper: profile mini."
         assert "20 classes x 100 training images, resnet10 of width 16" in table.intro[1]
         assert "paper" not in {column.header for column in table.columns}
         assert not any(column.startswith("paper_") for column in table.frame)
@@ -44,10 +44,10 @@ def test_introduction_names_subset_and_changed_settings(store):
     runs = mini.runs.assign(**{"params.subset.classes": "None", "params.subset.images_per_class": "30"})
     custom = dataclasses.replace(mini, runs=runs, overrides=("schedule.epochs=2", "width=8"))
     for source in (custom, *pools([custom])):
-        first, second = introduction(source)
-        expected = "Profile mini with changed settings (schedule.epochs=2, width=8): not comparable with the paper."
-        assert first == expected
-        assert "Trained: cifar100: all classes x 30 training images, resnet10" in second
+        first, second, third = introduction(source)
+        assert first == "Not comparable with the paper: profile mini."
+        assert second == "Settings changed from the recipe: schedule.epochs=2, width=8."
+        assert "Trained: cifar100: all classes x 30 training images, resnet10" in third
 
 
 def test_method_that_is_not_in_the_paper_is_marked():
