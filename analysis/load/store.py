@@ -76,7 +76,7 @@ class Store:
         ids = {run.info.experiment_id for name in names for run in self._cells[name]}
         runs = self._by_name(self._runs(sorted(ids), "run"))
         if not runs:
-            raise UserError(f"no run is tracked in {', '.join(names)}: {FIRST_RUNS}")
+            raise UserError(f"no run is tracked in {', '.join(names)}: launch it, or 'make sync' if its runs are here")
         return [self._experiment(name, self._cells[name], runs.get(name, [])) for name in names]
 
     def runs_of_kind(self, kind: str) -> list[Run]:
