@@ -79,6 +79,15 @@ def test_documents_name_every_dataset_and_method():
         assert f"`{name}`" in text, name
 
 
+def test_library_example_of_the_readme_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["loss"].isfinite()
+    assert names["model"].training
+    assert 0 <= names["ece"] <= 1
+
+
 def test_links_of_the_documents_lead_somewhere():
     for path in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text()):
