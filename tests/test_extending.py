@@ -89,8 +89,17 @@ def test_the_claim_is_judged(logit_penalty, tmp_path):
         assert (verdict.claim.where, verdict.dataset, verdict.outcome) == ("ours", "cifar100", HOLDS)
 
 
-METRICS = """
-    Metric("confidence", "confidence", "Mean confidence", "%", lambda logits, labels: 0.0, PERCENT),
+def test_the_metric_is_a_fraction_and_needs_two_classes():
+    names: dict = {}
+    exec(compile(block("python", 2), "gap.py", "exec"), names)
+    logits = np.log([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]])
+    assert names["confidence_gap"](logits, [0, 1]) == pytest.approx((0.5 + 0.1) / 2)
+    with pytest.raises(ValueError, match="two classes"):
+        names["confidence_gap"](logits[:, :1], [0, 0])
+
+
+METRICS = f"""
+{block("python", 3)}
     Metric("largest_logit", "largest", "Largest logit", "", lambda logits, labels: float(logits.max()), when=STORED),
 """
 CLAIM = """
@@ -101,7 +110,7 @@ COMMANDS = """
 from analysis.commands import measured, readme, report, tables
 measured.main([])
 readme.main(["--documents", "page.md"])
-tables.main(["--show", "confidence"])
+tables.main(["--show", "gap"])
 report.main([])
 """
 
@@ -111,15 +120,17 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
     for package in ("cskd", "analysis"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     registry, claims = tmp_path / "cskd/evaluate/metrics.py", tmp_path / "analysis/claims/claims.yaml"
-    registry.write_text(registry.read_text().replace("\nMETRICS = (", f"\nMETRICS = ({METRICS}", 1))
+    registry.with_name("gap.py").write_text(block("python", 2))
+    added = f"\nfrom cskd.evaluate.gap import confidence_gap\n\nMETRICS = ({METRICS}"
+    registry.write_text(registry.read_text().replace("\nMETRICS = (", added, 1))
     plots = tmp_path / "cskd/plots.py"
     plots.write_text(plots.read_text().replace("PDF_FONT_TYPE = 42", "PDF_FONT_TYPE = 3"))  # 42 takes seconds
-    claims.write_text("\n".join(CLAIM.replace("mine", name) % name for name in ("confidence", "largest_logit")))
+    claims.write_text("\n".join(CLAIM.replace("mine", name) % name for name in ("confidence_gap", "largest_logit")))
     grid = Grid("table1-mini", "mini")
     for method, values in (("cross-entropy", (81, 82, 84)), ("cs-kd", (71, 73, 74))):
         cell = grid.cell("flowers", method, architecture="resnet10")
         for seed, value in enumerate(values):
-            grid.trained(cell, seed, 50 + seed, 5).metrics.append(("test/confidence", value, 1))
+            grid.trained(cell, seed, 50 + seed, 5).metrics.append(("test/confidence_gap", value, 1))
     grid.log(empty_store(tmp_path), tmp_path)
     file = tmp_path / "results" / "measured" / "runs-mini.csv"
     file.parent.mkdir(parents=True)
@@ -128,12 +139,12 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
     done = subprocess.run([sys.executable, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = pd.read_csv(file).set_index("dataset")
-    assert rows.last_confidence["flowers"].tolist() == [81, 82, 84, 71, 73, 74]
-    assert rows.last_confidence.drop("flowers").isna().all()
+    assert rows.last_confidence_gap["flowers"].tolist() == [81, 82, 84, 71, 73, 74]
+    assert rows.last_confidence_gap.drop("flowers").isna().all()
     assert rows.largest_logit["flowers"].notna().all()
     verdicts = pd.read_csv(file.with_name("verdicts-mini.csv")).set_index("id").outcome
-    assert (verdicts["confidence"], verdicts["largest_logit"]) == ("holds", "holds")
-    assert "Mean confidence (%), table1-mini" in done.stdout
+    assert (verdicts["confidence_gap"], verdicts["largest_logit"]) == ("holds", "holds")
+    assert "Confidence gap (%), table1-mini" in done.stdout
     assert "**flowers, resnet10**" in (tmp_path / "page.md").read_text()
     report = (tmp_path / "results" / "report.html").read_text()
-    assert "Effects with intervals: confidence" in report and "Largest logit" in report
+    assert "Effects with intervals: confidence_gap" in report and "Largest logit" in report
