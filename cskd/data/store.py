@@ -33,7 +33,7 @@ class Dataset:
     classes: tuple[str, ...]
     train: Split
     test: Split | None  # None if it was not opened
-    digest: str  # SHA-256 over the classes and both splits' labels, sizes and pixels
+    digest: str  # SHA-256 of classes, labels, sizes and pixels; of a merged dataset, of the parts' names and digests
     complete: bool  # has the official numbers of images
     source: str  # the folder or archives that were read, and the checks that passed
     short_side: int  # px, the median over the training images; of a merged dataset, the smallest part's
@@ -49,7 +49,7 @@ class Dataset:
 
 
 def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
-    """Return the dataset prepared in ``folder``. Raises UserError if it is missing or damaged.
+    """Return the dataset prepared in ``folder``. Raises UserError if it is missing, damaged, or of another format.
 
     The files' sizes are checked against ``dataset.json``; the pixels are not read. test: False does not open the
     test files, so that tuning cannot use them.
@@ -58,7 +58,10 @@ def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
     try:
         about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
-            raise ValueError(f"format {about['format']}, not {FORMAT}")
+            raise UserError(
+                f"{folder} was prepared by another version (format {about['format']}, not {FORMAT}): "
+                f"prepare it again with {remedy}"
+            )
         return Dataset(
             name=about["name"],
             classes=tuple(about["classes"]),
@@ -128,7 +131,7 @@ def write_dataset(
     listing.check(name)
     all_images = listing.train + listing.test
     with warnings.catch_warnings():
-        # Pillow only warns of a huge image and refuses one twice as large. Here both are problems.
+        # Pillow warns of a huge image, and raises only if it is twice as large. Here both are errors.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         # torchvision's loader ignores the transparency of palettes, too.
         warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)

@@ -63,7 +63,7 @@ def torchvision_augmentation(augmentation: Augmentation) -> Transform:
 
 
 class _Images(torch.utils.data.Dataset):
-    """The views of one epoch, by position in its order: uint8 (size, size, 3)."""
+    """The views of one epoch. Item i holds, by view, a uint8 image (size, size, 3) of the i-th sample of the order."""
 
     def __init__(
         self,

@@ -53,6 +53,16 @@ def test_prepared_dataset_is_not_prepared_again_unless_damaged(tmp_path, cub200)
     assert prepare("cub200", tmp_path, source=cub200).digest == digest
 
 
+def test_dataset_of_another_format_is_not_called_damaged(tmp_path, cub200):
+    digest = prepare("cub200", tmp_path, source=cub200).digest
+    about = prepared_folder("cub200", tmp_path) / "dataset.json"
+    about.write_text(about.read_text().replace('"format": 1', '"format": 0'))
+    with pytest.raises(UserError, match=r"prepared by another version .*: prepare it again with make data") as caught:
+        open_prepared("cub200", tmp_path)
+    assert "damaged" not in str(caught.value)
+    assert prepare("cub200", tmp_path, source=cub200).digest == digest
+
+
 @pytest.mark.parametrize("name", ["tinyimagenet", "cub200", "dogs", "mit67"])
 def test_incomplete_copy_needs_partial_and_is_marked(tmp_path, name):
     source = fakes.small(SOURCES[name])
