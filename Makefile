@@ -9,7 +9,7 @@ DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, 
 METHOD ?=##                    a method: cross-entropy, cs-kd, ... (docs/methods.md), or a composite such as mixup+cs-kd
 SEED ?= 0##                    the seed of a single run
 ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41
-PROFILE ?=##                   paper (default), mini: real images on a CPU, demo: the only one of digits
+PROFILE ?=##                   paper (default), small: all of CIFAR-100's classes, mini: real images on a CPU, demo: the only one of digits
 DATASETS ?=##                  datasets that replace the grid's: "cifar100 cub200"
 METHODS ?=##                   methods that replace the grid's; all: the paper's full table; paired: two
 ARCHITECTURES ?=##             architectures that replace the grid's; all: the paper's full table
@@ -198,7 +198,7 @@ tables: $(READY) ## make the error, ECE and reliability tables from the tracked 
 report: $(READY) ## make results/report.html: every table, figure and verdict in one page
 	@$(RUN) -m analysis report $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
-paired: $(READY) ## compare two EXPERIMENTS, or two METHODS of one, seed by seed: differences with intervals
+paired: $(READY) ## compare two EXPERIMENTS with the same seeds, or two METHODS of one: differences, paired by seed
 	@$(RUN) -m analysis paired $(or $(EXPERIMENTS),$(error give EXPERIMENTS: make paired EXPERIMENTS="table1 table1-custom-...", \
 	  or EXPERIMENTS=demo METHODS="cross-entropy cs-kd")) $(if $(METHODS),--methods $(METHODS))
 

@@ -60,7 +60,7 @@ def method_or_all(name: str) -> str:
 
 def add_settings_arguments(parser: ArgumentParser) -> None:
     """Add the options that select and change the settings of recipes."""
-    parser.add_argument("--profile", help="paper, mini, demo: a profile of the recipes (default: the recipe's)")
+    parser.add_argument("--profile", help="a profile of the recipes: paper, small, mini, demo (default: the recipe's)")
     parser.add_argument(
         "--set",
         dest="overrides",

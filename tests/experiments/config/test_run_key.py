@@ -36,7 +36,7 @@ CHANGING = {
     "schedule.nesterov": "schedule.nesterov=true",
     "schedule.weight_decay": "schedule.weight_decay=0",
     "precision": "precision=fp32",
-    "compile": "compile=on",
+    "compile": "compile=true",
     "pipeline": "pipeline=torchvision",
 }
 # The other settings select what is trained; what they select is in the key.
@@ -83,7 +83,7 @@ def test_every_change_of_the_numbers_gives_another_key():
         *(digits_spec(change) for change in CHANGING.values()),
         digits_spec("subset={classes: 5, images_per_class: 9}"),
         digits_spec("methods.cs-kd.temperature=3"),
-        digits_spec("compile=off"),
+        digits_spec("compile=false"),
     ]
     assert len({spec.run_key for spec in specs}) == len(specs)
 
