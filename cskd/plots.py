@@ -207,7 +207,7 @@ def square_panels(
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG (150 dpi) or a PDF, according to the suffix. Equal figures give equal bytes."""
-    # Without the time and matplotlib's version.
+    # None leaves an entry out: the time and matplotlib's version would make equal figures differ.
     metadata = {
         ".png": {"Software": None},
         ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},

@@ -4,13 +4,13 @@ CAPTIONS = {
     "effects": ("Effects with intervals", ""),  # the chapter explains them
     "figure1b": (
         "Softmax probabilities of misclassified images",
-        "Figure 1 (b) of the paper. The five most probable classes of images that cross-entropy misclassifies, drawn "
-        "at random from all of them with a fixed seed.",
+        "Figure 1 (b) of the paper. The five most probable classes of some images that cross-entropy misclassifies. "
+        "The images are drawn at random, with a fixed seed.",
     ),
     "figure2": (
         "Histograms of log-probability",
-        "Figure 2 of the paper. Log-probability of the predicted and of the true label on misclassified test images; "
-        "a density for each method, of the images that it misclassifies. The vertical lines are medians.",
+        "Figure 2 of the paper. Log-probability of the predicted and of the true label. Each method has a density over "
+        "the test images that it misclassifies. The vertical lines are medians.",
     ),
     "figure3": (
         "t-SNE of features",
@@ -20,13 +20,14 @@ CAPTIONS = {
     ),
     "figure5": (
         "Reliability diagrams beside CS-KD",
-        "Figure 5 of the paper: 10 bins, all seeds pooled; the ECE (20 bins) is the mean of the single seeds'. Below "
-        "the diagonal a network is over-confident. Below: the share of test images in each bin.",
+        "Figure 5 of the paper. Upper panels: the accuracy in each of 10 bins of the confidence, over the images of "
+        "all seeds. Below the diagonal, a network is over-confident. The ECE has 20 bins and is the mean over seeds. "
+        "Lower panels: the share of test images in each bin.",
     ),
     "curves": (
         "Learning curves",
-        "Mean and standard deviation (ddof=1) over seeds. Vertical lines: the learning rate drops. Training losses "
-        "differ between methods and cannot be compared.",
+        "Mean and standard deviation (ddof=1) over seeds. The learning rate drops at the vertical lines. Each method "
+        "has its own training loss: the losses cannot be compared.",
     ),
     "calibration": (
         "ECE before and after temperature scaling",

@@ -145,7 +145,10 @@ class Store:
         return history
 
     def _copy(self, database: Path) -> str:
-        """Return the URI of a copy that exists as long as this object: SQLite and MLflow write where they only read."""
+        """Return the URI of a temporary copy, since SQLite and MLflow write to a database even if they only read it.
+
+        The copy is deleted with this object.
+        """
         self._folder = tempfile.TemporaryDirectory()
         for file in (database, database.with_name(f"{database.name}-wal")):  # the write-ahead log is a part of it
             if file.exists():

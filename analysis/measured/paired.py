@@ -22,10 +22,10 @@ NOTE = "After the last epoch. Difference: the second minus the first, over the s
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides. Runs with the same seed and the same values in the columns ``cell`` are a pair.
+    """Two sides whose runs are paired: a pair has the same seed and the same values in the columns ``cell``.
 
-    names: the names of both sides. file: the stem of the file names. method_settings: prefixes of the
-    settings that define the two methods; they are not listed as differences.
+    file: the stem of the file names. names: of both sides. method_settings: prefixes of the settings that define the
+    two methods; the table does not list them as differences.
     """
 
     title: str

@@ -33,7 +33,7 @@ class DataDistortionGuidedSelfDistillation(Method):
     """
 
     name = "ddgsd"
-    source = "Xu and Liu, AAAI 2019, as re-implemented: weights 1 and 0.0005, T 3; T^2 before the KL is our choice"
+    source = "Xu and Liu, AAAI 2019; weights 1 and 0.0005 and T 3 as in re-implementations; T^2 before the KL is ours"
     has_own_cross_entropy = True
 
     temperature: float = 3.0
