@@ -20,7 +20,7 @@ from analysis.load.cache import load_cached, store_cached
 from analysis.load.frames import DONE, SAFE_FILE_NAME, Experiment, read_experiment, tracked_value
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
-from cskd.utils.databases import schema_problem
+from cskd.utils.databases import SQLITE, schema_problem, sqlite_path
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json
@@ -45,7 +45,7 @@ class Store:
     """
 
     def __init__(self, uri: str, runs_dir: Path | None = None):
-        path = Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+        path = sqlite_path(uri)
         self.uri = uri
         self._runs_dir = runs_dir
         self._artifacts = path.with_name(ARTIFACTS) if path else None
@@ -76,7 +76,7 @@ class Store:
         ids = {run.info.experiment_id for name in names for run in self._cells[name]}
         runs = self._by_name(self._runs(sorted(ids), "run"))
         if not runs:
-            raise UserError(f"no run is tracked in {', '.join(names)}: {FIRST_RUNS}")
+            raise UserError(f"no run is tracked in {', '.join(names)}: launch it, or 'make sync' if its runs are here")
         return [self._experiment(name, self._cells[name], runs.get(name, [])) for name in names]
 
     def runs_of_kind(self, kind: str) -> list[Run]:
@@ -150,7 +150,7 @@ class Store:
         for file in (database, database.with_name(f"{database.name}-wal")):  # the write-ahead log is a part of it
             if file.exists():
                 shutil.copyfile(file, Path(self._folder.name) / file.name)
-        return f"sqlite:///{Path(self._folder.name) / database.name}"
+        return f"{SQLITE}{Path(self._folder.name) / database.name}"
 
     def _in_run_folder(self, run: pd.Series) -> Path | None:
         """Return the predictions in the run's folder on this machine, or None unless they are of the same training."""

@@ -15,7 +15,8 @@ from cskd.utils.numbers import ABSENT
 CPU = "cpu"  # the device of rows measured without a GPU; a GPU has its name there
 ENVIRONMENT = ["machine", "device", "precision", "compiled"]
 TRAINED = ["dataset", "architecture", "profile"]
-BENCH_PARTS = {"operators": "profile"}  # files that another part of make bench writes
+# What make bench needs for a file, if it is not the part of the same name.
+BENCH_PARTS = {"operators": "profile", "reference": "reference REFERENCE=<a clone of the released code>"}
 RATIO = ("ratio", "ratio_min", "ratio_max")
 
 

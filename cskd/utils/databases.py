@@ -45,8 +45,9 @@ def schema_problem(address: str, library: str) -> str | None:
     if schema in (None, scripts.get_current_head()):
         return None
     known = {script.revision for script in scripts.walk_revisions()}
-    made, installed = f"(its schema is {schema})", f"{library} {metadata.version(library)}"
+    made, installed = f"(schema {schema})", f"{library} {metadata.version(library)}"
     if schema not in known:
-        return f"was made by a newer {library} {made}; {installed} is installed: use the newer one, or another store"
+        maker = f"a newer {library} or another program"
+        return f"was made by {maker} {made}, this is {installed}: use the newer version, or another store"
     upgrade = {"mlflow": "python -m mlflow db upgrade", "optuna": "optuna storage upgrade --storage"}[library]
     return f"was made by an older {library} {made}: copy it, then upgrade it to {installed} with {upgrade} <address>"

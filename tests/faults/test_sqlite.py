@@ -1,10 +1,9 @@
-"""Several processes that upload to one SQLite database at once, and databases whose first creation is killed."""
+"""Several processes that upload to one SQLite database at once."""
 
 from multiprocessing import get_context
 
 import pytest
 from faults.backend import assert_uploaded_once
-from faults.disturbed import Disturbed
 from place import Place
 from run_folders import make_grid
 
@@ -32,19 +31,3 @@ def test_simultaneous_uploads_to_a_new_database_lose_nothing(tally, tmp_path):
         with tally:
             assert process.exitcode == 0
             assert_uploaded_once(tmp_path / "mlflow.db", place.folders())
-
-
-@pytest.mark.fault("kill -9 while a database is first created")
-@pytest.mark.slow_fault
-@pytest.mark.parametrize("operation", [1, 50])
-def test_killed_first_creation_of_the_database_is_repeated(tally, tmp_path, operation):
-    disturbed = Disturbed(tmp_path, "experiments sync")
-    make_grid(disturbed.runs, "cs-kd", seeds=1, epochs=2)
-    (tmp_path / "mlflow.db").unlink()
-    with tally:
-        process = disturbed.launch(f"alembic.operations.base:AbstractOperations.invoke:{operation}:after:SIGKILL:self")
-        process.communicate(timeout=300)
-        assert disturbed.hits() == 1
-        status, _, errors = disturbed.run("experiments sync")
-        assert (status, errors) == (0, "")
-        assert_uploaded_once(tmp_path / "mlflow.db", disturbed.folders())

@@ -13,7 +13,7 @@ from builders import Grid
 from golden import compare
 from rich.console import Console
 
-from analysis.load.pools import PAPER, Pool, pools
+from analysis.load.pools import Pool, pools
 from analysis.paper.published import PUBLISHED
 from analysis.tables.format import show, to_csv, to_latex
 from analysis.tables.model import Best, Table
@@ -21,41 +21,34 @@ from analysis.tables.paper import paper_tables
 
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = {"width": 64, "inputs.image_size": 32, "schedule.epochs": 200}
-MINI = {"width": 16, "inputs.image_size": 32, "schedule.epochs": 60}
 LINES = ("paper", "our last epoch", "our best test epoch", "difference", "vs cross-entropy", "n")
 ERROR = "Top-1 error (%), resnet18"
 MINUS = "\N{MINUS SIGN}"
 
 
-def train(grid: Grid, cell, errors: list[float], **tags) -> None:
-    """Add a run for each error; its ECE is a third of it."""
-    for seed, error in enumerate(errors):
-        grid.trained(cell, seed, error, error / 3, **tags)
-
-
 def paper_grids() -> list[Grid]:
     table1 = Grid("table1", "paper", SETTINGS)
-    train(table1, table1.cell("cifar100", "cross-entropy"), [24.5, 24.75, 25])
-    train(table1, table1.cell("cifar100", "cs-kd", hyperparameter_source="paper"), [22, 22.25, 22.5])
+    table1.train(table1.cell("cifar100", "cross-entropy"), [24.5, 24.75, 25])
+    table1.train(table1.cell("cifar100", "cs-kd", hyperparameter_source="paper"), [22, 22.25, 22.5])
     # one seed, equal to cs-kd as printed
-    train(table1, table1.cell("cifar100", "label-smoothing", seeds="0", hyperparameter_source="ours"), [22.254])
+    table1.train(table1.cell("cifar100", "label-smoothing", seeds="0", hyperparameter_source="ours"), [22.254])
     incomplete, failed = table1.cell("cub200", "cross-entropy"), table1.cell("cub200", "cs-kd")
-    train(table1, incomplete, [46.5, 45.5], git_dirty="true")
+    table1.train(incomplete, [46.5, 45.5], git_dirty="true")
     table1.run(incomplete, 2, state="running")
     table1.run(failed, 0, state="failed", reason="the loss is NaN & 100% lost at epoch_3")
     small = table1.cell("mit67", "cross-entropy", seeds="0", comparable_reason="the dataset is incomplete")
-    train(table1, small, [40])
+    table1.train(small, [40])
     table1.run(table1.cell("dogs", "cs-kd", hyperparameter_source="ours"), 0, state="interrupted")
-    train(table1, table1.cell("cifar100", "cross-entropy", architecture="densenet121"), [22, 23, 24])
+    table1.train(table1.cell("cifar100", "cross-entropy", architecture="densenet121"), [22, 23, 24])
 
     table6 = Grid("table6", "paper", SETTINGS)
-    train(table6, table6.cell("cifar100", "cross-entropy", seeds="0"), [24.5])  # the run of table 1
-    train(table6, table6.cell("cifar100", "cs-kd-e", hyperparameter_source="ours"), [23, 23, 23])
+    table6.train(table6.cell("cifar100", "cross-entropy", seeds="0"), [24.5])  # the run of table 1
+    table6.train(table6.cell("cifar100", "cs-kd-e", hyperparameter_source="ours"), [23, 23, 23])
 
     table4 = Grid("table4", "paper", SETTINGS)
-    train(table4, table4.cell("cifar100", "cross-entropy", architecture="resnet10"), [26, 27, 28])
+    table4.train(table4.cell("cifar100", "cross-entropy", architecture="resnet10"), [26, 27, 28])
     kd = table4.cell("cifar100", "kd", architecture="resnet10", hyperparameter_source="ours")
-    train(table4, kd, [25, 26])
+    table4.train(kd, [25, 26])
     table4.trained(kd, 2, 99, 9, metrics={"test/top1_error": math.nan})
     broken = table4.cell("cifar100", "kd+cs-kd", architecture="resnet10", seeds="0")
     table4.trained(broken, 0, 99, 9, metrics={"test/top1_error": math.inf})
@@ -72,51 +65,19 @@ def paper_grids() -> list[Grid]:
     return [table1, table6, table4, figure4]
 
 
-def other_grids() -> list[Grid]:
-    """Tuned, small and changed runs, which have no numbers of the paper beside them."""
-    tuned = Grid("table1-tuned", "paper", SETTINGS, tuned=True)
-    train(tuned, tuned.cell("cifar100", "cross-entropy"), [24, 25, 26])
-    train(tuned, tuned.cell("cifar100", "cs-kd", tuned="lambda_cls 2 of study s1"), [20, 21, 22])
-
-    table1 = Grid("table1-mini", "mini", MINI)
-    for dataset in ("cub200", "cifar100"):
-        train(table1, table1.cell(dataset, "cross-entropy", architecture="resnet10"), [50, 51, 52])
-    train(table1, table1.cell("cifar100", "cs-kd", architecture="resnet10", hyperparameter_source="ours"), [45, 46, 47])
-    train(table1, table1.cell("cifar100", "cross-entropy", architecture="densenet41"), [48])
-    table4 = Grid("table4-mini", "mini", MINI)
-    train(table4, table4.cell("cifar100", "cross-entropy", architecture="resnet10"), [50, 51, 52])
-    train(table4, table4.cell("cifar100", "cs-kd", architecture="densenet41", seeds="0"), [44])  # the teacher
-    train(table4, table4.cell("cifar100", "kd", architecture="resnet10", seeds="0"), [47])
-
-    custom = Grid("table1-mini-custom-1a2b3c", "mini", MINI, overrides=("schedule.lr=0.5",))
-    train(custom, custom.cell("cifar100", "cross-entropy", architecture="resnet10"), [50, 51, 52])
-    custom.settings |= {"schedule.lr": "0.5"}  # of cs-kd alone
-    train(custom, custom.cell("cifar100", "cs-kd", architecture="resnet10"), [45, 46, 47])
-
-    demo = Grid("demo", "demo", MINI)
-    train(demo, demo.cell("digits", "cross-entropy", architecture="resnet10"), [9])
-    return [tuned, table1, table4, custom, demo]
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    [pool] = pools([grid.experiment() for grid in paper_grids()])
+    return pool
 
 
 @pytest.fixture(scope="module")
-def by_name() -> dict[str, Pool]:
-    found = pools([grid.experiment() for grid in paper_grids() + other_grids()])
-    return {("custom" if pool.overrides else pool.name): pool for pool in found}
+def paper(pool) -> dict[str, Table]:
+    return paper_tables(pool)
 
 
 @pytest.fixture(scope="module")
-def tables(by_name) -> dict[str, dict[str, Table]]:
-    return {name: paper_tables(pool) for name, pool in by_name.items()}
-
-
-@pytest.fixture(scope="module")
-def paper(tables) -> dict[str, Table]:
-    return tables[PAPER]
-
-
-@pytest.fixture(scope="module")
-def nothing_run(by_name) -> dict[str, Table]:
-    pool = by_name[PAPER]
+def nothing_run(pool) -> dict[str, Table]:
     return paper_tables(dataclasses.replace(pool, cells=pool.cells[:0], runs=pool.runs[:0]))
 
 
@@ -201,10 +162,10 @@ def test_cell_shows_ours_beside_the_paper(paper):
     assert {line for method, line, _ in found if method == "adacos"} == {"", "paper", "our last epoch"}
 
 
-def test_frame_has_both_differences_and_both_relative_changes(paper, by_name):
+def test_frame_has_both_differences_and_both_relative_changes(paper, pool):
     frame = paper["table1"].frame.set_index(["architecture", "dataset", "method"])
     row = frame.loc["resnet18", "cifar100", "cs-kd"]
-    runs = by_name[PAPER].runs_of("cifar100", "resnet18", "cs-kd")
+    runs = pool.runs_of("cifar100", "resnet18", "cs-kd")
     last, best = (np.mean(runs[name]) for name in ("test/top1_error", "best/top1_error"))
     assert (row.difference, row.best_difference) == pytest.approx((last - 21.99, best - 21.99))
     assert row.relative_change == pytest.approx((last - 24.75) / 24.75)
@@ -239,21 +200,17 @@ def test_best_of_a_column_is_bold_with_ties(paper):
     assert "R@1 (%): higher is better." in recall.notes
 
 
-def test_second_best_is_not_bold_if_the_papers_best_is_hidden(by_name):
-    pool = by_name[PAPER]
+def test_second_best_is_not_bold_if_the_papers_best_is_hidden(pool):
     is_best = pool.cells.cell == "cifar100/resnet18/cs-kd"
     cells = pool.cells.assign(comparable=~is_best & pool.cells.comparable, comparable_reason="other")
     table = paper_tables(dataclasses.replace(pool, cells=cells))["table1"]
     assert bold(table, ERROR, "paper", "cifar100") == []
 
 
-def test_source_of_hyper_parameters_is_marked(paper, tables):
+def test_source_of_hyper_parameters_is_marked(paper):
     found = texts(paper["table1"], ERROR)
     assert (found["cs-kd", "", "cifar100"], found["cs-kd", "", "dogs"]) == ("", "\N{DAGGER}")
     assert any(note.startswith("\N{DAGGER} hyper-parameters ours") for note in paper["table1"].notes)
-    table = tables["paper-tuned"]["table1"]
-    assert texts(table, ERROR)["cs-kd", "", "cifar100"] == "(tuned)"
-    assert "Tuned: cifar100/resnet18/cs-kd: lambda_cls 2 of study s1." in table.notes
 
 
 def test_missing_values_unfinished_runs_and_dirty_commits_are_noted(paper):
@@ -270,35 +227,7 @@ def test_missing_values_unfinished_runs_and_dirty_commits_are_noted(paper):
     assert "(dirty)" not in " ".join(paper["table4"].notes)
 
 
-def test_other_pools_show_no_numbers_of_the_paper(tables):
-    for name, of_pool in tables.items():
-        for table in of_pool.values() if name != PAPER else ():
-            assert not any(column.startswith("paper") or "difference" in column for column in table.frame)
-            assert table.intro
-            lines = {row[0].strip() for block in table.blocks for group in block.groups for row in group[1:]}
-            assert lines <= {"our last epoch", "vs cross-entropy", "n"}
-    assert tables["paper-tuned"]["table1"].intro[0].startswith("Tuned hyper-parameters")
-    assert "Settings changed from the recipe: schedule.lr=0.5." in tables["custom"]["table1"].intro
-
-
-def test_other_pools_have_their_own_datasets_and_networks(tables):
-    mini = tables["mini"]
-    assert list(mini) == ["table1", "table2", "table3", "table4", "table6"]  # table 5 is ImageNet only
-    assert [column.header for column in mini["table1"].columns] == ["method", "cifar100", "cub200"]
-    headings = {name: [block.heading for block in table.blocks] for name, table in mini.items()}
-    assert headings["table1"] == ["Top-1 error (%), resnet10", "Top-1 error (%), densenet41"]
-    # The teacher's network is not in table 4, although table 1 trained its cross-entropy.
-    assert headings["table4"] == ["Top-1 error (%), resnet10"]
-    assert tables["demo"] == {}  # cross-entropy alone
-
-
-def test_relative_change_needs_equal_settings(tables):
-    frame = tables["custom"]["table1"].frame.set_index("method")
-    assert frame.last_mean["cs-kd"] == 46
-    assert math.isnan(frame.relative_change["cs-kd"])
-
-
-def test_figure4_has_accuracy_and_error_of_each_domain(paper, tables):
+def test_figure4_has_accuracy_and_error_of_each_domain(paper):
     accuracy, error = (texts(paper["figure4"], block.heading) for block in paper["figure4"].blocks)
     assert [accuracy["cross-entropy", line, "dog (dogs)"] for line in LINES if line != "vs cross-entropy"] == [
         *("94.5", "97.0±1.0", "96.5±1.0", "+2.5", "3")
@@ -306,7 +235,6 @@ def test_figure4_has_accuracy_and_error_of_each_domain(paper, tables):
     assert [error["cs-kd", line, "indoor (mit67)"] for line in LINES] == [
         *("56.02", "54.00", "53.50", f"{MINUS}2.02", f"{MINUS}16.9 %", "1/3 seeds")
     ]
-    assert "figure4" not in tables["mini"]
 
 
 def test_tables_fit_a_terminal_of_80_columns(paper):

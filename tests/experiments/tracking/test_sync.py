@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from alembic.operations.base import AbstractOperations
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service import utils
 from place import Place
@@ -140,6 +141,22 @@ def test_database_copied_without_its_artifacts_still_finds_them(sync, uri, tmp_p
     sync(uri=Place(tmp_path / "elsewhere").uri)
     (run,) = tracked(Place(tmp_path / "elsewhere").uri, kind="run")
     assert str(tmp_path / ARTIFACTS) in run.info.artifact_uri
+
+
+def test_interrupted_creation_leaves_no_half_made_database(call, tmp_path, monkeypatch):
+    """Kills at random moments are in ``tests/faults/test_first_launch.py``."""
+    (tmp_path / "mlflow.db").unlink()
+    plan_of(make_run(tmp_path / "runs", make_spec(0))).save(tmp_path / "runs")
+    invoke = AbstractOperations.invoke
+
+    def die(self, operation):
+        invoke(self, operation)
+        raise KeyboardInterrupt  # leaves the files as SIGKILL does
+
+    monkeypatch.setattr(AbstractOperations, "invoke", die)
+    assert call("experiments sync")[0] == 130
+    assert not (tmp_path / "mlflow.db").exists()
+    assert list(tmp_path.glob("mlflow.db.*.new"))
 
 
 def test_relative_address_is_shown_as_absolute(sync, tmp_path, monkeypatch):

@@ -22,7 +22,8 @@ def test_space_file_loads(path):
 
 
 def test_every_tunable_method_of_the_paper_has_a_space():
-    methods = {method for grid in grid_names() for method in load_grid(grid, methods=["all"]).methods}
+    grids = [grid for grid in grid_names() if grid.startswith(("table", "figure"))]
+    methods = {method for grid in grids for method in load_grid(grid, methods=["all"]).methods}
     tunable = {method for method in methods if build_method(method).parameters()}
     assert tunable <= {path.stem for path in SPACES.glob("*.yaml")}
 
