@@ -99,7 +99,7 @@ def test_the_metric_is_a_fraction_and_needs_two_classes():
 
 
 METRICS = f"""
-{block("python", 3)}
+    {block("python", 3).strip()},
     Metric("largest_logit", "largest", "Largest logit", "", lambda logits, labels: float(logits.max()), when=STORED),
 """
 CLAIM = """
