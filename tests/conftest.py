@@ -13,10 +13,11 @@ pytest.register_assert_rewrite("faults.backend", "faults.disturbed")
 
 # These start first, so that two processes, which take whole files, end at about the same time.
 LONGEST_FILES = (
-    "commands/test_grid.py", "bench/test_bench.py", "faults/test_server.py", "faults/test_surroundings.py",
-    "faults/test_twice.py", "faults/test_damage.py", "faults/test_security.py", "faults/test_signals.py",
-    "faults/test_kill.py", "tuning/test_commands.py", "report/test_report.py", "tracking/test_serving.py",
-    "bench/test_reference.py", "launch/test_worker.py",
+    "faults/test_kill.py", "faults/test_twice.py", "faults/test_first_launch.py", "faults/test_disk_full.py",
+    "faults/test_failures.py", "faults/test_surroundings.py", "faults/test_security.py", "faults/test_server.py",
+    "faults/test_damage.py", "faults/test_signals.py", "faults/test_fuzz.py",
+    "bench/test_bench.py", "commands/test_grid.py", "tuning/test_commands.py", "report/test_report.py",
+    "tracking/test_serving.py", "bench/test_reference.py", "launch/test_worker.py",
 )  # fmt: skip
 
 
