@@ -5,7 +5,9 @@ Figures are built without pyplot: no global state, no display. Equal arrays give
 
 import textwrap
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -18,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cskd.evaluate.scores import ReliabilityBins, expected_calibration_error, reliability_bins
 from cskd.utils.files import atomic_write
+from cskd.utils.numbers import MEAN_STD
 
 PDF_FONT_TYPE = 42  # publishers require it
 DIAGRAM_BINS = 10  # as in the paper's figure 5; the ECE has 20
@@ -34,41 +37,45 @@ RELIABILITY_LEGEND = {
 # The palette of Okabe and Ito 2008, which colour-blind readers can distinguish, without its yellow.
 BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
 SKY, PURPLE, BLACK = "#56b4e9", "#cc79a7", "#000000"
-# Methods in one table of the paper differ in colour; the markers of all methods differ.
+
+
+class MethodStyle(NamedTuple):
+    color: str
+    marker: str
+    line: str = "-"
+
+
+# Methods of one grid differ in colour; the markers of all methods differ.
 METHOD_STYLES = {
-    "cross-entropy": (BLUE, "o"),
-    "cs-kd": (VERMILION, "s"),
-    "cs-kd-e": (BLACK, "D"),
-    "adacos": (SKY, "^"),
-    "virtual-softmax": (GREEN, "v"),
-    "max-entropy": (PURPLE, "P"),
-    "label-smoothing": (ORANGE, "X"),
-    "ddgsd": (GREEN, "<"),
-    "byot": (SKY, ">"),
-    "mixup": (GREEN, "*"),
-    "mixup+cs-kd": (PURPLE, "p"),
-    "kd": (SKY, "h"),
-    "kd+cs-kd": (ORANGE, "d"),
+    "cross-entropy": MethodStyle(BLUE, "o"),
+    "cs-kd": MethodStyle(VERMILION, "s"),
+    "cs-kd-e": MethodStyle(BLACK, "D"),
+    "adacos": MethodStyle(SKY, "^"),
+    "virtual-softmax": MethodStyle(GREEN, "v"),
+    "max-entropy": MethodStyle(PURPLE, "P"),
+    "label-smoothing": MethodStyle(ORANGE, "X"),
+    "ddgsd": MethodStyle(GREEN, "<"),
+    "byot": MethodStyle(SKY, ">"),
+    "mixup": MethodStyle(GREEN, "*"),
+    "mixup+cs-kd": MethodStyle(PURPLE, "p"),
+    "kd": MethodStyle(SKY, "h"),
+    "kd+cs-kd": MethodStyle(ORANGE, "d"),
+    "same-image": MethodStyle(SKY, "x", "--"),
+    "permuted-partner": MethodStyle(GREEN, "+", "-."),
+    "class-mean": MethodStyle(PURPLE, "H", "--"),
+    "pair-halves": MethodStyle(ORANGE, "|", "-."),
+    "partner-pass": MethodStyle(BLACK, "1", "--"),
 }
-OTHER_COLORS = (GREEN, PURPLE, ORANGE, SKY)
+# Of methods that are not in the table: colours of Tol's palette "muted", and markers that the table does not use.
+OTHER_COLORS = ("#332288", "#882255", "#999933", "#44aa99")
+OTHER_MARKERS = ("2", "3", "4")
 
 
-def _method_style(name: str) -> tuple[str, str]:
-    """Return (colour, marker) of a method. Other methods get a style that depends on their name only."""
-    number = zlib.crc32(name.encode())
-    markers = [marker for _, marker in METHOD_STYLES.values()]
-    other = (OTHER_COLORS[number % len(OTHER_COLORS)], markers[number % len(markers)])
+def method_style(name: str) -> MethodStyle:
+    """Return a method's style, the same in every figure. It depends on the name only."""
+    number, color = divmod(zlib.crc32(name.encode()), len(OTHER_COLORS))
+    other = MethodStyle(OTHER_COLORS[color], OTHER_MARKERS[number % len(OTHER_MARKERS)], ":")
     return METHOD_STYLES.get(name, other)
-
-
-def method_color(name: str) -> str:
-    """Return a method's colour, the same in every figure."""
-    return _method_style(name)[0]
-
-
-def method_marker(name: str) -> str:
-    """Return a method's marker, the same in every figure."""
-    return _method_style(name)[1]
 
 
 def reliability_diagram(
@@ -113,7 +120,7 @@ def reliability_panels(title: str, panels: dict[str, tuple[ReliabilityBins, floa
     """Return reliability diagrams side by side. panels: method to (bins, ECE as a fraction)."""
     figure, row = square_panels(len(panels), title, RELIABILITY_LEGEND)
     for (axes, counts), (method, (bins, ece)) in zip(row, panels.items(), strict=True):
-        reliability_diagram(axes, counts, bins, ece=ece, title=method, color=method_color(method))
+        reliability_diagram(axes, counts, bins, ece=ece, title=method, color=method_style(method).color)
     return figure
 
 
@@ -125,41 +132,62 @@ def reliability_figure(logits, labels, title: str, color: str = BLUE) -> Figure:
     return figure
 
 
-def mean_curve(
-    axes: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str, marker: str | None = None
-) -> None:
+def mean_curve(axes: Axes, values: np.ndarray, style: MethodStyle, label: str) -> None:
     """Draw the mean over seeds as a line, mean +- std (ddof=1) as a band, and the seeds as faint lines.
 
-    steps: (E,); values: (S, E). A single seed is drawn as a line only. marker: drawn at some points of the mean.
+    values: (seeds, epochs). A single seed is drawn as a line only. Markers are at some points of the mean.
     """
-    mean = values.mean(axis=0)
+    mean, epochs = values.mean(axis=0), np.arange(values.shape[1])
     if len(values) > 1:
         std = values.std(axis=0, ddof=1)
-        axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.25, linewidth=0)
-        axes.plot(steps, values.T, color=color, alpha=0.35, linewidth=0.6)
-    every = max(1, len(steps) // MARKERS_PER_CURVE)
-    axes.plot(steps, mean, color=color, linewidth=1.6, label=label, marker=marker, markersize=4, markevery=every)
+        axes.fill_between(epochs, mean - std, mean + std, color=style.color, alpha=0.25, linewidth=0)
+        axes.plot(epochs, values.T, color=style.color, alpha=0.35, linewidth=0.6)
+    axes.plot(
+        epochs,
+        mean,
+        color=style.color,
+        linestyle=style.line,
+        linewidth=1.6,
+        label=label,
+        marker=style.marker,
+        markersize=4,
+        markevery=max(1, len(epochs) // MARKERS_PER_CURVE),
+    )
 
 
-def curves_figure(title: str, curves: dict[str, np.ndarray], color: str = BLUE) -> Figure:
-    """Return one panel per metric with its mean curve over epochs, counted from 0.
+def curves_figure(title: str, curves: dict[str, dict[str, np.ndarray]], drops: Sequence[int] = ()) -> Figure:
+    """Return one panel per metric with one mean curve per method over the epochs, counted from 0.
 
-    curves: the metric's label to values (seeds, epochs). Raises ValueError for empty values or another shape.
+    curves: ``{metric's label: {method: (seeds, epochs)}}``. drops: epochs at which the learning rate drops.
+    Raises ValueError for empty values or another shape.
     """
-    figure = Figure(figsize=(3.4 * len(curves), 3.2), layout="constrained")
+    figure = Figure(figsize=(max(3.6 * len(curves), 6.5), 3.9), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
-    for axes, (label, values) in zip(panels, curves.items(), strict=True):
-        if values.ndim != 2 or 0 in values.shape:
-            raise ValueError(f"{label}: values (seeds, epochs) needed, not {values.shape}")
-        mean_curve(axes, np.arange(values.shape[1]), values, color, "mean of the seeds")
+    handles, most_seeds = {}, 0
+    for axes, (label, methods) in zip(panels, curves.items(), strict=True):
+        for drop in drops:
+            axes.axvline(drop - 0.5, color=FAINT, linewidth=0.8, linestyle=":")
+        for method, values in methods.items():
+            if values.ndim != 2 or 0 in values.shape:
+                raise ValueError(f"{label} of {method}: values (seeds, epochs) needed, not {values.shape}")
+            name = f"{plain(method)} (n = {len(values)})"
+            mean_curve(axes, values, method_style(method), name)
+            handles[name] = axes.lines[-1]
+            most_seeds = max(most_seeds, len(values))
         axes.set_title(label, fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0)
-    content = "mean, ± std (ddof=1) and single seeds" if values.shape[0] > 1 else "one seed"
-    figure.suptitle(f"{title}: {content}", fontsize=10)
+        axes.margins(x=0.01)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    content = f"{MEAN_STD} over n seeds" if most_seeds > 1 else "one seed"
+    figure.suptitle(f"{plain(title)}: {content}", fontsize=10)
     return figure
+
+
+def plain(text: str) -> str:
+    r"""Return the text escaped for matplotlib, which would draw ``$x$`` as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def square_panels(

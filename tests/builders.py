@@ -21,7 +21,7 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 from analysis.load.frames import Experiment, read_experiment
 from analysis.load.pools import Pool, pools
 from analysis.stats.evaluation import Evaluation
-from cskd.evaluate.metrics import METRICS, STORED
+from cskd.evaluate.metrics import EPOCH, LAST, METRICS, STORED, TRACKED
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.evaluate.scores import reliability_bins
 
@@ -147,9 +147,11 @@ class Grid:
 
         metrics: values to replace, by full name ("test/ece"). without: metrics that were not tracked.
         """
-        last = {"top1_error": error, "top5_error": error / 3, "nll": error / 20, "brier": error / 60, "ece": ece}
+        last = {metric.name: error / 10 for metric in TRACKED if metric.when == EPOCH}
+        last |= {"top1_error": error, "top5_error": error / 3, "nll": error / 20, "brier": error / 60, "ece": ece}
         best = {name: value - 0.125 for name, value in last.items()}
-        run = self.run(cell, seed, last | {"recall_at_1": 100 - error}, best=best, **tags)
+        at_the_end = {metric.name: 100 - error for metric in TRACKED if metric.when == LAST}
+        run = self.run(cell, seed, last | at_the_end, best=best, **tags)
         first = [(f"test/{name}", 2 * value, 0) for name, value in last.items()]
         run.predictions = predictions
         replaced = metrics or {}

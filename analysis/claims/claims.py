@@ -44,9 +44,9 @@ class Claim(BaseModel, frozen=True, extra="forbid"):
         return decimals_of(self.metric)
 
     @property
-    def margin(self) -> float | None:
+    def equivalence_margin(self) -> float | None:
         """The smallest difference that matters, in the metric's unit; None if none is fixed."""
-        return all_metrics()[self.metric].margin
+        return all_metrics()[self.metric].equivalence_margin
 
     def is_borne_out(self, effect: float) -> bool:
         """Return whether a difference method - against has the claimed sign."""

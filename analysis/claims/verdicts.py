@@ -192,7 +192,7 @@ def _decided(verdict: Verdict, holds_in_sequence: bool) -> Verdict:
         return replace(verdict, outcome=HOLDS, reason=EXCLUDES_ZERO)
     if is_significant and not verdict.is_borne_out:
         return replace(verdict, outcome=CONTRADICTED, reason=EXCLUDES_ZERO)
-    margin = verdict.claim.margin
+    margin = verdict.claim.equivalence_margin
     if margin is not None and verdict.widest.equivalence_p(margin) <= LEVEL:
         return replace(verdict, outcome=EQUIVALENT, reason=WITHIN_MARGIN)
     reason = _open_reason(verdict, margin)

@@ -5,10 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.sources import Group, NotDrawn, Note
-from analysis.figures.text import plain
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from analysis.stats.intervals import mean_interval
-from cskd.plots import FAINT, INK, method_color
+from cskd.plots import FAINT, INK, method_style, plain
 
 # marker, fill style, and offset from the middle of a method's row
 STYLES = {RAW: ("o", "full", -0.22), TRAINING_SPLIT: ("^", "none", 0.0), CROSS_FITTED: ("s", "none", 0.22)}
@@ -48,7 +47,7 @@ def calibration_figure(
     figure = Figure(figsize=(6.5, 2.1 + 0.5 * len(ece)), layout="constrained")
     axes = figure.subplots()
     for row, (method, scalings) in enumerate(ece.items()):
-        color = method_color(method)
+        color = method_style(method).color
         axes.axhline(row, color=FAINT, linewidth=0.5, zorder=0)
         for scaling, values in scalings.items():
             marker, fill, offset = STYLES[scaling]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.text import plain
-from cskd.plots import BLACK, BLUE, INK, ORANGE, PURPLE, VERMILION
+from cskd.plots import BLACK, BLUE, INK, ORANGE, PURPLE, VERMILION, plain
 
 # One style for each outcome, in their order. Colour and marker both differ, for grey print and colour-blind readers.
 STYLES = ((BLUE, "o"), (VERMILION, "X"), (INK, "D"), (ORANGE, "^"), (PURPLE, "s"), (BLACK, "v"))

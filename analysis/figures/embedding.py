@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from analysis.figures.sources import Group, NotDrawn, Note, class_names
-from analysis.figures.text import class_name, plain
+from analysis.figures.text import class_name
 from analysis.load.cache import cached
 from analysis.paper.published import BASELINE, CS_KD
 from analysis.stats.threads import one_thread
 from cskd.data.splits import choose
+from cskd.plots import plain
 
 METHODS = (BASELINE, "virtual-softmax", "adacos", CS_KD)
 CLASSES = 20

@@ -18,7 +18,7 @@ from analysis.load.pools import Pool
 from analysis.load.store import Store, UnusableRun
 from analysis.stats.evaluation import Evaluation
 
-EXAMPLES = "cifar100"  # the dataset of the paper's figures 1 (b) and 3
+EXAMPLE_DATASET = "cifar100"  # the dataset of the paper's figures 1 (b) and 3
 
 
 def pool_figures(
@@ -35,15 +35,12 @@ def pool_figures(
     examples = _example_groups(all_groups)
     for group in all_groups:
         for kind, draw in _drawings(group in examples):
-            prefix = f"{kind}, {group.dataset}, {group.architecture}"
-
-            def note(text: str, prefix: str = prefix) -> None:
-                notes.append(f"{prefix}: {text}.")
-
+            problems: list[str] = []
             try:
-                figures[f"{kind.replace(' ', '')}-{group.file}"] = draw(group, note)
+                figures[f"{kind.replace(' ', '')}-{group.file}"] = draw(group, problems.append)
             except (NotDrawn, UnusableRun) as error:
-                note(f"not drawn, {error}")
+                problems.append(f"not drawn, {error}")
+            notes += [f"{kind}, {group.dataset}, {group.architecture}: {problem}." for problem in problems]
     return figures, notes
 
 
@@ -51,7 +48,7 @@ def _example_groups(all_groups: list[Group]) -> list[Group]:
     """Return one group per architecture, for the figures that show single images."""
     by_architecture: dict[str, Group] = {}
     for group in all_groups:
-        if group.methods() and (group.architecture not in by_architecture or group.dataset == EXAMPLES):
+        if group.methods() and (group.architecture not in by_architecture or group.dataset == EXAMPLE_DATASET):
             by_architecture[group.architecture] = group
     return list(by_architecture.values())
 

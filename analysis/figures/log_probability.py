@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.sources import Group, NotDrawn, Note, pooled_seeds
-from analysis.figures.text import plain
 from analysis.paper.published import BASELINE, CS_KD
-from cskd.plots import method_color
+from cskd.plots import method_style, plain
 
 BINS = 40
 STYLES = (("-", None), ("--", "////"), (":", "...."), ("-.", "\\\\\\\\"))  # outline and hatch, for grey print
@@ -57,7 +56,7 @@ def _histograms(axes: Axes, values: dict[str, np.ndarray]) -> None:
     peak = max(density.max() for density in densities.values())
     for (method, sample), (line, hatch) in zip(values.items(), itertools.cycle(STYLES), strict=False):
         density = densities[method]
-        color = method_color(method)
+        color = method_style(method).color
         axes.stairs(density, edges, fill=True, facecolor=color, edgecolor=color, alpha=0.25, linewidth=0, hatch=hatch)
         median = float(np.median(sample))
         text = f"{median:.2f}".replace("-", "\N{MINUS SIGN}")

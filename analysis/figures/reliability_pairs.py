@@ -6,12 +6,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.sources import Group, NotDrawn, Note, pooled_seeds
-from analysis.figures.text import plain
 from analysis.paper.published import CS_KD
 from analysis.stats.evaluation import RAW
 from analysis.tables.reliability import coarser, pooled
 from cskd.evaluate.scores import ReliabilityBins
-from cskd.plots import DIAGONAL, DIAGRAM_BINS, INK, method_color, method_marker, square_panels
+from cskd.plots import DIAGONAL, DIAGRAM_BINS, INK, method_style, plain, square_panels
 
 PER_ROW = 4
 MIN_SAMPLES = 10  # in a bin that the line connects
@@ -51,10 +50,11 @@ def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[Reliab
         axes.plot([0, 1], [0, 1], **DIAGONAL)
         for side, method in enumerate((other, ours)):
             bins, ece = reliability[method]
-            color = method_color(method)
+            color, marker, line = method_style(method)
             style = {
                 "color": color,
-                "marker": method_marker(method),
+                "marker": marker,
+                "linestyle": line,
                 "markersize": 5,
                 "markerfacecolor": "white" if side else color,
                 "linewidth": 1.5,

@@ -11,11 +11,11 @@ from matplotlib.patches import Patch
 from scipy.special import softmax
 
 from analysis.figures.sources import Group, NotDrawn, Note, class_names, prepared_test_split
-from analysis.figures.text import class_name, plain
+from analysis.figures.text import class_name
 from analysis.paper.published import BASELINE, CS_KD
 from cskd.data.splits import choose
 from cskd.evaluate.predictions import Predictions
-from cskd.plots import INK, method_color
+from cskd.plots import INK, method_style, plain
 
 TOP = 5
 SHOWN = 4
@@ -84,7 +84,7 @@ def softmax_bars(
             grid[row, 0].imshow(images[row], interpolation="nearest")
             grid[row, 0].set_axis_off()
         for axes, (method, of_images) in zip(grid[row, first:], probabilities.items(), strict=True):
-            _bars(axes, of_images[row], int(label), classes, method_color(method))
+            _bars(axes, of_images[row], int(label), classes, method_style(method).color)
             if not row:
                 axes.set_title(plain(method), fontsize=10)
             axes.tick_params(labelbottom=row == rows - 1)

@@ -2,13 +2,10 @@
 
 import re
 
+from cskd.plots import plain
+
 MAX_NAME_LENGTH = 24  # characters of a class name
 DOMAIN = re.compile(r"^[\w-]+/(?=.)")  # the prefix of a merged dataset's class names
-
-
-def plain(text: str) -> str:
-    r"""Return the text escaped for matplotlib, which would draw ``$x$`` as mathematics."""
-    return text.replace("$", r"\$")
 
 
 def class_name(name: str) -> str:

@@ -26,7 +26,7 @@ STATE_TAGS = (
 # Columns that a frame of runs always has, even if no run has a value.
 TEXTS = (
     *("run", "run_id", "experiment_id", "artifact_uri", "run_key", "cell_key", "profile", *NAME),
-    *("comparable_reason", *STATE_TAGS),
+    *("comparable_reason", *STATE_TAGS, "untracked"),
 )
 DATES = ("started", "ended")
 NUMBERS = (
@@ -48,7 +48,7 @@ class Experiment:
         (dataset/architecture/method), ``tuned_values`` (the tuned hyper-parameters and their study) and
         ``hyperparameter_source`` ("paper", "ours" or "").
     runs: one row per seed in the same order. Columns: TEXTS, DATES (UTC), NUMBERS, ``comparable``, every other tracked
-        metric, and each setting as ``params.<name>``.
+        metric, and each setting as ``params.<name>``. ``untracked``: the metrics of TRACKED without a value, even NaN.
     notes: what was left out, and why.
     tuned: True if the grid was launched with tuned hyper-parameters.
     overrides: the settings changed from the recipe, as "key=value".
@@ -193,6 +193,7 @@ def _run_record(run: Run) -> dict:
         "state": tags.get("state", "running"),  # the uploader writes it after the first epochs
         "seed": int(tags["seed"]),
         "comparable": tags["comparable"] == "true",
+        "untracked": " ".join(metric.last for metric in TRACKED if metric.last not in run.data.metrics),
         **{f"params.{name}": value for name, value in run.data.params.items()},
         **{name: tracked_value(value) for name, value in run.data.metrics.items()},
     }

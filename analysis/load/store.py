@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,7 +30,7 @@ FIRST_RUNS = "run 'make demo' or 'make reproduce-table1 PROFILE=mini' first"
 PREDICTIONS = "predictions.npz"  # in a run folder, and as an artifact
 ENVIRONMENT = "environment.json"  # in a run folder: the identity of its training
 ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database
-HISTORY = "history.npz"  # in the cache
+HISTORY = "history"  # the folder in the cache of a run, with a file for each metric
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
@@ -45,23 +46,19 @@ class Store:
     """
 
     def __init__(self, uri: str, runs_dir: Path | None = None):
-        path = sqlite_path(uri)
+        database = sqlite_path(uri)
+        if database is not None and not database.is_file():  # MLflow would create an empty database
+            raise UserError(f"nothing is tracked yet, {database} does not exist: {FIRST_RUNS}")
         self.uri = uri
         self._runs_dir = runs_dir
-        self._artifacts = path.with_name(ARTIFACTS) if path else None
-        if path is not None and not path.is_file():  # MLflow would create an empty database
-            raise UserError(f"nothing is tracked yet, {path} does not exist: {FIRST_RUNS}")
+        self._artifacts = database.with_name(ARTIFACTS) if database else None
+        self._copy = tempfile.TemporaryDirectory()  # for a database that cannot be written; deleted with this object
         try:
-            # Another process may be creating or upgrading the database.
-            lock = path.with_name(f"{path.name}.lock") if path else None
-            with exclusive(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
-                self.client = MlflowClient(self._copy(path) if path and not _is_writable(path) else uri)
-                experiments = _all_pages(self.client.search_experiments)
+            self.client, experiments = _open(uri, database, Path(self._copy.name))
         except (MlflowException, SQLAlchemyError, OSError) as error:
             problem = schema_problem(uri, "mlflow")
             problem = problem or f"cannot be read ({first_line(error)}): correct it or start its server"
             raise UserError(without_password(f"MLFLOW_TRACKING_URI={uri} {problem}")) from error
-        self._all_ids = [experiment.experiment_id for experiment in experiments]
         self._tags = {experiment.experiment_id: experiment.tags for experiment in experiments}
         self._cells = self._by_name(self.runs_of_kind("cell"))
 
@@ -81,7 +78,7 @@ class Store:
 
     def runs_of_kind(self, kind: str) -> list[Run]:
         """Return every MLflow run whose tag ``kind`` has this value: cell, run, study or trial."""
-        return self._runs(self._all_ids, kind)
+        return self._runs(list(self._tags), kind)
 
     def artifact(self, run: Run, name: str) -> bytes | None:
         """Return the content of a small artifact, or None if there is none."""
@@ -124,36 +121,16 @@ class Store:
     def load_history(self, run: pd.Series, names: Sequence[str], cache: Path) -> pd.DataFrame:
         """Return tracked metrics of a run: one row per epoch (the index, from 0), one column per name.
 
-        Histories of finished runs are cached, since each metric costs one request.
         Raises UnusableRun if a metric was never tracked or the store does not answer.
         """
-        path = cache / run.run_id / HISTORY
-        arrays = load_cached(path)
-        if arrays is not None and set(names) <= set(arrays):
-            return pd.DataFrame({name: arrays[name] for name in names}, pd.Index(arrays["epoch"], name="epoch"))
         try:
-            columns = {name: self._history(run.run_id, name) for name in names}
+            columns = {name: self._history(run, name, cache) for name in names}
         except (MlflowException, SQLAlchemyError) as error:
             raise UnusableRun(f"{run.run} has a history that cannot be read ({first_line(error)})") from error
-        missing = [name for name, values in columns.items() if not values]
+        missing = [name for name, values in columns.items() if values.empty]
         if missing:
             raise UnusableRun(f"{run.run} has no history of {', '.join(missing)}")
-        history = pd.DataFrame(columns).sort_index().rename_axis("epoch")
-        if run.state == DONE:
-            arrays = {name: history[name].to_numpy() for name in names}
-            store_cached(path, {"epoch": history.index.to_numpy()} | arrays)
-        return history
-
-    def _copy(self, database: Path) -> str:
-        """Return the URI of a temporary copy, since SQLite and MLflow write to a database even if they only read it.
-
-        The copy is deleted with this object.
-        """
-        self._folder = tempfile.TemporaryDirectory()
-        for file in (database, database.with_name(f"{database.name}-wal")):  # the write-ahead log is a part of it
-            if file.exists():
-                shutil.copyfile(file, Path(self._folder.name) / file.name)
-        return f"{SQLITE}{Path(self._folder.name) / database.name}"
+        return pd.DataFrame(columns).sort_index().rename_axis("epoch")
 
     def _in_run_folder(self, run: pd.Series) -> Path | None:
         """Return the predictions in the run's folder on this machine, or None unless they are of the same training."""
@@ -161,11 +138,11 @@ class Store:
             return None
         folder = self._runs_dir / run.run_key
         try:
-            training = read_json(folder / ENVIRONMENT)["training_id"]
+            training_id = read_json(folder / ENVIRONMENT)["training_id"]
         except (OSError, ValueError, KeyError):
             return None
         path = folder / PREDICTIONS
-        return path if training == run.training_id and path.is_file() else None
+        return path if training_id == run.training_id and path.is_file() else None
 
     def _local_artifacts(self, uri: str) -> Path | None:
         """Return the folder of a run's artifacts, or None if a server has them.
@@ -176,9 +153,9 @@ class Store:
         if address.scheme not in ("", "file"):
             return None
         path = Path(unquote(address.path))
-        if self._artifacts is not None and ARTIFACTS in path.parts:
-            beside = self._artifacts.joinpath(*path.parts[path.parts.index(ARTIFACTS) + 1 :])
-            return beside if beside.exists() else path
+        _, found, inside = path.as_posix().rpartition(f"/{ARTIFACTS}/")
+        if self._artifacts is not None and found and (self._artifacts / inside).exists():
+            return self._artifacts / inside
         return path
 
     def _require_grids(self) -> list[str]:
@@ -204,10 +181,21 @@ class Store:
                 groups.setdefault(name, []).append(run)
         return groups
 
-    def _history(self, run_id: str, name: str) -> dict[int, float]:
-        """Return the metric's value by epoch. If an epoch was logged twice, the later value is used."""
-        points = sorted(self.client.get_metric_history(run_id, name), key=lambda point: (point.step, point.timestamp))
-        return {point.step: tracked_value(point.value) for point in points}
+    def _history(self, run: pd.Series, name: str, cache: Path) -> pd.Series:
+        """Return the metric's value by epoch, empty if there is none. Of an epoch that was logged twice, the later one.
+
+        Each metric costs one request, so those of finished runs are cached.
+        """
+        path = cache / run.run_id / HISTORY / f"{name}.npz"
+        arrays = load_cached(path)
+        if arrays is None:
+            points = self.client.get_metric_history(run.run_id, name)
+            points = sorted(points, key=lambda point: (point.step, point.timestamp))
+            values = {point.step: tracked_value(point.value) for point in points}
+            arrays = {"epochs": np.array(list(values), int), "values": np.array(list(values.values()), float)}
+            if run.state == DONE and values:
+                store_cached(path, arrays)
+        return pd.Series(arrays["values"], arrays["epochs"])
 
     def _download(self, run_id: str, cache: Path) -> Path:
         path = cache / run_id / PREDICTIONS
@@ -221,6 +209,20 @@ class Store:
     def _runs(self, experiment_ids: list[str], kind: str) -> list[Run]:
         query = {"experiment_ids": experiment_ids, "filter_string": f"tags.kind = '{kind}'"}
         return _all_pages(self.client.search_runs, **query)
+
+
+def _open(uri: str, database: Path | None, copy: Path) -> tuple[MlflowClient, list[MlflowExperiment]]:
+    """Return a client of the store, and its experiments. copy: the folder for a copy of a read-only database."""
+    # Another process may be creating or upgrading the database.
+    lock = database.with_name(f"{database.name}.lock") if database else None
+    with exclusive(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
+        if database is not None and not _is_writable(database):  # SQLite and MLflow write where they only read
+            for file in (database, database.with_name(f"{database.name}-wal")):  # the write-ahead log is a part of it
+                if file.exists():
+                    shutil.copyfile(file, copy / file.name)
+            uri = f"{SQLITE}{copy / database.name}"
+        client = MlflowClient(uri)
+        return client, _all_pages(client.search_experiments)
 
 
 def _is_writable(database: Path) -> bool:

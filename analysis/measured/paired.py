@@ -11,7 +11,7 @@ from analysis.tables.format import interval_text
 from analysis.tables.model import Block, Column, Row, Table
 from analysis.tables.provenance import origin
 from analysis.tables.runs import run_frame
-from cskd.evaluate.metrics import TRACKED, Metric
+from cskd.evaluate.metrics import TRACKED, all_metrics
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from cskd.utils.numbers import number_text
@@ -65,7 +65,8 @@ def matched_runs(comparison: Comparison) -> pd.DataFrame:
     for name, side in zip(SIDES, comparison.sides, strict=True):
         runs = run_frame(side)
         frames.append(runs[runs.run_key.isin(side.done.run_key)].assign(experiment=side.name, side=name))
-    runs, pair = pd.concat(frames, ignore_index=True), [*comparison.cell, "seed"]
+    runs = pd.concat(frames, ignore_index=True)
+    pair = [*comparison.cell, "seed"]
     runs = runs[runs.groupby(pair).side.transform("nunique") == len(SIDES)]
     first = ["experiment", "side"]
     return runs.sort_values([*pair, "side"])[[*first, *(name for name in runs if name not in first)]]
@@ -89,29 +90,38 @@ def paired_table(comparison: Comparison) -> tuple[Table, pd.DataFrame]:
     pairs = different_runs(comparison, matched)
     blocks, records = [], []
     for cell, runs in pairs.groupby(list(comparison.cell), sort=False):
-        rows = []
-        for metric in TRACKED:
-            values = runs.pivot(index="seed", columns="side", values=f"last_{metric.name}").dropna()
-            if values.empty:
-                continue
-            effect = paired_effect(values["second"], values["first"])
-            record = dict(zip((*comparison.cell, *SIDES), (*cell, *comparison.names), strict=True))
-            record |= {"metric": metric.name, "n": len(values)}
-            record |= {f"mean_{name}": values[name].mean() for name in SIDES}
-            low, high = effect.interval
-            record |= {"difference": effect.value, "low": low, "high": high}
-            records.append(record)
-            rows.append(_texts(metric, record))
-        blocks.append(Block("/".join(cell), (tuple(rows),)))
+        of_cell = _records(comparison, cell, runs)
+        records += of_cell
+        blocks.append(Block("/".join(cell), (tuple(map(_texts, of_cell)),)))
     numbers = (*SIDES, "difference", "95 % interval")
     columns = (Column("metric"), *(Column(name, number=True) for name in numbers), Column("n"))
+    intro, notes = (_differences(comparison, pairs),), _notes(comparison, matched)
+    return Table(comparison.title, columns, tuple(blocks), pd.DataFrame(records), intro, notes), pairs
+
+
+def _records(comparison: Comparison, cell: tuple[str, ...], runs: pd.DataFrame) -> list[dict]:
+    """Return one row of the table's frame for each metric that a pair of the cell has."""
+    records = []
+    for metric in TRACKED:
+        values = runs.pivot(index="seed", columns="side", values=f"last_{metric.name}").dropna()
+        if values.empty:
+            continue
+        effect = paired_effect(values["second"], values["first"])
+        low, high = effect.interval
+        record = dict(zip((*comparison.cell, *SIDES), (*cell, *comparison.names), strict=True))
+        record |= {"metric": metric.name, "n": len(values)}
+        record |= {f"mean_{name}": values[name].mean() for name in SIDES}
+        records.append(record | {"difference": effect.value, "low": low, "high": high})
+    return records
+
+
+def _notes(comparison: Comparison, matched: pd.DataFrame) -> tuple[str, ...]:
     notes = [NOTE]
     shared = dict.fromkeys(matched[_is_shared(matched)][NAME].itertuples(index=False, name=None))
     if shared:
         notes.append(f"Left out, the same runs on both sides: {', '.join(map('/'.join, shared))}.")
     notes += [f"{name}: {origin(side.done)}" for name, side in zip(comparison.names, comparison.sides, strict=True)]
-    intro = (_differences(comparison, pairs),)
-    return Table(comparison.title, columns, tuple(blocks), pd.DataFrame(records), intro, tuple(notes)), pairs
+    return tuple(notes)
 
 
 def _is_shared(matched: pd.DataFrame) -> pd.Series:
@@ -119,7 +129,8 @@ def _is_shared(matched: pd.DataFrame) -> pd.Series:
     return matched.duplicated("run_key", keep=False)
 
 
-def _texts(metric: Metric, record: dict) -> Row:
+def _texts(record: dict) -> Row:
+    metric = all_metrics()[record["metric"]]
     means = (number_text(record[f"mean_{name}"], metric.decimals) for name in SIDES)
     difference = number_text(record["difference"], metric.decimals, sign=True)
     interval = interval_text((record["low"], record["high"]), metric.decimals, sign=True)

@@ -52,9 +52,9 @@ PAPER_HEADERS = (
     *("ECE (%): paper", "ECE: ours, best test epoch"),
 )
 MEANING = (
-    f"{MEAN_STD} over n seeds after the last epoch. Best test epoch: the epoch with the lowest test error, "
-    "which the released code reports. ECE: 20 bins. Scaled: with a temperature; each half of the test images is scaled "
-    "by the temperature fitted to the other half."
+    f"{MEAN_STD.capitalize()} over n seeds after the last epoch. Best test epoch: the epoch with the lowest test "
+    "error, which the released code reports. ECE: 20 bins. Scaled: with a temperature; each half of the test images "
+    "is scaled by the temperature fitted to the other half."
 )
 FEWER = "(n=…): over fewer seeds than the row; the other seeds have no such value."
 VERDICT_HEADERS = ("claim", "dataset", "network", "effect [95 %]", "n", "verdict", "what would decide")
@@ -238,8 +238,8 @@ def _mean(cell: pd.DataFrame, column: str) -> str:
     """Return mean and std as text, and the number of seeds if some have no value."""
     values = summary(finite(cell[column]))
     metric = SHOWN[column][0] if column in SHOWN else column.removeprefix("best_")
-    fewer = f" (n={values.n})" if 0 < values.n < len(cell) else ""
-    return mean_std_text(values.mean, values.std, all_metrics()[metric].decimals) + fewer
+    fewer = values.n if values.n < len(cell) else 0
+    return mean_std_text(values.mean, values.std, all_metrics()[metric].decimals, n=fewer)
 
 
 def _setting(runs: pd.DataFrame, is_paper: bool) -> list[str]:

@@ -25,8 +25,8 @@ DEFINITIONS = (
     "of the ECE of that class's probability."
 )
 SCALED = (
-    f"{MEAN_STD} over n seeds. None: unscaled. T > 1 softens, T < 1 sharpens. Training split: T is fitted to "
-    "the run's own training images without augmentation, which the network has learnt. Cross-fitted: T is fitted to "
+    f"{MEAN_STD.capitalize()} over n seeds. None: unscaled. T > 1 softens, T < 1 sharpens. Training split: T is fitted "
+    "to the run's own training images without augmentation, which the network has learnt. Cross-fitted: T is fitted to "
     "one half of the test images and used on the other half, and vice versa. No image is scaled by a temperature that "
     "was fitted to it, but the test set has been used."
 )

@@ -21,7 +21,7 @@ FOOTNOTES = {
     OURS: f"{OURS} hyper-parameters ours: the paper gives none for this method here; the recipe names their source.",
     NOT_IN_PAPER: f"{NOT_IN_PAPER} not one of the paper's methods.",
 }
-MEAN_STD_NOTE = f"{MEAN_STD} over n finished seeds. One seed has no std."
+MEAN_STD_NOTE = f"{MEAN_STD.capitalize()} over n finished seeds. One seed has no std."
 LAST_EPOCH = "Last epoch: nothing is chosen on the test set."
 EPOCHS = f"{LAST_EPOCH} Best test epoch: the epoch with the lowest test error, which the released code reports."
 PAPER_PROTOCOL = "Paper: 3 seeds, as published, by the protocol of its released code."

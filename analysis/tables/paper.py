@@ -23,7 +23,7 @@ from analysis.tables.metrics import (
 from analysis.tables.model import Best, Block, Column, Row, Table, plain_table
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.metrics import Metric, all_metrics
-from cskd.utils.numbers import mean_std_text, number_text
+from cskd.utils.numbers import COMPACT, mean_std_text, number_text
 
 INDENT = 2 * "\N{NO-BREAK SPACE}"  # before the lines below a method's name
 PUBLISHED, LAST, BEST_EPOCH = "paper", "our last epoch", "our best test epoch"
@@ -83,7 +83,7 @@ def _texts(row, metric: Metric) -> dict[str, str]:
     """Return the text of one cell in each line."""
 
     def mean_std(mean: float, std: float, best: bool = False) -> str:
-        text = mean_std_text(mean, std, metric.decimals, compact=True)
+        text = mean_std_text(mean, std, metric.decimals, separator=COMPACT)
         return Best(text) if best else text
 
     texts = {LAST: mean_std(row.last_mean, row.last_std, row.bold) if row.n else row.status}
@@ -143,7 +143,7 @@ def against_paper_table(pool: Pool) -> Table | None:
         return None
     columns = [Column(name) for name in ("dataset", "network", "method", "metric")] + [Column("paper", number=True)]
     for epoch in ("last epoch", "best test epoch"):
-        columns += [Column(f"ours, {epoch} (n)", number=True), Column(f"{epoch}: at 95 %")]
+        columns += [Column(f"ours, {epoch}", number=True), Column(f"{epoch}: at 95 %")]
     rows = [_against_row(row) for row in frame.itertuples()]
     return plain_table(f"Ours against the paper's numbers, {pool.name}", columns, rows, frame, AGAINST_NOTES)
 
@@ -154,6 +154,5 @@ def _against_row(row) -> Row:
     texts.append(mean_std_text(row.paper_mean, row.paper_std, metric.decimals))
     for epoch in ("last", "best"):
         mean, std, n, judgement = (getattr(row, f"{epoch}_{part}") for part in ("mean", "std", "n", "judgement"))
-        text = mean_std_text(mean, std, metric.decimals)
-        texts += [f"{text} ({n})" if n else text, judgement]
+        texts += [mean_std_text(mean, std, metric.decimals, n=n), judgement]
     return tuple(texts)

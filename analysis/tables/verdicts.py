@@ -215,10 +215,10 @@ def reason_text(
 
 def _margin_text(metric: str) -> str:
     found = all_metrics()[metric]
-    if found.margin is None:
+    if found.equivalence_margin is None:
         return ""
-    unit = found.unit if found.scale != PERCENT else "point" if found.margin == 1 else "points"
-    return f"{found.margin:g} {unit}"
+    unit = found.unit if found.scale != PERCENT else "point" if found.equivalence_margin == 1 else "points"
+    return f"{found.equivalence_margin:g} {unit}"
 
 
 def seeds_text(method: int, against: int, comparison: str) -> str:

@@ -103,14 +103,14 @@ def merge(name: str, parts: dict[str, Dataset]) -> Dataset:
     parts: opened datasets by the name of their domain. The test set is present if every part has it open.
     """
     datasets = parts.values()
-    all_tested = all(part.test is not None for part in datasets)
+    all_have_test = all(part.test is not None for part in datasets)
     first_classes = np.cumsum([0, *(len(part.classes) for part in datasets)])[:-1].tolist()
     content = json.dumps([[domain, part.digest] for domain, part in parts.items()])
     return Dataset(
         name=name,
         classes=tuple(f"{domain}/{label}" for domain, part in parts.items() for label in part.classes),
         train=Split.joined([part.train for part in datasets], first_classes),
-        test=Split.joined([part.test for part in datasets], first_classes) if all_tested else None,
+        test=Split.joined([part.test for part in datasets], first_classes) if all_have_test else None,
         digest=hashlib.sha256(content.encode()).hexdigest(),
         complete=all(part.complete for part in datasets),
         source="; ".join(f"{domain}: {part.source}" for domain, part in parts.items()),

@@ -42,8 +42,8 @@ class Metric:
     when: EPOCH, after every epoch; LAST, after the last epoch only, for slow metrics and metrics of the features;
         STORED, in the analysis, from stored predictions.
     rescaled: the analysis also computes it after temperature scaling. For metrics of the probabilities.
-    margin: the smallest difference of two methods that matters, in the metric's unit (docs/judgement.md); None if no
-        margin is fixed.
+    equivalence_margin: the smallest difference of two methods that matters, in the metric's unit (docs/judgement.md);
+        None if none is fixed.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Metric:
     decimals: int = 2
     higher_is_better: bool = False
     rescaled: bool = False
-    margin: float | None = None
+    equivalence_margin: float | None = None
 
     @property
     def label(self) -> str:
@@ -83,9 +83,9 @@ class Metric:
 
 
 METRICS = (
-    Metric("top1_error", "error", "Top-1 error", "%", top_k_error, PERCENT, rescaled=True, margin=1),
-    Metric("top5_error", "top5_error", "Top-5 error", "%", partial(top_k_error, k=5), PERCENT, margin=1),
-    Metric("ece", "ece", "ECE", "%, 20 bins", expected_calibration_error, PERCENT, rescaled=True, margin=2),
+    Metric("top1_error", "error", "Top-1 error", "%", top_k_error, PERCENT, rescaled=True, equivalence_margin=1),
+    Metric("top5_error", "top5_error", "Top-5 error", "%", partial(top_k_error, k=5), PERCENT, equivalence_margin=1),
+    Metric("ece", "ece", "ECE", "%, 20 bins", expected_calibration_error, PERCENT, rescaled=True, equivalence_margin=2),
     Metric(
         "nll",
         "nll",
@@ -94,7 +94,7 @@ METRICS = (
         negative_log_likelihood,
         decimals=3,
         rescaled=True,
-        margin=0.06,
+        equivalence_margin=0.06,
     ),
     Metric("brier", "brier", "Brier score", "0 to 2", brier_score, decimals=3, rescaled=True),
     Metric(
@@ -107,7 +107,7 @@ METRICS = (
         FEATURES,
         LAST,
         higher_is_better=True,
-        margin=1,
+        equivalence_margin=1,
     ),
     Metric(
         "debiased_ece",
@@ -118,7 +118,7 @@ METRICS = (
         PERCENT,
         when=STORED,
         rescaled=True,
-        margin=2,
+        equivalence_margin=2,
     ),
     Metric(
         "scaled_nll",
@@ -128,7 +128,7 @@ METRICS = (
         scaled_nll,
         when=STORED,
         decimals=3,
-        margin=0.06,
+        equivalence_margin=0.06,
     ),
     Metric("ece_floor", "ece_floor", "ECE of a calibrated network", "%, mean", calibration_floor, PERCENT, when=STORED),
     Metric(
@@ -194,12 +194,14 @@ DOMAIN_ACCURACIES = {
         None,
         decimals=1,
         higher_is_better=True,
-        margin=1,
+        equivalence_margin=1,
     )
     for domain in DOMAINS
 }
 DOMAIN_ERRORS = {
-    domain: Metric(f"top1_error_{domain}", "figure4", "Top-1 error of a domain's images", "%", None, margin=1)
+    domain: Metric(
+        f"top1_error_{domain}", "figure4", "Top-1 error of a domain's images", "%", None, equivalence_margin=1
+    )
     for domain in DOMAINS
 }
 

@@ -114,7 +114,7 @@ class Method(ABC):
     needs_teacher: ClassVar[bool] = False  # a trained network, frozen and in evaluation mode
     mixes_labels: ClassVar[bool] = False  # after its transform an image has several classes
     requires_hard_labels: ClassVar[bool] = False  # its loss is undefined for mixed labels
-    has_own_cross_entropy: ClassVar[bool] = False  # its regularisers contain further cross-entropies
+    regularisers_have_cross_entropy: ClassVar[bool] = False  # beside the one on the labels
     incompatible_logits: ClassVar[bool] = False  # the losses of other methods cannot use its logits
 
     def classification(self) -> Term:

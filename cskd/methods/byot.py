@@ -69,7 +69,7 @@ class BeYourOwnTeacher(Method):
         "Zhang et al., ICCV 2019; alpha 0.3, T 3 and no T^2 as in the authors' code; the bottleneck and the hint's "
         "norm are our choice, its weight 0.03 is the authors', for another norm"
     )
-    has_own_cross_entropy = True
+    regularisers_have_cross_entropy = True
 
     temperature: float = 3.0
     alpha: float = 0.3

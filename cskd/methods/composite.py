@@ -83,7 +83,7 @@ def check_compatible(name: str, parts: tuple[Method, ...]) -> None:
         for other in parts:
             if part.requires_hard_labels and other.mixes_labels:
                 raise UserError(f"{name}: {part.name} needs one class per image, but {other.name} mixes classes")
-            if part.has_own_cross_entropy and _overrides(other, "classification"):
+            if part.regularisers_have_cross_entropy and _overrides(other, "classification"):
                 raise UserError(
                     f"{name}: {other.name} replaces the cross-entropy, but {part.name} has several: use one of the two"
                 )

@@ -34,7 +34,7 @@ class DataDistortionGuidedSelfDistillation(Method):
 
     name = "ddgsd"
     source = "Xu and Liu, AAAI 2019; weights 1 and 0.0005 and T 3 as in re-implementations; T^2 before the KL is ours"
-    has_own_cross_entropy = True
+    regularisers_have_cross_entropy = True
 
     temperature: float = 3.0
     lambda_kl: float = 1.0

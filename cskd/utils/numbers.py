@@ -3,7 +3,8 @@
 import math
 
 ABSENT = "\N{EN DASH}"  # the text of a missing value
-MEAN_STD = "Mean ± std (ddof=1)"  # what mean_std_text prints, for the notes of tables
+MEAN_STD = "mean ± std (ddof=1)"  # what mean_std_text prints, for titles and notes
+ONE_LINE, COMPACT, TWO_LINES = " ± ", "±", "\n± "  # separators of mean_std_text
 
 
 def number_text(value: float, decimals: int, *, sign: bool = False, unit: str = "") -> str:
@@ -13,9 +14,12 @@ def number_text(value: float, decimals: int, *, sign: bool = False, unit: str = 
     return f"{value:{'+' if sign else ''}.{decimals}f}{unit}".replace("-", "\N{MINUS SIGN}")
 
 
-def mean_std_text(mean: float, std: float, decimals: int, *, compact: bool = False) -> str:
-    """Return "mean ± std", the mean alone if the std is NaN (one seed), or ``ABSENT`` if both are NaN."""
+def mean_std_text(mean: float, std: float, decimals: int, *, separator: str = ONE_LINE, n: int = 0) -> str:
+    """Return "mean ± std", the mean alone if the std is NaN (one seed), or ``ABSENT`` if both are NaN.
+
+    n: the number of seeds, appended unless it is 0.
+    """
     text = number_text(mean, decimals)
-    if math.isnan(mean) or math.isnan(std):
-        return text
-    return f"{text}{'±' if compact else ' ± '}{number_text(std, decimals)}"
+    if not math.isnan(mean) and not math.isnan(std):
+        text += f"{separator}{number_text(std, decimals)}"
+    return f"{text} (n={n})" if n else text

@@ -11,7 +11,7 @@ from experiments.config.recipe import (
     Settings,
     StrictModel,
     load_settings,
-    read_yaml,
+    read_mapping,
     recipe_names,
     validated,
 )
@@ -62,7 +62,7 @@ def load_grid(name: str, **selection: list | None) -> Grid:
     architectures. Raises UserError for every unknown name.
     """
     path = GRIDS / f"{check_choice('grid', name, grid_names())}.yaml"
-    grid = validated(Grid, read_yaml(path), str(path))
+    grid = validated(Grid, read_mapping(path), str(path))
     table = grid.full_table or grid
     selection = {kind: names for kind, names in selection.items() if names}
     for kind in ("methods", "architectures"):

@@ -166,7 +166,7 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
         UserError: with the file and the key of an invalid value.
     """
     path = RECIPES / f"{check_choice('dataset', name, recipe_names())}.yaml"
-    raw = read_yaml(path)
+    raw = read_mapping(path)
     default = raw.pop("profile", "paper")
     profiles = raw.pop("profiles", None) or {}
     if not isinstance(profiles, dict) or not isinstance(default, str):
@@ -214,7 +214,7 @@ def _check_teacher(teacher: Teacher) -> None:
         )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file. Raises UserError, with the line, for anything else."""
     content = yaml_files.read_yaml(path)
     if not isinstance(content, dict):

@@ -10,7 +10,7 @@ import yaml
 from cskd.utils.cli import env_dir, runs_dir
 from cskd.utils.errors import UserError
 from cskd.utils.files import atomic_write, exclusive, write_errors
-from experiments.config.recipe import RECIPES, StrictModel, read_yaml, validated
+from experiments.config.recipe import RECIPES, StrictModel, read_mapping, validated
 
 HEADER = "# Written by 'make tune'; used by grids with TUNED=1 only.\n"
 
@@ -102,7 +102,7 @@ def find(dataset: str, method: str, profile: str, architecture: str) -> TunedPar
 
 def _load(path: Path) -> dict[str, TunedParameters]:
     entries = {}
-    for name, entry in read_yaml(path).items():
+    for name, entry in read_mapping(path).items():
         if not isinstance(entry, dict):
             raise UserError(f"{path}: {name} must be a mapping")
         entries[name] = validated(TunedParameters, entry, f"{path} ({name})")

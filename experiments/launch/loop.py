@@ -139,10 +139,11 @@ def _final_state(job: Active, ended: Exit) -> str:
 
 def _cause_of_death(job: Active, ended: Exit) -> tuple[str, str]:
     """Return (state, reason) for a process that died without recording them: killed is INTERRUPTED, crashed FAILED."""
+    if job.stopped_at is not None:
+        how = "stopped before it began" if ended.status == EXIT_INTERRUPTED else "killed before it stopped by itself"
+        return INTERRUPTED, how
     if ended.status == EXIT_INTERRUPTED:
         return INTERRUPTED, "the disk is full: make room"
-    if job.stopped_at is not None:
-        return INTERRUPTED, "killed before it stopped by itself"
     if ended.out_of_memory:
         return FAILED, "killed by the system, which was out of memory: use fewer WORKERS or a smaller batch"
     if ended.status == -signal.SIGKILL:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cskd.evaluate.metrics import all_metrics
-from cskd.plots import curves_figure, method_color
+from cskd.plots import curves_figure
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING
 from experiments.runs.plan import Cell, Plan
 from experiments.tracking.experiment import STATUS
@@ -51,11 +51,12 @@ def seed_statistics(histories: list[list[dict[str, Any]]]) -> dict[str, float]:
 
 def seed_curves(name: str, histories: list[list[dict[str, Any]]]) -> Figure:
     labels = {f"test/{metric}": all_metrics()[metric].label for metric in CURVES} | {"train/loss": "Training loss"}
+    method = name.rpartition("/")[2]
     curves = {
-        label: np.array([[record["metrics"][metric] for record in history] for history in histories])
+        label: {method: np.array([[record["metrics"][metric] for record in history] for history in histories])}
         for metric, label in labels.items()
     }
-    return curves_figure(f"{name}, {len(histories)} seeds", curves, method_color(name.rpartition("/")[2]))
+    return curves_figure(name, curves)
 
 
 def cell_status(states: list[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
 
-from cskd.plots import method_color, reliability_figure
+from cskd.plots import method_style, reliability_figure
 from experiments.config.spec import RunSpec
 from experiments.runs.folder import RunFolder
 
@@ -61,5 +61,5 @@ def upload_artifacts(client: MlflowClient, run_id: str, spec: RunSpec, folder: R
             client.log_artifact(run_id, str(file))
     if folder.predictions.exists():
         predictions = folder.load_predictions()
-        figure = reliability_figure(predictions.logits, predictions.labels, spec.name, method_color(spec.method))
+        figure = reliability_figure(predictions.logits, predictions.labels, spec.name, method_style(spec.method).color)
         client.log_figure(run_id, figure, "reliability.png")

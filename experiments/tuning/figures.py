@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
 from cskd.plots import FAINT, INK, VERMILION
-from cskd.utils.numbers import mean_std_text
+from cskd.utils.numbers import TWO_LINES, mean_std_text
 from experiments.runs.folder import RunFolder
 from experiments.tuning.space import Point, Space
 from experiments.tuning.storage import open_storage
@@ -195,8 +195,9 @@ def _draw_panel(axes: Axes, objective: str, rows: list[float], columns: list[flo
     for (row, column), point in cells.items():
         if point.mean:
             color = "black" if scale(point.mean[objective]) < CONTRAST_CHANGE else "white"
-            text = mean_std_text(point.mean[objective], point.std.get(objective, np.nan), decimals)
-            axes.text(column, row, text.replace(" ±", "\n±"), ha="center", va="center", fontsize=9, color=color)
+            std = point.std.get(objective, np.nan)
+            text = mean_std_text(point.mean[objective], std, decimals, separator=TWO_LINES)
+            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
         else:
             _draw_missing(axes, row, column, point.state)
         for name, is_marked in (("lowest", point is lowest), ("recipe", point.is_recipe)):

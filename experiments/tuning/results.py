@@ -8,6 +8,7 @@ from typing import Any
 
 from cskd.plots import save_figure
 from cskd.utils.files import atomic_write, write_errors
+from cskd.utils.numbers import MEAN_STD
 from experiments.config import tuned
 from experiments.config.tuned import TunedParameters
 from experiments.runs.folder import RunFolder
@@ -42,7 +43,7 @@ def write_results(config: StudyConfig, address: str, trials: list[Trial], source
         _write_csv(folder / "heatmap.csv", map(point_row, points))
         if any(point.mean for point in points):
             count = len(config.seeds)
-            seeds = "one seed" if count == 1 else f"mean ± std (ddof=1) of {count} seeds"
+            seeds = "one seed" if count == 1 else f"{MEAN_STD} of {count} seeds"
             title = f"{config.name}: {seeds}, {config.validation_images:,} validation images"
             figures["heatmap"] = heat_map(title, config.space, points)
     for name, figure in figures.items():

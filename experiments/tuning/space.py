@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from cskd.methods import build_method
 from cskd.utils.errors import UserError
-from experiments.config.recipe import StrictModel, read_yaml, validated
+from experiments.config.recipe import StrictModel, read_mapping, validated
 
 SPACES = Path(__file__).parent.parent / "spaces"
 DEFAULT = "default"
@@ -116,7 +116,7 @@ def load_space(method: str, name: str = DEFAULT) -> Space:
     path = SPACES / f"{method}.yaml"
     if not path.exists():
         raise UserError(f"method {method} has no search space: write {path}, with cs-kd.yaml as an example")
-    raw = read_yaml(path)
+    raw = read_mapping(path)
     if name not in raw:
         known = ", ".join(raw)
         raise UserError(f"method {method} has no search space {name!r}: choose from {known}, or add it to {path}")

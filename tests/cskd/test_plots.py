@@ -10,18 +10,20 @@ from cskd.evaluate.scores import expected_calibration_error, reliability_bins
 from cskd.plots import (
     METHOD_STYLES,
     curves_figure,
-    method_color,
+    method_style,
     reliability_figure,
     reliability_panels,
     save_figure,
 )
+from cskd.utils.numbers import MEAN_STD
 
-# Methods in one table of the paper, and so in one figure.
+# Methods in one table of the paper or in one grid, and so in one figure.
 TOGETHER = (
     "cross-entropy adacos virtual-softmax max-entropy label-smoothing cs-kd cs-kd-e",
     "cross-entropy ddgsd byot cs-kd",
     "cross-entropy cs-kd mixup mixup+cs-kd",
     "cross-entropy cs-kd kd kd+cs-kd",
+    "cross-entropy cs-kd same-image permuted-partner class-mean pair-halves partner-pass",
 )
 
 
@@ -61,29 +63,44 @@ def test_reliability_panels_are_square_and_have_their_methods_colours(tmp_path):
         assert (below.x0, below.width) == pytest.approx((box.x0, box.width))
 
 
-def test_methods_in_one_table_differ_in_colour():
+def test_methods_in_one_figure_differ_in_colour_and_marker():
     for table in TOGETHER:
         for first, second in itertools.combinations(table.split(), 2):
-            assert method_color(first) != method_color(second), (first, second)
+            assert method_style(first).color != method_style(second).color, (first, second)
     assert set(" ".join(TOGETHER).split()) == set(METHOD_STYLES)
-    assert method_color("my-method") == method_color("my-method")
+    markers = [style.marker for style in METHOD_STYLES.values()]
+    assert len(set(markers)) == len(markers)
 
 
-def test_curves_show_the_mean_with_a_band_of_one_std():
-    values = np.array([[4.0, 2.0, 1.0], [6.0, 4.0, 1.0], [5.0, 3.0, 1.0]])
-    figure = curves_figure("a cell", {"error": values, "loss": values / 10})
-    error = figure.axes[0]
-    assert error.lines[-1].get_ydata() == pytest.approx([5, 3, 1])
-    assert len(error.lines) == 1 + len(values)
+def test_own_methods_look_like_no_other():
+    style = method_style("my-method")
+    assert style == method_style("my-method")
+    for other in METHOD_STYLES.values():
+        assert not set(style) & set(other)
+
+
+def test_curves_are_means_with_bands():
+    values = np.array([[4.0, 2.0], [6.0, 4.0], [5.0, 3.0]])
+    curves = {"error": {"cs-kd": values, "kd": values[:1]}, "loss": {"cs-kd": values / 10, "kd": values[:1]}}
+    figure = curves_figure("a title", curves, [1])
+    error, loss = figure.axes
+    drop, *seeds, mean, single = error.lines
+    assert drop.get_xdata() == [0.5, 0.5]
+    assert len(seeds) == 3 and mean.get_ydata() == pytest.approx([5, 3]) and single.get_ydata() == pytest.approx([4, 2])
     band = error.collections[0].get_datalim(error.transData)
-    assert (band.y0, band.y1) == pytest.approx((1, 6))
-    assert "± std" in figure.get_suptitle()
+    assert (band.y0, band.y1) == pytest.approx((2, 6))
+    assert loss.lines[4].get_ydata() == pytest.approx([0.5, 0.3])
+    assert (mean.get_color(), mean.get_marker()) == (method_style("cs-kd").color, method_style("cs-kd").marker)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cs-kd (n = 3)", "kd (n = 1)"]
+    assert MEAN_STD in figure.get_suptitle()
+    with pytest.raises(ValueError, match="error of kd"):
+        curves_figure("a title", {"error": {"kd": np.ones(3)}})
 
 
 def test_curve_of_one_seed_has_no_band():
-    figure = curves_figure("a cell", {"error": np.ones((1, 5))})
+    figure = curves_figure("a cell", {"error": {"cs-kd": np.ones((1, 5))}})
     assert not figure.axes[0].collections
-    assert "std" not in figure.get_suptitle()
+    assert MEAN_STD not in figure.get_suptitle()
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf"])

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from analysis.figures.calibration import calibration_figure
-from analysis.figures.curves import learning_curves
 from analysis.figures.effects import Effect, forest_plot
 from analysis.figures.embedding import choose_images, embed, embedding_figure
 from analysis.figures.log_probability import log_probability_figure
@@ -18,7 +17,7 @@ from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.text import class_name
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
-from cskd.plots import METHOD_STYLES, method_color, method_marker, save_figure
+from cskd.plots import METHOD_STYLES, curves_figure, method_style, save_figure
 
 HOSTILE = ("$\\frac{1}$", "<img onerror=alert(1)>", "_hidden", "a$b", "e\\$f_g", "n02-x")
 CLASSES = ("apple", "aquarium_fish", *HOSTILE)
@@ -82,7 +81,7 @@ FIGURES = {
     "embedding, four panels": lambda: embedded(4, 20),
     "reliability pairs": pairs,
     "reliability pairs, three panels": lambda: pairs(4),
-    "curves": lambda: learning_curves("a title", {"error": {"kd": np.eye(3), "cs-kd": np.ones((1, 3))}}, [1]),
+    "curves": lambda: curves_figure("a title", {"error": {"kd": np.eye(3), "cs-kd": np.ones((1, 3))}}, [1]),
     "calibration": lambda: calibration_figure("a title", {"kd": {RAW: np.ones(2)}}, {"kd": {RAW: (0.5, 2)}}),
     "effects": lambda: forest_plot("a title", "points", EFFECTS, ("holds", "open")),
 }
@@ -235,7 +234,7 @@ def test_reliability_pairs_show_bins_counts_and_ece_of_both_methods():
     assert [bar.get_height() for bar in own] == pytest.approx(100 * count / 50)
     assert [bar.get_height() for bar in theirs] == pytest.approx(100 * bins().count / 400)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["kd: ECE 20.0 %", "cs-kd: ECE 12.5 %"]
-    assert (other.get_color(), line.get_color()) == (method_color("kd"), method_color("cs-kd"))
+    assert (other.get_color(), line.get_color()) == (method_style("kd").color, method_style("cs-kd").color)
     assert other.get_marker() != line.get_marker()
     with pytest.raises(ValueError, match="with cs-kd"):
         reliability_pairs("a title", "cs-kd", {"cs-kd": (bins(), 0.1)})
@@ -245,23 +244,6 @@ def test_reliability_pairs_have_a_panel_a_method_in_rows_of_four():
     squares = pairs(len(METHOD_STYLES)).axes[::2]
     assert [axes.get_title() for axes in squares] == [method for method in METHOD_STYLES if method != "cs-kd"]
     assert len({round(axes.get_position().x0, 6) for axes in squares}) == 4
-
-
-def test_curves_are_means_with_bands():
-    values = np.array([[4.0, 2.0], [6.0, 4.0], [5.0, 3.0]])
-    curves = {"error": {"cs-kd": values, "kd": values[:1]}, "loss": {"cs-kd": values / 10, "kd": values[:1]}}
-    figure = learning_curves("a title", curves, [1])
-    error, loss = figure.axes
-    drop, *seeds, mean, single = error.lines
-    assert drop.get_xdata() == [0.5, 0.5]
-    assert len(seeds) == 3 and mean.get_ydata() == pytest.approx([5, 3]) and single.get_ydata() == pytest.approx([4, 2])
-    band = error.collections[0].get_datalim(error.transData)
-    assert (band.y0, band.y1) == pytest.approx((2, 6))
-    assert loss.lines[4].get_ydata() == pytest.approx([0.5, 0.3])
-    assert (mean.get_color(), mean.get_marker()) == (method_color("cs-kd"), method_marker("cs-kd"))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cs-kd (n = 3)", "kd (n = 1)"]
-    with pytest.raises(ValueError, match="error of kd"):
-        learning_curves("a title", {"error": {"kd": np.ones(3)}})
 
 
 def test_calibration_shows_means_seeds_and_intervals():

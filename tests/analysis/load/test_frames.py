@@ -1,5 +1,7 @@
 """Frames of cells and runs: what they contain, what is left out, and the notes about it."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -130,7 +132,7 @@ def test_data_quality_notes_name_suspect_runs(grid):
     first.settings["numerics_version"] = "0"
     first.tags |= {"git_commit": "unknown", "git_dirty": "unknown"}
     second.tags["git_dirty"] = "unknown"
-    second.metrics = [metric for metric in second.metrics if metric[0] != "test/nll"]
+    second.metrics = [metric for metric in second.metrics if metric[0] != "test/nll"] + [("test/nll", math.nan, 1)]
     third.tags["git_dirty"] = "true"
     assert notes_of(grid) == [
         f"{CS_KD}, seed 0: trained from an unknown commit; used.",
@@ -142,3 +144,11 @@ def test_data_quality_notes_name_suspect_runs(grid):
     del third.settings["numerics_version"]
     assert f"{CS_KD}/seed2 has numerics version unknown, the current one is {NUMERICS_VERSION}: used." in notes_of(grid)
     assert {metric.last for metric in TRACKED} <= {name for name, _, _ in first.metrics}
+
+
+def test_data_quality_notes_of_runs_that_are_older_than_a_metric_are_one(grid):
+    for run in grid.runs:
+        run.settings["numerics_version"] = str(NUMERICS_VERSION)
+    for run in grid.runs[:2]:
+        run.metrics = [metric for metric in run.metrics if metric[0] != "test/nll"]
+    assert notes_of(grid) == ["Never tracked: test/nll of 2 runs; left out of their means."]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.load.pools import pools
-from analysis.load.store import Store, UnusableRun
+from analysis.load.store import UnusableRun
 
 
 def run_of(store, experiment, architecture, seed):
@@ -12,15 +12,17 @@ def run_of(store, experiment, architecture, seed):
     return pool.runs_of("cifar100", architecture, "cs-kd").iloc[seed].copy()
 
 
-def test_history_is_by_epoch_and_cached(store, tmp_path):
+def test_history_is_by_epoch_and_cached(store, tmp_path, monkeypatch):
     run = run_of(store, "table1", "resnet18", 1)
     history = store.load_history(run, ["test/top1_error", "test/ece"], tmp_path)
     assert history.index.tolist() == [0, 1]
     assert history["test/top1_error"].tolist() == [44.5, 22.25] and history["test/ece"].tolist() == [11, 5.5]
-    cached = Store.load_history(None, run, ["test/ece"], tmp_path)  # no store is needed
-    assert cached["test/ece"].tolist() == [11, 5.5]
     with pytest.raises(UnusableRun, match="seed1 has no history of train/loss"):
         store.load_history(run, ["test/ece", "train/loss"], tmp_path)
+    store.load_history(run, ["test/nll"], tmp_path)
+    monkeypatch.setattr(store, "client", None)  # no request is needed
+    for name in ("test/nll", "test/ece", "test/top1_error"):
+        assert store.load_history(run, [name], tmp_path).index.tolist() == [0, 1]
 
 
 def test_infinite_epoch_stays_infinite_in_the_cache(store, tmp_path):

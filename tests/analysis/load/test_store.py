@@ -143,6 +143,14 @@ def test_predictions_without_run_folders_are_read_beside_the_database(project, t
     assert [str(path.relative_to(project / "mlartifacts" / "demo")) for path in paths] == expected
 
 
+def test_artifacts_of_a_project_in_a_folder_called_mlartifacts_are_read_beside_the_database(project, tmp_path):
+    store = Store(f"sqlite:///{project / 'mlflow.db'}")
+    run = store.load()[0].done.iloc[0].copy()
+    inside = f"mlartifacts/demo/{run.run_id}/artifacts"
+    run["artifact_uri"] = f"/elsewhere/mlartifacts/project/{inside}"
+    assert store.predictions_file(run, tmp_path) == project / inside / "predictions.npz"
+
+
 def test_run_folder_with_another_training_is_not_read(project, tmp_path):
     runs = tmp_path / "runs"
     shutil.copytree(project / "runs", runs)

@@ -21,7 +21,7 @@ from analysis.measured.results_tables import paper_order, results, verdicts
 from analysis.tables.format import to_csv
 from analysis.tables.verdicts import verdict_frame
 from cskd.utils.errors import UserError
-from cskd.utils.numbers import ABSENT
+from cskd.utils.numbers import ABSENT, mean_std_text
 from experiments.config.grid import load_grid, load_grid_settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,7 +47,8 @@ def test_answer_has_six_rows_of_numbers_and_verdicts():
         "cub200",
     ]
     assert [row[0].split(", ")[2] for row in rows] == ["60 epochs"] * 4 + ["200 epochs"] * 2
-    assert rows[0][1:] == ["49.33 ± 2.37", "45.37 ± 1.64", "16.48 ± 0.64", "4.94 ± 0.83", "holds; holds"]
+    numbers = ((49.33, 2.37), (45.37, 1.64), (16.48, 0.64), (4.94, 0.83))
+    assert rows[0][1:] == [*(mean_std_text(*number, 2) for number in numbers), "holds; holds"]
 
 
 @pytest.mark.parametrize("path", sorted(MEASURED.glob("runs-*.csv")), ids=lambda path: path.stem)
@@ -127,8 +128,8 @@ def rows_of(text):
 def test_results_show_mean_and_std_over_seeds(mini):
     rows = {row[0]: row for row in rows_of(results("mini", mini, mini).split("**cub200, resnet10**")[1])}
     errors = np.array([44.0, 45.0, 47.5])
-    assert rows["cs-kd"][1] == f"{errors.mean():.2f} ± {errors.std(ddof=1):.2f}"
-    assert rows["cs-kd"][3] == "11.38 ± 0.45"
+    assert rows["cs-kd"][1] == mean_std_text(errors.mean(), errors.std(ddof=1), 2)
+    assert rows["cs-kd"][3] == mean_std_text(11.38, 0.45, 2)
     assert (rows["cs-kd"][2], rows["cs-kd"][5], rows["cs-kd"][7]) == (ABSENT, ABSENT, "3")
     assert (rows["mixup"][1], rows["mixup"][7]) == ("60.00", "1")
 
@@ -139,7 +140,7 @@ def test_mean_over_fewer_seeds_says_so(tmp_path):
     cells["cifar100/resnet10/cross-entropy"][1]["nll"] = np.inf
     text = results("mini", save(make_pool(cells, "mini"), tmp_path), tmp_path)
     [row] = [row for row in rows_of(text) if row[0] == "cross-entropy"]
-    assert row[3:5] == ["12.88 ± 0.18 (n=2)", "2.550 ± 0.071 (n=2)"]
+    assert row[3:5] == [mean_std_text(12.88, 0.18, 2, n=2), mean_std_text(2.55, 0.071, 3, n=2)]
     assert "- (n=…): over fewer seeds than the row" in text
 
 
@@ -164,7 +165,7 @@ def test_verdicts_are_counted_listed_and_folded_if_there_are_many(mini, tmp_path
 
 def test_papers_recipe_that_was_not_run_shows_the_papers_numbers(tmp_path):
     text = results("paper", tmp_path, tmp_path)
-    numbers = ["24.71 ± 0.24", "not run", "not run", "15.45 ± 0.33", "not run", "0"]
+    numbers = [mean_std_text(24.71, 0.24, 2), "not run", "not run", mean_std_text(15.45, 0.33, 2), "not run", "0"]
     assert ["cifar100", "cross-entropy", *numbers] in rows_of(text)
     assert len(rows_of(text)) == 12  # five datasets, both methods, and the header
     assert "**Not run** yet: `make reproduce-table1`" in text
@@ -182,9 +183,10 @@ def test_papers_numbers_are_only_beside_comparable_cells(tmp_path):
     of_cifar, of_dogs, of_kd = (
         next(row for row in rows_of(text) if number in row) for number in ("22.00", "31.00", "9.00")
     )
-    assert of_cifar == ["", "cs-kd", "21.99 ± 0.13", ABSENT, "22.00", "5.17 ± 0.40", ABSENT, "1"]
+    error, ece = mean_std_text(21.99, 0.13, 2), mean_std_text(5.17, 0.4, 2)
+    assert of_cifar == ["", "cs-kd", error, ABSENT, "22.00", ece, ABSENT, "1"]
     assert (of_dogs[2], of_dogs[5]) == (ABSENT, ABSENT)
-    assert of_kd[:3] == ["cub200", "kd", "39.32 ± 0.65"]
+    assert of_kd[:3] == ["cub200", "kd", mean_std_text(39.32, 0.65, 2)]
     assert "- Not comparable with the paper: dogs (the dataset is incomplete)." in text
 
 

@@ -10,6 +10,7 @@ from scipy.stats import ttest_ind_from_stats
 
 from analysis.paper.against_paper import against_paper
 from analysis.tables.paper import against_paper_table
+from cskd.utils.numbers import mean_std_text
 
 CS_KD = "cifar100/resnet18/cs-kd"  # the paper: 21.99 ± 0.13
 
@@ -59,7 +60,7 @@ def test_metric_of_the_last_epoch_has_no_best_epoch():
     row = against_paper(pool).set_index("metric").loc["recall_at_1"]
     assert (row.best_n, row.last_judgement, row.best_judgement) == (0, "agrees", "")
     texts = [row for row in against_paper_table(pool).blocks[0].groups[0] if row[3] == "R@1 (%)"]
-    assert texts[0][4:] == ("71.15 ± 0.15", "72.00 ± 1.00 (3)", "agrees", "\N{EN DASH}", "")
+    assert texts[0][4:] == (mean_std_text(71.15, 0.15, 2), mean_std_text(72, 1, 2, n=3), "agrees", "\N{EN DASH}", "")
 
 
 def test_incomparable_cells_have_no_row():

@@ -65,12 +65,22 @@ def test_metrics_have_the_interval_over_seeds_and_images(pool, evaluations):
 
 def test_scaling_table_has_every_metric_at_each_temperature(pool, evaluations):
     none, training, crossed, *_ = rows(scaling_table(pool, evaluations))
-    assert none[3:7] == ("none", "3", "\N{EN DASH}", "11.00 ± 1.00")
-    assert none[7:] == ("21.000 ± 1.000", "31.000 ± 1.000", "41.00 ± 1.00", "51.00 ± 1.00")
-    assert training[3:7] == ("training split", "3", "3.00 ± 1.00", "1.10 ± 0.10")
+    assert none[3:7] == ("none", "3", "\N{EN DASH}", mean_std_text(11, 1, 2))
+    assert none[7:] == (
+        mean_std_text(21, 1, 3),
+        mean_std_text(31, 1, 3),
+        mean_std_text(41, 1, 2),
+        mean_std_text(51, 1, 2),
+    )
+    assert training[3:7] == ("training split", "3", mean_std_text(3, 1, 2), mean_std_text(1.1, 0.1, 2))
     assert crossed[3:] == (
-        *("cross-fitted", "3", "3.00 ± 1.00", "1.10 ± 0.10"),
-        *("2.100 ± 0.100", "3.100 ± 0.100", "4.10 ± 0.10", "5.10 ± 0.10"),
+        *("cross-fitted", "3", mean_std_text(3, 1, 2), mean_std_text(1.1, 0.1, 2)),
+        *(
+            mean_std_text(2.1, 0.1, 3),
+            mean_std_text(3.1, 0.1, 3),
+            mean_std_text(4.1, 0.1, 2),
+            mean_std_text(5.1, 0.1, 2),
+        ),
     )
 
 

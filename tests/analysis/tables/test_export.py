@@ -8,6 +8,7 @@ import pytest
 from analysis.commands import tables
 from cskd.utils import cli
 from cskd.utils.errors import UserError
+from cskd.utils.numbers import mean_std_text
 
 
 def run(uri, monkeypatch, capsys, *arguments) -> str:
@@ -50,7 +51,8 @@ def test_selected_tables_are_printed(exported):
         assert title in printed
     assert "Brier score" not in printed
     assert "Table 2" not in printed
-    cells = ("cs-kd", "21.99 ± 0.13", "22.25 ± 0.25", "22.12 ± 0.25", "3", "\N{MINUS SIGN}10.1 %")
+    numbers = (mean_std_text(*number, 2) for number in ((21.99, 0.13), (22.25, 0.25), (22.12, 0.25)))
+    cells = ("cs-kd", *numbers, "3", "\N{MINUS SIGN}10.1 %")
     assert re.search(" +".join(map(re.escape, cells)), printed)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from analysis.tables.format import interval_text, show, to_latex, to_markdown
 from analysis.tables.model import Best, Block, Column, Table, name_once
-from cskd.utils.numbers import mean_std_text, number_text
+from cskd.utils.numbers import COMPACT, mean_std_text, number_text
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from cskd.utils.numbers import mean_std_text, number_text
         (number_text(10, 1, sign=True, unit=" %"), "+10.0 %"),
         (number_text(math.nan, 2), "\N{EN DASH}"),
         (mean_std_text(22.25, 0.125, 2), "22.25 ± 0.12"),
-        (mean_std_text(22.25, 0.125, 1, compact=True), "22.2±0.1"),
+        (mean_std_text(22.25, 0.125, 1, separator=COMPACT, n=3), "22.2±0.1 (n=3)"),
         (mean_std_text(22.25, math.nan, 2), "22.25"),
         (mean_std_text(math.nan, math.nan, 2), "\N{EN DASH}"),
         (interval_text((-1.0, 2.0), 1, sign=True), "[\N{MINUS SIGN}1.0, +2.0]"),

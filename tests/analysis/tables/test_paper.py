@@ -18,12 +18,17 @@ from analysis.paper.published import PUBLISHED
 from analysis.tables.format import show, to_csv, to_latex
 from analysis.tables.model import Best, Table
 from analysis.tables.paper import paper_tables
+from cskd.utils.numbers import COMPACT, mean_std_text
 
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = {"width": 64, "inputs.image_size": 32, "schedule.epochs": 200}
 LINES = ("paper", "our last epoch", "our best test epoch", "difference", "vs cross-entropy", "n")
 ERROR = "Top-1 error (%), resnet18"
 MINUS = "\N{MINUS SIGN}"
+
+
+def compact(mean: float, std: float, decimals: int = 2) -> str:
+    return mean_std_text(mean, std, decimals, separator=COMPACT)
 
 
 def paper_grids() -> list[Grid]:
@@ -124,7 +129,8 @@ def test_layout_has_every_number_of_the_paper_if_nothing_was_run(nothing_run):
         numbers = [row for row in csv.DictReader(file) if row["table"] != "figure4"]
     for number in numbers:
         found = texts(nothing_run[f"table{number['table']}"], f"{titles[number['metric']]}, {number['architecture']}")
-        text = f"{number['mean']}±{number['std']}".rstrip("±")
+        decimals = len(number["mean"].partition(".")[2])
+        text = compact(float(number["mean"]), float(number["std"] or "nan"), decimals)
         assert found[number["method"], "paper", number["dataset"]] == text
         assert found[number["method"], "our last epoch", number["dataset"]] == "not run"
     tables = [table for name, table in nothing_run.items() if name != "figure4"]
@@ -152,10 +158,10 @@ def test_rows_and_columns_have_the_order_of_the_paper(nothing_run):
 def test_cell_shows_ours_beside_the_paper(paper):
     found = texts(paper["table1"], ERROR)
     assert [found["cs-kd", line, "cifar100"] for line in LINES] == [
-        *("21.99±0.13", "22.25±0.25", "22.12±0.25", "+0.26", f"{MINUS}10.1 %", "3")
+        *(compact(21.99, 0.13), compact(22.25, 0.25), compact(22.12, 0.25), "+0.26", f"{MINUS}10.1 %", "3")
     ]
     assert [found["cross-entropy", line, "cub200"] for line in LINES if line != "vs cross-entropy"] == [
-        *("46.00±1.43", "46.00±0.71", "45.88±0.71", "+0.00", "2/3 seeds")
+        *(compact(46, 1.43), compact(46, 0.71), compact(45.88, 0.71), "+0.00", "2/3 seeds")
     ]
     states = [found[method, "our last epoch", "cub200"] for method in ("cs-kd", "adacos")]
     assert [*states, found["cs-kd", "our last epoch", "dogs"]] == ["failed", "not run", "interrupted"]
@@ -178,7 +184,7 @@ def test_paper_number_is_shown_for_comparable_cells_and_cells_not_launched(paper
     assert found["cross-entropy", "paper", "mit67"] == "\N{EN DASH}"
     assert found["cross-entropy", "our last epoch", "mit67"] == "40.00"
     assert found["cross-entropy", "difference", "mit67"] == ""
-    assert found["cs-kd", "paper", "mit67"] == "40.45±0.45"
+    assert found["cs-kd", "paper", "mit67"] == compact(40.45, 0.45)
     assert "Not comparable with the paper: mit67 (the dataset is incomplete)." in paper["table1"].notes
 
 
@@ -215,7 +221,8 @@ def test_source_of_hyper_parameters_is_marked(paper):
 
 def test_missing_values_unfinished_runs_and_dirty_commits_are_noted(paper):
     found = texts(paper["table4"], "Top-1 error (%), resnet10")
-    assert (found["kd", "our last epoch", "cifar100"], found["kd", "n", "cifar100"]) == ("25.50±0.71", "2/3 seeds")
+    assert found["kd", "our last epoch", "cifar100"] == compact(25.5, 0.71)
+    assert found["kd", "n", "cifar100"] == "2/3 seeds"
     assert found["kd+cs-kd", "our last epoch", "cifar100"] == "no value"
     name = "cifar100/resnet10/kd/seed2: test/top1_error is missing or NaN: left out of the mean."
     assert name in paper["table4"].notes
@@ -230,7 +237,7 @@ def test_missing_values_unfinished_runs_and_dirty_commits_are_noted(paper):
 def test_figure4_has_accuracy_and_error_of_each_domain(paper):
     accuracy, error = (texts(paper["figure4"], block.heading) for block in paper["figure4"].blocks)
     assert [accuracy["cross-entropy", line, "dog (dogs)"] for line in LINES if line != "vs cross-entropy"] == [
-        *("94.5", "97.0±1.0", "96.5±1.0", "+2.5", "3")
+        *("94.5", compact(97, 1, 1), compact(96.5, 1, 1), "+2.5", "3")
     ]
     assert [error["cs-kd", line, "indoor (mit67)"] for line in LINES] == [
         *("56.02", "54.00", "53.50", f"{MINUS}2.02", f"{MINUS}16.9 %", "1/3 seeds")

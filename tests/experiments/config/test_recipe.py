@@ -8,7 +8,7 @@ from cskd.utils.errors import UserError
 from experiments.config import recipe
 from experiments.config.datasets import parts_of, source_of
 from experiments.config.grid import grid_names, load_grid
-from experiments.config.recipe import RECIPES, load_settings, read_yaml, recipe_names
+from experiments.config.recipe import RECIPES, load_settings, read_mapping, recipe_names
 
 PROFILES = [
     (name, profile)
@@ -119,7 +119,7 @@ def test_invalid_key_or_value_is_named_in_one_line(write_recipe, text, message):
 @pytest.mark.parametrize("name", recipe_names())
 def test_validation_split_of_a_subset_leaves_no_small_last_batch(name):
     """A last batch of a few images makes some runs diverge."""
-    profiles = [None, *read_yaml(RECIPES / f"{name}.yaml").get("profiles", {})]
+    profiles = [None, *read_mapping(RECIPES / f"{name}.yaml").get("profiles", {})]
     for settings in (load_settings(name, profile)[1] for profile in profiles):
         if settings.subset is None:
             continue

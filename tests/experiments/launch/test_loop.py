@@ -127,6 +127,12 @@ def test_run_that_is_no_longer_wanted_is_stopped_alone(tmp_path):
     assert runs[0].folder.state()["state"] == INTERRUPTED
 
 
+def test_run_that_was_stopped_before_it_began_does_not_blame_the_disk(tmp_path):
+    [run], backend = make_runs(tmp_path, 1), FakeBackend({"0": Exit(EXIT_INTERRUPTED)})
+    assert launch(iter([run]), backend, 1, LaunchCallbacks(should_stop=lambda run: True))
+    assert run.folder.state()["reason"] == "interrupted: stopped before it began"
+
+
 def test_run_that_cannot_be_started_fails_alone(tmp_path):
     runs, backend, ended = make_runs(tmp_path, 2), FakeBackend({"1": Exit(0)}), []
     start = backend.start

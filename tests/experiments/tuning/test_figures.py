@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 from studies import metrics_of
 
 from cskd.plots import INK, VERMILION
+from cskd.utils.numbers import TWO_LINES, mean_std_text
 from experiments.runs.folder import RunFolder
 from experiments.tuning.figures import (
     NOT_ENDED,
@@ -75,6 +76,10 @@ def cell_texts(axes) -> dict[tuple[float, float], str]:
     return {(rows[round(t.get_position()[1])], columns[round(t.get_position()[0])]): t.get_text() for t in axes.texts}
 
 
+def two_lines(mean: float, std: float) -> str:
+    return mean_std_text(mean, std, 2, separator=TWO_LINES)
+
+
 def marked_cells(axes, color: str) -> list[tuple[int, int]]:
     """Return (row, column) of the markers of a colour."""
     offsets = [marker.get_offsets()[0] for marker in axes.collections if to_hex(marker.get_facecolor()[0]) == color]
@@ -84,10 +89,10 @@ def marked_cells(axes, color: str) -> list[tuple[int, int]]:
 def test_heat_map_shows_numbers_states_and_marks(trials, tmp_path):
     error, ece, *_ = heat_map("title", SPACE, grid_points(SPACE, trials, tmp_path, RECIPE)).axes
     assert cell_texts(error) == {
-        (1, 1): "not run", (1, 2): "11.00\n± 2.83", (1, 3): "11.00\n± 1.41", (1, 4): "not ended",
-        (4, 1): "21.50\n± 2.12", (4, 2): "not run", (4, 3): "30.50\n± 0.71", (4, 4): "failed",
+        (1, 1): "not run", (1, 2): two_lines(11, 2.83), (1, 3): two_lines(11, 1.41), (1, 4): "not ended",
+        (4, 1): two_lines(21.5, 2.12), (4, 2): "not run", (4, 3): two_lines(30.5, 0.71), (4, 4): "failed",
     }  # fmt: skip
-    assert cell_texts(ece)[4, 1] == "2.15\n± 0.21"
+    assert cell_texts(ece)[4, 1] == two_lines(2.15, 0.21)
     assert (error.get_ylabel(), error.get_xlabel()) == ("temperature", "lambda_cls")
     for axes in (error, ece):
         assert marked_cells(axes, VERMILION) == [(0, 1)]  # T 1, lambda 2
