@@ -150,7 +150,8 @@ def mean_curve(axes: Axes, values: np.ndarray, style: MethodStyle, label: str) -
         linewidth=1.6,
         label=label,
         marker=style.marker,
-        markersize=4,
+        markersize=5,
+        markeredgewidth=1.3,
         markevery=max(1, len(epochs) // MARKERS_PER_CURVE),
     )
 

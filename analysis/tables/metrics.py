@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.load.frames import Experiment
+from analysis.load.frames import Experiment, format_count
 from analysis.load.pools import Pool
 from analysis.paper.against_paper import cell_means
 from analysis.paper.published import BASELINE, published_methods
@@ -98,10 +98,19 @@ def incomparable_notes(frame: pd.DataFrame) -> list[str]:
 
 
 def missing_value_notes(experiment: Experiment | Pool, metric: Metric) -> list[str]:
-    """Return a sentence for each value that a finished run lacks and a mean leaves out."""
+    """Return a sentence for each value that a finished run lacks and a mean leaves out.
+
+    The runs that never tracked the metric share one sentence.
+    """
     names = [metric.last, metric.best] if metric.at_best_epoch else [metric.last]
-    return [
+    runs = experiment.done.to_dict("records")
+    tracked = [run for run in runs if metric.last not in run["untracked"].split()]
+    notes = [
         f"{run['run']}: {name} is {'missing or NaN' if math.isnan(value) else 'infinite'}: left out of the mean."
-        for run, name in itertools.product(experiment.done.to_dict("records"), names)
+        for run, name in itertools.product(tracked, names)
         if not math.isfinite(value := run.get(name, math.nan))
     ]
+    count = len(runs) - len(tracked)
+    if count:
+        notes.append(f"{metric.last} was never tracked in {format_count(count, 'run')}: left out of the mean.")
+    return notes

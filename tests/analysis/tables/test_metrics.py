@@ -62,7 +62,7 @@ def test_method_that_is_not_in_the_paper_is_marked():
 @pytest.mark.parametrize(
     ("metric", "note"),
     [
-        ("top1_error", "cifar100/resnet10/cs-kd/seed1: test/top1_error is missing or NaN: left out of the mean."),
+        ("top1_error", "test/top1_error was never tracked in 1 run: left out of the mean."),
         ("ece", "cifar100/resnet10/cs-kd/seed0: test/ece is missing or NaN: left out of the mean."),
         ("nll", "cifar100/resnet10/cs-kd/seed2: test/nll is infinite: left out of the mean."),
         ("nll", "cifar100/resnet10/cs-kd/seed1: best/nll is missing or NaN: left out of the mean."),
