@@ -59,12 +59,17 @@ def test_every_table_has_its_target():
                 "STUDY=b",
                 "PRUNE=1",
             ],
-            "-m experiments tune --dataset mit67 --seeds 1 --timeout 9 --study 'b' --workers 2 --trials 5 "
+            "-m experiments tune --dataset mit67 --seeds 1 --workers 2 --timeout 9 --study 'b' --trials 5 "
             "--objective error,ece --prune",
         ),
         (
             ["ablate", "DATASET=cifar100", "PROFILE=mini", "TUNE_SEEDS=3", "DRY_RUN=1", "RETRY=1"],
             "-m experiments ablate --dataset cifar100 --seeds 3 --profile mini --workers 1 --dry-run --retry",
+        ),
+        (
+            ["tune-all", "DATASET=cifar100", "PROFILE=mini", "METHODS=cross-entropy cs-kd", "TRIALS=3"],
+            "-m experiments tune-all --dataset cifar100 --seeds 1 --profile mini --workers 1 --trials 3 "
+            "--methods cross-entropy cs-kd",
         ),
         (
             ["bench", "PARTS=pipelines reference", "REFERENCE=../clone", "SET=precision=fp32", "KEEP=1"],

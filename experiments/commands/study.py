@@ -32,16 +32,21 @@ from experiments.tuning.trial import COMPLETE, Trial, best_of, format_objectives
 from experiments.tuning.tuner import Tuner
 
 
-def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+def add_studies_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of one or several studies."""
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--architecture", help="default resnet18, or the profile's")
-    parser.add_argument(
-        "--seeds", type=int, default=1, help="seeds of each trial; its result is their mean (default 1)"
-    )
+    seeds = "seeds of each trial; its result is their mean (default 1)"
+    parser.add_argument("--seeds", type=int, default=1, help=seeds)
+    add_launch_arguments(parser)
+
+
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of one study."""
+    add_studies_arguments(parser)
+    parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--timeout", type=float, metavar="MINUTES", help="start no trial after this time")
     parser.add_argument("--study", dest="name", help="another name, for a new study beside an earlier one")
-    add_launch_arguments(parser)
 
 
 def run_study(options: StudyOptions) -> int:
@@ -83,9 +88,10 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
         f"study {config.name}: {options.method} on {options.dataset}, {config.architecture}, profile {config.profile}; "
         f"{space}"
     )
-    images = config.train_images + config.validation_images
+    held_out = f"of {config.train_images + config.validation_images} training images"
+    images = "unused training images" if config.settings.validate_on == "unused" else held_out
     print_line(
-        f"objective: {' and '.join(config.objectives)} on {config.validation_images} of {images} training images, "
+        f"objective: {' and '.join(config.objectives)} on {config.validation_images} {images}, "
         "after the last epoch; test set closed"
     )
     if budget.teacher is not None:

@@ -33,6 +33,10 @@ def tracked(kind: str, uri: str = ""):
     return client.search_runs([experiment], f"tags.kind = '{kind}'")
 
 
+def all_runs() -> list[RunFolder]:
+    return [RunFolder(path.parent) for path in cli.runs_dir().glob("*/spec.json")]
+
+
 def lambda_error(run) -> float:
     return 10 * run.spec.parameters["lambda_cls"] + (run.spec.seed - 1000)
 
@@ -91,8 +95,46 @@ def test_repeated_tune_adds_trials_only_and_a_grid_uses_the_best_with_other_seed
     assert (status, errors) == (2, "error: digits cs-kd was tuned on seed 1000: give other SEEDS\n")
     assert call(*grid, "0")[0] == 0
     best = min(stored_trials(f"{NAME}-2-seeds"), key=lambda trial: trial.values)
-    specs = [RunFolder(path.parent).spec() for path in (tmp_path / "runs").glob("*/spec.json")]
+    specs = list(map(RunFolder.spec, all_runs()))
     assert [s.parameters for s in specs if s.method == "cs-kd" and not s.validation] == [best.parameters]
+
+
+def test_tune_all_gives_every_method_the_same_budget_and_prints_the_command_that_trains_the_best(call, training):
+    def nll(run) -> float:
+        return run.spec.schedule.lr  # lower is better
+
+    training.nll, methods = nll, ["cross-entropy", "adacos", "mixup+cs-kd"]
+    command = ("experiments tune-all", "--dataset", "digits", "--methods", "cross-entropy", "adacos", "cs-kd+mixup")
+    assert "make reproduce" not in call(*command, "--trials", "3", "--dry-run")[1]
+    status, output, errors = call(*command, "--trials", "3")
+    assert (status, errors) == (0, "")
+    best = {}
+    for method in methods:
+        trials = stored_trials(f"digits-{method}-demo-equal-space-nll")
+        assert (len(trials), trials[0].parameters["schedule.lr"]) == (3, 0.1)  # the recipe's first
+        assert all(trial.values == (trial.parameters["schedule.lr"],) for trial in trials)
+        best[method] = min(trials, key=lambda trial: trial.values).parameters
+    assert len(training.runs) == 9
+    assert all({"schedule.lr", "schedule.weight_decay"} <= set(point) for point in best.values())
+    expected = (
+        'make reproduce-table1 DATASETS=digits METHODS="cross-entropy adacos mixup+cs-kd" SEEDS="0 1 2 3 4" TUNED=1'
+    )
+    assert output.endswith(f"{expected}\n")
+
+    grid = ("experiments grid", "table1", "--datasets", "digits", "--methods", *methods, "--seeds", "0", "--tuned")
+    assert call(*grid, "--launcher", "print")[0] == 0
+    specs = {spec.method: spec for spec in map(RunFolder.spec, all_runs()) if not spec.validation}
+    for method in methods:
+        assert specs[method].parameters | specs[method].schedule.parameters() == best[method]
+        assert specs[method].settings.schedule.lr == 0.1  # so that cells with tuned values are comparable
+
+
+def test_validation_on_unused_images_is_another_study(call, training):
+    settings = ("--set", "subset={images_per_class: 8}", "--trials", "1", "--set")
+    assert "on 120 unused training images" in call(*TUNE, *settings, "validate_on=unused")[1]
+    assert "on 40 of 80 training images" in call(*TUNE, *settings, "validate_on=held-out")[1]
+    unused, held_out = (stored_trials(name)[0].runs[1000] for name in (f"{NAME}-unused", NAME))
+    assert unused != held_out
 
 
 def test_stopped_study_exits_with_130_and_continues(call, training):
@@ -202,9 +244,17 @@ def test_dry_run_writes_nothing(call, training, tmp_path, monkeypatch, storage):
     [
         ("tune", "--dataset digit", "unknown dataset 'digit'"),
         ("tune", "--dataset digits --method cskd", "unknown method 'cskd'"),
-        ("tune", "--dataset digits --method cross-entropy", "cross-entropy has no hyper-parameters"),
-        ("tune", "--dataset digits --method adacos", "method adacos has no"),
-        ("tune", "--dataset digits --space wide", "cs-kd has no search space 'wide': choose from default, paper"),
+        ("tune", "--dataset digits --method adacos", "method adacos has no search space: use SPACE=equal"),
+        ("tune", "--dataset digits --space wide", "no search space 'wide': choose from default, paper, equal, or add"),
+        ("tune", "--dataset digits --set validate_on=unused", "'validate_on': digits trains on all images of its"),
+        ("tune-all", "--dataset digits --methods cs-kd pair-halves", "method pair-halves has no search space: write"),
+        ("tune-all", "--dataset digits --objective error,ece", "two objectives choose no values: give one"),
+        ("tune-all", "--dataset digits --set width=8", "SET: tuned values belong to the recipe's own settings"),
+        (
+            "tune",
+            "--dataset digits --method kd --seeds 2 --set subset.images_per_class=9 --set subset.draw=seed",
+            "TUNE_SEEDS=2: subset.draw=seed needs a teacher for each seed",
+        ),
         ("tune", "--dataset digits --objective loss", "unknown objective 'loss'"),
         ("tune", "--dataset digits --objective error,ece --prune", "PRUNE=1 needs a single objective"),
         ("tune", "--dataset digits --prune --set schedule.milestones=[]", "PRUNE=1 prunes after the first of"),
