@@ -16,14 +16,14 @@ from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.data_progress import preparation_lines
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.options import add_launch_arguments
-from experiments.launch.plan_table import format_duration, line_printer
+from experiments.launch.plan_table import check_disk, format_duration, line_printer
 from experiments.launch.progress import Display
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 from experiments.runs.source import describe_source
 from experiments.tracking.uploader import Tracker, Uploader
-from experiments.tuning.budget import Budget, check_disk, estimate_budget, last_batch_warning
+from experiments.tuning.budget import Budget, estimate_budget, last_batch_warning
 from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, make_study_config
 from experiments.tuning.results import summary_lines, write_results
 from experiments.tuning.storage import load_study, storage_address, storage_lost
@@ -108,7 +108,7 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
     warning = last_batch_warning(config)
     if warning:
         print_line(warning)
-    check_disk(budget)
+    check_disk(budget.disk_bytes)
     return budget
 
 

@@ -9,7 +9,6 @@ from experiments.config.grid import grid_names, load_grid
 from experiments.config.recipe import SCHEDULE_PARAMETERS
 from experiments.tuning import space as module
 from experiments.tuning.space import EQUAL, SPACES, Space, load_space
-from experiments.tuning.trial import parse_objectives
 
 
 def make_space(text: str) -> Space:
@@ -66,11 +65,3 @@ def test_bad_space_is_one_line_with_the_file(text, message, tmp_path, monkeypatc
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_objectives_are_one_or_two_known_metrics():
-    assert parse_objectives("error") == ("error",)
-    assert parse_objectives("error, ece") == ("error", "ece")
-    for text, message in (("accuracy", "choose from brier, ece"), ("ece,ece", "give one"), ("error,nll,ece", "or two")):
-        with pytest.raises(UserError, match=message):
-            parse_objectives(text)
