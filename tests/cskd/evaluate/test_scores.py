@@ -1,4 +1,4 @@
-"""The scores against scikit-learn, torchmetrics and direct definitions, and at their limits."""
+"""The scores against scikit-learn, torchmetrics and direct definitions."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from cskd.evaluate.scores import (
 )
 
 
-@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("scale", [0.1, 5.0])
 def test_scores_agree_with_other_libraries(scale):
     logits, labels = (torch.tensor(values) for values in random_predictions(1, scale=scale))
     probabilities, classes = logits.softmax(1), list(range(logits.shape[1]))
@@ -36,26 +36,25 @@ def test_scores_agree_with_other_libraries(scale):
     assert expected_calibration_error(logits, labels) == pytest.approx(ece.item(), abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**31), k=st.integers(1, 10), samples=st.integers(1, 50), decimals=st.integers(0, 2))
-def test_top_k_error_is_its_definition_with_ties_to_the_lower_class(seed, k, samples, decimals):
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    k=st.integers(1, 10),
+    bins=st.integers(1, 40),
+    samples=st.integers(1, 50),
+    decimals=st.integers(0, 2),
+)
+def test_top_k_error_and_ece_are_their_definitions(seed, k, bins, samples, decimals):
+    """Few decimals give equal logits; the lower class comes first."""
     logits, labels = random_predictions(seed, samples, classes=6, decimals=decimals)
-    wrong = 0
-    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
-        ranked = sorted(range(len(row)), key=lambda index: (-row[index], index))
-        wrong += label not in ranked[:k]
-    assert top_k_error(logits, labels, k) == pytest.approx(wrong / samples, abs=1e-12)
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**31), bins=st.integers(1, 40), samples=st.integers(1, 60))
-def test_ece_is_its_definition(seed, bins, samples):
-    logits, labels = random_predictions(seed, samples, classes=4)
+    ranks = [sorted(range(6), key=lambda index, row=row: (-row[index], index)) for row in logits.tolist()]
+    missed = sum(label not in rank[:k] for rank, label in zip(ranks, labels, strict=True))
+    assert top_k_error(logits, labels, k) == pytest.approx(missed / samples, abs=1e-12)
     members = [[] for _ in range(bins)]
-    for row, label in zip(torch.tensor(logits).softmax(1).tolist(), labels.tolist(), strict=True):
-        confidence = max(row)
+    confidences = torch.tensor(logits).softmax(1).amax(1).tolist()
+    for confidence, rank, label in zip(confidences, ranks, labels.tolist(), strict=True):
         index = next(b for b in range(bins) if confidence <= (b + 1) / bins or b == bins - 1)
-        members[index].append((confidence, row.index(confidence) == label))
+        members[index].append((confidence, rank[0] == label))
     expected = sum(abs(sum(c for c, _ in part) - sum(right for _, right in part)) for part in members) / samples
     assert expected_calibration_error(logits, labels, bins) == pytest.approx(expected, abs=1e-12)
 
@@ -65,11 +64,11 @@ def test_confidence_on_a_bin_edge_belongs_to_the_bin_that_ends_there():
     assert np.flatnonzero(bins.count).tolist() == [4]  # (0.20, 0.25]
     assert np.isnan(bins.accuracy[0])
     assert bins.gap[4] == pytest.approx(1 / 3 - 0.25)
-    bins = reliability_bins(torch.tensor([[1000.0, 0.0], [1000.0, 0.0], [0.0, 0.1]]), torch.tensor([0, 1, 1]), bins=20)
-    assert (bins.count[-1], bins.confidence[-1], bins.accuracy[-1]) == (2, 1.0, 0.5)
+    with pytest.raises(ValueError, match="bins must be at least 1, not 0"):
+        expected_calibration_error(torch.zeros(1, 2), [0], bins=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), samples=st.integers(1, 60), domains=st.lists(st.sampled_from("abc"), min_size=4))
 def test_domain_metrics_are_their_definition(seed, samples, domains):
     logits, labels = random_predictions(seed, samples, len(domains), decimals=0)
@@ -86,22 +85,9 @@ def test_domain_metrics_are_their_definition(seed, samples, domains):
     assert domain_metrics(logits, labels, domains) == pytest.approx(expected)
 
 
-def test_domain_metrics_need_a_domain_for_each_class():
-    with pytest.raises(ValueError, match="each of the 4 classes needed, not 3"):
-        domain_metrics(torch.eye(4), torch.arange(4), ("bird", "bird", "dog"))
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_recall_at_1_agrees_with_a_search_in_float64(seed):
-    random = np.random.default_rng(seed)
+def test_recall_at_1_agrees_with_a_search_in_float64():
+    random = np.random.default_rng(0)
     labels = random.integers(5, size=200)
     features = random.normal(size=(200, 16)) + 0.6 * labels[:, None] + 50
     neighbour = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(features).kneighbors()[1][:, 0]
-    expected = (labels[neighbour] == labels).mean()
-    assert recall_at_1(features, labels, chunk=64) == pytest.approx(expected)
-
-
-def test_recall_at_1_does_not_count_the_sample_itself():
-    features = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
-    assert recall_at_1(features, torch.tensor([0, 1, 2, 3])) == 0
-    assert recall_at_1(features, torch.tensor([0, 0, 1, 1])) == 1
+    assert recall_at_1(features, labels, chunk=64) == pytest.approx((labels[neighbour] == labels).mean())
