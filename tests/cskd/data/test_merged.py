@@ -5,7 +5,6 @@ import dataclasses
 import fakes
 import numpy as np
 import pytest
-from arrays import labelled_split
 
 from cskd.data.prepare import open_prepared, prepare
 from cskd.data.sources.registry import SOURCES
@@ -89,12 +88,3 @@ def test_recipe_merges_the_three_datasets_and_can_leave_the_test_set_closed(data
     assert not is_prepared("merged", other, data_dir)
     with pytest.raises(UserError, match=r"tinyimagenet is not prepared .*: make data DATASET=tinyimagenet"):
         open_data("merged", other, data_dir)
-
-
-def test_mini_profile_has_classes_of_every_domain():
-    _, settings = load_settings("merged", "mini")
-    domains = np.repeat(PARTS, [SOURCES[name].num_classes for name in PARTS])
-    split = labelled_split(np.repeat(np.arange(len(domains)), 28))
-    numbers = tuple(range(len(domains)))
-    subset = restrict("merged", numbers, split, None, num_classes=settings.subset.classes, images_per_class=28)
-    assert np.unique(domains[list(subset.classes)], return_counts=True)[1].tolist() == [18, 11, 3]

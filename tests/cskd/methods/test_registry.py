@@ -70,19 +70,3 @@ def test_composite_loss_is_the_sum_without_a_second_cross_entropy(name):
     shared = second.classification().loss(forward_cache(second, model, batch))
     expected = step_loss(first, model, batch) + step_loss(second, model, batch) - shared
     torch.testing.assert_close(step_loss(composite, model, batch), expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "limit"),
-    [
-        ("cs-kd", {"lambda_cls": 0.0}, "cross-entropy"),
-        ("cs-kd-e", {"lambda_e": 0.0}, "cs-kd"),
-        ("kd", {"lambda_kd": 0.0}, "cross-entropy"),
-        ("max-entropy", {"beta": 0.0}, "cross-entropy"),
-        ("label-smoothing", {"epsilon": 0.0}, "cross-entropy"),
-    ],
-)
-def test_zero_weight_gives_exactly_the_limiting_method(name, parameters, limit):
-    method, limit = build_method(name, parameters), build_method(limit)
-    model, batch = model_for(limit).eval(), batch_of(method)
-    assert step_loss(method, model, batch).item() == step_loss(limit, model, batch).item()
