@@ -7,7 +7,7 @@ import pytest
 from arrays import random_predictions
 
 from cskd.evaluate.scores import expected_calibration_error, reliability_bins
-from cskd.plots import METHOD_STYLES, curves_figure, method_style, reliability_figure, reliability_panels, save_figure
+from cskd.plots import METHOD_STYLES, curves_figure, method_style, reliability_figure, reliability_panels
 from cskd.utils.numbers import MEAN_STD
 
 # Methods in one table of the paper or in one grid, and so in one figure.
@@ -66,15 +66,3 @@ def test_curves_are_means_with_bands():
     assert (band.y0, band.y1) == pytest.approx((2, 6))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cs-kd (n = 3)", "kd (n = 1)"]
     assert MEAN_STD in figure.get_suptitle()
-
-
-@pytest.mark.parametrize("ending", ["png", "pdf"])
-def test_equal_figures_are_equal_bytes_without_date(tmp_path, ending):
-    content = []
-    for name in ("first", "second"):
-        path = tmp_path / f"{name}.{ending}"
-        save_figure(reliability_figure(*random_predictions(0), "a run"), path)
-        content.append(path.read_bytes())
-    assert content[0] == content[1]
-    for word in (b"Matplotlib", b"matplotlib", b"CreationDate"):
-        assert word not in content[0]

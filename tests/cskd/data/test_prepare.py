@@ -30,7 +30,6 @@ def test_archives_give_the_same_digest_as_their_unpacked_folder(tmp_path, name, 
     assert "verified), counts checked" in dataset.source
     assert dataset.digest == prepare(name, tmp_path / "made", source=source).digest
     assert {path.name for path in data_dir.iterdir()} == {*before, LOCK, "prepared"}
-    assert [path.name for path in (data_dir / "prepared").iterdir()] == [name]
 
 
 def test_prepared_dataset_is_not_prepared_again_unless_damaged_or_of_another_format(tmp_path, cub200):
@@ -50,7 +49,7 @@ def test_prepared_dataset_is_not_prepared_again_unless_damaged_or_of_another_for
     assert prepare("cub200", tmp_path, source=cub200).digest == digest
 
 
-@pytest.mark.parametrize("name", ["tinyimagenet", "cub200", "dogs", "mit67"])
+@pytest.mark.parametrize("name", ["tinyimagenet", "mit67"])
 def test_incomplete_copy_needs_partial_and_is_marked(tmp_path, name):
     source = fakes.small(SOURCES[name])
     fakes.TREES[name](tmp_path)

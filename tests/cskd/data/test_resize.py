@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cskd.data import pixels
-from cskd.data.pixels import RESIZING, Request, choose_resizing
+from cskd.data.pixels import RESIZING, Request
 from cskd.data.resize import bytes_needed, crop_table, crop_with_pillow, geometry, parts, resize
 from cskd.data.splits import Split
 from cskd.data.transforms import CenterCrop, ResizedCrop
@@ -148,11 +148,3 @@ def test_every_source_answers_requests_in_order_and_concurrently(source, kind, m
     assert [len(batch) for batch, _ in pairs] == [4, 4, 4, 4, 2]
     np.testing.assert_array_equal(torch.cat([batch for batch, _ in pairs]).numpy(), expected)
     np.testing.assert_array_equal(torch.cat([batch for _, batch in pairs[::-1]]).numpy(), expected)
-
-
-@pytest.mark.parametrize(("free", "expected"), [(4.0, "resident"), (3.9, "streamed")])
-def test_images_stay_on_a_gpu_if_they_fit_a_quarter_of_its_free_memory(free, expected, monkeypatch):
-    split = random_split(12, 3, size=None)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * split.nbytes), 0))
-    assert choose_resizing(split, torch.device("cuda")) == expected
-    assert choose_resizing(split, CPU) == "pillow"

@@ -29,21 +29,7 @@ def test_validation_split_is_pinned():
     assert indices_digest(hold_out("name", split, 0.2)[1]) != indices_digest(validation)
 
 
-def test_indices_of_a_subset_refer_to_the_prepared_split():
-    split = random_split(90, 3)
-    subset = restrict("name", ("a", "b", "c"), split, None, num_classes=2, images_per_class=10)
-    assert subset.test is None
-    assert len(subset.classes) == 2
-    rest, validation = hold_out("name", subset.train, 0.2)
-    assert (len(rest), len(validation)) == (16, 4)
-    assert set(validation.indices) <= set(subset.train.indices)
-    for view in (rest, validation):
-        for row, index in enumerate(view.indices):
-            assert np.array_equal(view.image(row), split.image(index))
-            assert subset.classes[view.labels[row]] == "abc"[split.labels[index]]
-
-
-def test_seed_draws_the_training_images_of_the_same_classes():
+def test_subset_has_the_images_of_its_indices_and_the_seed_draws_them():
     split = random_split(90, 3)
     first, same, second = (
         restrict("name", ("a", "b", "c"), split, split, num_classes=2, images_per_class=10, seed=seed)
@@ -55,8 +41,12 @@ def test_seed_draws_the_training_images_of_the_same_classes():
     assert not np.array_equal(first.train.indices, second.train.indices)
     members = np.flatnonzero(np.isin(split.labels, ["abc".index(name) for name in first.classes]))
     assert np.array_equal(np.sort(np.concatenate([first.train.indices, first.unused.indices])), members)
-    for row, index in enumerate(first.unused.indices):
-        assert first.classes[first.unused.labels[row]] == "abc"[split.labels[index]]
+    rest, validation = hold_out("name", first.train, 0.2)
+    assert (len(rest), len(validation)) == (16, 4)
+    for part in (rest, validation, first.unused):
+        for row, index in enumerate(part.indices):
+            assert np.array_equal(part.image(row), split.image(index))
+            assert first.classes[part.labels[row]] == "abc"[split.labels[index]]
 
 
 def test_hold_out_rejects_a_class_with_one_image():

@@ -37,17 +37,3 @@ def test_epoch_does_not_depend_on_the_number_of_workers(monkeypatch):
         epochs.append(epoch(TorchvisionLoader, random_split(21, 4, size=None), ResizedCrop(12), CenterCrop(12, 14)))
     assert all(torch.equal(values, epochs[1][name]) for name, values in epochs[0].items())
     assert not torch.equal(epochs[0]["x"], epochs[0]["second"])
-
-
-def test_shifts_and_flips_have_the_distribution_of_train_loader():
-    """An image with one bright pixel shows where the crop lies and whether it is mirrored."""
-    image = np.zeros((8, 8, 3), dtype=np.uint8)
-    image[3, 2] = 255
-    split = array_split([image] * 400, np.arange(400) % 2)
-    shares = [
-        (epoch(kind, split, PadAndCrop(8, 2), CenterCrop(8), views=("x",))["x"][:, 0].double() / 255).mean(0)
-        for kind in (TrainLoader, TorchvisionLoader)
-    ]
-    torch.testing.assert_close(*shares, atol=0.05, rtol=0)
-    # 5 rows; 5 columns and 5 mirrored ones, 2 of which coincide
-    assert (shares[1] > 0).sum() == (shares[0] > 0).sum() == 5 * 8

@@ -31,11 +31,6 @@ def test_pad_and_crop_draws_offsets_and_flips_uniformly():
         torch.testing.assert_close(share, torch.full((values,), 1 / values), atol=0.01, rtol=0)
 
 
-def test_flips_can_be_switched_off():
-    for augmentation in (PadAndCrop(8, 1, flip=False), ResizedCrop(8, flip=False)):
-        assert augmentation.draw(np.full((500, 2), 8), generator(0, "test"))[:, -1].sum() == 0
-
-
 @pytest.mark.parametrize("shape", [(40, 40), (30, 90)])
 def test_resized_crop_draws_boxes_with_torchvisions_distribution(shape):
     count = 2000

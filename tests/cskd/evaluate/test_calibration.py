@@ -67,18 +67,6 @@ def test_debiased_error_of_one_bin_subtracts_the_mean_of_the_folded_normal_distr
     assert debiased_calibration_error(logits_of(confidence), labels) == pytest.approx(gap - bias, abs=2e-4)
 
 
-def test_debiased_error_is_nearer_the_truth_than_the_plain_one():
-    confidence = np.random.default_rng(0).beta(6, 2, 400) / 2 + 0.499
-    logits, true = logits_of(confidence), confidence - 0.03  # over-confident by 3 points
-    drawn = [drawn_labels(true, seed) for seed in range(100)]
-    plain, debiased = (
-        abs(np.mean([error(logits, labels) for labels in drawn]) - 0.03)
-        for error in (expected_calibration_error, debiased_calibration_error)
-    )
-    assert 3 * debiased < plain
-    assert plain > 0.01
-
-
 def test_floor_is_the_error_of_calibrated_predictions():
     confidence = np.random.default_rng(1).uniform(0.5, 1, 300)
     logits, labels = logits_of(confidence), np.zeros(300, int)

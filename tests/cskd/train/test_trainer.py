@@ -1,5 +1,6 @@
 """Training learns, repeats itself exactly, and resumes exactly."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from arrays import random_split
 from stepping import DIFFERENT_METHODS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cskd.batch import Normalise
 from cskd.data.loader import TestSet, TrainLoader
@@ -19,7 +21,7 @@ from cskd.train.trainer import Diverged, Interrupted, Trainer
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import derived_seed
 
-CPU = torch.device("cpu")
+CPU, META = torch.device("cpu"), torch.device("meta")
 SCHEDULE = Schedule(epochs=4, lr=0.1, milestones=(2, 3))
 FIXED, MIXED = (8, 8), None  # sizes of images
 
@@ -31,7 +33,7 @@ def checkpoint_after_every_epoch(monkeypatch):
 
 def make_trainer(
     folder=None, *, method="cs-kd", architecture="resnet10", schedule=SCHEDULE, precision="fp32", identity="run",
-    size=FIXED,
+    size=FIXED, device=CPU, resizing=None,
 ):  # fmt: skip
     built = build_method(method)
     torch.manual_seed(derived_seed(0, "init"))
@@ -39,15 +41,16 @@ def make_trainer(
     augmentation = PadAndCrop(8, 1) if size == FIXED else ResizedCrop(8)
     center_crop = CenterCrop(8, 9 if size == MIXED else None)
     train, test = random_split(42, 4, size=size), random_split(20, 4, size=size, seed=1)
+    data = {"batch_size": 16, "device": device, "resizing": resizing}
     return Trainer(
         model,
         built,
-        TrainLoader(train, augmentation, center_crop, views=built.views, batch_size=16, seed=0, device=CPU),
-        TestSet(test, center_crop, batch_size=8, device=CPU),
-        Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), CPU),
+        TrainLoader(train, augmentation, center_crop, views=built.views, seed=0, **data),
+        TestSet(test, center_crop, **data),
+        Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), device),
         schedule,
         seed=0,
-        device=CPU,
+        device=device,
         precision=precision,
         teacher=build_model("resnet10", 4, 8, width=4) if built.needs_teacher else None,
         checkpoint=None if folder is None else folder / "checkpoint.pt",
@@ -196,7 +199,55 @@ def test_damaged_checkpoint_is_reported_and_the_previous_one_restored(tmp_path):
     assert make_trainer(tmp_path).records == []
 
 
+@pytest.mark.parametrize(
+    ("epoch_seconds", "cost", "expected"),
+    [
+        (60.0, 0.9, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),  # long epochs
+        (1.0, 0.09, [1, 6]),  # 2 % of the time is 4.5 s
+        (4.0, 5.0, [1, 9]),  # expensive checkpoints: every 30 s
+    ],
+)
+def test_checkpoints_take_at_most_two_percent_of_the_time(monkeypatch, tmp_path, epoch_seconds, cost, expected):
+    now = [1000.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoint, "write_archive", lambda *_, **__: now.__setitem__(0, now[0] + cost))
+    checkpoints, written = checkpoint.Checkpoints(tmp_path / "checkpoint.pt", "run"), []
+    for number in range(1, 11):
+        now[0] += epoch_seconds
+        if checkpoints.is_due():
+            checkpoints.write({"records": []})
+            written.append(number)
+    assert written == expected
+
+
 def test_bf16_stays_near_fp32():
     full, half = (make_trainer(precision=name).train_epoch(0)["train/loss"] for name in ("fp32", "bf16"))
     assert half != full
     assert half == pytest.approx(full, rel=0.03)
+
+
+class WaitingCopies(TorchDispatchMode):
+    """Counts the copies from the CPU to the device that wait for it."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu" and result.device == META:
+            self.count += not kwargs.get("non_blocking", False)
+        return result
+
+
+WAITING_CASES = [(method, None) for method in DIFFERENT_METHODS] + [("cs-kd-e", "resident"), ("cs-kd-e", "streamed")]
+
+
+@pytest.mark.parametrize(("method", "resizing"), WAITING_CASES)
+def test_no_step_waits_for_the_device(method, resizing, monkeypatch):
+    """On torch's device ``meta``, which has no values, reading one raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())  # unknown on meta
+    trainer = make_trainer(method=method, size=MIXED if resizing else FIXED, device=META, resizing=resizing)
+    waiting, counts = WaitingCopies(), []
+    with waiting, pytest.raises(RuntimeError, match="meta"):  # the epoch's sums are read after its last step
+        trainer.train_epoch(0, on_step=lambda progress: counts.append(waiting.count))
+    assert counts == [counts[0]] * 3  # the first step's count comes from the start of the epoch

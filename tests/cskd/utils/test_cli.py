@@ -1,4 +1,4 @@
-"""Folders from the environment, exit codes, and the terminal size."""
+"""Folders from the environment, and exit codes."""
 
 import os
 
@@ -27,14 +27,6 @@ def test_unusable_folder_raises_error_with_its_variable(monkeypatch, value, mess
     monkeypatch.setenv("RUNS_DIR", value)
     with pytest.raises(UserError, match=message):
         cli.runs_dir()
-
-
-@pytest.mark.parametrize(("value", "expected"), [("0", None), ("²", None), ("80", "80")])
-def test_run_unsets_invalid_terminal_size(monkeypatch, value, expected):
-    monkeypatch.setenv("COLUMNS", value)
-    with pytest.raises(SystemExit):
-        cli.run(lambda: 0)
-    assert os.environ.get("COLUMNS") == expected
 
 
 @pytest.mark.parametrize(
