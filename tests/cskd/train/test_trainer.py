@@ -208,6 +208,7 @@ def test_damaged_checkpoint_is_reported_and_the_previous_one_restored(tmp_path):
     ],
 )
 def test_checkpoints_take_at_most_two_percent_of_the_time(monkeypatch, tmp_path, epoch_seconds, cost, expected):
+    monkeypatch.undo()  # the fixture for all tests
     now = [1000.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(checkpoint, "write_archive", lambda *_, **__: now.__setitem__(0, now[0] + cost))
