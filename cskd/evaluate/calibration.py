@@ -54,14 +54,14 @@ def debiased_calibration_error(logits, labels, bins: int = BINS) -> float:
     return max(0.0, float(count @ gaps / len(confidence)))
 
 
-def calibration_floor(logits, labels, quantile: float | None = None, bins: int = BINS) -> float:
+def calibration_floor(logits, labels, quantile: float | None = None) -> float:
     """Return the ECE, 0 to 1, that a perfectly calibrated network with the same confidences has on as many images.
 
     The labels are drawn from the network's own probabilities; the given labels are not used. The result is the mean
-    over the draws, or a quantile of them. Raises ValueError for undefined input and bins < 1.
+    over the draws, or a quantile of them. Raises ValueError for undefined input.
     """
     confidence, _ = confidence_and_deviation(logits, labels)
-    index = equal_width_bin(confidence, bins)
+    index = equal_width_bin(confidence, BINS)
     draws = np.random.default_rng(0)
     errors = [
         np.abs(np.bincount(index, (draws.random(len(index)) < confidence) - confidence)).sum() / len(index)
@@ -108,10 +108,7 @@ def above_first_bin(
     """Return (image, row, deviation) of the probabilities above the first bin; the row is bins * class + bin.
 
     With many classes these are few. The sum over a class's first bin is the sum over the class minus its other bins.
-    Raises ValueError for bins < 1.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
     position = np.flatnonzero(probabilities > 1 / bins)
     image, label = np.divmod(position, probabilities.shape[1])
     row = bins * label + equal_width_bin(probabilities.ravel()[position], bins)
@@ -191,11 +188,9 @@ def cross_fitted_logits(logits, labels, seed: int = 0) -> tuple[np.ndarray, tupl
     return logits / np.array(temperatures)[halves][:, None], temperatures
 
 
-def scaled_nll(logits, labels, temperature: float | None = None) -> float:
-    """Return the negative log-likelihood after temperature scaling, in nats; None cross-fits the temperature.
+def scaled_nll(logits, labels) -> float:
+    """Return the negative log-likelihood after cross-fitted temperature scaling, in nats.
 
     Raises as ``cross_fitted_logits``.
     """
-    if temperature is None:
-        return negative_log_likelihood(cross_fitted_logits(logits, labels)[0], labels)
-    return negative_log_likelihood(validate(logits, labels)[0] / temperature, labels)
+    return negative_log_likelihood(cross_fitted_logits(logits, labels)[0], labels)

@@ -14,11 +14,9 @@ from cskd.evaluate.calibration import (
     adaptive_calibration_error,
     calibration_floor,
     classwise_calibration_error,
-    cross_fitted_logits,
     debiased_calibration_error,
-    scaled_nll,
 )
-from cskd.evaluate.scores import expected_calibration_error, negative_log_likelihood
+from cskd.evaluate.scores import expected_calibration_error
 
 
 @settings(max_examples=15, deadline=None)
@@ -74,9 +72,3 @@ def test_floor_is_the_error_of_calibrated_predictions():
     assert calibration_floor(logits, labels) == pytest.approx(np.mean(errors), rel=0.05)
     assert calibration_floor(logits, 1 - labels) == calibration_floor(logits, labels)
     assert calibration_floor(logits, labels, quantile=0.95) == pytest.approx(np.quantile(errors, 0.95), rel=0.1)
-
-
-def test_scaled_nll_is_that_of_the_scaled_logits():
-    logits, labels = random_predictions(3, samples=40)
-    assert scaled_nll(logits, labels, 2.5) == pytest.approx(negative_log_likelihood(logits / 2.5, labels))
-    assert scaled_nll(logits, labels) == negative_log_likelihood(cross_fitted_logits(logits, labels)[0], labels)
