@@ -1,6 +1,5 @@
 """Readers: the official layouts, and the faults of such folders."""
 
-import pickle
 from pathlib import Path
 
 import fakes
@@ -10,7 +9,6 @@ from PIL import Image
 
 from cskd.data.prepare import prepare
 from cskd.data.sources.base import Listing
-from cskd.data.sources.cifar100 import safe_pickle_load
 from cskd.data.sources.registry import SOURCES
 from cskd.utils.errors import UserError
 
@@ -73,15 +71,6 @@ def test_cifar100_reads_pickles_of_python_2(tmp_path):
     assert listing.classes == ["apple", "baby", "bear"]
     assert [label for _, label in listing.train] == [0, 1, 2] * 3
     assert all((image == fakes.noise(index, 32, 32)).all() for index, (image, _) in enumerate(listing.train))
-
-
-def test_cifar100_reads_pickles_of_current_numpy(tmp_path):
-    content = {"data": np.arange(6, dtype=np.uint8).reshape(2, 3), "names": ["a", b"\xff"], "labels": [0, 1]}
-    for protocol in (2, 4):
-        (tmp_path / "file").write_bytes(pickle.dumps(content, protocol=protocol))
-        loaded = safe_pickle_load(tmp_path / "file")
-        assert (loaded["data"] == content["data"]).all()
-        assert loaded["names"] == ["a", b"\xff"]
 
 
 def test_cifar100_class_folders_are_read_in_alphabetical_order(tmp_path):
