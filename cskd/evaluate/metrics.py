@@ -14,6 +14,7 @@ from cskd.evaluate.calibration import (
     debiased_calibration_error,
     scaled_nll,
 )
+from cskd.evaluate.confidence import error_detection_auroc, risk_coverage_area, superclass_error_share
 from cskd.evaluate.scores import (
     brier_score,
     domain_metrics,
@@ -25,7 +26,7 @@ from cskd.evaluate.scores import (
 from cskd.evaluate.separation import feature_spread, prediction_variance
 
 EPOCH, LAST, STORED = "epoch", "last", "stored"
-LOGITS, FEATURES = "logits", "features"
+LOGITS, FEATURES, CLASSES = "logits", "features", "classes"
 PERCENT = 100
 
 
@@ -37,7 +38,8 @@ class Metric:
     short_name: the name in file names, and of a tuning objective.
     title, unit: the heading of its table is ``title (unit)``.
     function: ``(logits (N, C), labels (N,)) -> float``; ``(features (N, D), labels (N,)) -> float`` if ``of`` is
-        FEATURES. None for the metrics of one domain, which ``scores.domain_metrics`` computes together.
+        FEATURES; ``(logits, labels, class names) -> float`` if it is CLASSES. None for the metrics of one domain, which
+        ``scores.domain_metrics`` computes together.
     scale: multiplies the function's value; PERCENT for a fraction.
     when: EPOCH, after every epoch; LAST, after the last epoch only, for slow metrics and metrics of the features;
         STORED, in the analysis, from stored predictions.
@@ -77,8 +79,10 @@ class Metric:
     def at_best_epoch(self) -> bool:
         return self.when == EPOCH
 
-    def value(self, logits, labels, features=None) -> float:
+    def value(self, logits, labels, features=None, classes: Sequence[str] = ()) -> float:
         """Return the metric of these predictions in its unit. Raises ValueError for undefined input."""
+        if self.of == CLASSES:
+            return self.scale * self.function(logits, labels, classes)
         return self.scale * self.function(features if self.of == FEATURES else logits, labels)
 
 
@@ -159,6 +163,28 @@ METRICS = (
         PERCENT,
         when=STORED,
         rescaled=True,
+    ),
+    Metric("aurc", "aurc", "AURC", "%", risk_coverage_area, PERCENT, when=STORED),
+    Metric(
+        "error_auroc",
+        "error_auroc",
+        "AUROC of error detection",
+        "%",
+        error_detection_auroc,
+        PERCENT,
+        when=STORED,
+        higher_is_better=True,
+    ),
+    Metric(
+        "superclass_errors",
+        "superclass_errors",
+        "Errors within the superclass",
+        "% of the errors",
+        superclass_error_share,
+        PERCENT,
+        CLASSES,
+        STORED,
+        higher_is_better=True,
     ),
     Metric(
         "feature_spread",
