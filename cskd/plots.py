@@ -65,7 +65,7 @@ METHOD_STYLES = {
     "pair-halves": MethodStyle(ORANGE, "|", "-."),
     "partner-pass": MethodStyle(BLACK, "1", "--"),
 }
-# Of methods that are not in the table: colours of Tol's palette "muted", and markers that the table does not use.
+# For methods that are not in the table: colours of Tol's palette "muted", and markers that the table does not use.
 OTHER_COLORS = ("#332288", "#882255", "#999933", "#44aa99")
 OTHER_MARKERS = ("2", "3", "4")
 

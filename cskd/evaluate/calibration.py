@@ -107,7 +107,8 @@ def above_first_bin(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (image, row, deviation) of the probabilities above the first bin; the row is bins * class + bin.
 
-    With many classes these are few. The sum over a class's first bin is the sum over the class minus its other bins.
+    With many classes, few probabilities are above the first bin. The sum over a class's first bin follows from them:
+    it is the sum over the class minus the sums over its other bins.
     """
     position = np.flatnonzero(probabilities > 1 / bins)
     image, label = np.divmod(position, probabilities.shape[1])

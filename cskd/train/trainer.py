@@ -167,7 +167,7 @@ class Trainer:
         draws = generator(self.seed, "transform", epoch)
         terms = self.step.terms
         # The sums (loss, terms, wrong answers) stay on the device and are read once, at the end of the epoch.
-        # After a step that is not finite, the sum of the losses stays so: the finite steps are those before it.
+        # Once a loss is not finite, the sum of the losses stays so: ``finite_steps`` counts the steps before.
         sums = torch.zeros(len(terms) + 2, dtype=torch.float64, device=self.device)
         finite_steps = torch.zeros((), dtype=torch.int64, device=self.device)
         seen = 0

@@ -6,9 +6,7 @@ import fakes
 import numpy as np
 import pytest
 
-from cskd.data import archives
 from cskd.data.prepare import LOCK, open_prepared, prepare, prepared_folder
-from cskd.data.sources.image_folder import image_folder_source
 from cskd.data.sources.registry import SOURCES
 from cskd.utils.errors import UserError
 
@@ -88,16 +86,6 @@ def test_archive_with_another_checksum_is_not_unpacked_and_downloaded_again_if_d
     assert prepare("dogs", tmp_path / "data", source=source).complete
 
 
-def test_offline_error_names_all_missing_files_and_the_accepted_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "ATTEMPTS", 1)
-    monkeypatch.setenv("no_proxy", "*")
-    source = fakes.pack(SOURCES["mit67"], fakes.mit67(tmp_path / "made"), tmp_path / "packed")
-    with pytest.raises(UserError) as caught:
-        prepare("mit67", tmp_path, source=source)
-    instructions = [archive.manual_download(tmp_path / "downloads") for archive in source.archives]
-    assert all(text in str(caught.value) for text in [*instructions, source.accepted_folders(tmp_path)])
-
-
 def test_truncated_image_of_an_archive_leaves_nothing_behind(tmp_path):
     image = fakes.cub200(tmp_path / "made") / "images" / "002.Laysan_Albatross" / "Laysan_Albatross_0000_6.jpg"
     image.write_bytes(image.read_bytes()[:-40])
@@ -114,14 +102,3 @@ def test_digits_have_the_recorded_digest(tmp_path):
     dataset = prepare("digits", tmp_path)
     assert dataset.digest == "1b06341fe337ffef41ac0fdd97743f39f9b948d28d7eef4c1101560fa979d3b5"
     assert np.bincount(dataset.train.labels).tolist() == [20] * 10
-
-
-def test_image_folder_of_a_user_becomes_a_dataset(tmp_path):
-    with pytest.raises(UserError, match=f"{tmp_path / 'flowers'} has no train/ and test/ folders"):
-        prepare("garden", tmp_path, source=image_folder_source("garden", "flowers"))
-    fakes.image_folder(tmp_path / "flowers", suffix=".JPG")
-    for folder, data_dir in (("flowers", tmp_path), (str(tmp_path / "flowers"), tmp_path / "elsewhere")):
-        dataset = prepare("garden", data_dir, source=image_folder_source("garden", folder))
-        assert (dataset.name, dataset.classes) == ("garden", ("iris", "rose", "tulip"))
-        assert dataset.complete
-        assert len(dataset.test) == 3 * fakes.TEST
