@@ -104,10 +104,19 @@ def remove_leftovers(folder: Path, name: str) -> None:
 
 def require_free(folder: Path, needed: int) -> None:
     """Raise UserError unless the disk of ``folder``, which need not exist yet, has ``needed`` bytes free."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(folder)
     if free < needed:
         raise UserError(
-            f"no space in {folder}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free: "
+            f"no space in {folder}: {gigabytes(needed)} are needed, {gigabytes(free)} are free: "
             "free some, or set DATA_DIR to a folder on a larger disk"
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
