@@ -8,7 +8,13 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from cskd.evaluate.scores import BINS, equal_width_bin, negative_log_likelihood, validate
+from cskd.evaluate.scores import (
+    BINS,
+    confidence_and_correct,
+    equal_width_bin,
+    negative_log_likelihood,
+    validate,
+)
 from cskd.utils.seeding import generator
 
 TEMPERATURE_RANGE = (0.01, 100.0)
@@ -17,10 +23,8 @@ FLOOR_DRAWS = 1000  # of labels; the standard error of the floor is then a thirt
 
 def confidence_and_deviation(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     """Return each image's confidence (N,), and its deviation (N,): 1 if correct, else 0, minus the confidence."""
-    logits, labels = validate(logits, labels)
-    confidence = logits.softmax(1).amax(1)
-    deviation = (logits.argmax(1) == labels).double() - confidence
-    return confidence.cpu().numpy(), deviation.cpu().numpy()
+    confidence, correct = confidence_and_correct(logits, labels)
+    return confidence, correct - confidence
 
 
 def debiased_gaps(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray) -> np.ndarray:

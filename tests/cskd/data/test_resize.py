@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cskd.data import pixels
 from cskd.data.pixels import RESIZING, Request
-from cskd.data.resize import bytes_needed, crop_table, crop_with_pillow, geometry, parts, resize
+from cskd.data.resize import bytes_needed, crop_with_pillow, geometry, parts, resize
 from cskd.data.splits import Split
 from cskd.data.transforms import CenterCrop, ResizedCrop
 from cskd.utils.seeding import generator
@@ -42,9 +42,7 @@ def resized(images: list[np.ndarray], crops: torch.Tensor, size: int, **options)
 
 def full_crops(images: list[np.ndarray], size: int) -> torch.Tensor:
     """The crops that resize the complete images to size x size."""
-    boxes = torch.tensor([[0, 0, *image.shape[:2]] for image in images])
-    zeros = torch.zeros((len(images), 3), dtype=torch.long)
-    return crop_table(boxes, torch.full((len(images), 2), size), zeros[:, :2], zeros[:, 2:])
+    return ResizedCrop(size).crops(torch.tensor([[0, 0, *image.shape[:2], 0] for image in images]))
 
 
 def assert_equals_pillow(images: list[np.ndarray], crops: torch.Tensor, size: int) -> None:
