@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import time
+from collections.abc import Callable
 from functools import partial
 
 from rich.console import Console
@@ -133,7 +134,8 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
     with storage_lost(storage_address()), uploader, display:
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
-            finished = _run_trials(tuner, backend, options.workers, display)
+            callbacks = display.callbacks(tuner.ended, tuner.should_stop)
+            finished = launch(tuner.runs(), backend, options.workers, callbacks)
         if not finished:
             uploader.launch_stopped()
         write_results(config, storage_address(), study.trials(), describe_source(), results)
@@ -147,30 +149,10 @@ def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend
     teacher.folder.create(teacher.spec)
     queue = RunQueue([teacher], display.on_other_launch)
 
-    def ended(run: PlannedRun, state: str) -> None:
-        display.ended(run, state)
-        queue.ended(run, state)
-
     def in_time(run: PlannedRun | None) -> bool:  # None: another process trains it
         return run is not None or deadline is None or time.monotonic() < deadline
 
-    callbacks = LaunchCallbacks(display.started, display.progressed, ended=ended)
-    return launch(itertools.takewhile(in_time, queue.ready()), backend, 1, callbacks)
-
-
-def _run_trials(tuner: Tuner, backend: Backend, workers: int, display: "StudyDisplay") -> bool:
-    """Run trials until there are no more. Return False after a stop."""
-
-    def progressed(run: PlannedRun) -> None:
-        tuner.progressed(run)
-        display.progressed(run)
-
-    def ended(run: PlannedRun, state: str) -> None:
-        display.ended(run, state)
-        tuner.ended(run, state)
-
-    callbacks = LaunchCallbacks(display.started, progressed, tuner.should_stop, ended)
-    return launch(tuner.runs(), backend, workers, callbacks)
+    return launch(itertools.takewhile(in_time, queue.ready()), backend, 1, display.callbacks(queue.ended))
 
 
 def _teacher_error(teacher: PlannedRun) -> UserError:
@@ -200,6 +182,17 @@ class StudyDisplay(Display):
             return f"{ended}/{self.total} trials"
         value = format_objectives(self.study.objectives, best.values)
         return f"{ended}/{self.total} trials, best {format_point(best.parameters)}: {value}"
+
+    def callbacks(
+        self, ended: Callable[[PlannedRun, str], None], should_stop: Callable[[PlannedRun], bool] = lambda run: False
+    ) -> LaunchCallbacks:
+        """Return the callbacks that show the runs, and then tell ``ended``."""
+
+        def show_and_end(run: PlannedRun, state: str) -> None:
+            self.ended(run, state)
+            ended(run, state)
+
+        return LaunchCallbacks(self.started, self.progressed, should_stop, show_and_end)
 
     def trial_ended(self, trial: Trial, result: str) -> None:
         self.trials = self.study.trials()

@@ -115,18 +115,19 @@ class Tuner:
 
     # callbacks of the launch loop
 
-    def progressed(self, run: PlannedRun) -> None:
+    def should_stop(self, run: PlannedRun) -> bool:
+        """Return True if the trial has failed, or is pruned after its latest epoch."""
         active = self._training[run.spec.run_key]
-        if self.prune_after is None or active.pruned:
-            return
+        if self.prune_after is not None and not active.should_stop:
+            self._prune(active, run.spec.settings.schedule.epochs)
+        return active.should_stop
+
+    def _prune(self, active: ActiveTrial, last_epoch: int) -> None:
         epochs = min(len(run.folder.epochs()) for run in active.runs)
-        if epochs > max(active.reported_epochs, self.prune_after) and epochs < run.spec.settings.schedule.epochs:
+        if max(active.reported_epochs, self.prune_after) < epochs < last_epoch:
             active.reported_epochs = epochs
             (value,) = self._values(active.metrics(epochs - 1))
             active.pruned = self.study.should_prune(active.trial.number, epochs, value, self.prune_after)
-
-    def should_stop(self, run: PlannedRun) -> bool:
-        return self._training[run.spec.run_key].should_stop
 
     def ended(self, run: PlannedRun, state: str) -> None:
         active = self._training.pop(run.spec.run_key)

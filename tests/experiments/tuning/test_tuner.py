@@ -114,7 +114,6 @@ def test_poor_trial_is_pruned_after_the_first_learning_rate_drop(tmp_path):
 
     def stops_after(run: PlannedRun, error: float, epochs: int) -> bool:
         write_run(run, error, epochs, RUNNING)
-        bench.tuner.progressed(run)
         return bench.tuner.should_stop(run)
 
     with bench.study:
