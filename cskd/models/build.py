@@ -7,6 +7,7 @@ from torch import nn
 
 from cskd.models.classifier import AuxiliaryBuilder, Classifier, HeadBuilder
 from cskd.models.densenet import DenseNet
+from cskd.models.external import LIBRARIES, build_backbone, check_external, is_external
 from cskd.models.preact_resnet import PreActResNet
 from cskd.utils.errors import UserError
 
@@ -56,6 +57,15 @@ ARCHITECTURES = {
 }
 
 
+def check_architecture(name: str) -> None:
+    """Raise UserError unless ``build_model`` knows the name."""
+    if is_external(name):
+        check_external(name)
+    elif name not in ARCHITECTURES:
+        choices = [*ARCHITECTURES, *(f"{library}:<network>" for library in LIBRARIES)]
+        raise UserError(f"unknown architecture {name!r}: choose from {', '.join(choices)}")
+
+
 def _no_auxiliary(stage_channels: tuple[int, ...], feature_size: int, num_classes: int) -> None:
     return None
 
@@ -74,19 +84,24 @@ def build_model(
     The network computes the same function as the paper's released network, and has the same initialisation.
 
     Args:
-        name: a key of ARCHITECTURES.
+        name: a key of ARCHITECTURES, or a network of torchvision or timm, such as ``torchvision:resnet50``.
         num_classes: C >= 1.
         image_size: side of the square images in pixels. Up to 64: the paper's network for 32 px (with 100 classes,
-            11.2 M parameters for resnet18 and 7.0 M for densenet121). Above: torchvision's network.
-        width: channels of the stem, 64 in the paper. A DenseNet's growth is half of it.
+            11.2 M parameters for resnet18 and 7.0 M for densenet121). Above: torchvision's network. A network of
+            torchvision or timm is the same for all sizes.
+        width: channels of the stem, 64 in the paper. A DenseNet's growth is half of it. Without effect on a network of
+            torchvision or timm.
         build_head: called with (feature size, C); a method's ``build_head``.
         build_auxiliary: called with (stage channels, feature size, C); a method's ``build_auxiliary``. Its weights
             are drawn last, so that all others are the same as without it.
 
     Raises UserError for an unknown name, and for sizes without a network.
     """
-    if name not in ARCHITECTURES:
-        raise UserError(f"unknown architecture {name!r}: choose from {', '.join(ARCHITECTURES)}")
+    check_architecture(name)
+    if is_external(name):
+        backbone = build_backbone(name)
+        head = build_head(backbone.feature_size, num_classes)
+        return Classifier(backbone, head, build_auxiliary(backbone.stage_channels, backbone.feature_size, num_classes))
     architecture = ARCHITECTURES[name]
     if num_classes < 1 or width < architecture.min_width:
         limits = f"num_classes must be at least 1 and width at least {architecture.min_width}"

@@ -9,16 +9,18 @@ class Backbone:
     """Base class of the backbones, beside nn.Module: the forward pass is available stage by stage.
 
     feature_size: the length of the pooled features.
-    stage_channels: C_1 to C_4, the channels of the feature map after each of the four stages.
+    stage_channels: C_1 to C_4, the channels of the feature map after each of the four stages; () if the network has no
+        such stages.
     """
 
     feature_size: int
-    stage_channels: tuple[int, int, int, int]
+    stage_channels: tuple[int, ...]
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the feature map (N, C_i, H_i, W_i) after each stage, for images (N, 3, H, W).
 
-        The maps of a DenseNet are those after its dense blocks, before BN and ReLU.
+        The maps of a DenseNet are those after its dense blocks, before BN and ReLU. A network without stages returns
+        what ``pool`` takes, as the only map.
         """
         raise NotImplementedError
 

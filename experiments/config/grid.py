@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cskd.methods import build_method
-from cskd.models import ARCHITECTURES
+from cskd.models import check_architecture
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from experiments.config.recipe import (
@@ -80,7 +80,7 @@ def check_grid(grid: Grid) -> Grid:
     for name in grid.datasets:
         check_choice("dataset", name, recipe_names())
     for name in grid.architectures:
-        check_choice("architecture", name, ARCHITECTURES)
+        check_architecture(name)
     for name in grid.methods:
         build_method(name)
     for kind in ("datasets", "architectures", "methods", "seeds"):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from cskd.data.sources.registry import SOURCES
 from cskd.methods import build_method, method_parts
-from cskd.models import ARCHITECTURES
+from cskd.models import check_architecture
 from cskd.utils import yaml as yaml_files
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
@@ -21,10 +21,19 @@ MAX_FLOAT32 = 3e38
 MERGED = "merged"  # the reader that joins several official datasets
 
 # These settings are not in a run's key: they only select what is trained, and the selection is in the key.
-NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
+NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction", "weights"}
 # A setting with this default is not in the key either. Add each new setting here with its default, a nested one by its
 # dotted name, such as "schedule.kind", so that existing keys do not change.
-DEFAULTS_OMITTED_FROM_KEY = {"compile": "auto", "pipeline": "batched", "subset.draw": "fixed"}
+DEFAULTS_OMITTED_FROM_KEY = {
+    "compile": "auto",
+    "pipeline": "batched",
+    "subset.draw": "fixed",
+    "schedule.kind": "multistep",
+    "schedule.warmup_epochs": 0,
+    "schedule.optimizer": "sgd",
+    "schedule.beta2": 0.999,
+    "schedule.decay_all": True,
+}
 
 
 class StrictModel(BaseModel):
@@ -91,11 +100,16 @@ class ScheduleSettings(StrictModel):
 
     epochs: int = Field(200, ge=1, le=MAX_COUNT)
     lr: float = Field(0.1, gt=0, le=MAX_FLOAT32, allow_inf_nan=False)
+    kind: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[int, ...] = (100, 150)
     factor: float = Field(0.1, gt=0, le=1)
+    warmup_epochs: int = Field(0, ge=0, le=MAX_COUNT)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(1e-4, ge=0, le=MAX_FLOAT32, allow_inf_nan=False)
+    decay_all: bool = True
 
     @field_validator("milestones")
     @classmethod
@@ -103,6 +117,16 @@ class ScheduleSettings(StrictModel):
         if list(milestones) != sorted(set(milestones)) or (milestones and milestones[0] < 1):
             raise ValueError("must be ascending epochs, from 1")
         return milestones
+
+    @model_validator(mode="after")
+    def settings_agree(self):
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be fewer than epochs {self.epochs}")
+        if self.kind != "multistep" and self.milestones:
+            raise ValueError(f"kind: {self.kind} has no milestones: set schedule.milestones=[]")
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            raise ValueError("nesterov needs optimizer: sgd and a momentum")
+        return self
 
 
 class Teacher(StrictModel):
@@ -120,6 +144,7 @@ class Settings(StrictModel):
     subset: Subset | None = None
     inputs: Inputs
     architectures: dict[str, str] = {}  # architecture in a grid -> architecture that is trained
+    weights: str | None = None  # to start from: a file in DATA_DIR, or a named set of a network of torchvision or timm
     width: int = Field(64, ge=1, le=1024)
     batch_size: int = Field(128, ge=2, le=MAX_COUNT)
     schedule: ScheduleSettings = ScheduleSettings()
@@ -200,11 +225,11 @@ def _check_names(settings: Settings) -> None:
     _check_teacher(settings.teacher)
     replaced = (*settings.architectures, *settings.architectures.values())
     for architecture in (*replaced, *(name for names in settings.from_paper.values() for name in names)):
-        check_choice("architecture", architecture, ARCHITECTURES)
+        check_architecture(architecture)
 
 
 def _check_teacher(teacher: Teacher) -> None:
-    check_choice("architecture", teacher.architecture, ARCHITECTURES)
+    check_architecture(teacher.architecture)
     method = build_method(teacher.method)
     if method.needs_teacher:
         raise UserError(f"teacher: {teacher.method} needs a teacher itself: choose a method that does not")

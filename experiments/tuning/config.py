@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.methods import build_method
-from cskd.models import ARCHITECTURES
+from cskd.models import check_architecture
 from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
 from experiments.config.datasets import expected_data, is_prepared, open_data
@@ -52,7 +52,7 @@ class StudyOptions(LaunchOptions):
         check_choice("dataset", self.dataset, recipe_names())
         build_method(self.method)
         if self.architecture:
-            check_choice("architecture", self.architecture, ARCHITECTURES)
+            check_architecture(self.architecture)
         if self.trials is not None:
             check_range("TRIALS", self.trials, MAX_TRIALS)
         check_range("TUNE_SEEDS", self.seeds, MAX_SEEDS)

@@ -22,7 +22,7 @@ def test_every_recipe_and_profile_is_valid(name, profile):
     _, settings = load_settings(name, profile)
     for part, data in parts_of(name, settings.data).items():
         assert source_of(name, data).name == part
-    assert max(settings.schedule.milestones) < settings.schedule.epochs
+    assert max(settings.schedule.milestones, default=0) < settings.schedule.epochs
     for method, parameters in settings.methods.items():
         build_method(method, parameters)
 
