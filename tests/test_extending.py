@@ -152,8 +152,8 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
 
 def test_the_network_of_the_text_can_be_selected(monkeypatch):
     names = vars(build) | {"ARCHITECTURES": {}}
-    exec(compile(block("python", 2), "plain.py", "exec"), names)
-    exec(compile(block("python", 3), "build.py", "exec"), names)
+    exec(compile(block("python", 4), "plain.py", "exec"), names)
+    exec(compile(block("python", 5), "build.py", "exec"), names)
     monkeypatch.setitem(build.ARCHITECTURES, "plain", names["ARCHITECTURES"]["plain"])
     for size, width in ((32, 4), (96, 64)):
         byot = build_method("byot")
