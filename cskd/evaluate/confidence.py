@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from cskd.evaluate.scores import validate
+from cskd.evaluate.scores import confidence_and_correct, validate
 
 # Krizhevsky 2009, in the official order; its classes are sorted by name.
 CIFAR100_SUPERCLASSES = {
@@ -37,21 +37,16 @@ CIFAR100_SUPERCLASSES = {
 SUPERCLASS_OF = {name: group for group, names in CIFAR100_SUPERCLASSES.items() for name in names.split()}
 
 
-def _confidence_and_wrong(logits, labels) -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = validate(logits, labels)
-    return logits.softmax(1).amax(1).cpu().numpy(), (logits.argmax(1) != labels).cpu().numpy()
-
-
 def risk_coverage_area(logits, labels) -> float:
     """Return the AURC: the error of the n most confident images, averaged over n = 1 to N; 0 to 1, lower is better.
 
     Images of equal confidence are taken in random order; the result is the mean over the orders.
     Source: Geifman and El-Yaniv, NeurIPS 2017; Geifman, Uziel and El-Yaniv, ICLR 2019.
     """
-    confidence, wrong = _confidence_and_wrong(logits, labels)
+    confidence, correct = confidence_and_correct(logits, labels)
     _, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
-    error = np.bincount(group, weights=wrong) / count  # of each confidence, the highest first
-    return float((np.cumsum(np.repeat(error, count)) / np.arange(1, len(wrong) + 1)).mean())
+    error = np.bincount(group, weights=~correct) / count  # of each confidence, the highest first
+    return float((np.cumsum(np.repeat(error, count)) / np.arange(1, len(correct) + 1)).mean())
 
 
 def error_detection_auroc(logits, labels) -> float:
@@ -60,12 +55,12 @@ def error_detection_auroc(logits, labels) -> float:
     Raises ValueError, beside undefined input, if all predictions are right or all are wrong.
     Source: Hendrycks and Gimpel, ICLR 2017.
     """
-    confidence, wrong = _confidence_and_wrong(logits, labels)
-    right = int((~wrong).sum())
-    if right in (0, len(wrong)):
+    confidence, correct = confidence_and_correct(logits, labels)
+    right = int(correct.sum())
+    if right in (0, len(correct)):
         raise ValueError("the AUROC of error detection needs right and wrong predictions")
-    ranks = rankdata(confidence)[~wrong].sum()
-    return float((ranks - right * (right + 1) / 2) / (right * (len(wrong) - right)))
+    ranks = rankdata(confidence)[correct].sum()
+    return float((ranks - right * (right + 1) / 2) / (right * (len(correct) - right)))
 
 
 def superclass_error_share(logits, labels, classes: Sequence[str]) -> float:

@@ -176,7 +176,7 @@ class Method(ABC):
         for parameter in parameters:
             self.require(parameter, getattr(self, parameter) in (False, True), "true or false")
 
-    def require_temperature(self, parameter: str = "temperature") -> None:
+    def require_temperature(self) -> None:
         """Raise UserError for a temperature that is not positive or above MAX_TEMPERATURE."""
-        self.require(parameter, getattr(self, parameter) > 0, "positive")
-        self.require(parameter, getattr(self, parameter) <= MAX_TEMPERATURE, f"at most {MAX_TEMPERATURE:,}")
+        self.require("temperature", self.temperature > 0, "positive")
+        self.require("temperature", self.temperature <= MAX_TEMPERATURE, f"at most {MAX_TEMPERATURE:,}")

@@ -1,11 +1,11 @@
 """The registry of architectures, and the function that builds a network."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import nn
 
-from cskd.models.classifier import AuxiliaryBuilder, Classifier, HeadBuilder
+from cskd.models.classifier import AuxiliaryBuilder, Backbone, Classifier, HeadBuilder
 from cskd.models.densenet import DenseNet
 from cskd.models.external import LIBRARIES, build_backbone, check_external, is_external
 from cskd.models.preact_resnet import PreActResNet
@@ -15,45 +15,36 @@ from cskd.utils.errors import UserError
 SMALL_IMAGE = 64
 
 
-@dataclass(frozen=True)
-class _ResNet:
-    """A ResNet for small and for large images."""
-
-    blocks: tuple[int, int, int, int]
-    min_width: ClassVar[int] = 1
-    zero_bias: ClassVar[bool] = False  # torchvision initialises the head's bias with zeros
-
-    def small(self, width: int) -> nn.Module:
-        return PreActResNet(self.blocks, width)
-
-    def large(self) -> nn.Module:
-        from cskd.models.torchvision_nets import TorchvisionResNet  # noqa: PLC0415 - slow import
-
-        return TorchvisionResNet(self.blocks)
+Depths = tuple[int, ...]  # the number of blocks (ResNet) or layers (DenseNet) in each stage
 
 
-@dataclass(frozen=True)
-class _DenseNet:
-    """A DenseNet for small and for large images."""
+class Family(NamedTuple):
+    """The networks of one kind."""
 
-    layers: tuple[int, int, int, int]
-    min_width: ClassVar[int] = 2  # the growth is half of it
-    zero_bias: ClassVar[bool] = True
+    small: Callable[[Depths, int], Backbone]  # (depths, width) -> the network for small images
+    large: Callable[[Depths], Backbone]  # depths -> the network for large images
+    min_width: int = 1
+    zero_bias: bool = False  # torchvision initialises the bias of the head of large networks with zeros
 
-    def small(self, width: int) -> nn.Module:
-        return DenseNet(self.layers, width)
 
-    def large(self) -> nn.Module:
-        from cskd.models.torchvision_nets import TorchvisionDenseNet  # noqa: PLC0415 - slow import
+def _torchvision(name: str) -> Callable[[Depths], Backbone]:
+    def build(depths: Depths) -> Backbone:
+        from cskd.models import torchvision_nets  # noqa: PLC0415 - slow import
 
-        return TorchvisionDenseNet(self.layers)
+        return getattr(torchvision_nets, name)(depths)
 
+    return build
+
+
+RESNET = Family(PreActResNet, _torchvision("TorchvisionResNet"))
+# The growth is half of the width.
+DENSENET = Family(DenseNet, _torchvision("TorchvisionDenseNet"), min_width=2, zero_bias=True)
 
 ARCHITECTURES = {
-    "resnet10": _ResNet((1, 1, 1, 1)),
-    "resnet18": _ResNet((2, 2, 2, 2)),
-    "densenet41": _DenseNet((2, 4, 7, 5)),
-    "densenet121": _DenseNet((6, 12, 24, 16)),
+    "resnet10": (RESNET, (1, 1, 1, 1)),
+    "resnet18": (RESNET, (2, 2, 2, 2)),
+    "densenet41": (DENSENET, (2, 4, 7, 5)),
+    "densenet121": (DENSENET, (6, 12, 24, 16)),
 }
 
 
@@ -102,17 +93,17 @@ def build_model(
         backbone = build_backbone(name)
         head = build_head(backbone.feature_size, num_classes)
         return Classifier(backbone, head, build_auxiliary(backbone.stage_channels, backbone.feature_size, num_classes))
-    architecture = ARCHITECTURES[name]
-    if num_classes < 1 or width < architecture.min_width:
-        limits = f"num_classes must be at least 1 and width at least {architecture.min_width}"
+    family, depths = ARCHITECTURES[name]
+    if num_classes < 1 or width < family.min_width:
+        limits = f"num_classes must be at least 1 and width at least {family.min_width}"
         raise UserError(f"{name}: {limits}, not {num_classes} and {width}")
     if image_size < 8:
         raise UserError(f"{name}: image_size must be at least 8 px, not {image_size}")
     small = image_size <= SMALL_IMAGE
     if not small and width != 64:  # torchvision's ResNet has a fixed stem
         raise UserError(f"{name}: networks for images over {SMALL_IMAGE} px have a width of 64 only, not {width}")
-    backbone = architecture.small(width) if small else architecture.large()
+    backbone = family.small(depths, width) if small else family.large(depths)
     head = build_head(backbone.feature_size, num_classes)
-    if not small and architecture.zero_bias and isinstance(head, nn.Linear) and head.bias is not None:
+    if not small and family.zero_bias and isinstance(head, nn.Linear) and head.bias is not None:
         nn.init.zeros_(head.bias)
     return Classifier(backbone, head, build_auxiliary(backbone.stage_channels, backbone.feature_size, num_classes))

@@ -1,12 +1,14 @@
 """A network in two parts: a backbone that computes features, and a head that computes logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 
 class Backbone:
     """Base class of the backbones, beside nn.Module: the forward pass is available stage by stage.
+
+    A subclass has ``stem`` and ``stages``, or its own ``stage_maps``.
 
     feature_size: the length of the pooled features.
     stage_channels: C_1 to C_4, the channels of the feature map after each of the four stages; () if the network has no
@@ -15,6 +17,11 @@ class Backbone:
 
     feature_size: int
     stage_channels: tuple[int, ...]
+    stages: Sequence[nn.Module]
+
+    def stem(self, images: Tensor) -> Tensor:
+        """Return the input of the first stage, for images (N, 3, H, W)."""
+        raise NotImplementedError
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the feature map (N, C_i, H_i, W_i) after each stage, for images (N, 3, H, W).
@@ -22,7 +29,11 @@ class Backbone:
         The maps of a DenseNet are those after its dense blocks, before BN and ReLU. A network without stages returns
         what ``pool`` takes, as the only map.
         """
-        raise NotImplementedError
+        maps, out = [], self.stem(images)
+        for stage in self.stages:
+            out = stage(out)
+            maps.append(out)
+        return tuple(maps)
 
     def pool(self, feature_map: Tensor) -> Tensor:
         """Return the features (N, feature_size) for the last stage's map. A DenseNet applies BN and ReLU first."""

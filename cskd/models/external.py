@@ -72,22 +72,23 @@ class TorchvisionBackbone(Backbone, nn.Module):
         head = network.get_submodule(linear[-1])
         self.feature_size = head.in_features
         network.set_submodule(linear[-1], nn.Identity())
-        self.has_stages = all(hasattr(network, f"layer{number}") for number in range(1, 5))
-        if self.has_stages:
+        if all(hasattr(network, f"layer{number}") for number in range(1, 5)):
             self.stage_channels = tuple(self.feature_size // part for part in (8, 4, 2, 1))
 
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        network = self.network
+        return network.layer1, network.layer2, network.layer3, network.layer4
+
+    def stem(self, images: Tensor) -> Tensor:
+        network = self.network
+        return network.maxpool(network.relu(network.bn1(network.conv1(images))))
+
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        if not self.has_stages:
-            return (self.network(images),)
-        network, maps = self.network, []
-        out = network.maxpool(network.relu(network.bn1(network.conv1(images))))
-        for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
-            out = stage(out)
-            maps.append(out)
-        return tuple(maps)
+        return super().stage_maps(images) if self.stage_channels else (self.network(images),)
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        return self.network.avgpool(feature_map).flatten(1) if self.has_stages else feature_map
+        return self.network.avgpool(feature_map).flatten(1) if self.stage_channels else feature_map
 
 
 class TimmBackbone(Backbone, nn.Module):
@@ -100,15 +101,14 @@ class TimmBackbone(Backbone, nn.Module):
         self.network = network
         self.feature_size = network.num_features
         stages = list(getattr(network, "feature_info", None) or [])[-4:]
-        self.has_stages = [stage["reduction"] for stage in stages] == STAGE_REDUCTIONS
-        if self.has_stages:
+        if [stage["reduction"] for stage in stages] == STAGE_REDUCTIONS:
             self.stage_channels = (*(stage["num_chs"] for stage in stages[:-1]), self.feature_size)
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        if not self.has_stages:
+        if not self.stage_channels:
             return (self.network(images),)
         last, maps = self.network.forward_intermediates(images, indices=4)
         return (*maps[:-1], last)
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        return self.network.forward_head(feature_map, pre_logits=True) if self.has_stages else feature_map
+        return self.network.forward_head(feature_map, pre_logits=True) if self.stage_channels else feature_map
