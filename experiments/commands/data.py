@@ -12,7 +12,8 @@ from cskd.data.store import Dataset
 from cskd.utils import cli
 from cskd.utils.errors import UserError, one_line
 from experiments.config.datasets import IMAGE_FOLDER
-from experiments.config.recipe import Data, load_settings, recipe_names
+from experiments.config.recipe import load_settings, recipe_names
+from experiments.config.settings import Data
 from experiments.launch.data_progress import prepare_with_progress
 
 

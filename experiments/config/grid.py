@@ -6,15 +6,9 @@ from cskd.methods import build_method
 from cskd.models import check_architecture
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
-from experiments.config.recipe import (
-    MAX_COUNT,
-    Settings,
-    StrictModel,
-    load_settings,
-    read_mapping,
-    recipe_names,
-    validated,
-)
+from cskd.utils.yaml import read_mapping
+from experiments.config.recipe import load_settings, recipe_names
+from experiments.config.settings import MAX_COUNT, Settings, StrictModel, validated
 from experiments.config.tuned import TunedParameters, find, is_tuned
 
 CellName = tuple[str, str, str]  # dataset, architecture, method

@@ -11,13 +11,7 @@ from cskd.data.store import Dataset
 from cskd.methods import build_method
 from cskd.models.weights import load_weights
 from cskd.utils.cli import data_dir
-from experiments.config.recipe import (
-    DEFAULTS_OMITTED_FROM_KEY,
-    NOT_IN_KEY,
-    ScheduleSettings,
-    Settings,
-    StrictModel,
-)
+from experiments.config.settings import DEFAULTS_OMITTED_FROM_KEY, NOT_IN_KEY, ScheduleSettings, Settings, StrictModel
 
 
 class Validation(StrictModel):

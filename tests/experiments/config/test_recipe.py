@@ -4,10 +4,11 @@ import pytest
 
 from cskd.methods import build_method
 from cskd.utils.errors import UserError
+from cskd.utils.yaml import read_mapping
 from experiments.config import recipe
 from experiments.config.datasets import parts_of, source_of
 from experiments.config.grid import grid_names, load_grid
-from experiments.config.recipe import RECIPES, load_settings, read_mapping, recipe_names
+from experiments.config.recipe import RECIPES, load_settings, recipe_names
 
 PROFILES = [
     (name, profile)

@@ -8,7 +8,8 @@ import pytest
 from faults.odd import keys_of
 from run_folders import digits_spec
 
-from experiments.config.recipe import DEFAULTS_OMITTED_FROM_KEY, Settings, load_settings
+from experiments.config.recipe import load_settings
+from experiments.config.settings import DEFAULTS_OMITTED_FROM_KEY, Settings
 from experiments.config.spec import RunSpec
 
 # A changed value of every setting that changes what a run computes.

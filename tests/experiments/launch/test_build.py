@@ -13,7 +13,8 @@ from cskd.models.weights import load_weights
 from cskd.train.trainer import Interrupted
 from cskd.utils.errors import UserError
 from experiments.config.datasets import open_data
-from experiments.config.recipe import Subset, recipe_names
+from experiments.config.recipe import recipe_names
+from experiments.config.settings import Subset
 from experiments.config.splits import make_splits
 from experiments.launch.build import build_trainer, initialised_model
 
