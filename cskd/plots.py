@@ -27,11 +27,10 @@ DIAGRAM_BINS = 10  # as in the paper's figure 5; the ECE has 20
 MARKERS_PER_CURVE = 6
 INK, FAINT = "#333333", "#bbbbbb"
 DIAGONAL = {"linestyle": "--", "color": INK, "linewidth": 1}
+GAP = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.8, "hatch": "////", "hatch_linewidth": 0.6}
 RELIABILITY_LEGEND = {
     "perfect calibration": Line2D([], [], **DIAGONAL),
-    "gap between accuracy and mean confidence": Patch(
-        facecolor="none", edgecolor=INK, linewidth=0.8, hatch="////", hatch_linewidth=0.6
-    ),
+    "gap between accuracy and mean confidence": Patch(**GAP),
 }
 
 # The palette of Okabe and Ito 2008, which colour-blind readers can distinguish, without its yellow.
@@ -66,7 +65,7 @@ METHOD_STYLES = {
     "pair-halves": MethodStyle(ORANGE, "|", "-."),
     "partner-pass": MethodStyle(BLACK, "1", "--"),
 }
-# Of methods that are not in the table: colours of Tol's palette "muted", and markers that the table does not use.
+# For methods that are not in the table: colours of Tol's palette "muted", and markers that the table does not use.
 OTHER_COLORS = ("#332288", "#882255", "#999933", "#44aa99")
 OTHER_MARKERS = ("2", "3", "4")
 
@@ -91,17 +90,8 @@ def reliability_diagram(
     middle = ((bins.lower + bins.upper) / 2)[filled]
     accuracy, confidence = bins.accuracy[filled], bins.confidence[filled]
     axes.bar(middle, accuracy, width[filled], color=color, edgecolor="white", linewidth=0.8)
-    axes.bar(
-        middle,
-        np.abs(confidence - accuracy),
-        width[filled] * 0.9,
-        bottom=np.minimum(accuracy, confidence),
-        color="none",
-        edgecolor=INK,
-        linewidth=0.8,
-        hatch="////",
-        hatch_linewidth=0.6,
-    )
+    lower = np.minimum(accuracy, confidence)
+    axes.bar(middle, np.abs(confidence - accuracy), width[filled] * 0.9, bottom=lower, **GAP)
     axes.plot([0, 1], [0, 1], **DIAGONAL)
     corner = f"ECE {100 * ece:.1f} %"
     axes.text(0.05, 0.94, corner, transform=axes.transAxes, va="top", fontweight="bold", color=INK)

@@ -3,10 +3,16 @@
 import torch
 
 from cskd.batch import Batch
-from cskd.methods import ForwardCache, Method
+from cskd.methods import METHODS, PAPER_COMPOSITES, ForwardCache, Method
 from cskd.models import Classifier, build_model
 
 CLASSES = 3
+# Each of these trains like one of the others: the same views, draws and state. A new method is tested.
+ALIKE = (
+    "virtual-softmax", "max-entropy", "label-smoothing", "mixup", "kd", "cs-kd", "same-image", "pair-halves",
+    "partner-pass",
+)  # fmt: skip
+DIFFERENT_METHODS = [name for name in (*METHODS, *PAPER_COMPOSITES) if name not in ALIKE]
 
 
 def doubles(*shape: int, seed: int = 0) -> torch.Tensor:

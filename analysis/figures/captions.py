@@ -29,6 +29,11 @@ CAPTIONS = {
         "Mean and standard deviation (ddof=1) over seeds. The learning rate drops at the vertical lines. Each method "
         "has its own training loss: the losses cannot be compared.",
     ),
+    "overfitting": (
+        "ECE difference against over-fitting",
+        "One point for each epoch: how far cross-entropy over-fits, and how much lower or higher the ECE of CS-KD is. "
+        "Training errors are of augmented images.",
+    ),
     "calibration": (
         "ECE before and after temperature scaling",
         "Shows how much of a difference remains after temperature scaling. Dots are single seeds. The temperature is "

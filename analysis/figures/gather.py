@@ -10,6 +10,7 @@ from analysis.figures import (
     curves,
     embedding,
     log_probability,
+    overfitting,
     reliability_pairs,
     softmax_bars,
 )
@@ -61,4 +62,5 @@ def _drawings(is_example: bool) -> Iterator[tuple[str, Callable[[Group, Note], F
         yield "figure 3", embedding.draw
     yield "figure 5", reliability_pairs.draw
     yield "curves", curves.draw
+    yield "overfitting", overfitting.draw
     yield "calibration", calibration.draw

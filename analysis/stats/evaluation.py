@@ -142,9 +142,9 @@ def evaluations(
 
 
 def _value_or_nan(metric: Metric, predictions: Predictions) -> float:
-    """Return the metric; NaN if it is undefined (collapsed features), to keep the run's other metrics."""
+    """Return the metric; NaN if it is undefined (collapsed features, no errors), to keep the run's other metrics."""
     try:
-        return metric.value(predictions.logits, predictions.labels, predictions.features)
+        return metric.value(predictions.logits, predictions.labels, predictions.features, predictions.classes)
     except ValueError:
         return math.nan
 

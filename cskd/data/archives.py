@@ -19,7 +19,7 @@ BLOCK = 1 << 20
 TIMEOUT_S = 30
 ATTEMPTS = 4
 BACKOFF_S = 0.5  # before the second attempt; doubled before each further one
-RETRIED_STATUS = (408, 416, 429)  # and every 5xx; 416 after the useless ``.part`` file is deleted
+RETRIED_STATUS = (408, 416, 429)  # and every 5xx; before a retry after 416, the ``.part`` file is deleted
 
 
 class _RetryableError(Exception):
@@ -50,7 +50,7 @@ def download(archive: Archive, folder: Path, report: ProgressReport = no_report)
                 return part.replace(folder / archive.filename)
         part.unlink()
         reason = f"it has {(checksum or '').replace(':', ' ')}"
-        if not resumed:  # a new copy is wrong on the server; a resumed copy may have had a wrong beginning
+        if not resumed:  # the server's file is wrong; a resumed file may only have had a wrong beginning
             break
     raise _failure(archive, folder, reason)
 

@@ -1,10 +1,6 @@
 """Decode image files into arrays of 8-bit RGB."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,9 +10,6 @@ from cskd.data.sources.base import ImageSource
 # The formats that Pillow tries, whatever the file's suffix is. Other formats are unsafe: PostScript starts a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_ASPECT = 200  # long side to short; the test transform would need gigabytes for a longer strip
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -76,21 +69,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def threaded_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield the results of ``map`` in order, computed in threads. Only a few results wait, so memory stays bounded."""
-    if workers == 1:
-        yield from map(function, items)
-        return
-    waiting = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:  # also after an interruption
-        pool.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from cskd.batch import Batch
 from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
 from cskd.data.splits import Split
-from cskd.data.transforms import Augmentation, CenterCrop, PadAndCrop
+from cskd.data.transforms import Augmentation, CenterCrop, ResizedCrop
 from cskd.pairs import PartnerSampler
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
@@ -59,10 +59,13 @@ class TrainLoader:
         self.labels = torch.as_tensor(np.asarray(split.labels)).long()
         self.num_classes = int(self.labels.max()) + 1  # every class has training images
         self.partners = PartnerSampler(split.labels)
-        self.images = None
-        if isinstance(augmentation, PadAndCrop):
-            self.images, resizing = self._images_on_device(), "pillow"  # pillow: only for clean images of another size
-        self.pixels = open_pixels(split, device, resizing or choose_resizing(split, device))
+        self.images = self.clean_images = None
+        if isinstance(augmentation, ResizedCrop):
+            self.pixels = open_pixels(split, device, resizing or choose_resizing(split, device))
+        else:
+            self.images = self._images_on_device()
+            if "clean" in views:
+                self.clean_images = TestSet(split, clean, batch_size=batch_size, device=device).images
 
     def _images_on_device(self) -> Tensor:
         images = self.split.uniform()
@@ -107,7 +110,7 @@ class TrainLoader:
         draws = {view: drawn.to(self.device) for view, drawn in draws.items()}
         for rows in self._batch_slices():
             yield {
-                view: self._clean(indices[rows])
+                view: self.clean_images[indices[rows]]
                 if view == "clean"
                 else self.augmentation.apply(self.images, indices[rows], draws[view][rows])
                 for view, indices in image_indices.items()
@@ -136,21 +139,9 @@ class TrainLoader:
         views = {view: to_channels_first(black.clone()) for view in sorted(self.views)}
         return Batch(views, labels, labels, self.num_classes)
 
-    def clean_batches(self, indices: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        """Yield (N, 3, H, W) uint8 batches of these training images, transformed like test images."""
-        for part in torch.as_tensor(indices).split(batch_size):
-            yield to_channels_first(self._clean(part))
-
-    def _clean(self, indices: Tensor) -> Tensor:
-        if self.images is not None and self.clean.resize in (None, self.clean.size):
-            return self.images[indices.to(self.device)]  # the images have the crop's size already
-        indices = indices.cpu()
-        crops = self.clean.crops(self.split.sizes[indices.numpy()])
-        return resize_all(self.pixels, indices, crops, self.clean.size)
-
 
 class TestSet:
-    """The test images, transformed once and stored on the device, in batches of ``batch_size``.
+    """Images that are transformed like test images once and stored on the device, in batches of ``batch_size``.
 
     classes: the names of the labels. indices: (N,) positions of the images in the prepared split. resizing: as in
     TrainLoader.

@@ -1,7 +1,7 @@
 """Three sources of resized images with equal pixels: Pillow, and batches on the device (resident or streamed)."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cskd.data.resize import crop_with_pillow, geometry, resize
 from cskd.data.splits import Split
+from cskd.utils.threads import threaded_map
 
 RESIDENT_SHARE = 0.25  # of the device's free memory; the other memory is for the network and other processes
 BLOCK = 64 * 2**20  # bytes of images that are copied to the device at once
@@ -54,8 +55,7 @@ class PillowPixels:
     def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
         """Yield the images of each request, uint8 (N, size, size, 3), on the device."""
 
-        def make(number: int) -> Tensor:
-            request = requests[number]
+        def make(request: Request) -> Tensor:
             indices, crops = request.indices.tolist(), request.crops.tolist()
             batch = torch.empty((len(indices), size, size, 3), dtype=torch.uint8)
             array = batch.numpy()
@@ -67,7 +67,7 @@ class PillowPixels:
                 pass
             return batch
 
-        for batch in _one_ahead(make, len(requests)):
+        for batch in threaded_map(make, requests, workers=1, ahead=2):
             yield batch.to(self.device)
 
 
@@ -130,7 +130,7 @@ class StreamedPixels:
             self._fill(buffers[number % 2].numpy(), requests[number])
             return buffers[number % 2][: counts[number]]
 
-        for number, gathered in enumerate(_one_ahead(gather, len(requests))):
+        for number, gathered in enumerate(threaded_map(gather, range(len(requests)), workers=1, ahead=2)):
             pixels = gathered.to(self.device, non_blocking=True)
             if cuda:
                 copied[number % 2].record(torch.cuda.current_stream(self.device))
@@ -148,17 +148,6 @@ class StreamedPixels:
 
 Pixels = PillowPixels | ResidentPixels | StreamedPixels
 RESIZING = {"pillow": PillowPixels, "resident": ResidentPixels, "streamed": StreamedPixels}
-
-
-def _one_ahead(make: Callable[[int], Tensor], count: int) -> Iterator[Tensor]:
-    """Yield ``make(0)`` to ``make(count - 1)``. A thread makes the next result while the caller uses the last."""
-    with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(make, 0)
-        for number in range(count):
-            ready = ahead.result()
-            if number + 1 < count:
-                ahead = thread.submit(make, number + 1)
-            yield ready
 
 
 def _tables(requests: list[Request], locations: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:

@@ -7,22 +7,21 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from cskd.data.decode import ImageProblem, decode, measure, threaded_map
+from cskd.data.decode import ImageProblem, decode, measure
 from cskd.data.folders import ProgressReport, no_report, replaced_folder, require_free
 from cskd.data.sources.base import LabelledImage, Listing, first_few
 from cskd.data.splits import Split, image_bytes
 from cskd.utils.errors import UserError
 from cskd.utils.limits import usable_cores
+from cskd.utils.threads import Item, threaded_map
 
 FORMAT = 1  # of the files in a prepared folder; increase it when the files change
 THREADS_FROM = 3 * 96 * 96  # bytes of the mean image from which decoding in threads is faster
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,11 @@ def write_dataset(
             digest = hashlib.sha256(json.dumps(listing.classes).encode())
             about = {}
             for split, entries in (("train", listing.train), ("test", listing.test)):
-                images = threaded_map(decode, (image for image, _ in entries), workers)
+                sources = (image for image, _ in entries)
+                if workers > 1:
+                    images = threaded_map(decode, sources, workers=workers, ahead=4 * workers)
+                else:
+                    images = map(decode, sources)
                 images = _counted(images, f"decode {split} images", len(entries), report)
                 labels = np.array([label for _, label in entries], "<i8")
                 about[split] = _write_split(new / split, images, labels, digest, problems)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from cskd.data.loader import TrainLoader
 from cskd.data.splits import Split
-from cskd.data.transforms import Augmentation, PadAndCrop
+from cskd.data.transforms import Augmentation, CenterCrop, PadAndCrop
 from cskd.utils.seeding import derived_seed
 
 Transform = Callable[[Image.Image], Image.Image]
@@ -27,11 +27,11 @@ class TorchvisionLoader(TrainLoader):
     """
 
     def _views(self, epoch: int, image_indices: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        augmented = torchvision_augmentation(self.augmentation)
+        augmented, clean = _augmentation(self.augmentation), _center_crop(self.clean)
         images = _Images(
             self.split,
             {view: indices.numpy() for view, indices in image_indices.items()},
-            {view: augmented if view in self.AUGMENTED else self._clean_transform() for view in image_indices},
+            {view: augmented if view in self.AUGMENTED else clean for view in image_indices},
             {view: derived_seed(self.seed, f"torchvision/{view}", epoch) for view in image_indices},
         )
         batches = DataLoader(
@@ -44,15 +44,15 @@ class TorchvisionLoader(TrainLoader):
         for views in batches:
             yield {view: pixels.to(self.device, non_blocking=True) for view, pixels in views.items()}
 
-    def _clean_transform(self) -> Transform:
-        from torchvision import transforms  # noqa: PLC0415
 
-        steps = [] if self.clean.resize is None else [transforms.Resize(self.clean.resize)]
-        return transforms.Compose([*steps, transforms.CenterCrop(self.clean.size)])
+def _center_crop(crop: CenterCrop) -> Transform:
+    from torchvision import transforms  # noqa: PLC0415
+
+    steps = [] if crop.resize is None else [transforms.Resize(crop.resize)]
+    return transforms.Compose([*steps, transforms.CenterCrop(crop.size)])
 
 
-def torchvision_augmentation(augmentation: Augmentation) -> Transform:
-    """Return the torchvision transforms that are equivalent to ``augmentation``."""
+def _augmentation(augmentation: Augmentation) -> Transform:
     from torchvision import transforms  # noqa: PLC0415
 
     if isinstance(augmentation, PadAndCrop):

@@ -8,7 +8,13 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from cskd.evaluate.scores import BINS, equal_width_bin, negative_log_likelihood, validate
+from cskd.evaluate.scores import (
+    BINS,
+    confidence_and_correct,
+    equal_width_bin,
+    negative_log_likelihood,
+    validate,
+)
 from cskd.utils.seeding import generator
 
 TEMPERATURE_RANGE = (0.01, 100.0)
@@ -17,10 +23,8 @@ FLOOR_DRAWS = 1000  # of labels; the standard error of the floor is then a thirt
 
 def confidence_and_deviation(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     """Return each image's confidence (N,), and its deviation (N,): 1 if correct, else 0, minus the confidence."""
-    logits, labels = validate(logits, labels)
-    confidence = logits.softmax(1).amax(1)
-    deviation = (logits.argmax(1) == labels).double() - confidence
-    return confidence.cpu().numpy(), deviation.cpu().numpy()
+    confidence, correct = confidence_and_correct(logits, labels)
+    return confidence, correct - confidence
 
 
 def debiased_gaps(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray) -> np.ndarray:
@@ -54,14 +58,14 @@ def debiased_calibration_error(logits, labels, bins: int = BINS) -> float:
     return max(0.0, float(count @ gaps / len(confidence)))
 
 
-def calibration_floor(logits, labels, quantile: float | None = None, bins: int = BINS) -> float:
+def calibration_floor(logits, labels, quantile: float | None = None) -> float:
     """Return the ECE, 0 to 1, that a perfectly calibrated network with the same confidences has on as many images.
 
     The labels are drawn from the network's own probabilities; the given labels are not used. The result is the mean
-    over the draws, or a quantile of them. Raises ValueError for undefined input and bins < 1.
+    over the draws, or a quantile of them. Raises ValueError for undefined input.
     """
     confidence, _ = confidence_and_deviation(logits, labels)
-    index = equal_width_bin(confidence, bins)
+    index = equal_width_bin(confidence, BINS)
     draws = np.random.default_rng(0)
     errors = [
         np.abs(np.bincount(index, (draws.random(len(index)) < confidence) - confidence)).sum() / len(index)
@@ -107,11 +111,9 @@ def above_first_bin(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (image, row, deviation) of the probabilities above the first bin; the row is bins * class + bin.
 
-    With many classes these are few. The sum over a class's first bin is the sum over the class minus its other bins.
-    Raises ValueError for bins < 1.
+    With many classes, few probabilities are above the first bin. The sum over a class's first bin follows from them:
+    it is the sum over the class minus the sums over its other bins.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
     position = np.flatnonzero(probabilities > 1 / bins)
     image, label = np.divmod(position, probabilities.shape[1])
     row = bins * label + equal_width_bin(probabilities.ravel()[position], bins)
@@ -191,11 +193,9 @@ def cross_fitted_logits(logits, labels, seed: int = 0) -> tuple[np.ndarray, tupl
     return logits / np.array(temperatures)[halves][:, None], temperatures
 
 
-def scaled_nll(logits, labels, temperature: float | None = None) -> float:
-    """Return the negative log-likelihood after temperature scaling, in nats; None cross-fits the temperature.
+def scaled_nll(logits, labels) -> float:
+    """Return the negative log-likelihood after cross-fitted temperature scaling, in nats.
 
     Raises as ``cross_fitted_logits``.
     """
-    if temperature is None:
-        return negative_log_likelihood(cross_fitted_logits(logits, labels)[0], labels)
-    return negative_log_likelihood(validate(logits, labels)[0] / temperature, labels)
+    return negative_log_likelihood(cross_fitted_logits(logits, labels)[0], labels)

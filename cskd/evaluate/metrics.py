@@ -14,6 +14,7 @@ from cskd.evaluate.calibration import (
     debiased_calibration_error,
     scaled_nll,
 )
+from cskd.evaluate.confidence import error_detection_auroc, risk_coverage_area, superclass_error_share
 from cskd.evaluate.scores import (
     brier_score,
     domain_metrics,
@@ -25,7 +26,7 @@ from cskd.evaluate.scores import (
 from cskd.evaluate.separation import feature_spread, prediction_variance
 
 EPOCH, LAST, STORED = "epoch", "last", "stored"
-LOGITS, FEATURES = "logits", "features"
+LOGITS, FEATURES, CLASSES = "logits", "features", "classes"
 PERCENT = 100
 
 
@@ -37,7 +38,8 @@ class Metric:
     short_name: the name in file names, and of a tuning objective.
     title, unit: the heading of its table is ``title (unit)``.
     function: ``(logits (N, C), labels (N,)) -> float``; ``(features (N, D), labels (N,)) -> float`` if ``of`` is
-        FEATURES. None for the metrics of one domain, which ``scores.domain_metrics`` computes together.
+        FEATURES; ``(logits, labels, class names) -> float`` if it is CLASSES. None for the metrics of one domain, which
+        ``scores.domain_metrics`` computes together.
     scale: multiplies the function's value; PERCENT for a fraction.
     when: EPOCH, after every epoch; LAST, after the last epoch only, for slow metrics and metrics of the features;
         STORED, in the analysis, from stored predictions.
@@ -77,8 +79,10 @@ class Metric:
     def at_best_epoch(self) -> bool:
         return self.when == EPOCH
 
-    def value(self, logits, labels, features=None) -> float:
+    def value(self, logits, labels, features=None, classes: Sequence[str] = ()) -> float:
         """Return the metric of these predictions in its unit. Raises ValueError for undefined input."""
+        if self.of == CLASSES:
+            return self.scale * self.function(logits, labels, classes)
         return self.scale * self.function(features if self.of == FEATURES else logits, labels)
 
 
@@ -86,124 +90,47 @@ METRICS = (
     Metric("top1_error", "error", "Top-1 error", "%", top_k_error, PERCENT, rescaled=True, equivalence_margin=1),
     Metric("top5_error", "top5_error", "Top-5 error", "%", partial(top_k_error, k=5), PERCENT, equivalence_margin=1),
     Metric("ece", "ece", "ECE", "%, 20 bins", expected_calibration_error, PERCENT, rescaled=True, equivalence_margin=2),
-    Metric(
-        "nll",
-        "nll",
-        "Negative log-likelihood",
-        "nats",
-        negative_log_likelihood,
-        decimals=3,
-        rescaled=True,
-        equivalence_margin=0.06,
-    ),
+    Metric("nll", "nll", "Negative log-likelihood", "nats", negative_log_likelihood, decimals=3, rescaled=True,
+           equivalence_margin=0.06),
     Metric("brier", "brier", "Brier score", "0 to 2", brier_score, decimals=3, rescaled=True),
-    Metric(
-        "recall_at_1",
-        "recall_at_1",
-        "R@1",
-        "%",
-        recall_at_1,
-        PERCENT,
-        FEATURES,
-        LAST,
-        higher_is_better=True,
-        equivalence_margin=1,
-    ),
-    Metric(
-        "debiased_ece",
-        "debiased_ece",
-        "Debiased ECE",
-        "%, 20 bins",
-        debiased_calibration_error,
-        PERCENT,
-        when=STORED,
-        rescaled=True,
-        equivalence_margin=2,
-    ),
-    Metric(
-        "scaled_nll",
-        "scaled_nll",
-        "NLL after temperature scaling",
-        "nats",
-        scaled_nll,
-        when=STORED,
-        decimals=3,
-        equivalence_margin=0.06,
-    ),
+    Metric("recall_at_1", "recall_at_1", "R@1", "%", recall_at_1, PERCENT, FEATURES, LAST, higher_is_better=True,
+           equivalence_margin=1),
+    Metric("debiased_ece", "debiased_ece", "Debiased ECE", "%, 20 bins", debiased_calibration_error, PERCENT,
+           when=STORED, rescaled=True, equivalence_margin=2),
+    Metric("scaled_nll", "scaled_nll", "NLL after temperature scaling", "nats", scaled_nll, when=STORED, decimals=3,
+           equivalence_margin=0.06),
     Metric("ece_floor", "ece_floor", "ECE of a calibrated network", "%, mean", calibration_floor, PERCENT, when=STORED),
-    Metric(
-        "ece_floor_95",
-        "ece_floor_95",
-        "ECE of a calibrated network",
-        "%, 95 % quantile",
-        partial(calibration_floor, quantile=0.95),
-        PERCENT,
-        when=STORED,
-    ),
-    Metric(
-        "adaptive_ece",
-        "adaptive_ece",
-        "Adaptive ECE",
-        "%, 20 bins of equal mass",
-        adaptive_calibration_error,
-        PERCENT,
-        when=STORED,
-        rescaled=True,
-    ),
-    Metric(
-        "classwise_ece",
-        "classwise_ece",
-        "Class-wise ECE",
-        "%, 20 bins",
-        classwise_calibration_error,
-        PERCENT,
-        when=STORED,
-        rescaled=True,
-    ),
-    Metric(
-        "feature_spread",
-        "feature_spread",
-        "Feature spread",
-        "within-class / between-class distance",
-        feature_spread,
-        of=FEATURES,
-        when=STORED,
-        decimals=3,
-    ),
-    Metric(
-        "prediction_variance",
-        "prediction_variance",
-        "Prediction variance",
-        "0 to 1",
-        prediction_variance,
-        when=STORED,
-        decimals=3,
-    ),
-)
+    Metric("ece_floor_95", "ece_floor_95", "ECE of a calibrated network", "%, 95 % quantile",
+           partial(calibration_floor, quantile=0.95), PERCENT, when=STORED),
+    Metric("adaptive_ece", "adaptive_ece", "Adaptive ECE", "%, 20 bins of equal mass", adaptive_calibration_error,
+           PERCENT, when=STORED, rescaled=True),
+    Metric("classwise_ece", "classwise_ece", "Class-wise ECE", "%, 20 bins", classwise_calibration_error, PERCENT,
+           when=STORED, rescaled=True),
+    Metric("aurc", "aurc", "AURC", "%", risk_coverage_area, PERCENT, when=STORED),
+    Metric("error_auroc", "error_auroc", "AUROC of error detection", "%", error_detection_auroc, PERCENT, when=STORED,
+           higher_is_better=True),
+    Metric("superclass_errors", "superclass_errors", "Errors within the superclass", "% of the errors",
+           superclass_error_share, PERCENT, CLASSES, STORED, higher_is_better=True),
+    Metric("feature_spread", "feature_spread", "Feature spread", "within-class / between-class distance",
+           feature_spread, of=FEATURES, when=STORED, decimals=3),
+    Metric("prediction_variance", "prediction_variance", "Prediction variance", "0 to 1", prediction_variance,
+           when=STORED, decimals=3),
+)  # fmt: skip
 TRACKED = tuple(metric for metric in METRICS if metric.when != STORED)
 RESCALED = tuple(metric for metric in METRICS if metric.rescaled)
 UNSCALED = tuple(metric for metric in METRICS if metric.when == STORED and not metric.rescaled)
 
 DOMAINS = ("cub200", "dogs", "mit67")  # of the merged dataset
 DOMAIN_ACCURACIES = {
-    domain: Metric(
-        f"domain_accuracy_{domain}",
-        "figure4",
-        "Domain accuracy",
-        "%",
-        None,
-        decimals=1,
-        higher_is_better=True,
-        equivalence_margin=1,
-    )
+    domain: Metric(f"domain_accuracy_{domain}", "figure4", "Domain accuracy", "%", None, decimals=1,
+                   higher_is_better=True, equivalence_margin=1)
     for domain in DOMAINS
-}
+}  # fmt: skip
 DOMAIN_ERRORS = {
-    domain: Metric(
-        f"top1_error_{domain}", "figure4", "Top-1 error of a domain's images", "%", None, equivalence_margin=1
-    )
+    domain: Metric(f"top1_error_{domain}", "figure4", "Top-1 error of a domain's images", "%", None,
+                   equivalence_margin=1)
     for domain in DOMAINS
-}
+}  # fmt: skip
 
 
 def all_metrics() -> dict[str, Metric]:

@@ -44,6 +44,12 @@ def _all_finite(values: Tensor) -> bool:
     return values.numel() == 0 or bool(torch.isfinite(torch.stack(values.aminmax())).all())
 
 
+def confidence_and_correct(logits, labels) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's confidence (N,), its highest probability, and whether its prediction is correct (N,)."""
+    logits, labels = validate(logits, labels)
+    return logits.softmax(1).amax(1).cpu().numpy(), (logits.argmax(1) == labels).cpu().numpy()
+
+
 def top_k_error(logits, labels, k: int = 1) -> float:
     """Return the fraction of samples whose true class is not among the k highest logits.
 
@@ -101,9 +107,7 @@ def equal_width_bin(probabilities: np.ndarray, bins: int) -> np.ndarray:
 
 def reliability_bins(logits, labels, bins: int = BINS) -> ReliabilityBins:
     """Return confidence and accuracy in equal-width bins, as drawn in a reliability diagram."""
-    logits, labels = validate(logits, labels)
-    confidence = logits.softmax(1).amax(1).cpu().numpy()
-    correct = (logits.argmax(1) == labels).cpu().numpy()
+    confidence, correct = confidence_and_correct(logits, labels)
     index = equal_width_bin(confidence, bins)
     edges = np.arange(bins + 1) / bins
     count = np.bincount(index, minlength=bins)

@@ -101,6 +101,11 @@ class Term:
 CROSS_ENTROPY = Term("cross_entropy", lambda cache: cross_entropy(cache.logits("x"), cache.batch.targets))
 
 
+def less_cross_entropy(share: float) -> Term:
+    """Return a regulariser that takes this share off the cross-entropy, which other methods in a combination share."""
+    return Term("less_cross_entropy", CROSS_ENTROPY.loss, -share)
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """Base class of all methods. The dataclass fields of a subclass are its hyper-parameters.
@@ -147,8 +152,14 @@ class Method(ABC):
         return frozenset().union(*(term.views for term in self.terms()))
 
     def parameters(self) -> dict[str, float]:
-        """Return the hyper-parameters by name."""
-        return {field.name: float(getattr(self, field.name)) for field in fields(self)}
+        """Return the hyper-parameters by name, without readings at their default: a new reading changes no run key.
+
+        A reading is a bool: it chooses between loss functions that the method's description allows.
+        """
+        values = {field: float(getattr(self, field.name)) for field in fields(self)}
+        return {
+            field.name: value for field, value in values.items() if field.type is not bool or value != field.default
+        }
 
     def require(self, parameter: str, holds: bool, expected: str) -> None:
         """Raise UserError unless ``holds``. For ``__post_init__`` of a subclass."""
@@ -160,7 +171,12 @@ class Method(ABC):
         for parameter in parameters:
             self.require(parameter, 0 <= getattr(self, parameter) < math.inf, "zero or positive")
 
-    def require_temperature(self, parameter: str = "temperature") -> None:
+    def require_reading(self, *parameters: str) -> None:
+        """Raise UserError for a reading that is neither true nor false."""
+        for parameter in parameters:
+            self.require(parameter, getattr(self, parameter) in (False, True), "true or false")
+
+    def require_temperature(self) -> None:
         """Raise UserError for a temperature that is not positive or above MAX_TEMPERATURE."""
-        self.require(parameter, getattr(self, parameter) > 0, "positive")
-        self.require(parameter, getattr(self, parameter) <= MAX_TEMPERATURE, f"at most {MAX_TEMPERATURE:,}")
+        self.require("temperature", self.temperature > 0, "positive")
+        self.require("temperature", self.temperature <= MAX_TEMPERATURE, f"at most {MAX_TEMPERATURE:,}")

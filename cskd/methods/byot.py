@@ -10,9 +10,13 @@ from cskd.losses import at_least_float32, cross_entropy, distillation_kl
 from cskd.methods.base import ForwardCache, Method, Term
 
 
-def hint(features: Tensor, target_features: Tensor) -> Tensor:
-    """Return the squared L2 distance to the target features, mean over the batch. Both (N, D); no target gradient."""
-    return (at_least_float32(features) - at_least_float32(target_features.detach())).square().sum(dim=1).mean()
+def hint(features: Tensor, target_features: Tensor, squared: bool = True) -> Tensor:
+    """Return the squared L2 distance to the target features, mean over the batch. Both (N, D); no target gradient.
+
+    squared: False returns the L2 norm of the whole batch of differences instead.
+    """
+    difference = at_least_float32(features) - at_least_float32(target_features.detach())
+    return difference.square().sum(dim=1).mean() if squared else torch.linalg.vector_norm(difference)
 
 
 class ShallowClassifier(nn.Module):
@@ -74,11 +78,13 @@ class BeYourOwnTeacher(Method):
     temperature: float = 3.0
     alpha: float = 0.3
     lambda_hint: float = 0.03
+    squared_hint: bool = True  # False: the norm of the authors' code, for which they chose the weight 0.03
 
     def __post_init__(self):
         self.require_temperature()
         self.require("alpha", 0 <= self.alpha <= 1, "from 0 to 1")
         self.require_weight("lambda_hint")
+        self.require_reading("squared_hint")
 
     def build_auxiliary(self, stage_channels: tuple[int, ...], feature_size: int, num_classes: int) -> nn.Module:
         return ShallowClassifiers(stage_channels, feature_size, num_classes)
@@ -100,7 +106,7 @@ class BeYourOwnTeacher(Method):
         return _sum_over_shallow(cache, kl)
 
     def hint(self, cache: ForwardCache) -> Tensor:
-        return _sum_over_shallow(cache, lambda features, logits: hint(features, cache.features("x")))
+        return _sum_over_shallow(cache, lambda features, logits: hint(features, cache.features("x"), self.squared_hint))
 
 
 def _sum_over_shallow(cache: ForwardCache, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

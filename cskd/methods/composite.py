@@ -13,8 +13,9 @@ SEPARATOR = "+"
 
 @dataclass(frozen=True)
 class CompositeMethod(Method):
-    """All transforms and regularisers of the parts; classification term and head of the part that overrides them.
+    """All transforms and regularisers of the parts.
 
+    The classification term, the head and the auxiliary layers are those of the part that overrides them.
     Hyper-parameters are called ``<part>.<name>``. Raises UserError for parts that cannot be combined.
     """
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cskd.losses import distillation_kl
-from cskd.methods.base import ForwardCache, Method, Term
+from cskd.methods.base import ForwardCache, Method, Term, less_cross_entropy
 
 
 @dataclass(frozen=True)
 class KnowledgeDistillation(Method):
     """CE(x, y) + lambda_kd * T^2 * KL(P_teacher(.|x; T) || P(.|x; T)).
+
+    The reading ``convex`` is (1 - lambda_kd) * CE(x, y) + lambda_kd * T^2 * KL.
 
     The teacher sees the same augmented image, in evaluation mode and without gradient.
     """
@@ -21,13 +23,21 @@ class KnowledgeDistillation(Method):
 
     temperature: float = 4.0
     lambda_kd: float = 1.0
+    convex: bool = False
 
     def __post_init__(self):
         self.require_temperature()
         self.require_weight("lambda_kd")
+        self.require_reading("convex")
+        self.require("lambda_kd", not self.convex or self.lambda_kd <= 1, "at most 1 if convex")
+
+    @property
+    def regularisers_have_cross_entropy(self) -> bool:
+        return bool(self.convex)
 
     def regularisers(self) -> tuple[Term, ...]:
-        return (Term("teacher_kl", self.teacher_kl, self.lambda_kd),)
+        kl = Term("teacher_kl", self.teacher_kl, self.lambda_kd)
+        return (kl, less_cross_entropy(self.lambda_kd)) if self.convex else (kl,)
 
     def teacher_kl(self, cache: ForwardCache) -> Tensor:
         return distillation_kl(cache.logits("x"), cache.teacher_logits("x"), self.temperature)

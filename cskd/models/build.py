@@ -1,11 +1,10 @@
 """The registry of architectures, and the function that builds a network."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 from torch import nn
 
-from cskd.models.classifier import AuxiliaryBuilder, Classifier, HeadBuilder
+from cskd.models.classifier import AuxiliaryBuilder, Backbone, Classifier, HeadBuilder
 from cskd.models.densenet import DenseNet
 from cskd.models.preact_resnet import PreActResNet
 from cskd.utils.errors import UserError
@@ -14,45 +13,24 @@ from cskd.utils.errors import UserError
 SMALL_IMAGE = 64
 
 
-@dataclass(frozen=True)
-class _ResNet:
-    """A ResNet for small and for large images."""
+class Family(NamedTuple):
+    """The networks of one kind, for small and for large images."""
 
-    blocks: tuple[int, int, int, int]
-    min_width: ClassVar[int] = 1
-    zero_bias: ClassVar[bool] = False  # torchvision initialises the head's bias with zeros
-
-    def small(self, width: int) -> nn.Module:
-        return PreActResNet(self.blocks, width)
-
-    def large(self) -> nn.Module:
-        from cskd.models.torchvision_nets import TorchvisionResNet  # noqa: PLC0415 - slow import
-
-        return TorchvisionResNet(self.blocks)
+    small: type[Backbone]
+    large: str  # a class of torchvision_nets, which takes seconds to import
+    min_width: int
+    zero_bias: bool  # torchvision initialises the head's bias with zeros
 
 
-@dataclass(frozen=True)
-class _DenseNet:
-    """A DenseNet for small and for large images."""
+RESNET = Family(PreActResNet, "TorchvisionResNet", min_width=1, zero_bias=False)
+DENSENET = Family(DenseNet, "TorchvisionDenseNet", min_width=2, zero_bias=True)  # the growth is half of the width
 
-    layers: tuple[int, int, int, int]
-    min_width: ClassVar[int] = 2  # the growth is half of it
-    zero_bias: ClassVar[bool] = True
-
-    def small(self, width: int) -> nn.Module:
-        return DenseNet(self.layers, width)
-
-    def large(self) -> nn.Module:
-        from cskd.models.torchvision_nets import TorchvisionDenseNet  # noqa: PLC0415 - slow import
-
-        return TorchvisionDenseNet(self.layers)
-
-
+# Each with the number of blocks (ResNet) or layers (DenseNet) in the four stages.
 ARCHITECTURES = {
-    "resnet10": _ResNet((1, 1, 1, 1)),
-    "resnet18": _ResNet((2, 2, 2, 2)),
-    "densenet41": _DenseNet((2, 4, 7, 5)),
-    "densenet121": _DenseNet((6, 12, 24, 16)),
+    "resnet10": (RESNET, (1, 1, 1, 1)),
+    "resnet18": (RESNET, (2, 2, 2, 2)),
+    "densenet41": (DENSENET, (2, 4, 7, 5)),
+    "densenet121": (DENSENET, (6, 12, 24, 16)),
 }
 
 
@@ -87,17 +65,23 @@ def build_model(
     """
     if name not in ARCHITECTURES:
         raise UserError(f"unknown architecture {name!r}: choose from {', '.join(ARCHITECTURES)}")
-    architecture = ARCHITECTURES[name]
-    if num_classes < 1 or width < architecture.min_width:
-        limits = f"num_classes must be at least 1 and width at least {architecture.min_width}"
+    family, depths = ARCHITECTURES[name]
+    if num_classes < 1 or width < family.min_width:
+        limits = f"num_classes must be at least 1 and width at least {family.min_width}"
         raise UserError(f"{name}: {limits}, not {num_classes} and {width}")
     if image_size < 8:
         raise UserError(f"{name}: image_size must be at least 8 px, not {image_size}")
     small = image_size <= SMALL_IMAGE
     if not small and width != 64:  # torchvision's ResNet has a fixed stem
         raise UserError(f"{name}: networks for images over {SMALL_IMAGE} px have a width of 64 only, not {width}")
-    backbone = architecture.small(width) if small else architecture.large()
+    backbone = family.small(depths, width) if small else _large(family, depths)
     head = build_head(backbone.feature_size, num_classes)
-    if not small and architecture.zero_bias and isinstance(head, nn.Linear) and head.bias is not None:
+    if not small and family.zero_bias and isinstance(head, nn.Linear) and head.bias is not None:
         nn.init.zeros_(head.bias)
     return Classifier(backbone, head, build_auxiliary(backbone.stage_channels, backbone.feature_size, num_classes))
+
+
+def _large(family: Family, depths: tuple[int, int, int, int]) -> Backbone:
+    from cskd.models import torchvision_nets  # noqa: PLC0415 - slow import
+
+    return getattr(torchvision_nets, family.large)(depths)

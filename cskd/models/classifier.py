@@ -1,6 +1,6 @@
 """A network in two parts: a backbone that computes features, and a head that computes logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -8,19 +8,30 @@ from torch import Tensor, nn
 class Backbone:
     """Base class of the backbones, beside nn.Module: the forward pass is available stage by stage.
 
+    A subclass has ``stem`` and ``stages``, or its own ``stage_maps``.
+
     feature_size: the length of the pooled features.
     stage_channels: C_1 to C_4, the channels of the feature map after each of the four stages.
     """
 
     feature_size: int
     stage_channels: tuple[int, int, int, int]
+    stages: Sequence[nn.Module]
+
+    def stem(self, images: Tensor) -> Tensor:
+        """Return the input of the first stage, for images (N, 3, H, W)."""
+        raise NotImplementedError
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the feature map (N, C_i, H_i, W_i) after each stage, for images (N, 3, H, W).
 
         The maps of a DenseNet are those after its dense blocks, before BN and ReLU.
         """
-        raise NotImplementedError
+        maps, out = [], self.stem(images)
+        for stage in self.stages:
+            out = stage(out)
+            maps.append(out)
+        return tuple(maps)
 
     def pool(self, feature_map: Tensor) -> Tensor:
         """Return the features (N, feature_size) for the last stage's map. A DenseNet applies BN and ReLU first."""

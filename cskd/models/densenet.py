@@ -43,7 +43,7 @@ class DenseNet(Backbone, nn.Module):
     have PyTorch's default initialisation. Images are (N, 3, H, W) with H and W of at least 8.
     """
 
-    def __init__(self, layers_per_stage: tuple[int, int, int, int], width: int = 64):
+    def __init__(self, layers_per_stage: tuple[int, int, int, int], width: int):
         super().__init__()
         growth = width // 2
         self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
@@ -63,12 +63,8 @@ class DenseNet(Backbone, nn.Module):
         self.stage_channels = tuple(stage_channels)
         self.feature_size = channels
 
-    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        maps, out = [], self.conv1(images)
-        for stage in self.stages:
-            out = stage(out)
-            maps.append(out)
-        return tuple(maps)
+    def stem(self, images: Tensor) -> Tensor:
+        return self.conv1(images)
 
     def pool(self, feature_map: Tensor) -> Tensor:
         active = F.relu(self.bn(feature_map))

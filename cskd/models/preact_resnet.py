@@ -52,7 +52,7 @@ class PreActResNet(Backbone, nn.Module):
     stage, and weights have PyTorch's default initialisation. Images are (N, 3, H, W) with H and W of at least 8.
     """
 
-    def __init__(self, blocks_per_stage: tuple[int, int, int, int], width: int = 64):
+    def __init__(self, blocks_per_stage: tuple[int, int, int, int], width: int):
         super().__init__()
         self.stage_channels = (width, 2 * width, 4 * width, 8 * width)
         self.feature_size = 8 * width
@@ -66,12 +66,8 @@ class PreActResNet(Backbone, nn.Module):
             inputs = outputs
         self.stages = nn.ModuleList(stages)
 
-    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        maps, out = [], F.relu(self.bn1(self.conv1(images)))
-        for stage in self.stages:
-            out = stage(out)
-            maps.append(out)
-        return tuple(maps)
+    def stem(self, images: Tensor) -> Tensor:
+        return F.relu(self.bn1(self.conv1(images)))
 
     def pool(self, feature_map: Tensor) -> Tensor:
         return F.avg_pool2d(feature_map, feature_map.shape[-2:]).flatten(1)

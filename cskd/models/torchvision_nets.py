@@ -4,7 +4,7 @@ Importing torchvision's models takes seconds, so this module is imported only wh
 """
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import DenseNet, ResNet
 from torchvision.models.resnet import BasicBlock
 
@@ -21,12 +21,12 @@ class TorchvisionResNet(Backbone, ResNet):
         self.feature_size = self.fc.in_features
         del self.fc  # the head is a separate module
 
-    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        maps, out = [], self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            out = stage(out)
-            maps.append(out)
-        return tuple(maps)
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        return self.layer1, self.layer2, self.layer3, self.layer4
+
+    def stem(self, images: Tensor) -> Tensor:
+        return self.maxpool(self.relu(self.bn1(self.conv1(images))))
 
     def pool(self, feature_map: Tensor) -> Tensor:
         return self.avgpool(feature_map).flatten(1)

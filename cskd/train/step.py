@@ -82,7 +82,7 @@ class Step:
 
 
 def _wrong(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of wrong answers, () float64; for mixed labels (N, C), the share of the other classes."""
+    """Return the share of wrong answers, () float64; for mixed labels (N, C), the mean share of all other classes."""
     answers = logits.argmax(1)
     if targets.dim() == 1:
         return (answers != targets).double().mean()

@@ -2,12 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -168,7 +167,7 @@ class Trainer:
         draws = generator(self.seed, "transform", epoch)
         terms = self.step.terms
         # The sums (loss, terms, wrong answers) stay on the device and are read once, at the end of the epoch.
-        # After a step that is not finite, the sum of the losses stays so: the finite steps are those before it.
+        # Once a loss is not finite, the sum of the losses stays so: ``finite_steps`` counts the steps before.
         sums = torch.zeros(len(terms) + 2, dtype=torch.float64, device=self.device)
         finite_steps = torch.zeros((), dtype=torch.int64, device=self.device)
         seen = 0
@@ -210,31 +209,27 @@ class Trainer:
         """Return the predictions of training images that the run did not train on; None if there are none."""
         return None if self.unused is None else self._predict(self.unused(), should_stop)
 
-    def _predict(self, images: TestSet, should_stop: Callable[[], bool]) -> Predictions:
-        logits, features = self._evaluate(images.batches(), should_stop)
-        return Predictions(logits, features, images.labels.cpu().numpy(), images.indices, images.classes)
-
     def predict_training(self, max_images: int = 5000, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
         """Return the predictions of training images without augmentation; the same images in every run."""
-        split = self.loader.split
-        indices = choose(len(split), min(max_images, len(split)), "training predictions")
-        batches = self.loader.clean_batches(indices, self.test_set.batch_size)
-        logits, features = self._evaluate(batches, should_stop)
-        return Predictions(logits, features, split.labels[indices], indices, self.test_set.classes)
+        split, test_set = self.loader.split, self.test_set
+        chosen = split.select(choose(len(split), min(max_images, len(split)), "training predictions"))
+        data = {"batch_size": test_set.batch_size, "device": self.device, "classes": test_set.classes}
+        return self._predict(TestSet(chosen, self.loader.clean, **data), should_stop)
 
     @torch.no_grad()
-    def _evaluate(self, batches: Iterable[Tensor], should_stop: Callable[[], bool]) -> tuple[np.ndarray, np.ndarray]:
-        """Return (logits, features) of batches of images in evaluation mode."""
+    def _predict(self, images: TestSet, should_stop: Callable[[], bool]) -> Predictions:
+        """Return the predictions in evaluation mode."""
         self.model.eval()
         parts = []
-        for images in batches:
+        for batch in images.batches():
             if should_stop():
                 raise Interrupted
-            parts += self._evaluate_batch(images)
+            parts += self._evaluate_batch(batch)
         logits, features = map(torch.cat, zip(*parts, strict=True))
         if not torch.isfinite(logits).all():
             raise Diverged(f"the network's {self.eval_split} predictions are not finite")
-        return logits.cpu().numpy(), features.cpu().numpy()
+        arrays = (values.cpu().numpy() for values in (logits, features, images.labels))
+        return Predictions(*arrays, images.indices, images.classes)
 
     def _evaluate_batch(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return (logits, features) of a batch, in halves if the device has too little memory for it."""

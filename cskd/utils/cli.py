@@ -71,7 +71,7 @@ def dispatch(package: str, commands: dict[str, str]) -> None:
             return 0
         check_choice("command", name, commands)
         del sys.argv[1]
-        os.environ["OMP_NUM_THREADS"] = str(usable_cores())  # torch does not know of quotas
+        os.environ["OMP_NUM_THREADS"] = str(usable_cores())  # torch ignores CPU quotas
         return importlib.import_module(f"{package}.commands.{name}").main()
 
     run(main)

@@ -27,8 +27,8 @@ def first_line(error: BaseException, width: int = 200) -> str:
 def root_cause(error: BaseException, width: int = 500) -> str:
     """Return one line about the exception that ``error`` was made from: its type, and the first line of its message.
 
-    The original may be the cause of a chain, or in a traceback within the message, as that of a process of a pool.
-    A UserError has its whole message, without its type: it says what the cause means.
+    The original is the first cause of a chain, or stands in a traceback inside the message: processes of a pool send
+    their exceptions as text. Of a UserError, the message alone is returned, since it explains the cause.
     """
     while error.__cause__ is not None and not isinstance(error, UserError):
         error = error.__cause__

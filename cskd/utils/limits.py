@@ -55,13 +55,13 @@ def _own_groups(controller: str) -> list[Path]:
         if controllers and controller not in controllers.split(","):
             continue
         top = CGROUP / controllers  # version 2 has no controllers here
-        group = top / path.lstrip("/")  # in a container it may be the host's path: then only the top is there
+        group = top / path.lstrip("/")  # in a container this may be a path of the host; then only ``top`` exists
         groups += [folder for folder in (group, *group.parents) if folder.is_relative_to(top)]
     return groups
 
 
 def _read(group: Path, *names: str) -> str:
-    """Return the content of a group's files, joined; "" if one is missing, as those of the other version are."""
+    """Return the joined content of a group's files; "" if one is missing: each version has its own files."""
     try:
         return " ".join((group / name).read_text() for name in names)
     except OSError:

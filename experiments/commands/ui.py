@@ -50,18 +50,21 @@ def _serve(uri: str, number: int) -> None:
                 print(f"The MLflow UI is at http://{HOST}:{number} (Ctrl-C stops it).", flush=True)
             server.wait()
         finally:
-            _stop_children()
+            _stop(server)
         log.seek(0)
         last = ([line.strip() for line in log if line.strip()] or ["no message"])[-1]
         raise UserError(f"the MLflow server stopped unexpectedly ({last}): try again, or another PORT")
 
 
-def _stop_children() -> None:
+def _stop(server: subprocess.Popen) -> None:
     """Stop the server and its workers: a signal may have reached this process only."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
+    if server.poll() is not None:
+        return
+    process = psutil.Process(server.pid)
+    family = [*process.children(recursive=True), process]
+    for member in family:
         with suppress(psutil.NoSuchProcess):
-            child.terminate()
-    for child in psutil.wait_procs(children, timeout=END_SECONDS)[1]:
+            member.terminate()
+    for member in psutil.wait_procs(family, timeout=END_SECONDS)[1]:
         with suppress(psutil.NoSuchProcess):
-            child.kill()
+            member.kill()

@@ -71,20 +71,11 @@ def safe_pickle_load(path: Path) -> Any:
         raise UserError(f"{path} cannot be read ({reason}): {UNPACK_AGAIN}") from error
 
 
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """Implement ``_codecs.encode``, which Python 3 writes for bytes in old pickle protocols."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes a text as {encoding!r}")
-    return text.encode("latin1")
-
-
 class _ArraysOnly(pickle.Unpickler):
     ALLOWED = {  # noqa: RUF012 - constant
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,  # its name in NumPy 2
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _latin1_bytes,
     }
 
     def find_class(self, module: str, name: str) -> Any:

@@ -63,7 +63,7 @@ def read_class_folders(folder: Path) -> Listing:
 def find_images(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the images below a folder, sorted, and every other file with the reason why it is not an image.
 
-    Dangling links count as images, which are then missing. Hidden files, such as macOS's ``._*.jpg``, and LITTER are
+    A dangling link counts as an image, which is then missing. Hidden files, such as macOS's ``._*.jpg``, and LITTER are
     left out.
     """
     paths, visited = [], set()

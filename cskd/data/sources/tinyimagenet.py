@@ -32,7 +32,7 @@ def read(folder: Path) -> Listing:
 
 
 def _read_val(folder: Path, label_of: dict[str, int]) -> tuple[list[LabelledImage], list[str]]:
-    """Return the validation images in the order of their numbers, which is that of the official list, and other files.
+    """Return the validation images in the order of the official list, and the files that are not used.
 
     The labels come from ``val_annotations.txt`` or, without it, from the class folders.
     """

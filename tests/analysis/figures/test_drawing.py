@@ -12,6 +12,7 @@ from analysis.figures.calibration import calibration_figure
 from analysis.figures.effects import Effect, forest_plot
 from analysis.figures.embedding import choose_images, embed, embedding_figure
 from analysis.figures.log_probability import log_probability_figure
+from analysis.figures.overfitting import overfitting_figure
 from analysis.figures.reliability_pairs import reliability_pairs
 from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.text import class_name
@@ -83,6 +84,7 @@ FIGURES = {
     "reliability pairs, three panels": lambda: pairs(4),
     "curves": lambda: curves_figure("a title", {"error": {"kd": np.eye(3), "cs-kd": np.ones((1, 3))}}, [1]),
     "calibration": lambda: calibration_figure("a title", {"kd": {RAW: np.ones(2)}}, {"kd": {RAW: (0.5, 2)}}),
+    "over-fitting": lambda: overfitting_figure("a title", *np.arange(12).reshape(3, 4)),
     "effects": lambda: forest_plot("a title", "points", EFFECTS, ("holds", "open")),
 }
 

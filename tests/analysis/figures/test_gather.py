@@ -112,7 +112,7 @@ def drawn(pool, tmp_path_factory, data_dir):
 
 def test_dataset_with_both_methods_has_every_figure(drawn):
     figures, notes = drawn
-    kinds = ("figure1b", "figure2", "figure3", "figure5", "curves", "calibration")
+    kinds = ("figure1b", "figure2", "figure3", "figure5", "curves", "overfitting", "calibration")
     assert [name for name in figures if name.endswith(CELL)] == [f"{kind}-{CELL}" for kind in kinds]
     assert len([name for name in figures if name.startswith("figure1b")]) == 1  # of one dataset a network
     for note in (
@@ -141,6 +141,8 @@ def test_seeds_are_pooled_or_averaged(drawn):
     assert legend == [f"{method}: ECE {ece:.1f} %" for method in ("cross-entropy", "cs-kd")]
     drop, *_, mean = figures[f"curves-{CELL}"].axes[0].lines
     assert drop.get_xdata() == [0.5, 0.5] and mean.get_ydata() == pytest.approx([3, 2])
+    axes = figures[f"overfitting-{CELL}"].axes[0]
+    assert axes.get_lines()[1].get_xdata().tolist() == [0, 0]  # test and training errors are equal here
     assert "feature spread 0.75" in figures[f"figure3-{CELL}"].axes[0].get_title()
 
 

@@ -1,21 +1,16 @@
 """Batched crops and resizes are bit-equal to Pillow, whatever the source of the pixels."""
 
-import json
-import math
-
 import numpy as np
 import pytest
 import torch
 from arrays import random_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cskd.data import pixels
-from cskd.data.pixels import RESIZING, Request, choose_resizing
-from cskd.data.resize import bytes_needed, crop_table, crop_with_pillow, geometry, parts, resize
+from cskd.data.pixels import RESIZING, Request
+from cskd.data.resize import bytes_needed, crop_with_pillow, geometry, parts, resize
 from cskd.data.splits import Split
 from cskd.data.transforms import CenterCrop, ResizedCrop
 from cskd.utils.seeding import generator
@@ -36,9 +31,8 @@ def tables(images: list[np.ndarray], crops: torch.Tensor) -> tuple[torch.Tensor,
     sizes = torch.tensor([image.shape[:2] for image in images])
     areas = sizes.prod(1)
     first = areas.cumsum(0) - areas + crops[:, 0] * sizes[:, 1] + crops[:, 1]
-    return torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images])), geometry(
-        crops, first, sizes[:, 1]
-    )
+    joined = torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images]))
+    return joined, geometry(crops, first, sizes[:, 1])
 
 
 def resized(images: list[np.ndarray], crops: torch.Tensor, size: int, **options) -> np.ndarray:
@@ -48,13 +42,12 @@ def resized(images: list[np.ndarray], crops: torch.Tensor, size: int, **options)
 
 def full_crops(images: list[np.ndarray], size: int) -> torch.Tensor:
     """The crops that resize the complete images to size x size."""
-    boxes = torch.tensor([[0, 0, *image.shape[:2]] for image in images])
-    zeros = torch.zeros((len(images), 3), dtype=torch.long)
-    return crop_table(boxes, torch.full((len(images), 2), size), zeros[:, :2], zeros[:, 2:])
+    return ResizedCrop(size).crops(torch.tensor([[0, 0, *image.shape[:2], 0] for image in images]))
 
 
-def by_pillow(image: np.ndarray, *size: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize(size * 2 if len(size) == 1 else size, Image.Resampling.BILINEAR))
+def assert_equals_pillow(images: list[np.ndarray], crops: torch.Tensor, size: int) -> None:
+    for result, image, crop in zip(resized(images, crops, size), images, crops.tolist(), strict=True):
+        np.testing.assert_array_equal(result, crop_with_pillow(image, crop, size))
 
 
 @st.composite
@@ -67,21 +60,17 @@ def boxes_of_images(draw):
     return image, (top, left, box_height, box_width, draw(st.integers(0, 1)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(boxes_of_images(), min_size=1, max_size=5), st.integers(1, 40))
 def test_random_boxes_are_bit_equal_to_pillow(drawn, size):
-    images, boxes = [image for image, _ in drawn], torch.tensor([box for _, box in drawn])
-    batch = resized(images, ResizedCrop(size).crops(boxes), size)
-    for result, image, (top, left, height, width, flip) in zip(batch, images, boxes.tolist(), strict=True):
-        expected = by_pillow(image[top : top + height, left : left + width], size)
-        np.testing.assert_array_equal(result, expected[:, ::-1] if flip else expected)
+    boxes = torch.tensor([box for _, box in drawn])
+    assert_equals_pillow([image for image, _ in drawn], ResizedCrop(size).crops(boxes), size)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (1, 700), (700, 1), (3, 5000), (5000, 3), (12, 12), (60, 12)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (5000, 3), (12, 12), (60, 12)])
 def test_extreme_shapes_are_bit_equal_to_pillow(shape):
     images = [noise(*shape), np.full((*shape, 3), 255, np.uint8), np.zeros((*shape, 3), np.uint8)]
-    for result, image in zip(resized(images, full_crops(images, SIZE), SIZE), images, strict=True):
-        np.testing.assert_array_equal(result, by_pillow(image, SIZE))
+    assert_equals_pillow(images, full_crops(images, SIZE), SIZE)
 
 
 def test_reduction_too_large_for_floats_is_bit_equal_to_pillow():
@@ -91,17 +80,14 @@ def test_reduction_too_large_for_floats_is_bit_equal_to_pillow():
         for grey, length in zip(range(200, 240), range(3000, 6880, 97), strict=True)
     ]
     images += [image.transpose(1, 0, 2).copy() for image in images]
-    for result, image in zip(resized(images, full_crops(images, 1), 1), images, strict=True):
-        np.testing.assert_array_equal(result, by_pillow(image, 1))
+    assert_equals_pillow(images, full_crops(images, 1), 1)
 
 
 @pytest.mark.parametrize("resize_to", [None, 12, 17, 40])
 def test_centre_crops_are_bit_equal_to_pillow(resize_to):
     shapes = [(12, 12), (75, 50), (50, 75), (51, 51), (13, 97), (97, 14), (12, 40)]
     images = [noise(*shape, seed) for seed, shape in enumerate(shapes)]
-    crops = CenterCrop(SIZE, resize_to).crops(np.array(shapes))
-    for result, image, crop in zip(resized(images, crops, SIZE), images, crops.tolist(), strict=True):
-        np.testing.assert_array_equal(result, crop_with_pillow(image, crop, SIZE))
+    assert_equals_pillow(images, CenterCrop(SIZE, resize_to).crops(np.array(shapes)), SIZE)
 
 
 class TensorFloat32(TorchDispatchMode):
@@ -131,24 +117,6 @@ def test_small_workspace_makes_more_parts_and_changes_no_bit():
     assert list(parts(table, SIZE, 2**40)) == [(0, 8)]
     assert len(list(parts(table, SIZE, small))) > 1
     np.testing.assert_array_equal(resized(images, crops, SIZE, workspace=small), resized(images, crops, SIZE))
-    images = [noise(9, 9), noise(90, 90), noise(9, 9), noise(9, 9)]
-    _, table = tables(images, full_crops(images, SIZE))
-    assert list(parts(table, SIZE, 2 * bytes_needed(9, 9, SIZE))) == [(0, 1), (1, 2), (2, 4)]
-
-
-@pytest.mark.parametrize(("shape", "size", "count"), [((94, 125), 56, 8), ((125, 94), 56, 8), ((9, 12), 64, 6)])
-def test_memory_stays_within_the_workspace(shape, size, count, tmp_path):
-    images = [noise(*shape, seed) for seed in range(count)]
-    joined, table = tables(images, full_crops(images, size))
-    workspace = count // 2 * bytes_needed(*table[:, 3:5].amax(0).tolist(), size)
-    assert len(list(parts(table, size, workspace))) == math.ceil(count / (count // 2))
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        resize(joined, table, table, size, workspace)
-    recorded.export_chrome_trace(str(tmp_path / "trace.json"))
-    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    memory = sorted((event for event in events if event.get("name") == "[memory]"), key=lambda event: event["ts"])
-    peak = max(np.cumsum([event["args"]["Bytes"] for event in memory])) - count * 3 * size**2
-    assert workspace / 2 < peak <= workspace + 20_000 * count  # some small vectors besides
 
 
 def requests_of(split) -> tuple[list[Request], np.ndarray]:
@@ -156,20 +124,19 @@ def requests_of(split) -> tuple[list[Request], np.ndarray]:
     crop = ResizedCrop(10)
     indices = torch.randint(len(split), (18,), generator=generator(0, "indices"))
     crops = crop.crops(crop.draw(split.sizes[indices.numpy()], generator(0, "boxes")))
-    expected = [
-        crop_with_pillow(split.image(index), row, 10)
-        for index, row in zip(indices.tolist(), crops.tolist(), strict=True)
-    ]
+    pairs = zip(indices.tolist(), crops.tolist(), strict=True)
+    expected = [crop_with_pillow(split.image(index), row, 10) for index, row in pairs]
     return [Request(*both) for both in zip(indices.split(4), crops.split(4), strict=True)], np.stack(expected)
 
 
 @pytest.mark.parametrize("source", RESIZING.values())
-@pytest.mark.parametrize("kind", ["prepared", "joined", "selected"])
+@pytest.mark.parametrize("kind", ["prepared", "selected"])
 def test_every_source_answers_requests_in_order_and_concurrently(source, kind, monkeypatch):
     monkeypatch.setattr(pixels, "BLOCK", 10_000)  # several blocks of these few images
-    one, two = (random_split(9, 3, size=None, seed=seed) for seed in (0, 1))
-    joined = Split.joined([one, two], [0, 3])
-    split = {"prepared": one, "joined": joined, "selected": joined.select(np.array([3, 0, 17, 8, 9, 12]))}[kind]
+    split = random_split(9, 3, size=None)
+    if kind == "selected":
+        joined = Split.joined([split, random_split(9, 3, size=None, seed=1)], [0, 3])
+        split = joined.select(np.array([3, 0, 17, 8, 9, 12]))
     requests, expected = requests_of(split)
     opened = source(split, CPU)
     abandoned = opened.resized(requests, 10)
@@ -179,21 +146,3 @@ def test_every_source_answers_requests_in_order_and_concurrently(source, kind, m
     assert [len(batch) for batch, _ in pairs] == [4, 4, 4, 4, 2]
     np.testing.assert_array_equal(torch.cat([batch for batch, _ in pairs]).numpy(), expected)
     np.testing.assert_array_equal(torch.cat([batch for _, batch in pairs[::-1]]).numpy(), expected)
-
-
-@pytest.mark.parametrize("source", [RESIZING["pillow"], RESIZING["streamed"]])
-def test_error_in_the_thread_reaches_the_training(source):
-    split = random_split(9, 3, size=None)
-    requests, _ = requests_of(split)
-    split.files.clear()
-    with pytest.raises(IndexError):
-        list(source(split, CPU).resized(requests, 10))
-
-
-@pytest.mark.parametrize(("free", "expected"), [(4.0, "resident"), (3.9, "streamed")])
-def test_images_stay_on_a_gpu_if_they_fit_a_quarter_of_its_free_memory(free, expected, monkeypatch):
-    split = random_split(12, 3, size=None)
-    needed = split.nbytes
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * needed), 100 * needed))
-    assert choose_resizing(split, torch.device("cuda")) == expected
-    assert choose_resizing(split, CPU) == "pillow"

@@ -1,4 +1,4 @@
-"""Calibration errors against their definitions, torchmetrics and simulation, and at their limits."""
+"""Calibration errors against their definitions, torchmetrics and simulation."""
 
 import math
 
@@ -14,60 +14,28 @@ from cskd.evaluate.calibration import (
     adaptive_calibration_error,
     calibration_floor,
     classwise_calibration_error,
-    cross_fitted_logits,
     debiased_calibration_error,
-    scaled_nll,
 )
-from cskd.evaluate.metrics import evaluate_calibration
-from cskd.evaluate.scores import expected_calibration_error, negative_log_likelihood
-
-drawn = {
-    "seed": st.integers(0, 2**31),
-    "bins": st.integers(1, 40),
-    "samples": st.integers(1, 40),
-    "classes": st.integers(1, 6),
-    "decimals": st.integers(0, 3),
-}
+from cskd.evaluate.scores import expected_calibration_error
 
 
-def softmax(row) -> list[float]:
-    return torch.tensor(row, dtype=torch.float64).softmax(0).tolist()
-
-
-def gap(members) -> float:
-    """Return |sum of correct - sum of probability| of (probability, correct) pairs."""
-    return abs(math.fsum(right - probability for probability, right in members))
-
-
-@settings(max_examples=30, deadline=None)
-@given(**drawn)
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    bins=st.integers(1, 40),
+    samples=st.integers(1, 40),
+    classes=st.integers(1, 6),
+    decimals=st.integers(0, 3),
+)
 def test_adaptive_error_is_its_definition(seed, bins, samples, classes, decimals):
     logits, labels = random_predictions(seed, samples, classes, decimals=decimals)
-    pairs = [
-        (max(softmax(row)), row.index(max(row)) == label)
-        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
-    ]
-    members = [[] for _ in range(bins)]
-    for confidence, right in pairs:
-        lower = sum(other < confidence for other, _ in pairs)
-        members[math.floor(bins * lower / samples)].append((confidence, right))
-    expected = sum(map(gap, members)) / samples
-    assert adaptive_calibration_error(logits, labels, bins) == pytest.approx(expected, abs=1e-12)
-
-
-@settings(max_examples=30, deadline=None)
-@given(**drawn)
-def test_classwise_error_is_its_definition(seed, bins, samples, classes, decimals):
-    logits, labels = random_predictions(seed, samples, classes, decimals=decimals)
-    rows = [softmax(row) for row in logits.tolist()]
-    errors = []
-    for number in range(classes):
-        members = [[] for _ in range(bins)]
-        for row, label in zip(rows, labels, strict=True):
-            index = next(b for b in range(bins) if row[number] <= (b + 1) / bins)
-            members[index].append((row[number], label == number))
-        errors.append(sum(map(gap, members)) / samples)
-    assert classwise_calibration_error(logits, labels, bins) == pytest.approx(sum(errors) / classes, abs=1e-12)
+    probabilities = torch.tensor(logits).softmax(1).numpy()
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    gaps = np.zeros(bins)
+    for index in range(samples):
+        lower = sum(confidence < confidence[index])
+        gaps[math.floor(bins * lower / samples)] += right[index] - confidence[index]
+    assert adaptive_calibration_error(logits, labels, bins) == pytest.approx(abs(gaps).sum() / samples, abs=1e-12)
 
 
 def test_classwise_error_agrees_with_torchmetrics():
@@ -80,34 +48,6 @@ def test_classwise_error_agrees_with_torchmetrics():
     assert classwise_calibration_error(logits, labels) == pytest.approx(torch.stack(errors).mean().item(), abs=1e-6)
 
 
-def test_calibration_errors_of_perfectly_calibrated_predictions_are_zero():
-    """Three kinds of ten images each: the classes are as frequent as their probabilities."""
-    probabilities = {(0.5, 0.3, 0.2): 10, (0.1, 0.9, 0.0): 10, (0.2, 0.2, 0.6): 10}
-    rows, labels = [], []
-    for kind, count in probabilities.items():
-        rows += [[math.log(p) if p else -1000.0 for p in kind]] * count
-        labels += np.repeat(np.arange(3), [round(p * count) for p in kind]).tolist()
-    values = evaluate_calibration(np.array(rows), labels)
-    assert [values[name] for name in ("ece", "adaptive_ece", "classwise_ece")] == pytest.approx([0, 0, 0], abs=1e-11)
-
-
-def test_calibration_errors_of_a_constant_prediction_are_the_frequency_differences():
-    """The probabilities are 0.7, 0.2 and 0.1, the class frequencies 0.5, 0.5 and 0."""
-    values = evaluate_calibration(np.log([[0.7, 0.2, 0.1]] * 8), np.array([0, 1] * 4))
-    assert values["ece"] == pytest.approx(20)
-    assert values["adaptive_ece"] == pytest.approx(20)
-    assert values["classwise_ece"] == pytest.approx(100 * (0.2 + 0.3 + 0.1) / 3)
-    assert values["top1_error"] == 50
-
-
-@pytest.mark.parametrize(
-    "metric", [expected_calibration_error, adaptive_calibration_error, classwise_calibration_error]
-)
-def test_bins_below_one_raise_value_error(metric):
-    with pytest.raises(ValueError, match="bins must be at least 1, not 0"):
-        metric(np.zeros((1, 2)), [0], bins=0)
-
-
 def logits_of(confidence: np.ndarray) -> np.ndarray:
     """Return the logits (N, 2) of class 0 with these probabilities."""
     return np.stack([np.log(confidence), np.log1p(-confidence)], axis=1)
@@ -115,13 +55,6 @@ def logits_of(confidence: np.ndarray) -> np.ndarray:
 
 def drawn_labels(confidence: np.ndarray, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).random(len(confidence)) >= confidence).astype(int)
-
-
-def test_debiased_error_is_the_plain_one_if_no_bin_has_noise():
-    confidence = np.array([0.62, 0.62, 0.87, 0.87, 0.97])
-    labels = np.array([0, 0, 1, 1, 0])  # each bin is right or wrong on all images
-    plain = expected_calibration_error(logits_of(confidence), labels)
-    assert debiased_calibration_error(logits_of(confidence), labels) == pytest.approx(plain)
 
 
 def test_debiased_error_of_one_bin_subtracts_the_mean_of_the_folded_normal_distribution():
@@ -132,33 +65,10 @@ def test_debiased_error_of_one_bin_subtracts_the_mean_of_the_folded_normal_distr
     assert debiased_calibration_error(logits_of(confidence), labels) == pytest.approx(gap - bias, abs=2e-4)
 
 
-def test_debiased_error_is_nearer_the_truth_than_the_plain_one():
-    confidence = np.random.default_rng(0).beta(6, 2, 400) / 2 + 0.499
-    logits, true = logits_of(confidence), confidence - 0.03  # over-confident by 3 points
-    errors = np.array(
-        [
-            (expected_calibration_error(logits, labels), debiased_calibration_error(logits, labels))
-            for labels in (drawn_labels(true, seed) for seed in range(200))
-        ]
-    )
-    plain, debiased = np.abs(errors.mean(axis=0) - 0.03)
-    assert 3 * debiased < plain
-    assert plain > 0.01
-
-
 def test_floor_is_the_error_of_calibrated_predictions():
     confidence = np.random.default_rng(1).uniform(0.5, 1, 300)
-    logits = logits_of(confidence)
+    logits, labels = logits_of(confidence), np.zeros(300, int)
     errors = [expected_calibration_error(logits, drawn_labels(confidence, seed)) for seed in range(400)]
-    assert calibration_floor(logits, np.zeros(300, int)) == pytest.approx(np.mean(errors), rel=0.05)
-    assert calibration_floor(logits, np.ones(300, int)) == calibration_floor(logits, np.zeros(300, int))
-    assert calibration_floor(logits, np.zeros(300, int), quantile=0.95) == pytest.approx(
-        np.quantile(errors, 0.95), rel=0.1
-    )
-    assert calibration_floor(1000 * np.eye(2), [0, 1]) == 0  # certain predictions have no noise
-
-
-def test_scaled_nll_is_that_of_the_scaled_logits():
-    logits, labels = random_predictions(3, samples=40)
-    assert scaled_nll(logits, labels, 2.5) == pytest.approx(negative_log_likelihood(logits / 2.5, labels))
-    assert scaled_nll(logits, labels) == negative_log_likelihood(cross_fitted_logits(logits, labels)[0], labels)
+    assert calibration_floor(logits, labels) == pytest.approx(np.mean(errors), rel=0.05)
+    assert calibration_floor(logits, 1 - labels) == calibration_floor(logits, labels)
+    assert calibration_floor(logits, labels, quantile=0.95) == pytest.approx(np.quantile(errors, 0.95), rel=0.1)

@@ -13,12 +13,9 @@ def test_every_method_has_a_finite_loss_with_gradient_for_every_parameter(name):
     method = build_method(name)
     assert method.name == name
     assert method.source
-    terms = [term.name for term in method.terms()]
-    assert len(set(terms)) == len(terms)
     model = model_for(method)
     loss = step_loss(method, model, batch_of(method))
     loss.backward()
-    assert loss.dim() == 0
     assert torch.isfinite(loss)
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -34,18 +31,18 @@ def test_every_method_has_a_finite_loss_with_gradient_for_every_parameter(name):
         ("mixup", {"alpha": 0.0}, "alpha must be positive"),
         ("byot", {"alpha": 1.5}, "alpha must be from 0 to 1"),
         ("cs-kd", {"lambda": 1.0}, "no hyper-parameter 'lambda': it has temperature, lambda_cls"),
-        ("cross-entropy", {"temperature": 1.0}, "it has none"),
         ("mixup+cs-kd", {"temperature": 1.0}, "no hyper-parameter 'temperature': it has mixup.alpha, cs-kd.t"),
-        ("mixup+cs-kd", {"kd.temperature": 1.0}, "no hyper-parameter 'kd.temperature'"),
-        ("mixup+cs-kd", {"cs-kd.lambda": 1.0}, "cs-kd has no hyper-parameter 'lambda'"),
         ("mixup+cs-kd", {"cs-kd.temperature": 0.0}, "cs-kd: temperature must be positive"),
         ("mixup+cskd", {}, "unknown method 'cskd': choose from adacos"),
         ("cs-kd+mixup", {}, r"method cs-kd\+mixup is written mixup\+cs-kd"),
         ("mixup+cs-kd+mixup", {}, r"method mixup\+cs-kd\+mixup: mixup is given twice"),
         ("mixup+adacos", {}, "adacos cannot be combined"),
+        ("kd+pair-halves", {}, "pair-halves cannot be combined"),
         ("label-smoothing+ddgsd", {}, "label-smoothing replaces the cross-entropy, but ddgsd has several"),
         ("virtual-softmax+mixup", {}, "virtual-softmax needs one class per image, but mixup mixes classes"),
+        ("mixup+class-mean", {}, "class-mean needs one class per image"),
         ("virtual-softmax+label-smoothing", {}, "both replace the cross-entropy"),
+        ("byot+class-mean", {}, "both replace the auxiliary layers"),
         ("cs-kd+cs-kd-e", {}, "several methods add class_wise_kl"),
         ("cross-entropy+cs-kd", {}, "cross-entropy adds nothing"),
     ],
@@ -61,8 +58,6 @@ def test_composite_has_the_terms_views_and_parameters_of_its_parts():
     assert [term.name for term in method.terms()] == ["cross_entropy", "class_wise_kl"]
     assert method.parameters() == {"mixup.alpha": 0.3, "cs-kd.temperature": 4.0, "cs-kd.lambda_cls": 2.0}
     assert method.views == {"x", "partner"}
-    assert method.mixes_labels
-    assert not method.needs_teacher
     assert canonical_name("cs-kd+mixup") == "mixup+cs-kd"
 
 
@@ -75,19 +70,3 @@ def test_composite_loss_is_the_sum_without_a_second_cross_entropy(name):
     shared = second.classification().loss(forward_cache(second, model, batch))
     expected = step_loss(first, model, batch) + step_loss(second, model, batch) - shared
     torch.testing.assert_close(step_loss(composite, model, batch), expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "limit"),
-    [
-        ("cs-kd", {"lambda_cls": 0.0}, "cross-entropy"),
-        ("cs-kd-e", {"lambda_e": 0.0}, "cs-kd"),
-        ("kd", {"lambda_kd": 0.0}, "cross-entropy"),
-        ("max-entropy", {"beta": 0.0}, "cross-entropy"),
-        ("label-smoothing", {"epsilon": 0.0}, "cross-entropy"),
-    ],
-)
-def test_zero_weight_gives_exactly_the_limiting_method(name, parameters, limit):
-    method, limit = build_method(name, parameters), build_method(limit)
-    model, batch = model_for(limit).eval(), batch_of(method)
-    assert step_loss(method, model, batch).item() == step_loss(limit, model, batch).item()

@@ -1,6 +1,4 @@
-"""A training step: its loss and sums, and compiled code against eager code."""
-
-import shutil
+"""A training step: its loss and sums, and captured graphs against eager code."""
 
 import pytest
 import torch
@@ -10,25 +8,19 @@ from cskd.batch import Batch
 from cskd.methods import build_method
 from cskd.train.step import Step
 
-CPU = torch.device("cpu")
-
 
 def make_step(method):
     model = model_for(method).train()
-    return model, Step(model, method, float_images, "fp32", CPU, teacher_for(method))
-
-
-def gradients(model) -> list[torch.Tensor]:
-    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return model, Step(model, method, float_images, "fp32", torch.device("cpu"), teacher_for(method))
 
 
 def state_of(model) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def assert_state(model, expected) -> None:
-    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
-    assert gradients(model) == []
+def assert_untouched(model, state) -> None:
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.fixture
@@ -60,24 +52,22 @@ def test_step_returns_loss_and_sums_of_terms_and_wrong_answers():
     assert wrong == pytest.approx((logits.argmax(1) != batch.labels).double().mean().item())
 
 
-# Two views, mixed labels, a teacher, auxiliary heads, heads that use the labels.
-@pytest.mark.parametrize("name", ["ddgsd", "mixup+cs-kd", "kd+cs-kd", "byot", "adacos", "virtual-softmax"])
-def test_each_kind_of_method_compiles_without_graph_breaks_to_the_same_step(name, graphs_only):
+@pytest.mark.parametrize("name", ["mixup+cs-kd", "byot", "adacos"])  # mixed labels, auxiliary heads, a head's buffer
+def test_method_compiles_without_graph_breaks_to_the_same_step(name, graphs_only):
     method = build_method(name)
     batch = method.transform(batch_of(method), torch.Generator().manual_seed(5))
     model, step = make_step(method)
     before = state_of(model)
     blank = {view: torch.zeros_like(images) for view, images in batch.views.items()}
     step.compile(Batch(blank, batch.labels, batch.targets, CLASSES))
-    assert_state(model, before)
-    loss, sums = step(batch)
-    loss.backward()
+    assert_untouched(model, before)
     other, eager = make_step(method)
-    expected, expected_sums = eager(batch)
-    expected.backward()
-    torch.testing.assert_close((loss, sums), (expected, expected_sums))
-    assert gradients(model)
-    torch.testing.assert_close(gradients(model), gradients(other), atol=1e-5, rtol=1e-4)
+    results = step(batch), eager(batch)
+    torch.testing.assert_close(*results)
+    for loss, _ in results:
+        loss.backward()
+    for actual, expected in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(actual.grad, expected.grad, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(list(model.buffers()), list(other.buffers()))  # BatchNorm counted the batch once
 
 
@@ -96,20 +86,5 @@ def test_step_stays_eager_and_the_network_unchanged_if_it_cannot_be_compiled(mon
     monkeypatch.setattr(torch, "compile", failing)
     with pytest.raises(RuntimeError, match="no compiler"):
         step.compile(batch_of(method))
-    assert_state(model, before)
+    assert_untouched(model, before)
     assert torch.isfinite(step(batch_of(method))[0])
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")
-def test_generated_code_agrees_with_eager_code():
-    method = build_method("cs-kd")
-    batch = batch_of(method)
-    model, step = make_step(method)
-    step.compile(batch)
-    loss, _ = step(batch)
-    loss.backward()
-    other, eager = make_step(method)
-    expected, _ = eager(batch)
-    expected.backward()
-    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(gradients(model), gradients(other), atol=1e-4, rtol=1e-3)

@@ -1,12 +1,19 @@
-"""Folders from the environment, exit codes, and the terminal size."""
+"""Folders from the environment, and exit codes."""
 
 import os
-from pathlib import Path
 
 import pytest
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", "runs"), ("a/b", "a/b"), ("~/x", "home/x")])
+def test_folder_is_absolute_and_need_not_exist(tmp_path, monkeypatch, value, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RUNS_DIR", value)
+    assert cli.runs_dir() == tmp_path / expected
 
 
 @pytest.mark.parametrize(
@@ -20,36 +27,6 @@ def test_unusable_folder_raises_error_with_its_variable(monkeypatch, value, mess
     monkeypatch.setenv("RUNS_DIR", value)
     with pytest.raises(UserError, match=message):
         cli.runs_dir()
-
-
-def test_folder_without_permission_raises_error(monkeypatch):
-    """The exception is simulated, since root may read every folder."""
-
-    def lstat(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "lstat", lstat)
-    monkeypatch.setenv("DATA_DIR", "/closed")
-    with pytest.raises(UserError, match=r"DATA_DIR=/closed cannot be used \(Permission denied\)"):
-        cli.data_dir()
-
-
-@pytest.mark.parametrize(("value", "expected"), [("", "runs"), ("a/b", "a/b"), ("~/x", "home/x")])
-def test_folder_is_absolute_and_need_not_exist(tmp_path, monkeypatch, value, expected):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("RUNS_DIR", value)
-    assert cli.runs_dir() == tmp_path / expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [("0", None), ("", None), ("²", None), ("9" * 5000, None), ("80", "80")]
-)
-def test_run_unsets_invalid_terminal_size(monkeypatch, value, expected):
-    monkeypatch.setenv("COLUMNS", value)
-    with pytest.raises(SystemExit):
-        cli.run(lambda: 0)
-    assert os.environ.get("COLUMNS") == expected
 
 
 @pytest.mark.parametrize(

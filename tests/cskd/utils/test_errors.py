@@ -1,6 +1,5 @@
 """Messages of one line: the root cause of an exception."""
 
-import traceback
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 
@@ -21,7 +20,6 @@ def chained(*errors: Exception) -> Exception:
     [
         (ValueError("one\ntwo"), "ValueError: one"),
         (chained(OSError("disk"), ValueError("bad"), RuntimeError("backend raised:")), "OSError: disk"),
-        (chained(OSError("disk"), UserError("set RUNS_DIR")), "set RUNS_DIR"),
         (chained(OSError("disk"), UserError("set RUNS_DIR"), RuntimeError("failed")), "set RUNS_DIR"),
         (chained(OSError("http://a:secret@b is away"), RuntimeError()), "OSError: http://***@b is away"),
     ],
@@ -38,11 +36,6 @@ def fail() -> None:
 
 
 def test_root_cause_is_found_in_the_text_of_another_process():
-    try:
-        fail()
-    except RuntimeError:
-        text = f"Caught RuntimeError in DataLoader worker process 0.\nOriginal {traceback.format_exc()}"
-    assert root_cause(RuntimeError(text)) == "OSError: no space"
     with ProcessPoolExecutor(1) as process, pytest.raises(RuntimeError) as caught:
         process.submit(fail).result()
     assert root_cause(caught.value) == "OSError: no space"

@@ -1,6 +1,7 @@
 """Atomic writes and exclusive sections."""
 
 import errno
+from queue import Queue
 from threading import Thread
 
 import pytest
@@ -30,20 +31,17 @@ def test_write_errors_name_the_path(tmp_path):
         pass
 
 
-def test_exclusive_lets_one_thread_in_at_a_time(tmp_path):
-    inside, maximum = [], []
+def test_exclusive_lets_one_thread_in_at_a_time_and_reports_the_wait(tmp_path):
+    lock, events = tmp_path / "new" / "lock", Queue()
 
     def work():
-        with exclusive(tmp_path / "new" / "lock"):
-            inside.append(1)
-            maximum.append(len(inside))
-            inside.pop()
+        with exclusive(lock, lambda: events.put("wait")):
+            events.put("enter")
 
-    threads = [Thread(target=work) for _ in range(4)]
-    with exclusive(tmp_path / "new" / "lock"):
-        for thread in threads:
-            thread.start()
-        assert not maximum
-    for thread in threads:
-        thread.join()
-    assert maximum == [1, 1, 1, 1]
+    thread = Thread(target=work)
+    with exclusive(lock):
+        thread.start()
+        assert events.get(timeout=30) == "wait"
+        assert events.empty()
+    assert events.get(timeout=30) == "enter"
+    thread.join()

@@ -3,42 +3,29 @@
 import psutil
 import pytest
 import torch
-from arrays import random_split
+from run_folders import digits_spec
 
 from cskd.batch import Batch
-from cskd.data.store import Dataset
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
 from cskd.utils.errors import UserError
-from experiments.bench.images import noise_images
-from experiments.bench.results import Cell
-from experiments.config.recipe import load_settings
-from experiments.config.spec import RunSpec, make_spec
+from experiments.config.spec import RunSpec
 from experiments.launch import estimate
 from experiments.launch.build import initialised_model
-from experiments.launch.estimate import Estimator, check_memory, step_bytes
+from experiments.launch.estimate import Estimator, step_bytes
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 
 CPU = torch.device("cpu")
 
 
-def spec(*overrides: str, method: str = "cross-entropy", architecture: str = "resnet10") -> RunSpec:
-    profile, settings = load_settings("digits", None, overrides)
-    split = random_split(20, 10)
-    data = Dataset("digits", tuple("0123456789"), split, split, "d", True, "made up", 8)
-    return make_spec("digits", data, profile, settings, architecture, method, 0)
-
-
 def planned(run: RunSpec, folder) -> PlannedRun:
     return PlannedRun(run, RunFolder.of(run, folder), 10, 20, 20)
 
 
-@pytest.mark.parametrize(
-    ("method", "architecture"), [("cross-entropy", "densenet41"), ("kd+cs-kd", "resnet10"), ("byot", "resnet10")]
-)
+@pytest.mark.parametrize(("method", "architecture"), [("cross-entropy", "densenet41"), ("kd+cs-kd", "resnet10")])
 def test_step_bytes_are_those_of_a_real_step(method, architecture):
-    run = spec(architecture=architecture, method=method)
+    run = digits_spec(architecture=architecture, method=method)
     model, built = initialised_model(run, 10), build_method(run.method, run.parameters)
     teacher = initialised_model(run.teacher, 10) if run.teacher else None
     saved = {}
@@ -59,30 +46,18 @@ def test_step_bytes_are_those_of_a_real_step(method, architecture):
     assert step_bytes(run, 10, 40) == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize(
-    "overrides", [("width=1024",), ("inputs.image_size=1024", "inputs.test_resize=1024", "width=64")]
-)
-def test_network_that_does_not_fit_is_refused_before_it_is_built(tmp_path, monkeypatch, overrides):
+def test_network_that_does_not_fit_is_refused_before_it_is_built(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "free_memory", lambda device: 500_000_000)
     before = psutil.Process().memory_info().rss
     with pytest.raises(UserError, match=r"GB of memory, 0\.5 GB are free: lower 'width' .* 'inputs.image_size'"):
-        Estimator().seconds(planned(spec(*overrides), tmp_path))
+        Estimator().seconds(planned(digits_spec("width=1024"), tmp_path))
     assert psutil.Process().memory_info().rss - before < 500_000_000
-
-
-def test_batch_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(estimate, "free_memory", lambda device: 10_000_000)
-    _, settings = load_settings("digits", None, ("batch_size=1000000",))
-    with pytest.raises(UserError, match=r"0\.4 GB of memory, 0\.0 GB are free: lower 'batch_size' \(1000000\)"):
-        noise_images(Cell("digits", "demo", settings, "resnet10"), 1)
-    with pytest.raises(UserError, match="a step of 1,000,000 images takes"):
-        check_memory(spec(), 10, 1_000_000, CPU)
 
 
 def test_each_kind_of_step_is_timed_once_and_finished_epochs_count(tmp_path, monkeypatch):
     timed = []
     monkeypatch.setattr(estimate, "time_step", lambda run: timed.append(run) or (1.0, 0.5))
-    run, estimator = planned(spec("schedule.epochs=10", "schedule.milestones=[5]"), tmp_path), Estimator()
+    run, estimator = planned(digits_spec("schedule.epochs=10", "schedule.milestones=[5]"), tmp_path), Estimator()
     assert [estimator.seconds(run), estimator.seconds_from_start(run)] == [300.0, 300.0]
     assert len(timed) == 1
     run.folder.create(run.spec)

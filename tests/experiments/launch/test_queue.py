@@ -1,6 +1,6 @@
 """Students wait for their teacher, and no launch waits for a run that another launch trains."""
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,17 +9,12 @@ from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolde
 from experiments.runs.plan import PlannedRun
 
 
-@dataclass
-class Spec:
-    run_key: str
-    teacher: "Spec | None" = None
-
-
 @pytest.fixture
 def runs(tmp_path):
     """teacher, its student one, plain, its student two"""
-    teacher = Spec("teacher")
-    specs = (teacher, Spec("one", teacher), Spec("plain"), Spec("two", teacher))
+    teacher = SimpleNamespace(run_key="teacher", teacher=None)
+    others = [("one", teacher), ("plain", None), ("two", teacher)]
+    specs = [teacher, *(SimpleNamespace(run_key=key, teacher=its_teacher) for key, its_teacher in others)]
     for spec in specs:
         (tmp_path / spec.run_key).mkdir()
     return [PlannedRun(spec, RunFolder(tmp_path / spec.run_key), 3, 10, 10) for spec in specs]

@@ -9,7 +9,6 @@ import torch
 from run_folders import digits_spec
 
 from cskd.evaluate.predictions import Predictions, save_predictions
-from cskd.utils import integrity
 from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull
 from cskd.utils.integrity import read_json, write_archive, write_json
@@ -46,25 +45,16 @@ def done(folder):
     return folder
 
 
-def test_epochs_are_replaced_by_those_of_a_checkpoint(folder):
-    assert folder.epochs() == []
-    for records in ([make_record(0), make_record(1)], [make_record(0)], []):
-        folder.write_epochs(records)
-        assert folder.epochs() == records
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        folder.write_epochs([make_record(0, float("nan"))])
-    assert folder.epochs() == []
-
-
-@pytest.mark.parametrize("text", ["nonsense", '{"epoch": 1, "timestamp": 1, "metrics": {}}', '{"epoch": 0, "met', "[]"])
+@pytest.mark.parametrize("text", ["[]", '{"epoch": 1, "timestamp": 1, "metrics": {}}', '{"epoch": 0, "met'])
 def test_damaged_metrics_are_reported(folder, text):
+    assert folder.epochs() == []
     folder.metrics.write_text(text)
     with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
         folder.epochs()
     assert (folder.count_epochs(), folder.has_epochs()) == (0, True)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"training_id": "", "starts": []}'])
+@pytest.mark.parametrize("text", ["", '{"training_id": "", "starts": []}'])
 def test_damaged_environment_is_reported(folder, text):
     assert (folder.training_id(), folder.starts()) == ("", [])
     folder.environment.write_text(text)
@@ -81,27 +71,19 @@ def test_spec_is_verified_by_the_folders_name_and_replaced_when_damaged(folder):
     assert folder.spec() == spec
 
 
-def test_state_always_has_a_reason(folder):
-    assert folder.state() == {"state": MISSING, "reason": "not started"}
-    folder.begin(0, 3)
-    assert (folder.state()["state"], folder.state()["reason"]) == (RUNNING, "training")
-    for state in (INTERRUPTED, FAILED):
-        folder.end(state, f"{state}: because")
-        assert (folder.state()["state"], folder.state()["reason"]) == (state, f"{state}: because")
-
-
 def test_silent_run_is_interrupted_unless_a_process_holds_it(folder):
+    assert folder.state() == {"state": MISSING, "reason": "not started"}
     folder.begin(0, 3)
     state_file = folder.path / "state.json"
     write_json(state_file, read_json(state_file) | {"heartbeat": time.time() - HEARTBEAT_LIMIT - 1})
     with folder.leased():
-        assert folder.state()["state"] == RUNNING
+        assert (folder.state()["state"], folder.state()["reason"]) == (RUNNING, "training")
     state = folder.state()
     assert (state["state"], state["reason"]) == (INTERRUPTED, "interrupted: no heartbeat for 60 s, killed?")
     assert folder.summary()["reason"] == state["reason"]
 
 
-@pytest.mark.parametrize("text", ["", '{"state": "run', '{"state": "rumming", "heartbeat": 1.0}'])
+@pytest.mark.parametrize("text", ["", '{"state": "rumming", "heartbeat": 1.0}'])
 def test_damaged_state_is_an_interrupted_run(folder, text):
     folder.write_epochs([make_record(0)])
     (folder.path / "state.json").write_text(text)
@@ -114,28 +96,21 @@ def test_state_is_recorded_on_a_full_disk(folder, monkeypatch):
         raise DiskFull("full")
 
     folder.begin(0, 3)
-    monkeypatch.setattr(folder_module, "write_json", full)
-    folder.end(INTERRUPTED, "interrupted: full")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(folder_module, "write_json", full)
+        folder.end(INTERRUPTED, "interrupted: full")
     assert (folder.state()["state"], folder.summary()["reason"]) == (INTERRUPTED, "interrupted: full")
 
 
 def test_summary_of_a_done_run(done):
     summary = read_json(done.summary_file)
+    assert done.summary() == summary
     assert summary.pop("ended") == pytest.approx(time.time(), abs=60)
     assert summary == {
-        "training_id": "t",
-        "state": DONE,
-        "reason": "all 3 epochs",
-        "epochs_done": 3,
-        "epochs": 3,
-        "started": 1000.0,
-        "minutes": 3.0,
-        "energy_kilojoules": None,
-        "last": {"epoch": 2, "metrics": make_record(2, 30.0)["metrics"]},
+        "training_id": "t", "state": DONE, "reason": "all 3 epochs", "epochs_done": 3, "epochs": 3, "started": 1000.0,
+        "minutes": 3.0, "energy_kilojoules": None, "last": {"epoch": 2, "metrics": make_record(2, 30.0)["metrics"]},
         "best": {"epoch": 1, "metrics": make_record(1, 20.0)["metrics"]},
-    }
-    assert done.summary() == read_json(done.summary_file)
+    }  # fmt: skip
 
 
 def test_summary_of_a_process_that_died_is_computed(folder):
@@ -152,39 +127,12 @@ def test_done_run_passes_sha256sum_and_its_damage_is_found(done):
     command = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
     assert subprocess.run(command, cwd=done.path, check=False).returncode == 0
     assert not done.checkpoint.exists()
-    names = ("spec.json", "environment.json", "metrics.jsonl", "summary.json", "predictions.npz", "weights.pt")
-    for name in names:
-        file = done.path / name
-        content = file.read_bytes()
-        for damaged in (content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
-            file.write_bytes(damaged)
-            assert done.damage() == f"{name} is damaged"
-        file.write_bytes(content)
-    assert done.damage() is None
     done.weights.unlink()  # to save space
-    done.predictions.unlink()
     assert done.damage() is None
+    done.metrics.write_bytes(done.metrics.read_bytes()[:-1])
+    assert done.damage() == "metrics.jsonl is damaged"
     (done.path / "SHA256SUMS").write_text("nonsense")
     assert done.damage() == "SHA256SUMS is damaged"
-
-
-@pytest.mark.parametrize("write", [integrity.write_archive, None], ids=["archive", "json"])
-def test_archives_and_json_report_damage(tmp_path, write):
-    path = tmp_path / "file"
-    if write:
-        write(path, lambda file: torch.save({"weight": torch.arange(10_000)}, file))
-        read = integrity.read_archive
-    else:
-        write_json(path, {"number": 1})
-        read = read_json
-    read(path)
-    content = path.read_bytes()
-    flipped = bytearray(content)
-    flipped[len(content) // 2] ^= 128
-    for damaged in (b"", content[: len(content) // 2], bytes(flipped)):
-        path.write_bytes(damaged)
-        with pytest.raises(integrity.Damaged, match="file is damaged"):
-            read(path)
 
 
 def test_process_that_lost_the_lease_writes_nothing(folder):

@@ -3,7 +3,6 @@
 from datetime import datetime
 
 import pytest
-from mlflow import MlflowClient
 from run_folders import make_run, make_spec, points, tracked
 
 from experiments.runs.folder import INTERRUPTED
@@ -53,16 +52,3 @@ def test_trial_that_was_trained_again_is_another_mlflow_run(uri, tmp_path):
     assert trials.pop(first.info.run_id).to_dictionary() == first.to_dictionary()
     (second,) = trials.values()
     assert points(uri, second, "seed0/test/ece") == [(0, 12.0), (1, 12.0), (2, 12.0)]
-
-
-def test_deleted_study_is_restored_in_the_renamed_experiment(uri, tmp_path):
-    trial = make_trial(COMPLETE, {0: make_run(tmp_path, make_spec(0)).run_key})
-    upload(uri, tmp_path, trial)
-    client, deleted = MlflowClient(uri), tracked(uri, kind="study")[0].info
-    client.delete_run(deleted.run_id)
-    client.rename_experiment(deleted.experiment_id, "my studies")
-    upload(uri, tmp_path, trial)
-    ((study,), (run,)) = tracked(uri, kind="study"), tracked(uri, kind="trial")
-    assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
-    assert (study.info.experiment_id, study.data.tags["best_trial"]) == (deleted.experiment_id, "0")
-    assert study.data.params["dataset"] == "digits"
