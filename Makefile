@@ -11,7 +11,7 @@ SEED ?= 0##                    the seed of a single run
 ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41
 PROFILE ?=##                   paper (default), small: all of CIFAR-100's classes, mini: real images on a CPU, demo: the only one of digits
 DATASETS ?=##                  datasets that replace the grid's: "cifar100 cub200"
-METHODS ?=##                   methods that replace the grid's; all: the paper's full table; paired: two
+METHODS ?=##                   methods that replace the grid's; all: the paper's full table; paired: two; tune-all: those to tune
 ARCHITECTURES ?=##             architectures that replace the grid's; all: the paper's full table
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
@@ -24,10 +24,10 @@ GRID ?=##                      status: a grid or experiment (default: all)
 EXPERIMENT ?=##                tables, report, measured: an experiment (default: all)
 EXPERIMENTS ?=##               paired: two experiments, as 'make status' names them; or one, with METHODS
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
-TRIALS ?=##                    tune: trials of the whole study (default 30)
-TUNE_SEEDS ?= 1##              tune, ablate: seeds of each trial; its result is their mean
-SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper
-OBJECTIVE ?=##                 tune: error (default), nll, ece; or two, such as error,ece
+TRIALS ?=##                    tune: trials of the whole study (default 30); tune-all: settings a method (default 12)
+TUNE_SEEDS ?= 1##              tune, tune-all, ablate: seeds of each trial; its result is their mean
+SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper; or equal: also lr and weight decay
+OBJECTIVE ?=##                 tune: error (default), nll, ece; or two, such as error,ece; tune-all: one (default nll)
 SAMPLER ?=##                   tune: gp (default), tpe, random, grid: a regular grid of TRIALS points
 PRUNE ?=##                     tune: 1 stops poor trials after the first learning-rate drop
 TIMEOUT ?=##                   tune, ablate: minutes after which no trial starts
@@ -63,6 +63,7 @@ TAKES_reproduce := DATASETS METHODS ARCHITECTURES SEEDS
 TAKES_ingredients := $(TAKES_reproduce)
 TAKES_train := DATASET METHOD ARCHITECTURE SEED
 TAKES_tune := DATASET METHOD ARCHITECTURE TUNE_SEEDS
+TAKES_tune-all := DATASET METHODS ARCHITECTURE TUNE_SEEDS
 TAKES_ablate := $(TAKES_tune)
 TAKES_tuned := DATASET METHOD
 TAKES_bench := DATASETS METHODS ARCHITECTURES
@@ -95,7 +96,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 .PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 ingredients bench train tune ablate tuned dashboard status tables report \
+	reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate tuned dashboard status tables report \
 	paired measured readme ui sync audit lint lock
 
 help: ## list all targets and variables
@@ -166,16 +167,20 @@ train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	  --method $(or $(METHOD),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) --seed $(SEED) \
 	  $(if $(ARCHITECTURE),--architectures $(ARCHITECTURE)) $(LAUNCH)
 
-TUNING = $(if $(METHOD),--method $(METHOD)) $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) --seeds $(TUNE_SEEDS) \
-	$(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(STUDY),--study '$(STUDY)') $(TRAINING)
+STUDIES = --dataset $(or $(DATASET),$(error give DATASET: make $1 DATASET=cifar100)) \
+	$(if $(ARCHITECTURE),--architecture $(ARCHITECTURE)) --seeds $(TUNE_SEEDS) $(TRAINING)
+STUDY_OPTIONS = $(if $(METHOD),--method $(METHOD)) $(if $(TIMEOUT),--timeout $(TIMEOUT)) $(if $(STUDY),--study '$(STUDY)')
+OBJECTIVES = $(if $(TRIALS),--trials $(TRIALS)) $(if $(OBJECTIVE),--objective $(OBJECTIVE))
 
-tune: $(READY) ## tune a method's hyper-parameters on a validation split: DATASET, METHOD (default cs-kd), TRIALS
-	@$(RUN) -m experiments tune --dataset $(or $(DATASET),$(error give DATASET: make tune DATASET=mit67)) $(TUNING) \
-	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space $(SPACE)) $(if $(OBJECTIVE),--objective $(OBJECTIVE)) \
+tune: $(READY) ## tune a method's hyper-parameters on validation images: DATASET, METHOD (default cs-kd), TRIALS
+	@$(RUN) -m experiments tune $(call STUDIES,tune) $(STUDY_OPTIONS) $(OBJECTIVES) $(if $(SPACE),--space $(SPACE)) \
 	  $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(filter-out 0,$(PRUNE)),--prune)
 
-ablate: $(READY) ## measure the paper's grid of T and lambda_cls on a validation split, and draw a heat map: DATASET, METHOD
-	@$(RUN) -m experiments ablate --dataset $(or $(DATASET),$(error give DATASET: make ablate DATASET=cifar100)) $(TUNING)
+tune-all: $(READY) ## tune METHODS (default: the paper's) at equal budgets, learning rate and weight decay too: DATASET, TRIALS
+	@$(RUN) -m experiments tune-all $(call STUDIES,tune-all) $(OBJECTIVES) $(if $(METHODS),--methods $(METHODS))
+
+ablate: $(READY) ## measure the paper's grid of T and lambda_cls on validation images, and draw a heat map: DATASET, METHOD
+	@$(RUN) -m experiments ablate $(call STUDIES,ablate) $(STUDY_OPTIONS)
 
 tuned: $(READY) ## show the tuned hyper-parameters beside the recipe's: DATASET, METHOD (default: all)
 	@$(RUN) -m experiments tuned $(if $(DATASET),--dataset $(DATASET)) $(if $(METHOD),--method $(METHOD))

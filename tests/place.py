@@ -86,4 +86,4 @@ def call(command: str, *arguments: str) -> tuple[int, str, str]:
 def command_of(command: str) -> ModuleType:
     """Return the module of a command such as "experiments grid"."""
     package, name = command.split()
-    return importlib.import_module(f"{package}.commands.{name}")
+    return importlib.import_module(f"{package}.commands.{name.replace('-', '_')}")

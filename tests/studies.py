@@ -34,13 +34,13 @@ def complete(study: Study, trial: Trial, error: float, nll: float = 1.0, ece: fl
 
 
 def write_run(
-    run: PlannedRun, error: float, epochs: int | None = None, state: str = DONE, *, reason: str = "", ece: float = 5.0
+    run: PlannedRun, error: float, epochs: int | None = None, state: str = DONE, *, reason: str = "", **metrics: float
 ) -> None:
-    """Write a run's folder with constant validation metrics. epochs: None for all."""
+    """Write a run's folder with constant validation metrics. epochs: None for all. metrics: nll and ece."""
     folder, last = run.folder, run.spec.settings.schedule.epochs
     folder.create(run.spec)
     folder.write_environment("training", [START])
-    metrics = {f"validation/{name}": value for name, value in metrics_of(error, ece=ece).items()}
+    metrics = {f"validation/{name}": value for name, value in metrics_of(error, **metrics).items()}
     metrics |= {"time/train_seconds": 1.0, "time/test_seconds": 1.0}
     records = [{"epoch": epoch, "timestamp": 1.0 + epoch, "metrics": metrics} for epoch in range(epochs or last)]
     folder.write_epochs(records)

@@ -57,7 +57,8 @@ def run(main: Callable[[], int | None]) -> None:
 def dispatch(package: str, commands: dict[str, str]) -> None:
     """Run ``python -m <package> <command> ...``: call ``main`` of the module ``<package>.commands.<command>``.
 
-    commands: command name to help text. Only the module of the selected command is imported.
+    commands: command name to help text; a hyphen is an underscore in the module's name. Only the module of the
+        selected command is imported.
     """
     program = f"python -m {package}"
     width = max(map(len, commands))
@@ -72,7 +73,7 @@ def dispatch(package: str, commands: dict[str, str]) -> None:
         check_choice("command", name, commands)
         del sys.argv[1]
         os.environ["OMP_NUM_THREADS"] = str(usable_cores())  # torch ignores CPU quotas
-        return importlib.import_module(f"{package}.commands.{name}").main()
+        return importlib.import_module(f"{package}.commands.{name.replace('-', '_')}").main()
 
     run(main)
 

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import time
+from collections.abc import Callable
 from functools import partial
 
 from rich.console import Console
@@ -16,14 +17,14 @@ from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.data_progress import preparation_lines
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.options import add_launch_arguments
-from experiments.launch.plan_table import format_duration, line_printer
+from experiments.launch.plan_table import check_disk, format_duration, line_printer
 from experiments.launch.progress import Display
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 from experiments.runs.source import describe_source
 from experiments.tracking.uploader import Tracker, Uploader
-from experiments.tuning.budget import Budget, check_disk, estimate_budget, last_batch_warning
+from experiments.tuning.budget import Budget, estimate_budget, last_batch_warning
 from experiments.tuning.config import DEFAULT_TRIALS, StudyConfig, StudyOptions, make_study_config
 from experiments.tuning.results import summary_lines, write_results
 from experiments.tuning.storage import load_study, storage_address, storage_lost
@@ -32,16 +33,21 @@ from experiments.tuning.trial import COMPLETE, Trial, best_of, format_objectives
 from experiments.tuning.tuner import Tuner
 
 
-def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+def add_studies_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of one or several studies."""
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--architecture", help="default resnet18, or the profile's")
-    parser.add_argument(
-        "--seeds", type=int, default=1, help="seeds of each trial; its result is their mean (default 1)"
-    )
+    seeds = "seeds of each trial; its result is their mean (default 1)"
+    parser.add_argument("--seeds", type=int, default=1, help=seeds)
+    add_launch_arguments(parser)
+
+
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of one study."""
+    add_studies_arguments(parser)
+    parser.add_argument("--method", type=canonical_name, default="cs-kd", help="default cs-kd")
     parser.add_argument("--timeout", type=float, metavar="MINUTES", help="start no trial after this time")
     parser.add_argument("--study", dest="name", help="another name, for a new study beside an earlier one")
-    add_launch_arguments(parser)
 
 
 def run_study(options: StudyOptions) -> int:
@@ -83,9 +89,10 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
         f"study {config.name}: {options.method} on {options.dataset}, {config.architecture}, profile {config.profile}; "
         f"{space}"
     )
-    images = config.train_images + config.validation_images
+    held_out = f"of {config.train_images + config.validation_images} training images"
+    images = "unused training images" if config.settings.validate_on == "unused" else held_out
     print_line(
-        f"objective: {' and '.join(config.objectives)} on {config.validation_images} of {images} training images, "
+        f"objective: {' and '.join(config.objectives)} on {config.validation_images} {images}, "
         "after the last epoch; test set closed"
     )
     if budget.teacher is not None:
@@ -102,7 +109,7 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
     warning = last_batch_warning(config)
     if warning:
         print_line(warning)
-    check_disk(budget)
+    check_disk(budget.disk_bytes)
     return budget
 
 
@@ -127,7 +134,8 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
     with storage_lost(storage_address()), uploader, display:
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
-            finished = _run_trials(tuner, backend, options.workers, display)
+            callbacks = display.callbacks(tuner.ended, tuner.should_stop)
+            finished = launch(tuner.runs(), backend, options.workers, callbacks)
         if not finished:
             uploader.launch_stopped()
         write_results(config, storage_address(), study.trials(), describe_source(), results)
@@ -141,30 +149,10 @@ def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend
     teacher.folder.create(teacher.spec)
     queue = RunQueue([teacher], display.on_other_launch)
 
-    def ended(run: PlannedRun, state: str) -> None:
-        display.ended(run, state)
-        queue.ended(run, state)
-
     def in_time(run: PlannedRun | None) -> bool:  # None: another process trains it
         return run is not None or deadline is None or time.monotonic() < deadline
 
-    callbacks = LaunchCallbacks(display.started, display.progressed, ended=ended)
-    return launch(itertools.takewhile(in_time, queue.ready()), backend, 1, callbacks)
-
-
-def _run_trials(tuner: Tuner, backend: Backend, workers: int, display: "StudyDisplay") -> bool:
-    """Run trials until there are no more. Return False after a stop."""
-
-    def progressed(run: PlannedRun) -> None:
-        tuner.progressed(run)
-        display.progressed(run)
-
-    def ended(run: PlannedRun, state: str) -> None:
-        display.ended(run, state)
-        tuner.ended(run, state)
-
-    callbacks = LaunchCallbacks(display.started, progressed, tuner.should_stop, ended)
-    return launch(tuner.runs(), backend, workers, callbacks)
+    return launch(itertools.takewhile(in_time, queue.ready()), backend, 1, display.callbacks(queue.ended))
 
 
 def _teacher_error(teacher: PlannedRun) -> UserError:
@@ -194,6 +182,17 @@ class StudyDisplay(Display):
             return f"{ended}/{self.total} trials"
         value = format_objectives(self.study.objectives, best.values)
         return f"{ended}/{self.total} trials, best {format_point(best.parameters)}: {value}"
+
+    def callbacks(
+        self, ended: Callable[[PlannedRun, str], None], should_stop: Callable[[PlannedRun], bool] = lambda run: False
+    ) -> LaunchCallbacks:
+        """Return the callbacks that show the runs, and then tell ``ended``."""
+
+        def show_and_end(run: PlannedRun, state: str) -> None:
+            self.ended(run, state)
+            ended(run, state)
+
+        return LaunchCallbacks(self.started, self.progressed, should_stop, show_and_end)
 
     def trial_ended(self, trial: Trial, result: str) -> None:
         self.trials = self.study.trials()

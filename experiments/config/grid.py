@@ -15,7 +15,7 @@ from experiments.config.recipe import (
     recipe_names,
     validated,
 )
-from experiments.config.tuned import TunedParameters, find
+from experiments.config.tuned import TunedParameters, find, is_tuned
 
 CellName = tuple[str, str, str]  # dataset, architecture, method
 
@@ -116,13 +116,14 @@ def check_not_replaced(architectures: tuple[str, ...], profile: str, settings: d
 
 
 def load_tuned(grid: Grid, profile: str, settings: dict[str, Settings]) -> dict[CellName, TunedParameters]:
-    """Return the tuned hyper-parameters of every cell whose method has hyper-parameters.
+    """Return the tuned hyper-parameters of every cell.
 
-    Raises UserError if a cell has no tuned values, or if they were tuned on a seed of the grid.
+    Raises UserError if a cell has none, unless its method has no hyper-parameters of its own, or if they were tuned
+    on a seed of the grid.
     """
     tuned = {}
     for dataset, architecture, method in grid.cells(settings):
-        if not build_method(method).parameters():
+        if not build_method(method).parameters() and not is_tuned(dataset, method, profile, architecture):
             continue
         parameters = find(dataset, method, profile, architecture)
         used = sorted(set(parameters.seeds) & set(grid.seeds))

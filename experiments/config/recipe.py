@@ -19,9 +19,10 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 MAX_COUNT = 1_000_000  # a larger number of epochs, images or seeds is a typing error, and some would use all memory
 MAX_FLOAT32 = 3e38
 MERGED = "merged"  # the reader that joins several official datasets
+SCHEDULE_PARAMETERS = ("schedule.lr", "schedule.weight_decay")  # that a method may have beside its own
 
 # These settings are not in a run's key: they only select what is trained, and the selection is in the key.
-NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction"}
+NOT_IN_KEY = {"data", "methods", "from_paper", "architectures", "teacher", "validation_fraction", "validate_on"}
 # A setting with this default is not in the key either. Add each new setting here with its default, a nested one by its
 # dotted name, such as "schedule.kind", so that existing keys do not change.
 DEFAULTS_OMITTED_FROM_KEY = {"compile": "auto", "pipeline": "batched", "subset.draw": "fixed"}
@@ -104,6 +105,15 @@ class ScheduleSettings(StrictModel):
             raise ValueError("must be ascending epochs, from 1")
         return milestones
 
+    def parameters(self) -> dict[str, float]:
+        """Return the values of SCHEDULE_PARAMETERS."""
+        return {name: getattr(self, name.removeprefix("schedule.")) for name in SCHEDULE_PARAMETERS}
+
+    def with_parameters(self, parameters: dict[str, float], where: str) -> "ScheduleSettings":
+        """Return a copy with these values of SCHEDULE_PARAMETERS. Raises UserError, with ``where``, for a bad value."""
+        changed = {name.removeprefix("schedule."): value for name, value in parameters.items()}
+        return validated(ScheduleSettings, self.model_dump() | changed, where)
+
 
 class Teacher(StrictModel):
     """The teacher of methods that need one. It is trained on the same dataset with the same settings."""
@@ -126,7 +136,8 @@ class Settings(StrictModel):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", True, False] = "auto"  # whether to use torch.compile; auto: on a GPU
     pipeline: Literal["batched", "torchvision"] = "batched"  # batched augmentation, or torchvision's image by image
-    validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images; tuning evaluates on them
+    validate_on: Literal["held-out", "unused"] = "held-out"  # tuning: training images held out, or not in the subset
+    validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images that are held out
     methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; the method has defaults
     from_paper: dict[str, list[str]] = {}  # method -> architectures for which its values are the paper's
     teacher: Teacher = Teacher()
@@ -136,15 +147,24 @@ class Settings(StrictModel):
         return self.architectures.get(architecture, architecture)
 
     def parameters_of(self, method: str) -> dict[str, float]:
-        """Return the recipe's hyper-parameters of a method.
+        """Return the recipe's hyper-parameters of a method, without SCHEDULE_PARAMETERS.
 
         A composite ``a+b`` has those of ``a`` and ``b``, overridden by its own entry.
         """
         parts = method_parts(method)
-        own = self.methods.get(method, {})
+        own = self._own_parameters(method)
         if len(parts) == 1:
             return own
-        return {f"{part}.{name}": value for part in parts for name, value in self.methods.get(part, {}).items()} | own
+        return {f"{part}.{name}": value for part in parts for name, value in self._own_parameters(part).items()} | own
+
+    def _own_parameters(self, method: str) -> dict[str, float]:
+        entry = self.methods.get(method, {})
+        return {name: value for name, value in entry.items() if name not in SCHEDULE_PARAMETERS}
+
+    def schedule_parameters_of(self, method: str) -> dict[str, float]:
+        """Return a method's SCHEDULE_PARAMETERS that differ from the recipe's schedule."""
+        entry, recipe = self.methods.get(method, {}), self.schedule.parameters()
+        return {name: entry[name] for name in SCHEDULE_PARAMETERS if entry.get(name, recipe[name]) != recipe[name]}
 
     def with_parameters(self, method: str, parameters: dict[str, float]) -> "Settings":
         """Return a copy with these hyper-parameters of a method changed."""
@@ -195,6 +215,7 @@ def _check_names(settings: Settings) -> None:
     for method in settings.methods:
         build_method(method)
         build_method(method, settings.parameters_of(method))
+        settings.schedule.with_parameters(settings.schedule_parameters_of(method), f"methods.{method}")
     for method in settings.from_paper:
         build_method(method)
     _check_teacher(settings.teacher)

@@ -4,16 +4,24 @@ import hashlib
 import json
 from typing import Any
 
+from pydantic import Field
+
 from cskd import NUMERICS_VERSION
 from cskd.data.store import Dataset
 from cskd.methods import build_method
-from experiments.config.recipe import DEFAULTS_OMITTED_FROM_KEY, NOT_IN_KEY, Settings, StrictModel
+from experiments.config.recipe import (
+    DEFAULTS_OMITTED_FROM_KEY,
+    NOT_IN_KEY,
+    ScheduleSettings,
+    Settings,
+    StrictModel,
+)
 
 
 class Validation(StrictModel):
-    """The part of the training set that a tuning run is evaluated on. Its test set stays closed."""
+    """The training images that a tuning run is evaluated on. Its test set stays closed."""
 
-    fraction: float  # of each class's training images
+    fraction: float | None  # held out from each class; None: images that the subset leaves out
     indices_digest: str  # SHA-256 of the images' indices
 
 
@@ -25,6 +33,7 @@ class RunSpec(StrictModel):
     architecture: str
     method: str
     parameters: dict[str, float]  # the method's hyper-parameters, with its defaults
+    schedule_parameters: dict[str, float] = Field(default_factory=dict)  # the method's own SCHEDULE_PARAMETERS
     seed: int
     settings: Settings
     data_digest: str
@@ -49,6 +58,10 @@ class RunSpec(StrictModel):
     def name(self) -> str:
         return f"{self.cell}/seed{self.seed}"
 
+    @property
+    def schedule(self) -> ScheduleSettings:
+        return self.settings.schedule.with_parameters(self.schedule_parameters, self.name)
+
     def key_fields(self) -> dict[str, Any]:
         """Return everything that can change the run's numbers. Dataset and profile count by content, not by name.
 
@@ -65,7 +78,7 @@ class RunSpec(StrictModel):
             | {
                 "architecture": self.architecture,
                 "method": self.method,
-                "parameters": self.parameters,
+                "parameters": self.parameters | self.schedule_parameters,
                 "seed": self.seed,
                 "data_digest": self.data_digest,
                 "numerics_version": self.numerics_version,
@@ -125,6 +138,7 @@ def make_spec(
         architecture=architecture,
         method=method,
         parameters=built.parameters(),
+        schedule_parameters=settings.schedule_parameters_of(method),
         seed=seed,
         settings=settings,
         data_digest=dataset.digest,

@@ -1,10 +1,12 @@
 """The images that a run trains and is evaluated on, and checks that they are compatible with the recipe's settings."""
 
-from cskd.data.splits import Split, Splits, hold_out, indices_digest, restrict
+from cskd.data.splits import Split, Splits, hold_out, indices_digest, restrict, some_of
 from cskd.data.store import Dataset
 from cskd.utils.errors import UserError
 from experiments.config.recipe import Settings
 from experiments.config.spec import RunSpec, Validation
+
+MAX_UNUSED_IMAGES = 10_000  # as validation images, and of those whose predictions a run stores
 
 
 def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, int, int]:
@@ -17,16 +19,18 @@ def count_images(name: str, dataset: Dataset, settings: Settings) -> tuple[int, 
     return len(splits.classes), len(splits.train), len(splits.test)
 
 
-def make_validation(name: str, dataset: Dataset, settings: Settings) -> tuple[Validation, int, int]:
-    """Return the validation split of a recipe, and its numbers of training and validation images.
+def make_validation(name: str, dataset: Dataset, settings: Settings, seed: int) -> tuple[Validation, int, int]:
+    """Return the validation images of a run, and its numbers of training and validation images.
 
     Raises UserError, with the setting, if recipe and dataset are incompatible.
     """
-    images = _select(name, dataset, settings, seed=0).train
-    train, validation = hold_out(name, images, settings.validation_fraction)
+    splits = _select(name, dataset, settings, seed)
+    fraction = None if settings.validate_on == "unused" else settings.validation_fraction
+    if fraction is None and splits.unused is None:
+        raise UserError(f"'validate_on': {name} trains on all images of its classes, so none is unused: use held-out")
+    train, validation = _validation_split(name, splits, fraction)
     _check_compatibility(name, settings, train, validation)
-    digest = indices_digest(validation)
-    return Validation(fraction=settings.validation_fraction, indices_digest=digest), len(train), len(validation)
+    return Validation(fraction=fraction, indices_digest=indices_digest(validation)), len(train), len(validation)
 
 
 def make_splits(spec: RunSpec, dataset: Dataset) -> Splits:
@@ -34,10 +38,17 @@ def make_splits(spec: RunSpec, dataset: Dataset) -> Splits:
     splits = _select(spec.dataset, dataset, spec.settings, spec.seed)
     if spec.validation is None:
         return splits
-    train, validation = hold_out(spec.dataset, splits.train, spec.validation.fraction)
+    train, validation = _validation_split(spec.dataset, splits, spec.validation.fraction)
     if indices_digest(validation) != spec.validation.indices_digest:
         raise UserError(f"the validation split of {spec.dataset} has changed: tune again with another STUDY")
     return Splits(splits.classes, train, validation)
+
+
+def _validation_split(name: str, splits: Splits, fraction: float | None) -> tuple[Split, Split]:
+    """Return (training split, validation split). fraction: None validates on the images that the subset leaves out."""
+    if fraction is None:
+        return splits.train, some_of(splits.unused, MAX_UNUSED_IMAGES)
+    return hold_out(name, splits.train, fraction)
 
 
 def _select(name: str, dataset: Dataset, settings: Settings, seed: int) -> Splits:

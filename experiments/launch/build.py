@@ -23,11 +23,10 @@ from cskd.utils.integrity import read_archive
 from cskd.utils.seeding import derived_seed
 from experiments.config.datasets import open_data
 from experiments.config.spec import RunSpec
-from experiments.config.splits import make_splits
+from experiments.config.splits import MAX_UNUSED_IMAGES, make_splits
 from experiments.runs.folder import DONE, RunFolder
 
 PIPELINES = {"batched": TrainLoader, "torchvision": TorchvisionLoader}
-MAX_UNUSED_IMAGES = 10_000  # of which a run stores predictions
 
 
 def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
@@ -90,7 +89,7 @@ def build_on(
         loader,
         images_of(splits.test),
         Normalise(inputs.mean, inputs.std, device),
-        Schedule(**settings.schedule.model_dump()),
+        Schedule(**spec.schedule.model_dump()),
         seed=spec.seed,
         device=device,
         precision=precision,

@@ -46,9 +46,16 @@ def print_plan(
             f"({free / 1e9:.1f} GB free).",
             highlight=False,
         )
-    if needed > free and not options.dry_run:
-        raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
+    if not options.dry_run:
+        check_disk(needed)
     return seconds
+
+
+def check_disk(needed: int) -> None:
+    """Raise UserError if RUNS_DIR has fewer free bytes."""
+    free = free_bytes(runs_dir())
+    if needed > free:
+        raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
 
 
 def format_duration(minutes: float) -> str:

@@ -180,6 +180,7 @@ def _hyperparameter_source(spec: RunSpec) -> str:
     _, recipe = load_settings(spec.dataset)
     published = all(spec.architecture in recipe.from_paper.get(part, []) for part in parts)
     unchanged = build_method(spec.method, recipe.parameters_of(spec.method)).parameters() == spec.parameters
+    unchanged = unchanged and not spec.schedule_parameters
     return "paper" if published and unchanged else "ours"
 
 

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-from cskd.data.folders import free_bytes
-from cskd.utils.cli import runs_dir
-from cskd.utils.errors import UserError
 from experiments.launch.estimate import Estimator, disk_bytes
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
@@ -38,18 +35,11 @@ def estimate_budget(config: StudyConfig, trials: int) -> Budget:
     teacher = config.teacher() if trials else None
     if teacher is not None and teacher.folder.state()["state"] == DONE:
         teacher = None
-    example, runs, estimator = config.runs(config.recipe_point())[0], trials * len(config.seeds), Estimator()
+    example, runs, estimator = config.runs({})[0], trials * len(config.seeds), Estimator()
     run_seconds = estimator.seconds_from_start(example) if trials else 0.0
     teacher_seconds = estimator.seconds(teacher) if teacher else 0.0
     disk = runs * disk_bytes(example) + (disk_bytes(teacher) if teacher else 0)
     return Budget(trials, runs, run_seconds, teacher, teacher_seconds, disk)
-
-
-def check_disk(budget: Budget) -> None:
-    free = free_bytes(runs_dir())
-    if budget.disk_bytes > free:
-        needed = f"{free / 1e9:.1f} GB free, {budget.disk_bytes / 1e9:.1f} GB are needed"
-        raise UserError(f"{runs_dir()} has {needed}: set RUNS_DIR")
 
 
 def last_batch_warning(config: StudyConfig) -> str:

@@ -1,7 +1,9 @@
 """The options of a study, and its configuration: options, recipe, data and search space."""
 
+import itertools
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -50,7 +52,7 @@ class StudyOptions(LaunchOptions):
     def __post_init__(self):
         super().__post_init__()
         check_choice("dataset", self.dataset, recipe_names())
-        build_method(self.method)
+        load_space(self.method, self.space)
         if self.architecture:
             check_choice("architecture", self.architecture, ARCHITECTURES)
         if self.trials is not None:
@@ -78,7 +80,7 @@ class StudyConfig:
     settings: Settings
     space: Space
     data: Dataset
-    validation: Validation
+    validations: dict[int, Validation]  # by seed
     train_images: int
     validation_images: int
 
@@ -99,6 +101,8 @@ class StudyConfig:
             parts.append("-".join(self.objectives))
         if options.seeds > 1:
             parts.append(f"{options.seeds}-seeds")
+        if self.settings.validate_on == "unused":
+            parts.append("unused")
         return "-".join(parts)
 
     @property
@@ -111,7 +115,7 @@ class StudyConfig:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(range(FIRST_SEED, FIRST_SEED + self.options.seeds))
+        return tuple(self.validations)
 
     def runs(self, point: Point) -> list[PlannedRun]:
         """Return a trial's runs, one per seed."""
@@ -124,8 +128,9 @@ class StudyConfig:
 
     def recipe_point(self) -> Point:
         """Return the recipe's values of the searched hyper-parameters."""
-        parameters = self._spec({}, FIRST_SEED).parameters
-        return {name: parameters[name] for name in self.space.parameters}
+        spec = self._spec({}, FIRST_SEED)
+        values = spec.parameters | spec.schedule.parameters()
+        return {name: values[name] for name in self.space.parameters}
 
     def first_points(self) -> list[Point]:
         """Return the points to try before the sampler's: the recipe's if the space has it, and the space's start."""
@@ -152,10 +157,10 @@ class StudyConfig:
         }
 
     def _spec(self, point: Point, seed: int) -> RunSpec:
-        dataset, method = self.options.dataset, self.options.method
+        dataset, method, validation = self.options.dataset, self.options.method, self.validations[seed]
         settings = self.settings.with_parameters(method, point)
         return make_spec(
-            dataset, self.data, self.profile, settings, self.architecture, method, seed, validation=self.validation
+            dataset, self.data, self.profile, settings, self.architecture, method, seed, validation=validation
         )
 
     def _planned(self, spec: RunSpec) -> PlannedRun:
@@ -174,14 +179,19 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     if options.prune and not settings.schedule.milestones:
         raise UserError("PRUNE=1 prunes after the first of schedule.milestones, and there is none: leave out PRUNE")
     check_not_replaced((options.architecture,) if options.architecture else (), profile, {name: settings})
-    if is_prepared(name, settings.data, data_dir()):
-        data = open_data(name, settings.data, data_dir(), test=False)
-    elif not options.dry_run:
+    prepared = is_prepared(name, settings.data, data_dir())
+    if not prepared and not options.dry_run:
         prepare_with_progress(name, settings.data, data_dir(), console)
-        data = open_data(name, settings.data, data_dir(), test=False)
-    else:
-        data = expected_data(name, settings.data, data_dir())
-        if data is None:
-            raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")
-    validation, train_images, validation_images = make_validation(name, data, settings)
-    return StudyConfig(options, profile, settings, space, data, validation, train_images, validation_images)
+        prepared = True
+    open_prepared = partial(open_data, test=False)
+    data = (open_prepared if prepared else expected_data)(name, settings.data, data_dir())
+    if data is None:
+        raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")
+    seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
+    draws = bool(settings.subset) and settings.subset.draw == "seed"
+    if draws and len(seeds) > 1 and build_method(options.method).needs_teacher:
+        raise UserError(f"TUNE_SEEDS={len(seeds)}: subset.draw=seed needs a teacher for each seed: use TUNE_SEEDS=1")
+    splits = [make_validation(name, data, settings, seed) for seed in (seeds if draws else seeds[:1])]
+    validations = dict(zip(seeds, itertools.cycle(split for split, _, _ in splits), strict=False))
+    _, train_images, validation_images = splits[0]
+    return StudyConfig(options, profile, settings, space, data, validations, train_images, validation_images)

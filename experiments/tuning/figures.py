@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -16,75 +16,46 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
-from cskd.plots import FAINT, INK, VERMILION
+from cskd.plots import INK, VERMILION
 from cskd.utils.numbers import TWO_LINES, mean_std_text
 from experiments.runs.folder import RunFolder
 from experiments.tuning.space import Point, Space
 from experiments.tuning.storage import open_storage
-from experiments.tuning.trial import COMPLETE, OBJECTIVES, RUNNING, TIE_BREAKER, Trial
+from experiments.tuning.trial import COMPLETE, OBJECTIVES, TIE_BREAKER, Trial
 
 MIN_TRIALS_FOR_SLICES = 4  # complete trials; also for importances and the contour
 HEAT_MAP_COLORS = matplotlib.colormaps["cividis_r"]  # safe for colour-blind readers and in grey: dark is high
 CONTRAST_CHANGE = 0.525  # black text has more contrast below, white text above; both at least 4.4 : 1
 HEAT_MAP_PANELS = ("error", "ece")
-MARKERS = {"lowest": ("*", VERMILION, 150), "recipe": ("D", INK, 45)}  # shape, colour, size in points squared
-MARKER_OFFSETS = {"lowest": (-0.36, 0.31), "recipe": (0.37, 0.32)}  # from a cell's centre
+NOT_RUN = "not run"
 
-NOT_RUN, NOT_ENDED = "not run", "not ended"
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class GridPoint:
-    """One point of a finite space with the result of its trial on the validation split.
+def grid_rows(space: Space, trials: list[Trial], runs_dir: Path, recipe: Point) -> list[Row]:
+    """Return a row for every point of a finite space: hyper-parameters, state, and mean and std of each objective.
 
-    state: the trial's, NOT_RUN or NOT_ENDED.
-    mean, std (ddof=1): over the seeds, by objective. Both are empty unless the trial is complete. std is also empty for
-        one seed, and for run folders on another machine.
+    A point with several trials has the complete one, or the last. The means over the seeds are None unless it is
+    complete. The stds (ddof=1) are also None for one seed, and for run folders on another machine.
     """
-
-    parameters: Point
-    state: str
-    is_recipe: bool
-    seeds: int = 0
-    mean: dict[str, float] = field(default_factory=dict)
-    std: dict[str, float] = field(default_factory=dict)
+    return [_grid_row(point, trials, runs_dir, recipe) for point in space.grid()]
 
 
-def grid_points(space: Space, trials: list[Trial], runs_dir: Path, recipe: Point) -> list[GridPoint]:
-    """Return every point of a finite space. A point with several trials has the complete one, or the last."""
-    points = []
-    for parameters in space.grid():
-        is_recipe = parameters == recipe
-        of_point = sorted(
-            (trial for trial in trials if trial.parameters == parameters), key=lambda t: t.state == COMPLETE
-        )
-        if not of_point:
-            points.append(GridPoint(parameters, NOT_RUN, is_recipe))
-            continue
-        trial = of_point[-1]
-        state, mean, std = NOT_ENDED if trial.state == RUNNING else trial.state, {}, {}
-        if state == COMPLETE:
-            mean = {name: trial.metrics[metric.name] for name, metric in OBJECTIVES.items()}
-            std = _std(trial, runs_dir)
-        points.append(GridPoint(parameters, state, is_recipe, len(trial.runs), mean, std))
-    return points
-
-
-def _std(trial: Trial, runs_dir: Path) -> dict[str, float]:
-    histories = [RunFolder(runs_dir / key).epochs() for key in trial.runs.values()]
-    if len(histories) < 2 or not all(histories):
-        return {}
-    last = [history[-1]["metrics"] for history in histories]
-    return {
-        name: float(np.std([metrics[f"validation/{metric.name}"] for metrics in last], ddof=1))
-        for name, metric in OBJECTIVES.items()
-    }
+def _grid_row(point: Point, trials: list[Trial], runs_dir: Path, recipe: Point) -> Row:
+    of_point = [trial for trial in trials if trial.parameters == point]
+    trial = max(of_point, key=lambda trial: (trial.state == COMPLETE, trial.number), default=Trial(-1, NOT_RUN, point))
+    row = {**point, "state": trial.state, "recipe": point == recipe, "seeds": len(trial.runs)}
+    histories = [RunFolder(runs_dir / key).epochs() for key in trial.runs.values()] if trial.metrics else []
+    for name, metric in OBJECTIVES.items():
+        row[f"{name}_mean"], row[f"{name}_std"] = trial.metrics.get(metric.name), None
+        if len(histories) > 1 and all(histories):
+            values = [history[-1]["metrics"][f"validation/{metric.name}"] for history in histories]
+            row[f"{name}_std"] = float(np.std(values, ddof=1))
+    return row
 
 
 def _label(objective: str) -> str:
@@ -156,64 +127,42 @@ def _label_plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def heat_map(title: str, space: Space, points: list[GridPoint]) -> Figure:
+def heat_map(title: str, space: Space, rows: list[Row]) -> Figure:
     """Return a figure with a panel for the error and one for the ECE, the first hyper-parameter on the vertical axis.
 
-    points: from ``grid_points``, at least one of them with a mean. A star marks the lowest mean of a panel, a diamond
-    the recipe's setting. Points without a mean are hatched and show their state.
+    rows: from ``grid_rows``, at least one of them with a mean. A cell without a mean shows its state. The words
+    "lowest" and "recipe" mark a panel's lowest mean and the recipe's setting.
     """
-    vertical, horizontal = space.parameters
-    rows, columns = (sorted(axis.choices) for axis in space.parameters.values())
-    width, height = 1.0 * len(columns) + 1.6, 0.8 * len(rows) + 1.5
-    figure = Figure(figsize=(width * len(HEAT_MAP_PANELS), height), layout="constrained")
+    height, width = (len(axis.choices) for axis in space.parameters.values())
+    figure = Figure(figsize=((width + 1.6) * len(HEAT_MAP_PANELS), 0.8 * height + 1.2), layout="constrained")
     for axes, objective in zip(figure.subplots(1, len(HEAT_MAP_PANELS)), HEAT_MAP_PANELS, strict=True):
-        _draw_panel(axes, objective, rows, columns, points)
-        axes.set_xlabel(horizontal, fontsize=9)
-        axes.set_ylabel(vertical, fontsize=9)
+        _draw_panel(axes, objective, space, rows)
     figure.suptitle(title, fontsize=10)
-    handles = [
-        Line2D([], [], linestyle="none", marker=shape, color=color, markeredgecolor="white", markersize=size**0.5)
-        for shape, color, size in MARKERS.values()
-    ]
-    figure.legend(handles, ["lowest", "recipe's setting"], loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
-def _draw_panel(axes: Axes, objective: str, rows: list[float], columns: list[float], points: list[GridPoint]) -> None:
-    cells = {}
-    for point in points:
-        vertical, horizontal = point.parameters.values()
-        cells[rows.index(vertical), columns.index(horizontal)] = point
-    means = np.full((len(rows), len(columns)), np.nan)
-    for cell, point in cells.items():
-        means[cell] = point.mean.get(objective, np.nan)
-    scale = Normalize(np.nanmin(means), np.nanmax(means))
+def _draw_panel(axes: Axes, objective: str, space: Space, rows: list[Row]) -> None:
+    vertical, horizontal = ((name, sorted(axis.choices)) for name, axis in space.parameters.items())
+    mean, std = f"{objective}_mean", f"{objective}_std"
+    measured = [row for row in rows if row[mean] is not None]
+    lowest = min(measured, key=lambda row: (row[mean], row[f"{TIE_BREAKER}_mean"]))
+    scale = Normalize(lowest[mean], max(row[mean] for row in measured))
+    means = np.full((len(vertical[1]), len(horizontal[1])), np.nan)
+    for row in rows:
+        y, x = (values.index(row[name]) for name, values in (vertical, horizontal))
+        lines, color = [row["state"]], INK
+        if row[mean] is not None:
+            means[y, x] = row[mean]
+            color = "black" if scale(row[mean]) < CONTRAST_CHANGE else "white"
+            spread = np.nan if row[std] is None else row[std]
+            lines = [mean_std_text(row[mean], spread, OBJECTIVES[objective].decimals, separator=TWO_LINES)]
+        lines += ["lowest"] * (row is lowest) + ["recipe"] * row["recipe"]
+        axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=8, color=color)
     image = axes.imshow(np.ma.masked_invalid(means), cmap=HEAT_MAP_COLORS, norm=scale, aspect="auto", origin="lower")
-    measured = [point for point in points if point.mean]
-    lowest = min(measured, key=lambda point: (point.mean[objective], point.mean[TIE_BREAKER]))
-    decimals = OBJECTIVES[objective].decimals
-    for (row, column), point in cells.items():
-        if point.mean:
-            color = "black" if scale(point.mean[objective]) < CONTRAST_CHANGE else "white"
-            std = point.std.get(objective, np.nan)
-            text = mean_std_text(point.mean[objective], std, decimals, separator=TWO_LINES)
-            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
-        else:
-            _draw_missing(axes, row, column, point.state)
-        for name, is_marked in (("lowest", point is lowest), ("recipe", point.is_recipe)):
-            if is_marked:
-                shape, color, size = MARKERS[name]
-                x, y = MARKER_OFFSETS[name]
-                axes.scatter(column + x, row + y, marker=shape, s=size, color=color, edgecolor="white", zorder=3)
-    axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
-    axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+    axes.set_xticks(range(len(horizontal[1])), [f"{value:g}" for value in horizontal[1]])
+    axes.set_yticks(range(len(vertical[1])), [f"{value:g}" for value in vertical[1]])
     axes.tick_params(length=0, labelsize=9)
+    axes.set_xlabel(horizontal[0], fontsize=9)
+    axes.set_ylabel(vertical[0], fontsize=9)
     axes.set_title(_label(objective), fontsize=9)
     axes.figure.colorbar(image, ax=axes).ax.tick_params(labelsize=8)
-
-
-def _draw_missing(axes: Axes, row: int, column: int, state: str) -> None:
-    corner = (column - 0.5, row - 0.5)
-    axes.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor=FAINT, hatch="////", linewidth=0))
-    background = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    axes.text(column, row, state, ha="center", va="center", fontsize=8, color=INK, bbox=background)

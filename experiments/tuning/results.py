@@ -11,9 +11,8 @@ from cskd.utils.files import atomic_write, write_errors
 from cskd.utils.numbers import MEAN_STD
 from experiments.config import tuned
 from experiments.config.tuned import TunedParameters
-from experiments.runs.folder import RunFolder
 from experiments.tuning.config import StudyConfig
-from experiments.tuning.figures import GridPoint, grid_points, heat_map, study_figures
+from experiments.tuning.figures import grid_rows, heat_map, study_figures
 from experiments.tuning.space import Point
 from experiments.tuning.trial import (
     COMPLETE,
@@ -36,16 +35,15 @@ def write_results(config: StudyConfig, address: str, trials: list[Trial], source
     runs_dir = config.runs({})[0].folder.path.parent
     recipe_point = config.recipe_point()
     _write_csv(folder / "trials.csv", trial_rows(config, trials))
-    _write_csv(folder / "runs.csv", run_rows(trials, runs_dir))
     figures = study_figures(address, config.name, recipe_point, contour=not config.space.is_plane)
     if config.space.is_plane:
-        points = grid_points(config.space, trials, runs_dir, recipe_point)
-        _write_csv(folder / "heatmap.csv", map(point_row, points))
-        if any(point.mean for point in points):
+        rows = grid_rows(config.space, trials, runs_dir, recipe_point)
+        _write_csv(folder / "heatmap.csv", rows)
+        if any(trial.metrics for trial in trials):
             count = len(config.seeds)
             seeds = "one seed" if count == 1 else f"{MEAN_STD} of {count} seeds"
             title = f"{config.name}: {seeds}, {config.validation_images:,} validation images"
-            figures["heatmap"] = heat_map(title, config.space, points)
+            figures["heatmap"] = heat_map(title, config.space, rows)
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
     best = tuned_parameters(config, trials, source)
@@ -83,7 +81,7 @@ def tuned_parameters(config: StudyConfig, trials: list[Trial], source: dict[str,
         trial=best.number,
         trials=sum(trial.state == COMPLETE for trial in trials),
         seeds=list(config.seeds),
-        split_digest=config.validation.indices_digest,
+        split_digest=config.validations[config.seeds[0]].indices_digest,
         data_digest=config.data.digest,
         **source,
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
@@ -109,7 +107,7 @@ def summary_lines(config: StudyConfig, trials: list[Trial]) -> list[str]:
     best = best_of(trials)
     if best is None:
         return []
-    lines = [f"best on the validation split: {line(best)}"]
+    lines = [f"best on the validation images: {line(best)}"]
     recipe = find_complete(trials, config.recipe_point())
     if recipe is not None:
         lines.append(f"the recipe's setting: {line(recipe)}")
@@ -121,7 +119,7 @@ def summary_lines(config: StudyConfig, trials: list[Trial]) -> list[str]:
 
 
 def trial_rows(config: StudyConfig, trials: list[Trial]) -> list[dict]:
-    """Return one row per trial: hyper-parameters, state, and metrics of the validation split."""
+    """Return one row per trial: hyper-parameters, state, and metrics on the validation images."""
     return [
         {
             "trial": trial.number,
@@ -136,38 +134,8 @@ def trial_rows(config: StudyConfig, trials: list[Trial]) -> list[dict]:
     ]
 
 
-def run_rows(trials: list[Trial], runs_dir: Path) -> list[dict]:
-    """Return one row per run of a complete trial: last objectives, and the error after each tenth of the epochs."""
-    error = f"validation/{OBJECTIVES['error'].name}"
-    rows = []
-    for trial in trials:
-        for seed, key in trial.runs.items() if trial.state == COMPLETE else ():
-            folder = RunFolder(runs_dir / key)
-            records, schedule = folder.epochs(), folder.spec().settings.schedule
-            last = records[-1]["metrics"]
-            steps = sorted({round(len(records) * tenth / 10) for tenth in range(1, 11)} - {0})
-            rows.append(
-                {
-                    **trial.parameters,
-                    "seed": seed,
-                    **{name: last[f"validation/{metric.name}"] for name, metric in OBJECTIVES.items()},
-                    "milestone": schedule.milestones[0] if schedule.milestones else len(records),
-                    **{f"error_e{step}": records[step - 1]["metrics"][error] for step in steps},
-                }
-            )
-    return rows
-
-
-def point_row(point: GridPoint) -> dict:
-    """Return the row of a point in the heat map's table."""
-    row = {**point.parameters, "state": point.state, "recipe": point.is_recipe, "seeds": point.seeds}
-    for name in OBJECTIVES:
-        row |= {f"{name}_mean": point.mean.get(name), f"{name}_std": point.std.get(name)}
-    return row
-
-
-def _write_csv(path: Path, rows) -> None:
-    rows, text = list(rows), io.StringIO()
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()

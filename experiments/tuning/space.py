@@ -8,11 +8,12 @@ from pydantic import model_validator
 
 from cskd.methods import build_method
 from cskd.utils.errors import UserError
-from experiments.config.recipe import StrictModel, read_mapping, validated
+from experiments.config.recipe import SCHEDULE_PARAMETERS, ScheduleSettings, StrictModel, read_mapping, validated
 
 SPACES = Path(__file__).parent.parent / "spaces"
 DEFAULT = "default"
 PAPER = "paper"  # the paper's grid of temperature and lambda_cls
+EQUAL = "equal"  # a method's default space and that of cross-entropy, the learning rate and weight decay
 
 Point = dict[str, float]
 
@@ -111,23 +112,29 @@ class Space(StrictModel):
 def load_space(method: str, name: str = DEFAULT) -> Space:
     """Load a method's space by name. Raises UserError that names the file and the key."""
     parameters = build_method(method).parameters()
-    if not parameters:
-        raise UserError(f"method {method} has no hyper-parameters to tune")
     path = SPACES / f"{method}.yaml"
+    if name == EQUAL:
+        own = load_space(method).parameters if parameters else {}
+        return Space(parameters=own | load_space("cross-entropy").parameters)
     if not path.exists():
-        raise UserError(f"method {method} has no search space: write {path}, with cs-kd.yaml as an example")
+        advice = f"write {path}, with cs-kd.yaml as an example" if parameters else f"use SPACE={EQUAL}"
+        raise UserError(f"method {method} has no search space: {advice}")
     raw = read_mapping(path)
     if name not in raw:
-        known = ", ".join(raw)
+        known = ", ".join([*raw, EQUAL])
         raise UserError(f"method {method} has no search space {name!r}: choose from {known}, or add it to {path}")
-    space = validated(Space, raw[name], f"{path} ({name})")
+    where = f"{path} ({name})"
+    space = validated(Space, raw[name], where)
     for parameter in space.parameters:
-        if parameter not in parameters:
-            known = ", ".join(parameters)
-            raise UserError(f"{path} ({name}): {method} has no hyper-parameter {parameter!r}: choose from {known}")
+        if parameter not in (*parameters, *SCHEDULE_PARAMETERS):
+            known = ", ".join((*parameters, *SCHEDULE_PARAMETERS))
+            raise UserError(f"{where}: {method} has no hyper-parameter {parameter!r}: choose from {known}")
     for corner in itertools.product(*(axis.ends() for axis in space.parameters.values())):
+        point = dict(zip(space.parameters, corner, strict=True))
+        schedule = {name: point.pop(name) for name in SCHEDULE_PARAMETERS if name in point}
+        ScheduleSettings().with_parameters(schedule, where)
         try:
-            build_method(method, dict(zip(space.parameters, corner, strict=True)))
+            build_method(method, point)
         except UserError as error:
-            raise UserError(f"{path} ({name}): {error}") from error
+            raise UserError(f"{where}: {error}") from error
     return space

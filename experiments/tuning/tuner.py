@@ -42,15 +42,6 @@ class ActiveTrial:
         }
 
 
-@dataclass(eq=False)
-class WaitingRun:
-    """A run that may start after ``start_after``."""
-
-    run: PlannedRun
-    active: ActiveTrial
-    start_after: float = 0.0  # time.monotonic()
-
-
 class Tuner:
     """The trials of one process: ``runs`` and the callbacks of the launch loop."""
 
@@ -75,7 +66,7 @@ class Tuner:
         self.gave_up = ""  # the reason why no more trials start
         self.is_complete = False  # the study has started all its trials
         self._trials: list[ActiveTrial] = []
-        self._waiting: list[WaitingRun] = []
+        self._waiting: list[tuple[PlannedRun, ActiveTrial, float]] = []  # the last: time.monotonic() of its start
         self._training: dict[str, ActiveTrial] = {}  # by run key
         self._failures = 0
 
@@ -95,11 +86,11 @@ class Tuner:
 
     def _next_waiting(self) -> PlannedRun | None:
         for waiting in self._waiting:
-            key = waiting.run.spec.run_key
-            if time.monotonic() >= waiting.start_after and key not in self._training:
+            run, active, start_after = waiting
+            if time.monotonic() >= start_after and run.spec.run_key not in self._training:
                 self._waiting.remove(waiting)
-                self._training[key] = waiting.active
-                return waiting.run
+                self._training[run.spec.run_key] = active
+                return run
         return None
 
     def _next_trial(self) -> PlannedRun | None:
@@ -116,7 +107,7 @@ class Tuner:
             if run.folder.state()["state"] == DONE:  # by another trial or study with the same parameters
                 active.done += 1
             else:
-                self._waiting.append(WaitingRun(run, active))
+                self._waiting.append((run, active, 0.0))
         if active.done == len(active.runs):
             self._finish(active)
             return None
@@ -124,18 +115,19 @@ class Tuner:
 
     # callbacks of the launch loop
 
-    def progressed(self, run: PlannedRun) -> None:
+    def should_stop(self, run: PlannedRun) -> bool:
+        """Return True if the trial has failed, or is pruned after its latest epoch."""
         active = self._training[run.spec.run_key]
-        if self.prune_after is None or active.pruned:
-            return
+        if self.prune_after is not None and not active.should_stop:
+            self._prune(active, run.spec.settings.schedule.epochs)
+        return active.should_stop
+
+    def _prune(self, active: ActiveTrial, last_epoch: int) -> None:
         epochs = min(len(run.folder.epochs()) for run in active.runs)
-        if epochs > max(active.reported_epochs, self.prune_after) and epochs < run.spec.settings.schedule.epochs:
+        if max(active.reported_epochs, self.prune_after) < epochs < last_epoch:
             active.reported_epochs = epochs
             (value,) = self._values(active.metrics(epochs - 1))
             active.pruned = self.study.should_prune(active.trial.number, epochs, value, self.prune_after)
-
-    def should_stop(self, run: PlannedRun) -> bool:
-        return self._training[run.spec.run_key].should_stop
 
     def ended(self, run: PlannedRun, state: str) -> None:
         active = self._training.pop(run.spec.run_key)
@@ -146,10 +138,10 @@ class Tuner:
         elif state == INTERRUPTED:
             active.interrupted = True
         else:  # another process trains this run
-            self._waiting.append(WaitingRun(run, active, time.monotonic() + BUSY_SECONDS))
+            self._waiting.append((run, active, time.monotonic() + BUSY_SECONDS))
         if active.should_stop:
-            self._waiting = [waiting for waiting in self._waiting if waiting.active is not active]
-        if active in self._training.values() or any(waiting.active is active for waiting in self._waiting):
+            self._waiting = [waiting for waiting in self._waiting if active not in waiting]
+        if active in self._training.values() or any(active in waiting for waiting in self._waiting):
             return
         if active.interrupted and not active.should_stop:
             self.interrupted += 1

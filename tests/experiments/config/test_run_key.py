@@ -46,6 +46,7 @@ SELECTING = {
     "data.folder": "data={reader: image-folder, folder: elsewhere}",
     "data.parts": "data={reader: merged, parts: [cub200, dogs]}",
     "architectures": "architectures.densenet121=resnet10",
+    "validate_on": "validate_on=unused",
     "validation_fraction": "validation_fraction=0.4",
     "methods": "methods.kd.temperature=2",
     "from_paper": "from_paper.kd=[resnet10]",
@@ -83,6 +84,7 @@ def test_every_change_of_the_numbers_gives_another_key():
         *(digits_spec(change) for change in CHANGING.values()),
         digits_spec("subset={classes: 5, images_per_class: 9}"),
         digits_spec("methods.cs-kd.temperature=3"),
+        digits_spec("methods.cs-kd.schedule.lr=0.3"),
         digits_spec("compile=false"),
     ]
     assert len({spec.run_key for spec in specs}) == len(specs)
@@ -93,6 +95,7 @@ def test_every_field_of_a_spec_changes_the_key_or_does_not():
     changing = {
         "architecture": "resnet18", "method": "mixup", "parameters": {"temperature": 2.0, "lambda_cls": 1.0}, "seed": 1,
         "data_digest": "e", "numerics_version": 99, "teacher": digits_spec(method="mixup"),
+        "schedule_parameters": {"schedule.lr": 0.3},
         "validation": {"fraction": 0.5, "indices_digest": "v"}, "settings": digits_spec("width=8").settings,
     }  # fmt: skip
     others = {
@@ -104,6 +107,14 @@ def test_every_field_of_a_spec_changes_the_key_or_does_not():
     for name, value in (changing | others).items():
         dumped = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
         assert (RunSpec.model_validate(content | {name: dumped}).run_key != spec.run_key) == (name in changing), name
+
+
+def test_learning_rate_of_a_method_is_its_own_parameter_unless_it_is_the_recipes():
+    spec = digits_spec("methods.cs-kd.schedule.lr=0.3", "methods.kd.schedule.lr=0.2")
+    assert (spec.schedule.lr, spec.settings.schedule.lr) == (0.3, 0.1)
+    assert spec.flat()["parameters.schedule.lr"] == 0.3
+    assert digits_spec("methods.cs-kd.schedule.lr=0.1").run_key == digits_spec().run_key
+    assert digits_spec("methods.kd.schedule.lr=0.2", method="kd").teacher.schedule.lr == 0.1
 
 
 class ScheduleWithKind(ScheduleSettings):

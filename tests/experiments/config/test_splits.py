@@ -1,5 +1,8 @@
 """Settings that are incompatible with their dataset are rejected before anything is written."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 from run_folders import digits_data
 
@@ -63,7 +66,29 @@ def test_compatible_settings_count_what_is_trained(size, overrides, train_images
 def test_validation_split_that_leaves_too_little_is_rejected(images, overrides, message):
     _, settings = load_settings("digits", None, overrides)
     with pytest.raises(UserError, match=message):
-        make_validation("digits", digits_data(images), settings)
+        make_validation("digits", digits_data(images), settings, 0)
+
+
+@pytest.mark.parametrize(("draw", "same"), [("fixed", True), ("seed", False)])
+def test_unused_images_are_validated_on_and_all_others_trained(draw, same):
+    data, subset = digits_data(80), f"subset={{classes: 5, images_per_class: 3, draw: {draw}}}"
+    profile, settings = load_settings("digits", None, (subset, "validate_on=unused"))
+    digests = []
+    for seed in (1000, 1001):
+        validation, train_images, validation_images = make_validation("digits", data, settings, seed)
+        assert (train_images, validation_images) == (15, 25)
+        make = partial(make_spec, "digits", data, profile, settings, "resnet10", "cs-kd", seed)
+        tuning, final = (make_splits(make(validation=chosen), data) for chosen in (validation, None))
+        np.testing.assert_array_equal(tuning.train.indices, final.train.indices)
+        np.testing.assert_array_equal(tuning.test.indices, final.unused.indices)
+        digests.append(validation.indices_digest)
+    assert (digests[0] == digests[1]) == same
+
+
+def test_validation_on_unused_images_needs_some():
+    _, settings = load_settings("digits", None, ("validate_on=unused",))
+    with pytest.raises(UserError, match=r"'validate_on': digits trains on all images of its classes"):
+        make_validation("digits", digits_data(40), settings, 0)
 
 
 def test_teacher_of_a_drawn_subset_has_the_training_images_of_its_student():

@@ -34,6 +34,7 @@ class Training:
         self.backend: Backend | None = None
         self.on_wait: Callable[[], None] = lambda: None  # called while no run can start
         self.error: Callable[[PlannedRun], float] = lambda run: 50.0
+        self.nll: Callable[[PlannedRun], float] = lambda run: 1.0
         self.state: Callable[[PlannedRun], str] = lambda run: DONE
 
     def launch(self, runs, backend, workers, callbacks) -> bool:
@@ -43,8 +44,8 @@ class Training:
                 self.runs.append(run)
                 callbacks.started(run)
                 error, state = self.error(run), self.state(run)
-                reason = f"{state}: a reason"
-                write_run(run, error, None if state == DONE else 1, state, reason=reason, ece=50 - error / 2)
+                metrics = {"nll": self.nll(run), "ece": 50 - error / 2}
+                write_run(run, error, None if state == DONE else 1, state, reason=f"{state}: a reason", **metrics)
                 callbacks.ended(run, state)
             else:
                 self.on_wait()

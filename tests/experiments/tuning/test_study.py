@@ -1,19 +1,16 @@
 """Studies: no trial is lost or run twice, whichever process dies; the best trial and the Pareto front."""
 
-import itertools
 import json
 import multiprocessing
 import sqlite3
 from contextlib import closing
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-from studies import IDENTITY, complete, hold_trial, open_study, work
+from studies import complete, hold_trial, open_study, work
 
 from cskd.utils.errors import UserError
 from experiments.tuning.storage import load_study, open_journal, study_names
-from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best_of, pareto_front
+from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, Trial, best_of, pareto_front
 
 POINT = {"temperature": 4.0, "lambda_cls": 3.0}
 fork = multiprocessing.get_context("fork")  # a new interpreter would import torch for seconds
@@ -36,18 +33,6 @@ def test_storage_keeps_parameters_runs_and_results_of_trials(tmp_path):
     assert trials[1].reason == "it diverged"
 
 
-def test_retried_trial_replaces_the_failed_one_in_the_count(tmp_path):
-    with open_study(tmp_path) as study:
-        trial = study.ask(1)
-        study.fail(trial.number, "out of memory")
-        assert study.ask(1) is None
-        assert study.remaining(1, retry=True) == 1
-        assert [study.retry_failed(), study.retry_failed()] == [1, 0]
-        assert study.ask(1).parameters == trial.parameters
-        assert study.ask(1) is None
-        assert [trial.state for trial in study.trials()] == [FAILED, RUNNING]
-
-
 def test_suggestions_do_not_depend_on_restarts(tmp_path):
     def suggestions(folder, restarts: int) -> list:
         folder.mkdir()
@@ -65,25 +50,13 @@ def test_suggestions_do_not_depend_on_restarts(tmp_path):
     assert len({tuple(point.values()) for point in points}) == 12
 
 
-def test_study_with_another_identity_is_refused_and_unchanged(tmp_path):
-    with open_study(tmp_path) as study:
-        complete(study, study.ask(1), 30.0)
-    other = IDENTITY | {"space": {"temperature": [1, 5]}}
-    for open_again in (lambda: open_study(tmp_path, identity=other), lambda: study.open_read_only(other)):
-        with pytest.raises(UserError, match="study s has another space: give STUDY=<a new name> for a new study"):
-            open_again()
-    assert len(load_study(str(tmp_path / "journal.log"), "s")[1]) == 1
-
-
-def test_bad_storage_or_sampler_is_an_error_in_one_line(tmp_path):
+def test_bad_storage_is_an_error_in_one_line(tmp_path):
     (tmp_path / "bad.log").write_text("not json\nnot json\n")
     bad = ("nosuch://place/db", f"sqlite:///{tmp_path}/missing/folder/s.db", str(tmp_path / "bad.log"))
     for address in bad:
         with pytest.raises(UserError, match=r"OPTUNA_STORAGE=.* cannot be used") as caught:
             open_study(tmp_path, address=address)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="unknown sampler 'best': choose from gp, grid, random, tpe"):
-        open_study(tmp_path, sampler="best")
 
 
 def test_database_of_a_newer_version_is_named(call, tmp_path, monkeypatch):
@@ -97,33 +70,17 @@ def test_database_of_a_newer_version_is_named(call, tmp_path, monkeypatch):
     assert f"OPTUNA_STORAGE={address} was made by a newer optuna or another program (schema v9.0.0.a)" in errors
 
 
-@pytest.mark.parametrize("statements", [12, 45])
-def test_interrupted_creation_of_a_database_is_repeated(tmp_path, statements):
-    address, count = f"sqlite:///{tmp_path}/studies.db", itertools.count(1)
-
-    def die(*arguments):
-        if next(count) == statements:
-            raise KeyboardInterrupt  # leaves the file as SIGKILL does
-
-    event.listen(Engine, "after_cursor_execute", die)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            open_study(tmp_path, address=address)
-    finally:
-        event.remove(Engine, "after_cursor_execute", die)
-    with open_study(tmp_path, address=address) as study:
-        complete(study, study.ask(1), 30.0)
-
-
 @pytest.mark.parametrize("address", ["", "sqlite:///{}/studies.db"])
 def test_trial_of_an_ended_process_is_taken_over(tmp_path, address):
     address = address.format(tmp_path)
     with open_study(tmp_path, address=address) as study:
-        complete(study, study.ask(2), 30.0)
+        study.enqueue([POINT])
         abandoned = study.ask(2)
+        study.enqueue([POINT | {"temperature": 5.0}])
+        study.study.ask()  # the first step of ask: the trial has no parameters yet
     with open_study(tmp_path, address=address) as study:
-        assert (study.remaining(2), study.abandoned()) == (1, [1])
-        assert study.ask(2) == abandoned
+        assert (study.remaining(2), study.abandoned()) == (2, [0, 1])
+        assert [study.ask(2), study.ask(2).parameters] == [abandoned, POINT | {"temperature": 5.0}]
         assert study.abandoned() == []
 
 
@@ -149,15 +106,6 @@ def test_result_of_a_lost_trial_is_ignored(tmp_path):
         complete(first, trial, 20.0)
         complete(second, trial, 30.0)
         assert second.trials()[trial.number].values == (30.0,)
-
-
-def test_trial_killed_before_it_had_parameters_gets_the_enqueued_point(tmp_path):
-    with open_study(tmp_path) as study:
-        study.enqueue([POINT])
-        study.study.ask()  # the first step of ask
-    with open_study(tmp_path) as study:
-        taken = study.ask(1)
-        assert (taken.number, taken.parameters) == (0, POINT)
 
 
 def test_parallel_processes_share_the_trials(tmp_path):
@@ -186,19 +134,6 @@ def test_pareto_front_is_optunas(tmp_path):
         assert front == [1, 2, 0, 4, 5]
         assert sorted(front) == sorted(trial.number for trial in study.study.best_trials)
         assert best_of(study.trials()) is None
-
-
-def test_pruning_waits_for_its_epoch_and_for_four_complete_trials(tmp_path):
-    with open_study(tmp_path) as study:
-        for value in (10.0, 11.0, 12.0, 13.0):
-            trial = study.ask(9)
-            assert not study.should_prune(trial.number, 5, value, warmup=4)
-            complete(study, trial, value)
-        poor, good = study.ask(9).number, study.ask(9).number
-        assert not study.should_prune(poor, 4, 50.0, warmup=4)
-        assert study.should_prune(poor, 5, 50.0, warmup=4)
-        assert study.should_prune(poor, 5, 50.0, warmup=4)  # the same report after a restart
-        assert not study.should_prune(good, 5, 9.0, warmup=4)
 
 
 @pytest.mark.parametrize("intact", [0, 3])

@@ -3,6 +3,7 @@
 import shutil
 from contextlib import ExitStack
 
+import pytest
 import yaml
 from studies import write_run
 
@@ -40,19 +41,8 @@ def test_failed_teacher_starts_no_trial_and_is_retried_on_request(call, training
     assert len(training.runs) == 3
 
 
-def test_teacher_of_another_process_is_not_waited_for_after_the_deadline(call, training):
-    command = (*TUNE, "--trials", "1")
-    call(*command)
-    teacher = training.runs[0].folder
-    teacher.write_state("running", reason="training", epoch=1, epochs=40)
-    with teacher.leased():
-        status, output, _ = call(*command, "--study", "other", "--seeds", "2", "--timeout", "0.0000001")
-    assert status == 1
-    assert "the timeout is over" in output
-    assert load_study(storage_address(), "other")[1] == []
-
-
-def test_teacher_of_another_process_is_waited_for(call, training):
+@pytest.mark.parametrize("timeout", [False, True])
+def test_teacher_of_another_process_is_waited_for_until_the_deadline(call, training, timeout):
     command = (*TUNE, "--trials", "1")
     call(*command)
     teacher = training.runs[0]
@@ -65,10 +55,12 @@ def test_teacher_of_another_process_is_waited_for(call, training):
             lease.close()
 
         training.on_wait = end_other_process
-        status, output, _ = call(*command, "--study", "other")
-    assert status == 0
+        options = ("--seeds", "2", "--timeout", "0.0000001") if timeout else ()
+        status, output, _ = call(*command, "--study", "other", *options)
+    states = [trial.state for trial in load_study(storage_address(), "other")[1]]
+    assert (status, states) == ((1, []) if timeout else (0, ["complete"]))
+    assert ("the timeout is over" in output) == timeout
     assert f"{teacher.spec.name}: another process trains it: waiting for it" in output
-    assert [trial.state for trial in load_study(storage_address(), "other")[1]] == ["complete"]
 
 
 def test_bad_store_trains_no_teacher(call, training, monkeypatch):

@@ -3,7 +3,6 @@
 import time
 from types import SimpleNamespace
 
-import pytest
 from studies import open_study, write_run
 
 from experiments.config.recipe import load_settings
@@ -20,9 +19,9 @@ END = "end"
 class Bench:
     """A study with a tuner, whose runs the tests write."""
 
-    def __init__(self, folder, *, max_trials: int, seeds=(1000,), objectives=("error",), **options):
+    def __init__(self, folder, *, max_trials: int, seeds=(1000,), **options):
         self.runs_dir, self.seeds, self.results = folder / "runs", seeds, []
-        self.study = open_study(folder, identity={}, objectives=objectives)
+        self.study = open_study(folder, identity={})
         self.tuner = Tuner(
             self.study,
             max_trials,
@@ -54,18 +53,6 @@ class Bench:
         return [trial.state for trial in self.study.trials()]
 
 
-def test_trial_is_the_mean_of_its_seeds_and_ends_with_the_last(tmp_path):
-    bench = Bench(tmp_path, max_trials=1, seeds=(1000, 1001), objectives=("error", "ece"))
-    with bench.study:
-        first, second = bench.next(), bench.next()
-        assert (first.spec.seed, second.spec.seed) == (1000, 1001)
-        bench.end(first, 20.0)
-        assert bench.states() == [trials.RUNNING]
-        bench.end(second, 30.0)
-    (trial,) = bench.study.trials()
-    assert (trial.values, trial.runs) == ((25.0, 5.0), {1000: first.spec.run_key, 1001: second.spec.run_key})
-
-
 def test_failed_seed_stops_the_others_and_fails_the_trial(tmp_path):
     bench = Bench(tmp_path, max_trials=1, seeds=(1000, 1001, 1002))
     with bench.study:
@@ -77,17 +64,6 @@ def test_failed_seed_stops_the_others_and_fails_the_trial(tmp_path):
         assert bench.states() == [trials.FAILED]
         assert bench.next() == END
     assert "seed1000 failed: the loss is not finite" in bench.study.trials()[0].reason
-
-
-def test_finished_run_of_another_study_is_not_trained_again(tmp_path):
-    first, second = Bench(tmp_path / "a", max_trials=1), Bench(tmp_path / "b", max_trials=1)
-    second.runs_dir = first.runs_dir
-    with first.study, second.study:
-        bench_run = first.next()
-        first.end(bench_run, 20.0)
-        second.study.enqueue([bench_run.spec.parameters])
-        assert [second.next(), second.next()] == [None, END]
-    assert second.study.trials()[0].values == (20.0,)
 
 
 def test_run_that_another_process_trains_is_tried_again_later(tmp_path, monkeypatch):
@@ -118,9 +94,6 @@ def test_interrupted_trial_continues_in_the_next_launch_and_others_go_on(tmp_pat
     with again.study:
         run = again.next()
         assert (run.spec.run_key, len(run.folder.epochs())) == (interrupted.spec.run_key, 7)
-        again.end(run, 20.0)
-        assert again.next() == END
-    assert again.states() == [trials.COMPLETE, trials.COMPLETE]
 
 
 def test_deadline_stops_new_trials_and_finishes_started_ones(tmp_path):
@@ -141,7 +114,6 @@ def test_poor_trial_is_pruned_after_the_first_learning_rate_drop(tmp_path):
 
     def stops_after(run: PlannedRun, error: float, epochs: int) -> bool:
         write_run(run, error, epochs, RUNNING)
-        bench.tuner.progressed(run)
         return bench.tuner.should_stop(run)
 
     with bench.study:
@@ -158,15 +130,3 @@ def test_poor_trial_is_pruned_after_the_first_learning_rate_drop(tmp_path):
     assert bench.results[-1] == "pruned after 21 epochs"
     steps = [list(frozen.intermediate_values) for frozen in bench.study.study.trials]
     assert steps == [[21]] * 5  # not the last epoch, which cannot be pruned
-
-
-@pytest.mark.parametrize("successes", [0, 1])
-def test_tuner_gives_up_after_three_failures_without_a_success(tmp_path, successes):
-    bench = Bench(tmp_path, max_trials=9)
-    with bench.study:
-        for _ in range(successes):
-            bench.end(bench.next(), 20.0)
-        for _ in range(3):
-            bench.end(bench.next(), 90.0, 1, FAILED)
-        assert (bench.next() == END) == (successes == 0)
-    assert ("the first 3 trials have failed" in bench.tuner.gave_up) == (successes == 0)
