@@ -18,7 +18,7 @@ from analysis.claims.claims import load_claims
 from analysis.claims.verdicts import HOLDS, judge
 from cskd.batch import Batch
 from cskd.methods import METHODS, ForwardCache, build_method
-from cskd.models import build_model
+from cskd.models import build, build_model
 from experiments.config import recipe
 from experiments.config.datasets import prepare_data
 from experiments.config.recipe import load_settings
@@ -148,3 +148,17 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
     assert "**flowers, resnet10**" in (tmp_path / "page.md").read_text()
     report = (tmp_path / "results" / "report.html").read_text()
     assert "Effects with intervals: confidence_gap" in report and "Largest logit" in report
+
+
+def test_the_network_of_the_text_can_be_selected(monkeypatch):
+    names = vars(build) | {"ARCHITECTURES": {}}
+    exec(compile(block("python", 4), "plain.py", "exec"), names)
+    exec(compile(block("python", 5), "build.py", "exec"), names)
+    monkeypatch.setitem(build.ARCHITECTURES, "plain", names["ARCHITECTURES"]["plain"])
+    for size, width in ((32, 4), (96, 64)):
+        byot = build_method("byot")
+        model = build_model("plain", 5, size, width=width, build_auxiliary=byot.build_auxiliary)
+        images = torch.randn(2, 3, size, size)
+        assert model(images).shape == (2, 5)
+        features, logits = model.auxiliary(model.backbone.stage_maps(images))[0]
+        assert (features.shape[1], logits.shape[1]) == (model.backbone.feature_size, 5)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 from analysis.paper.published import published_numbers
 from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, all_metrics
 from cskd.methods import build_method
-from cskd.models import ARCHITECTURES
+from cskd.models import check_architecture
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from cskd.utils.yaml import read_yaml
@@ -91,12 +91,11 @@ def _checked(claim: Claim) -> Claim:
     datasets = {*numbers.dataset, MERGED}
     if claim.where == OURS:  # a dataset of your own is a recipe, which the analysis does not read
         datasets |= {*claim.datasets}
-    for kind, names, choices in (
-        ("dataset", claim.datasets, datasets),
-        ("architecture", claim.architectures, {*numbers.architecture, *ARCHITECTURES}),
-    ):
-        for name in names:
-            check_choice(kind, name, choices)
+    for name in claim.datasets:
+        check_choice("dataset", name, datasets)
+    for name in {*claim.architectures} - {*numbers.architecture}:
+        check_architecture(name)
+    for kind, names in (("dataset", claim.datasets), ("architecture", claim.architectures)):
         if len(set(names)) < len(names):
             raise UserError(f"{kind}s: a name is given twice: {', '.join(names)}")
     return claim

@@ -36,7 +36,7 @@ class Group:
     @property
     def file(self) -> str:
         """The end of its figures' file names."""
-        return f"{self.dataset}-{self.architecture}"
+        return f"{self.dataset}-{self.architecture}".replace(":", "-")  # of torchvision:resnet50
 
     @property
     def title(self) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cskd.losses import at_least_float32, cross_entropy, distillation_kl
 from cskd.methods.base import ForwardCache, Method, Term
+from cskd.utils.errors import UserError
 
 
 def hint(features: Tensor, target_features: Tensor, squared: bool = True) -> Tensor:
@@ -87,6 +88,10 @@ class BeYourOwnTeacher(Method):
         self.require_reading("squared_hint")
 
     def build_auxiliary(self, stage_channels: tuple[int, ...], feature_size: int, num_classes: int) -> nn.Module:
+        if not stage_channels:
+            raise UserError(
+                "byot needs the feature maps of four stages, which this network does not have: choose another"
+            )
         return ShallowClassifiers(stage_channels, feature_size, num_classes)
 
     def regularisers(self) -> tuple[Term, ...]:

@@ -1,11 +1,13 @@
 """The registry of architectures, and the function that builds a network."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import nn
 
 from cskd.models.classifier import AuxiliaryBuilder, Backbone, Classifier, HeadBuilder
 from cskd.models.densenet import DenseNet
+from cskd.models.external import LIBRARIES, build_backbone, check_external, is_external
 from cskd.models.preact_resnet import PreActResNet
 from cskd.utils.errors import UserError
 
@@ -13,25 +15,46 @@ from cskd.utils.errors import UserError
 SMALL_IMAGE = 64
 
 
+Depths = tuple[int, ...]  # the number of blocks (ResNet) or layers (DenseNet) in each stage
+
+
 class Family(NamedTuple):
-    """The networks of one kind, for small and for large images."""
+    """The networks of one kind."""
 
-    small: type[Backbone]
-    large: str  # a class of torchvision_nets, which takes seconds to import
-    min_width: int
-    zero_bias: bool  # torchvision initialises the head's bias with zeros
+    small: Callable[[Depths, int], Backbone]  # (depths, width) -> the network for small images
+    large: Callable[[Depths], Backbone]  # depths -> the network for large images
+    min_width: int = 1
+    zero_bias: bool = False  # torchvision initialises the bias of the head of large networks with zeros
 
 
-RESNET = Family(PreActResNet, "TorchvisionResNet", min_width=1, zero_bias=False)
-DENSENET = Family(DenseNet, "TorchvisionDenseNet", min_width=2, zero_bias=True)  # the growth is half of the width
+def _torchvision(name: str) -> Callable[[Depths], Backbone]:
+    def build(depths: Depths) -> Backbone:
+        from cskd.models import torchvision_nets  # noqa: PLC0415 - slow import
 
-# Each with the number of blocks (ResNet) or layers (DenseNet) in the four stages.
+        return getattr(torchvision_nets, name)(depths)
+
+    return build
+
+
+RESNET = Family(PreActResNet, _torchvision("TorchvisionResNet"))
+# The growth is half of the width.
+DENSENET = Family(DenseNet, _torchvision("TorchvisionDenseNet"), min_width=2, zero_bias=True)
+
 ARCHITECTURES = {
     "resnet10": (RESNET, (1, 1, 1, 1)),
     "resnet18": (RESNET, (2, 2, 2, 2)),
     "densenet41": (DENSENET, (2, 4, 7, 5)),
     "densenet121": (DENSENET, (6, 12, 24, 16)),
 }
+
+
+def check_architecture(name: str) -> None:
+    """Raise UserError unless ``build_model`` knows the name."""
+    if is_external(name):
+        check_external(name)
+    elif name not in ARCHITECTURES:
+        choices = [*ARCHITECTURES, *(f"{library}:<network>" for library in LIBRARIES)]
+        raise UserError(f"unknown architecture {name!r}: choose from {', '.join(choices)}")
 
 
 def _no_auxiliary(stage_channels: tuple[int, ...], feature_size: int, num_classes: int) -> None:
@@ -52,19 +75,24 @@ def build_model(
     The network computes the same function as the paper's released network, and has the same initialisation.
 
     Args:
-        name: a key of ARCHITECTURES.
+        name: a key of ARCHITECTURES, or a network of torchvision or timm, such as ``torchvision:resnet50``.
         num_classes: C >= 1.
         image_size: side of the square images in pixels. Up to 64: the paper's network for 32 px (with 100 classes,
-            11.2 M parameters for resnet18 and 7.0 M for densenet121). Above: torchvision's network.
-        width: channels of the stem, 64 in the paper. A DenseNet's growth is half of it.
+            11.2 M parameters for resnet18 and 7.0 M for densenet121). Above: torchvision's network. A network of
+            torchvision or timm is the same for all sizes.
+        width: channels of the stem, 64 in the paper. A DenseNet's growth is half of it. Without effect on a network of
+            torchvision or timm.
         build_head: called with (feature size, C); a method's ``build_head``.
         build_auxiliary: called with (stage channels, feature size, C); a method's ``build_auxiliary``. Its weights
             are drawn last, so that all others are the same as without it.
 
     Raises UserError for an unknown name, and for sizes without a network.
     """
-    if name not in ARCHITECTURES:
-        raise UserError(f"unknown architecture {name!r}: choose from {', '.join(ARCHITECTURES)}")
+    check_architecture(name)
+    if is_external(name):
+        backbone = build_backbone(name)
+        head = build_head(backbone.feature_size, num_classes)
+        return Classifier(backbone, head, build_auxiliary(backbone.stage_channels, backbone.feature_size, num_classes))
     family, depths = ARCHITECTURES[name]
     if num_classes < 1 or width < family.min_width:
         limits = f"num_classes must be at least 1 and width at least {family.min_width}"
@@ -74,14 +102,8 @@ def build_model(
     small = image_size <= SMALL_IMAGE
     if not small and width != 64:  # torchvision's ResNet has a fixed stem
         raise UserError(f"{name}: networks for images over {SMALL_IMAGE} px have a width of 64 only, not {width}")
-    backbone = family.small(depths, width) if small else _large(family, depths)
+    backbone = family.small(depths, width) if small else family.large(depths)
     head = build_head(backbone.feature_size, num_classes)
     if not small and family.zero_bias and isinstance(head, nn.Linear) and head.bias is not None:
         nn.init.zeros_(head.bias)
     return Classifier(backbone, head, build_auxiliary(backbone.stage_channels, backbone.feature_size, num_classes))
-
-
-def _large(family: Family, depths: tuple[int, int, int, int]) -> Backbone:
-    from cskd.models import torchvision_nets  # noqa: PLC0415 - slow import
-
-    return getattr(torchvision_nets, family.large)(depths)

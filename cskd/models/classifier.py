@@ -11,11 +11,12 @@ class Backbone:
     A subclass has ``stem`` and ``stages``, or its own ``stage_maps``.
 
     feature_size: the length of the pooled features.
-    stage_channels: C_1 to C_4, the channels of the feature map after each of the four stages.
+    stage_channels: C_1 to C_4, the channels of the feature map after each of the four stages; () if the network has no
+        such stages.
     """
 
     feature_size: int
-    stage_channels: tuple[int, int, int, int]
+    stage_channels: tuple[int, ...]
     stages: Sequence[nn.Module]
 
     def stem(self, images: Tensor) -> Tensor:
@@ -25,7 +26,8 @@ class Backbone:
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the feature map (N, C_i, H_i, W_i) after each stage, for images (N, 3, H, W).
 
-        The maps of a DenseNet are those after its dense blocks, before BN and ReLU.
+        The maps of a DenseNet are those after its dense blocks, before BN and ReLU. A network without stages returns
+        what ``pool`` takes, as the only map.
         """
         maps, out = [], self.stem(images)
         for stage in self.stages:

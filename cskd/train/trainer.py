@@ -21,7 +21,7 @@ from cskd.train.precision import autocast
 from cskd.train.schedule import Schedule
 from cskd.train.step import Step
 from cskd.utils.errors import UserError
-from cskd.utils.seeding import generator
+from cskd.utils.seeding import derived_seed, generator
 
 Record = dict[str, Any]  # one epoch: {"epoch": from 0, "timestamp": unix seconds, "metrics": {name: value}}
 
@@ -90,14 +90,7 @@ class Trainer:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.eval_split, self.domains, self.unused = eval_split, domains, unused
         self.step = Step(model, method, normalise, precision, device, teacher)
-        self.optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=schedule.lr,
-            momentum=schedule.momentum,
-            nesterov=schedule.nesterov,
-            weight_decay=schedule.weight_decay,
-            fused=device.type == "cuda",  # on a CPU, fused rounds differently and is not faster
-        )
+        self.optimizer = schedule.make_optimizer(model, device)
         self.checkpoints = Checkpoints(checkpoint, identity, before_replace)
         self.records: list[Record] = self._restore()
 
@@ -165,6 +158,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         draws = generator(self.seed, "transform", epoch)
+        torch.manual_seed(derived_seed(self.seed, "dropout", epoch))  # networks of other libraries may have dropout
         terms = self.step.terms
         # The sums (loss, terms, wrong answers) stay on the device and are read once, at the end of the epoch.
         # Once a loss is not finite, the sum of the losses stays so: ``finite_steps`` counts the steps before.

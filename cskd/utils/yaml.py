@@ -21,6 +21,14 @@ def read_yaml(path: Path) -> Any:
     return parse_yaml(text, str(path))
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file. Raises UserError, with the line, for anything else."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold keys and values")
+    return content
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Return the content of a YAML text. Raises UserError with ``where`` and the line."""
     try:

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from cskd.utils import cli
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write, write_errors
-from experiments.config.recipe import Settings
+from experiments.config.settings import Settings
 from experiments.runs.environment import choose_device, describe
 
 BASELINE = "cross-entropy"

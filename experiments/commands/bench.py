@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.status import Status
 
 from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
-from cskd.models import ARCHITECTURES
+from cskd.models import check_architecture
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 from experiments.bench import epoch_profile, memory, pipelines, reference, results, steps, whole_run
@@ -99,7 +99,7 @@ def _cells(
     for name in datasets:
         cli.check_choice("dataset", name, recipe_names())
     for name in architectures or ():
-        cli.check_choice("architecture", name, ARCHITECTURES)
+        check_architecture(name)
     cells = []
     for dataset in datasets:
         chosen, settings = load_settings(dataset, profile, overrides)

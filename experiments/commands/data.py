@@ -11,7 +11,9 @@ from cskd.data.sources.registry import SOURCES
 from cskd.data.store import Dataset
 from cskd.utils import cli
 from cskd.utils.errors import UserError, one_line
-from experiments.config.recipe import Data, load_settings, recipe_names
+from experiments.config.datasets import IMAGE_FOLDER
+from experiments.config.recipe import load_settings, recipe_names
+from experiments.config.settings import Data
 from experiments.launch.data_progress import prepare_with_progress
 
 
@@ -63,8 +65,8 @@ def main() -> int:
     prepare_all = "all" in arguments.datasets
     names = known_datasets() if prepare_all else arguments.datasets
     sections = {name: data_of(name) for name in names}  # a wrong name fails before any download
-    if prepare_all:  # the parts of a merged dataset are in the list already
-        sections = {name: data for name, data in sections.items() if data.parts is None}
+    if prepare_all:  # other recipes of official datasets need no more than these
+        sections = {name: data for name, data in sections.items() if name in SOURCES or data.reader == IMAGE_FOLDER}
     data_dir = cli.absolute(arguments.data_dir, "--data-dir")
     console = Console()
     errors = []

@@ -11,7 +11,7 @@ from cskd.utils.databases import print_address
 from cskd.utils.integrity import write_json
 from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
-from experiments.config.recipe import Data
+from experiments.config.settings import Data
 from experiments.launch.backends import BACKENDS
 from experiments.launch.data_progress import preparation_lines, prepare_with_progress
 from experiments.launch.loop import LaunchCallbacks, launch, submit

@@ -13,7 +13,7 @@ from cskd.data.splits import Split
 from cskd.data.store import Dataset, merge
 from cskd.utils.cli import absolute
 from cskd.utils.errors import UserError
-from experiments.config.recipe import MERGED, Data
+from experiments.config.settings import MERGED, Data
 
 IMAGE_FOLDER = "image-folder"
 

@@ -3,18 +3,12 @@
 from pathlib import Path
 
 from cskd.methods import build_method
-from cskd.models import ARCHITECTURES
+from cskd.models import check_architecture
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
-from experiments.config.recipe import (
-    MAX_COUNT,
-    Settings,
-    StrictModel,
-    load_settings,
-    read_mapping,
-    recipe_names,
-    validated,
-)
+from cskd.utils.yaml import read_mapping
+from experiments.config.recipe import load_settings, recipe_names
+from experiments.config.settings import MAX_COUNT, Settings, StrictModel, validated
 from experiments.config.tuned import TunedParameters, find, is_tuned
 
 CellName = tuple[str, str, str]  # dataset, architecture, method
@@ -80,7 +74,7 @@ def check_grid(grid: Grid) -> Grid:
     for name in grid.datasets:
         check_choice("dataset", name, recipe_names())
     for name in grid.architectures:
-        check_choice("architecture", name, ARCHITECTURES)
+        check_architecture(name)
     for name in grid.methods:
         build_method(name)
     for kind in ("datasets", "architectures", "methods", "seeds"):

@@ -9,13 +9,9 @@ from pydantic import Field
 from cskd import NUMERICS_VERSION
 from cskd.data.store import Dataset
 from cskd.methods import build_method
-from experiments.config.recipe import (
-    DEFAULTS_OMITTED_FROM_KEY,
-    NOT_IN_KEY,
-    ScheduleSettings,
-    Settings,
-    StrictModel,
-)
+from cskd.models.weights import load_weights
+from cskd.utils.cli import data_dir
+from experiments.config.settings import DEFAULTS_OMITTED_FROM_KEY, NOT_IN_KEY, ScheduleSettings, Settings, StrictModel
 
 
 class Validation(StrictModel):
@@ -38,6 +34,7 @@ class RunSpec(StrictModel):
     settings: Settings
     data_digest: str
     data_complete: bool  # whether it has the official numbers of images
+    weights_digest: str = ""  # SHA-256 of the weights that training starts from; "": initialised from the seed
     data_source: str  # the files that were read, and how they were verified
     comparable: bool  # whether the run may be compared with the paper's number
     comparable_reason: str  # why not; "" if comparable
@@ -71,10 +68,12 @@ class RunSpec(StrictModel):
         settings = _without_defaults(self.settings.model_dump(mode="json", exclude=NOT_IN_KEY))
         validation = {"validation": self.validation.model_dump()} if self.validation else {}
         teacher = {"teacher": self.teacher.run_key} if self.teacher else {}
+        weights = {"weights_digest": self.weights_digest} if self.weights_digest else {}
         return (
             settings
             | validation
             | teacher
+            | weights
             | {
                 "architecture": self.architecture,
                 "method": self.method,
@@ -144,6 +143,7 @@ def make_spec(
         data_digest=dataset.digest,
         data_complete=dataset.complete,
         data_source=dataset.source,
+        weights_digest=load_weights(architecture, settings.weights, data_dir())[1] if settings.weights else "",
         comparable=not reason,
         comparable_reason=reason,
         validation=validation,

@@ -3,7 +3,7 @@
 from cskd.data.splits import Split, Splits, hold_out, indices_digest, restrict, some_of
 from cskd.data.store import Dataset
 from cskd.utils.errors import UserError
-from experiments.config.recipe import Settings
+from experiments.config.settings import Settings
 from experiments.config.spec import RunSpec, Validation
 
 MAX_UNUSED_IMAGES = 10_000  # as validation images, and of those whose predictions a run stores

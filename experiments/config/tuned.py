@@ -10,8 +10,10 @@ import yaml
 from cskd.utils.cli import env_dir, runs_dir
 from cskd.utils.errors import UserError
 from cskd.utils.files import atomic_write, exclusive, write_errors
-from experiments.config.recipe import RECIPES, StrictModel, read_mapping, validated
+from cskd.utils.yaml import read_mapping
+from experiments.config.settings import StrictModel, validated
 
+TUNED = Path(__file__).parent.parent / "recipes" / "tuned"
 HEADER = "# Written by 'make tune'; used by grids with TUNED=1 only.\n"
 
 
@@ -59,7 +61,7 @@ class TunedParameters(StrictModel):
 
 
 def tuned_dir() -> Path:
-    return env_dir("TUNED_DIR", str(RECIPES / "tuned"))
+    return env_dir("TUNED_DIR", str(TUNED))
 
 
 def tuned_file(dataset: str, method: str) -> Path:

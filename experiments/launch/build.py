@@ -15,6 +15,7 @@ from cskd.data.torchvision_loader import TorchvisionLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import build_method
 from cskd.models import Classifier, build_model
+from cskd.models.weights import load_weights, start_from
 from cskd.train.schedule import Schedule
 from cskd.train.trainer import Trainer
 from cskd.utils.cli import data_dir
@@ -83,8 +84,14 @@ def build_on(
     def images_of(split: Split) -> TestSet:
         return TestSet(split, center_crop, batch_size=batch_size, device=device, classes=splits.classes)
 
+    model = initialised_model(spec, len(splits.classes))
+    if settings.weights:
+        state, digest = load_weights(spec.architecture, settings.weights, data_dir())
+        if digest != spec.weights_digest:
+            raise UserError(f"{settings.weights} has changed since the run was planned: launch the grid again")
+        start_from(model, state)
     return Trainer(
-        initialised_model(spec, len(splits.classes)),
+        model,
         method,
         loader,
         images_of(splits.test),

@@ -11,7 +11,7 @@ from cskd.data.sources.base import first_few
 from cskd.data.store import Dataset
 from cskd.utils.errors import one_line
 from experiments.config.datasets import preparation_bytes, prepare_data, unprepared_sources
-from experiments.config.recipe import Data
+from experiments.config.settings import Data
 
 MAX_NAMED = 20  # skipped files; ``dataset.json`` of the prepared dataset has all
 

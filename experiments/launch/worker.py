@@ -25,7 +25,7 @@ from cskd.utils.errors import UserError, first_line, root_cause
 from cskd.utils.files import DiskFull, is_disk_full
 from cskd.utils.integrity import write_archive
 from cskd.utils.limits import usable_cores
-from experiments.config.recipe import Settings
+from experiments.config.settings import Settings
 from experiments.config.spec import RunSpec
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
 from experiments.launch.build import build_trainer

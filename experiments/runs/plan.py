@@ -14,7 +14,8 @@ from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json, write_json
 from experiments.config.grid import ALL, CellName, Grid, grid_names, load_grid
-from experiments.config.recipe import Settings, StrictModel, load_settings
+from experiments.config.recipe import load_settings
+from experiments.config.settings import Settings, StrictModel
 from experiments.config.spec import RunSpec, make_spec
 from experiments.config.splits import count_images
 from experiments.config.tuned import TunedParameters

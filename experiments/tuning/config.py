@@ -10,12 +10,13 @@ from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.methods import build_method
-from cskd.models import ARCHITECTURES
+from cskd.models import check_architecture
 from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
 from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import check_not_replaced
-from experiments.config.recipe import NAME, Settings, load_settings, recipe_names
+from experiments.config.recipe import NAME, load_settings, recipe_names
+from experiments.config.settings import Settings
 from experiments.config.spec import RunSpec, Validation, make_spec
 from experiments.config.splits import make_validation
 from experiments.launch.backends import BACKENDS
@@ -54,7 +55,7 @@ class StudyOptions(LaunchOptions):
         check_choice("dataset", self.dataset, recipe_names())
         load_space(self.method, self.space)
         if self.architecture:
-            check_choice("architecture", self.architecture, ARCHITECTURES)
+            check_architecture(self.architecture)
         if self.trials is not None:
             check_range("TRIALS", self.trials, MAX_TRIALS)
         check_range("TUNE_SEEDS", self.seeds, MAX_SEEDS)

@@ -8,7 +8,8 @@ from pydantic import model_validator
 
 from cskd.methods import build_method
 from cskd.utils.errors import UserError
-from experiments.config.recipe import SCHEDULE_PARAMETERS, ScheduleSettings, StrictModel, read_mapping, validated
+from cskd.utils.yaml import read_mapping
+from experiments.config.settings import SCHEDULE_PARAMETERS, ScheduleSettings, StrictModel, validated
 
 SPACES = Path(__file__).parent.parent / "spaces"
 DEFAULT = "default"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from cskd.methods import METHODS, build_method
-from experiments.config.recipe import RECIPES, Settings
+from experiments.config.recipe import RECIPES
+from experiments.config.settings import Settings
 
 GRIDS = RECIPES.parent / "grids"
 

@@ -12,7 +12,8 @@ from cskd.data.splits import restrict
 from cskd.data.store import merge
 from cskd.utils.errors import UserError
 from experiments.config.datasets import is_prepared, open_data
-from experiments.config.recipe import Data, load_settings
+from experiments.config.recipe import load_settings
+from experiments.config.settings import Data
 
 PARTS = ("cub200", "dogs", "mit67")
 

@@ -87,6 +87,16 @@ def assert_same(predictions, expected):
         assert np.array_equal(getattr(predictions, name), getattr(expected, name))
 
 
+def test_resume_is_exact_with_dropout_and_adamw(tmp_path):
+    schedule = Schedule(epochs=3, lr=0.001, kind="cosine", milestones=(), warmup_epochs=1, optimizer="adamw")
+    settings = {"architecture": "torchvision:mobilenet_v3_small", "schedule": schedule}
+    expected, predictions = run(make_trainer(**settings))
+    run(make_trainer(tmp_path, **settings), 2)
+    metrics, resumed = run(make_trainer(tmp_path, **settings))
+    assert metrics == expected
+    assert_same(resumed, predictions)
+
+
 # The precisions and the sizes of images are spread over the methods.
 CASES = [
     *((m, "resnet10", "bf16" if n % 2 else "fp32", MIXED if n % 3 else FIXED) for n, m in enumerate(DIFFERENT_METHODS)),

@@ -4,10 +4,11 @@ import pytest
 
 from cskd.methods import build_method
 from cskd.utils.errors import UserError
+from cskd.utils.yaml import read_mapping
 from experiments.config import recipe
 from experiments.config.datasets import parts_of, source_of
 from experiments.config.grid import grid_names, load_grid
-from experiments.config.recipe import RECIPES, load_settings, read_mapping, recipe_names
+from experiments.config.recipe import RECIPES, load_settings, recipe_names
 
 PROFILES = [
     (name, profile)
@@ -19,7 +20,7 @@ PROFILES = [
 @pytest.mark.parametrize(("name", "profile"), PROFILES)
 def test_every_recipe_and_profile_is_valid(name, profile):
     _, settings = load_settings(name, profile)
-    assert max(settings.schedule.milestones) < settings.schedule.epochs
+    assert max(settings.schedule.milestones, default=0) < settings.schedule.epochs
     for method in settings.methods:
         build_method(method, settings.parameters_of(method))
     sources = [source_of(part, data) for part, data in parts_of(name, settings.data).items()]

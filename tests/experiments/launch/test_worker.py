@@ -10,7 +10,7 @@ import torch
 from noise_runs import CLASSES, CPU, IMAGES, make_run, schedule_of, with_settings
 
 from cskd.evaluate.predictions import load_predictions
-from experiments.config.recipe import Subset
+from experiments.config.settings import Subset
 from experiments.launch import worker
 from experiments.launch.build import build_trainer
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder

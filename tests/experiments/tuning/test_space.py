@@ -6,7 +6,7 @@ import yaml
 from cskd.methods import build_method
 from cskd.utils.errors import UserError
 from experiments.config.grid import grid_names, load_grid
-from experiments.config.recipe import SCHEDULE_PARAMETERS
+from experiments.config.settings import SCHEDULE_PARAMETERS
 from experiments.tuning import space as module
 from experiments.tuning.space import EQUAL, SPACES, Space, load_space
 
