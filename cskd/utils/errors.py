@@ -10,6 +10,13 @@ class UserError(Exception):
     """
 
 
+def check_choice(kind: str, name: str, names) -> str:
+    """Return ``name`` if it is one of ``names``; otherwise raise a UserError that lists them."""
+    if name not in names:
+        raise UserError(f"unknown {kind} {name!r}: choose from {', '.join(sorted(names))}")
+    return name
+
+
 def one_line(text: object) -> str:
     """Return the text as one line: line breaks and other control characters are escaped."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
