@@ -1,7 +1,5 @@
 """The table that a launch prints before it trains: cells, seeds, time and disk."""
 
-from collections.abc import Callable
-
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -60,8 +58,3 @@ def check_disk(needed: int) -> None:
 
 def format_duration(minutes: float) -> str:
     return f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
-
-
-def line_printer(console: Console) -> Callable[[str], None]:
-    """Return a function that prints a line without markup, above progress bars."""
-    return lambda message: console.print(message, soft_wrap=True, highlight=False, markup=False)
