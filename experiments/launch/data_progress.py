@@ -52,6 +52,7 @@ class PreparationProgress:
     def __init__(self, dataset: str, console: Console):
         self.dataset, self.console = dataset, console
         self.stage = None
+        self.live = console.is_terminal and not console.is_dumb_terminal
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -60,7 +61,7 @@ class PreparationProgress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not self.live,
         )
 
     def __enter__(self) -> "PreparationProgress":
@@ -76,7 +77,7 @@ class PreparationProgress:
             for task in self.progress.task_ids:
                 self.progress.remove_task(task)
             self.task = self.progress.add_task(f"{self.dataset}: {stage}", total=total, amount="")
-            if not self.console.is_terminal:
+            if not self.live:
                 print(f"{self.dataset}: {stage} {format_amount(stage, None, total)}".rstrip(), flush=True)
         self.progress.update(self.task, completed=done, total=total, amount=format_amount(stage, done, total))
 

@@ -35,7 +35,7 @@ def test_tuning_and_overrides_are_read_from_tags(tmp_path):
 
 
 def test_unknown_experiments_and_experiments_without_runs_are_errors(store):
-    with pytest.raises(UserError, match=r"unknown experiment 'tabel1': choose from demo, table1, table1-mini"):
+    with pytest.raises(UserError, match=r"unknown experiment 'tabel1': did you mean table1"):
         store.load(["tabel1"])
     with pytest.raises(UserError, match="no run is tracked in demo: launch it, or"):
         store.load(["demo"])

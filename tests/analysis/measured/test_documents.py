@@ -246,7 +246,7 @@ def test_command_updates_a_document_and_check_only_reports(mini, tmp_path, capsy
         ("a\n<!-- begin generated: results mini -->\n", r"README\.md: each table must be between"),
         ("<!-- begin generated: results mini -->\n" + MARKED.format("verdicts mini", ""), r"README\.md: each table"),
         ("a\nb\n<!-- end generated -->\n", r"README\.md: each table must be between"),
-        (MARKED.format("resluts mini", ""), "unknown generated table 'resluts': choose from answer, bench, results,"),
+        (MARKED.format("resluts mini", ""), "unknown generated table 'resluts': did you mean results?"),
         (MARKED.format("results ../mini", ""), "marker 'results ../mini' names no pool or table"),
         (MARKED.format("results large", ""), r"runs-large\.csv does not exist: 'make measured' writes it"),
     ],

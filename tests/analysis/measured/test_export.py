@@ -152,7 +152,7 @@ def test_verdicts_that_are_not_tracked_here_or_rest_on_fewer_seeds_stay(export, 
 def test_pools_without_finished_runs_write_nothing(export, tmp_path):
     assert "demo: no finished run: nothing written." in export(tmp_path, "--pool", "demo")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match="unknown pool 'minni': choose from demo, mini, paper"):
+    with pytest.raises(UserError, match="unknown pool 'minni': did you mean mini"):
         export(tmp_path, "--pool", "minni")
 
 

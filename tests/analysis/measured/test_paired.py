@@ -98,7 +98,7 @@ def test_methods_are_paired_within_each_dataset_and_architecture():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("cross-entropy", "cskd"), "unknown method of mini 'cskd': choose from cross-entropy, cs-kd, kd"),
+        (("cross-entropy", "cskd"), "unknown method of mini 'cskd': did you mean cs-kd?"),
         (("kd", "cs-kd"), "kd has no finished run in mini: 'make status' shows the reason"),
         (("cross-entropy", "cs-kd"), "cross-entropy and cs-kd have no finished runs of the same dataset, architecture"),
     ],
@@ -113,7 +113,7 @@ def test_methods_that_cannot_be_compared_are_errors(names, message):
     ("names", "message"),
     [
         (("table1", "table1"), "table1 is compared with itself: give two experiments"),
-        (("table1", "dema"), "unknown experiment 'dema': choose from demo, table1, table1-mini"),
+        (("table1", "dema"), "unknown experiment 'dema': did you mean demo?"),
         (("table1",), "table1: give two experiments, or one experiment and two of its methods"),
         (
             ("table1", "--methods", "a", "b", "c"),
