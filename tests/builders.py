@@ -20,7 +20,7 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from analysis.load.frames import Experiment, read_experiment
 from analysis.load.pools import Pool, pools
-from analysis.stats.evaluation import Evaluation
+from analysis.stats.evaluation import Evaluation, Evaluations
 from cskd.evaluate.metrics import EPOCH, LAST, METRICS, STORED, TRACKED
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.evaluate.scores import reliability_bins
@@ -28,6 +28,7 @@ from cskd.evaluate.scores import reliability_bins
 START = 1_790_000_000_000  # milliseconds: 2026-09-21
 COMMIT, OTHER_COMMIT = "1111111111aaaaaaaaaa", "2222222222bbbbbbbbbb"
 MACHINE = "Example CPU @ 2.00GHz, 2 cores"
+HOSTILE = "<img src=x onerror=document.title='owned'>"
 PAPER_SETTINGS = {"width": 64, "inputs.image_size": 32, "schedule.epochs": 200, "subset": "None"}
 MINI_SETTINGS = {
     "width": 16,
@@ -256,9 +257,7 @@ def make_pool(cells: Mapping[str, Mapping[int, object]], profile: str = "paper",
     return pools([make_experiment(cells, **({"name": name, "profile": profile} | arguments))])[0]
 
 
-def make_evaluations(
-    pool: Pool, spread: float, metric: str = "top1_error", interaction: float = 0.0
-) -> dict[str, Evaluation]:
+def make_evaluations(pool: Pool, spread: float, metric: str = "top1_error", interaction: float = 0.0) -> Evaluations:
     """Return an evaluation of every finished run, with replicates around the run's value.
 
     spread: std of the replicates, common to the runs of a method. interaction: std of each run alone.

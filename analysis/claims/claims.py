@@ -15,7 +15,6 @@ from cskd.utils.yaml import read_yaml
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 OURS = "ours"  # where a claim is made that is not the paper's
-LOWER, HIGHER = "lower", "higher"
 MERGED = "merged"  # the dataset of figure 4
 DOMAIN_METRICS = tuple(metric.name for metrics in (DOMAIN_ACCURACIES, DOMAIN_ERRORS) for metric in metrics.values())
 
@@ -40,22 +39,13 @@ class Claim(BaseModel, frozen=True, extra="forbid"):
     primary: int | None = Field(None, ge=1)
 
     @property
-    def decimals(self) -> int:
-        return decimals_of(self.metric)
-
-    @property
     def equivalence_margin(self) -> float | None:
         """The smallest difference that matters, in the metric's unit; None if none is fixed."""
         return all_metrics()[self.metric].equivalence_margin
 
     def is_borne_out(self, effect: float) -> bool:
         """Return whether a difference method - against has the claimed sign."""
-        return effect < 0 if self.better == LOWER else effect > 0
-
-
-def decimals_of(metric: str) -> int:
-    """Return the number of decimals of an effect on this metric."""
-    return all_metrics()[metric].decimals
+        return effect < 0 if self.better == "lower" else effect > 0
 
 
 def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:

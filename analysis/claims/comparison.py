@@ -7,14 +7,12 @@ import pandas as pd
 
 from analysis.load.pools import Pool
 from analysis.stats.comparability import settings_of
-from analysis.stats.evaluation import Evaluation
+from analysis.stats.evaluation import Evaluations
 from analysis.stats.intervals import Estimate, are_correlated, paired_effect, pooled_effect, with_test_images
 from cskd.evaluate.metrics import STORED, all_metrics
 
 PAIRED, POOLED, WELCH = "paired", "pooled", "welch"
 DRAW = "params.subset.draw"  # "seed": the seed also draws the training images
-
-Evaluations = dict[str, Evaluation]  # by run key
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,11 @@ class Side:
     values: dict[int, float]
     keys: dict[int, str]
     left_out: tuple[str, ...]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings that the other side must have too; {} without a run."""
+        return settings_of(self.runs)
 
     def replicates(self, metric: str, seeds: list[int], evaluations: Evaluations) -> list | None:
         """Return the replicates (R,) of each seed; None if a run has none."""
@@ -46,6 +49,11 @@ class Comparison:
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
     effect: Estimate
     with_images: Estimate | None
+
+    @property
+    def widest(self) -> Estimate:
+        """The effect with the widest interval that is known."""
+        return self.with_images or self.effect
 
 
 def side_of(pool: Pool, dataset: str, architecture: str, method: str, metric: str, evaluations: Evaluations) -> Side:
@@ -72,14 +80,13 @@ def other_values(
     pool: Pool, dataset: str, architecture: str, methods: tuple[str, str], metric: str, evaluations: Evaluations
 ) -> list[list[float]]:
     """Return the values of each method that is not one of the compared ``methods`` but has the same settings."""
-    cells = pool.cells[(pool.cells.dataset == dataset) & (pool.cells.architecture == architecture)]
     settings = settings_of(pool.runs_of(dataset, architecture, methods[0]))
     others = [
         side_of(pool, dataset, architecture, method, metric, evaluations)
-        for method in dict.fromkeys(cells.method)
+        for method in pool.methods_on(dataset, architecture)
         if method not in methods
     ]
-    return [list(other.values.values()) for other in others if other.values and settings_of(other.runs) == settings]
+    return [list(other.values.values()) for other in others if other.values and other.settings == settings]
 
 
 def compare(

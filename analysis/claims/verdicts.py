@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import pandas as pd
+
 from analysis.claims.claims import DOMAIN_METRICS, OURS, Claim
-from analysis.claims.comparison import Evaluations, Side, compare, other_values, side_of
+from analysis.claims.comparison import Comparison, Side, compare, other_values, side_of
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE
-from analysis.stats.comparability import settings_of
+from analysis.stats.evaluation import Evaluations
 from analysis.stats.intervals import Estimate
 from analysis.stats.multiplicity import holm
 
@@ -30,6 +32,17 @@ SMALL_TEST_SET = "test set too small"
 TOO_MANY_SEEDS = "too many seeds needed"
 MORE_SEEDS = "more seeds needed"
 
+CLAIM_COLUMNS = ("id", "where", "claim", "metric", "method", "against", "better")
+VERDICT_NUMBERS = (
+    *("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high"),
+    *("p_value", "corrected_p"),
+)
+VERDICT_COLUMNS = (
+    *(*CLAIM_COLUMNS, "dataset", "architecture", *VERDICT_NUMBERS),
+    *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
+    *("outcome", "reason", "missing", "settings", "seeds_for_power", "left_out", "pool"),
+)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -37,11 +50,7 @@ class Verdict:
 
     pool: the pool's name.
     seeds: the number of runs with a value, of claim.method and of claim.against.
-    comparison: the kind of the comparison, or "" if there is nothing to compare.
-    compared: the seeds that were compared, of both sides.
-    effect: method - against in the metric's unit, with its interval over seeds; None if there is no comparison.
-    with_images: the same with its interval over seeds and test images; None if a run has no evaluation or the metric
-        has no replicates.
+    comparison: None if there is nothing to compare.
     corrected_p: the p-value corrected for the number of judged claims of the pool; NaN without a comparison.
     outcome: one of OUTCOMES. reason: one of the reasons above, detailed by ``missing`` (NO_RUN, NO_VALUE: "method",
         "against" or "both"), ``settings`` (SETTINGS_DIFFER: their names) and ``seeds_for_power`` (MORE_SEEDS: the seeds
@@ -56,10 +65,7 @@ class Verdict:
     outcome: str = UNDECIDED
     reason: str = MORE_SEEDS
     seeds: tuple[int, int] = (0, 0)
-    comparison: str = ""
-    compared: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
-    effect: Estimate | None = None
-    with_images: Estimate | None = None
+    comparison: Comparison | None = None
     corrected_p: float = math.nan
     missing: str = ""
     settings: tuple[str, ...] = ()
@@ -67,18 +73,13 @@ class Verdict:
     left_out: tuple[str, ...] = ()
 
     @property
-    def widest(self) -> Estimate | None:
-        """The effect with the widest interval that is known."""
-        return self.with_images or self.effect
-
-    @property
     def p_value(self) -> float:
         """The p-value of this claim alone; NaN without an interval."""
-        return self.widest.p_value if self.widest else math.nan
+        return self.comparison.widest.p_value if self.comparison else math.nan
 
     @property
     def is_borne_out(self) -> bool:
-        return self.claim.is_borne_out(self.effect.value)
+        return self.claim.is_borne_out(self.comparison.effect.value)
 
 
 def judge(pool: Pool, claims: tuple[Claim, ...], evaluations: Evaluations) -> list[Verdict]:
@@ -96,7 +97,7 @@ def judge(pool: Pool, claims: tuple[Claim, ...], evaluations: Evaluations) -> li
         verdicts[number] = replace(verdicts[number], corrected_p=corrected)
     in_sequence = _held_in_sequence(verdicts)
     return [
-        verdict if verdict.widest is None else _decided(verdict, number in in_sequence)
+        _decided(verdict, number in in_sequence) if verdict.comparison else verdict
         for number, verdict in enumerate(verdicts)
     ]
 
@@ -132,13 +133,7 @@ def _compared(pool: Pool, claim: Claim, dataset: str, architecture: str, evaluat
     facts = _obstacle(sides)
     if facts is None:
         others = other_values(pool, dataset, architecture, methods, metric, evaluations)
-        found = compare(*sides, others, metric, evaluations)
-        facts = {
-            "comparison": found.kind,
-            "compared": found.seeds,
-            "effect": found.effect,
-            "with_images": found.with_images,
-        }
+        facts = {"comparison": compare(*sides, others, metric, evaluations)}
     return Verdict(
         claim,
         pool.name,
@@ -156,7 +151,7 @@ def _obstacle(sides: tuple[Side, Side]) -> dict | None:
         return {"outcome": NOT_RUN, "reason": NO_RUN, "missing": missing}
     if missing := _missing(*(not side.values for side in sides)):
         return {"outcome": UNDECIDED, "reason": NO_VALUE, "missing": missing}
-    first, second = (settings_of(side.runs) for side in sides)
+    first, second = (side.settings for side in sides)
     if first == second:
         return None
     names = sorted(name for name in first | second if first.get(name) != second.get(name))
@@ -192,17 +187,17 @@ def _decided(verdict: Verdict, holds_in_sequence: bool) -> Verdict:
         return replace(verdict, outcome=HOLDS, reason=EXCLUDES_ZERO)
     if is_significant and not verdict.is_borne_out:
         return replace(verdict, outcome=CONTRADICTED, reason=EXCLUDES_ZERO)
-    margin = verdict.claim.equivalence_margin
-    if margin is not None and verdict.widest.equivalence_p(margin) <= LEVEL:
+    margin, effect = verdict.claim.equivalence_margin, verdict.comparison.widest
+    if margin is not None and effect.equivalence_p(margin) <= LEVEL:
         return replace(verdict, outcome=EQUIVALENT, reason=WITHIN_MARGIN)
-    reason = _open_reason(verdict, margin)
-    needed = verdict.widest.seeds_for_power(margin) if reason == MORE_SEEDS and margin is not None else None
+    reason = _open_reason(verdict, effect, margin)
+    needed = effect.seeds_for_power(margin) if reason == MORE_SEEDS and margin is not None else None
     return replace(verdict, reason=reason, seeds_for_power=needed)
 
 
-def _open_reason(verdict: Verdict, margin: float | None) -> str:
+def _open_reason(verdict: Verdict, effect: Estimate, margin: float | None) -> str:
     """Return why a compared verdict is undecided."""
-    if min(verdict.effect.seeds) == 1:
+    if min(effect.seeds) == 1:
         return ONE_SEED
     if math.isnan(verdict.p_value):
         return NO_SPREAD
@@ -210,6 +205,29 @@ def _open_reason(verdict: Verdict, margin: float | None) -> str:
         return EARLIER_CLAIM if verdict.claim.primary and verdict.is_borne_out else CORRECTION
     if margin is None:
         return MORE_SEEDS
-    if not verdict.widest.images_suffice(margin):
+    if not effect.images_suffice(margin):
         return SMALL_TEST_SET
-    return TOO_MANY_SEEDS if verdict.widest.seeds_for_power(margin) is None else MORE_SEEDS
+    return TOO_MANY_SEEDS if effect.seeds_for_power(margin) is None else MORE_SEEDS
+
+
+def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
+    """Return one row per verdict with the columns VERDICT_COLUMNS."""
+    records = []
+    for verdict in verdicts:
+        record, comparison = {name: getattr(verdict.claim, name) for name in CLAIM_COLUMNS}, verdict.comparison
+        record |= {"dataset": verdict.dataset, "architecture": verdict.architecture}
+        if comparison:
+            record |= {"effect": comparison.effect.value, "comparison": comparison.kind}
+            record["seeds_low"], record["seeds_high"] = comparison.effect.interval
+            record["seeds_method"], record["seeds_against"] = (" ".join(map(str, side)) for side in comparison.seeds)
+        if comparison and comparison.with_images:
+            record["seeds_and_images_low"], record["seeds_and_images_high"] = comparison.with_images.interval
+        record |= {"p_value": verdict.p_value, "corrected_p": verdict.corrected_p}
+        record |= {"n_method": verdict.seeds[0], "n_against": verdict.seeds[1]}
+        record |= {"outcome": verdict.outcome, "reason": verdict.reason, "missing": verdict.missing}
+        record |= {"settings": " ".join(verdict.settings), "seeds_for_power": verdict.seeds_for_power}
+        record |= {"left_out": " ".join(verdict.left_out), "pool": verdict.pool}
+        records.append(record)
+    frame = pd.DataFrame(records, columns=list(VERDICT_COLUMNS))
+    numbers = dict.fromkeys(VERDICT_NUMBERS, float) | {"seeds_for_power": "Int64"}
+    return frame.astype(numbers).fillna(dict.fromkeys(("comparison", "seeds_method", "seeds_against"), ""))

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 from analysis.load.store import Store
-from analysis.measured.paired import Comparison, compare_experiments, compare_methods, paired_table
 from analysis.tables.export import results_in, save_table, save_text
 from analysis.tables.format import show, table_console, to_csv
+from analysis.tables.paired import Pairing, compare_experiments, compare_methods, paired_table
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 
@@ -29,19 +29,19 @@ def main(arguments: list[str] | None = None) -> int:
         "--results-dir", type=Path, default=cli.results_dir(), help="where to write (RESULTS_DIR, %(default)s)"
     )
     options = parser.parse_args(arguments)
-    comparison = _comparison(options.experiments, options.methods or [])
-    table, pairs = paired_table(comparison)
+    pairing = _pairing(options.experiments, options.methods or [])
+    table, pairs = paired_table(pairing)
     folder = options.results_dir / "paired"
     with results_in(folder):
-        save_table(folder, comparison.file, table)
-        save_text(folder / f"{comparison.file}-runs.csv", to_csv(pairs))
+        save_table(folder, pairing.file, table)
+        save_text(folder / f"{pairing.file}-runs.csv", to_csv(pairs))
     console = table_console()
     show(table, console)
     console.print(f"Written to {folder}", markup=False, soft_wrap=True)
     return 0
 
 
-def _comparison(experiments: list[str], methods: list[str]) -> Comparison:
+def _pairing(experiments: list[str], methods: list[str]) -> Pairing:
     if (len(experiments), len(methods)) not in ((2, 0), (1, 2)):
         given = " with methods ".join(", ".join(names) for names in (experiments, methods) if names)
         raise UserError(f"{given}: give two experiments, or one experiment and two of its methods")

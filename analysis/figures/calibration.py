@@ -28,7 +28,7 @@ def draw(group: Group, note: Note) -> Figure:
         }
         interval = mean_interval(ece[method][RAW], [run.replicates["ece"] for run in runs]).interval
         if np.isfinite(interval).all():
-            intervals[method] = {RAW: interval}
+            intervals[method] = interval
     if not ece:
         raise NotDrawn("no run is evaluated")
     return calibration_figure(group.title, ece, intervals)
@@ -37,12 +37,12 @@ def draw(group: Group, note: Note) -> Figure:
 def calibration_figure(
     title: str,
     ece: dict[str, dict[str, np.ndarray]],
-    intervals: dict[str, dict[str, tuple[float, float]]] | None = None,
+    intervals: dict[str, tuple[float, float]],
 ) -> Figure:
     """Draw one row per method: the mean ECE of its seeds for each scaling, and single seeds as small dots.
 
-    ece: ``{method: {scaling: (seeds,) in percent}}``. intervals: 95 % intervals ``{method: {scaling: (low, high)}}``,
-    drawn as lines.
+    ece: ``{method: {scaling: (seeds,) in percent}}``. intervals: ``{method: (low, high)}``, 95 % intervals of the
+    unscaled ECE, drawn as lines.
     """
     figure = Figure(figsize=(6.5, 2.1 + 0.5 * len(ece)), layout="constrained")
     axes = figure.subplots()
@@ -52,13 +52,14 @@ def calibration_figure(
         for scaling, values in scalings.items():
             marker, fill, offset = STYLES[scaling]
             y = row + offset
-            if intervals and scaling in intervals.get(method, {}):
-                axes.plot(intervals[method][scaling], [y, y], color=color, linewidth=1.2, zorder=1)
+            if scaling == RAW and method in intervals:
+                axes.plot(intervals[method], [y, y], color=color, linewidth=1.2, zorder=1)
             if len(values) > 1:
                 axes.plot(values, [y] * len(values), ".", color=color, markersize=4, alpha=0.5, zorder=2)
             style = {"marker": marker, "markersize": 7, "fillstyle": fill, "markeredgewidth": 1.4}
             axes.plot([np.mean(values)], [y], color=color, linestyle="none", zorder=3, **style)
-    axes.set_yticks(range(len(ece)), [f"{plain(method)} (n = {_seeds(scalings)})" for method, scalings in ece.items()])
+    seeds = [max(map(len, scalings.values())) for scalings in ece.values()]
+    axes.set_yticks(range(len(ece)), [f"{plain(method)} (n = {n})" for method, n in zip(ece, seeds, strict=True)])
     axes.set(ylim=(len(ece) - 0.5, -0.5), xlabel="ECE (%, 20 bins)")
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
@@ -74,7 +75,3 @@ def calibration_figure(
         labels.append("95 % interval")
     figure.legend(handles, labels, loc="outside lower center", fontsize=8, frameon=False)
     return figure
-
-
-def _seeds(scalings: dict[str, np.ndarray]) -> int:
-    return max((len(values) for values in scalings.values()), default=0)

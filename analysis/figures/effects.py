@@ -26,15 +26,9 @@ class Effect:
 def forest_plot(title: str, xlabel: str, effects: Sequence[Effect], outcomes: Sequence[str]) -> Figure:
     """Draw one row per effect, from top to bottom, with its interval as a line.
 
-    outcomes: all possible outcomes, so that each has the same colour and marker in every figure. Raises ValueError if
-    there is no effect, an unknown outcome, or more than six outcomes.
+    outcomes: all possible outcomes, at most six, so that each has the same colour and marker in every figure.
     """
-    if not effects:
-        raise ValueError("no effect to show")
     styles = dict(zip(outcomes, STYLES[: len(outcomes)], strict=True))
-    unknown = {effect.outcome for effect in effects} - set(outcomes)
-    if unknown:
-        raise ValueError(f"outcomes {', '.join(sorted(unknown))} are not among {', '.join(outcomes)}")
     figure = Figure(figsize=(7, 1.5 + 0.28 * len(effects)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color=INK, linewidth=1)

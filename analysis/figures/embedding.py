@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from analysis.figures.sources import Group, NotDrawn, Note, class_names
-from analysis.figures.text import class_name
 from analysis.load.cache import cached
 from analysis.paper.published import BASELINE, CS_KD
 from analysis.stats.threads import one_thread
@@ -113,7 +112,7 @@ def embedding_figure(
         for number, label in enumerate(shown):
             members = coordinates[labels == label]
             style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.scatter(members[:, 0], members[:, 1], s=9, linewidths=0, label=class_name(classes[label]), **style)
+            axes.scatter(members[:, 0], members[:, 1], s=9, linewidths=0, label=plain(classes[label]), **style)
         line = f"\nfeature spread {spread[method]:.2f}" if spread and method in spread else ""
         axes.set_title(plain(method) + line, fontsize=10)
         axes.set(xticks=[], yticks=[])

@@ -1,6 +1,5 @@
 """Draw all figures of a pool, with a note for each figure that cannot be drawn."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,16 +13,26 @@ from analysis.figures import (
     reliability_pairs,
     softmax_bars,
 )
-from analysis.figures.sources import Group, NotDrawn, Note, groups
+from analysis.figures.sources import Group, NotDrawn, groups
 from analysis.load.pools import Pool
 from analysis.load.store import Store, UnusableRun
-from analysis.stats.evaluation import Evaluation
+from analysis.stats.evaluation import Evaluations
 
-EXAMPLE_DATASET = "cifar100"  # the dataset of the paper's figures 1 (b) and 3
+DRAWINGS = {
+    "figure 1b": softmax_bars.draw,
+    "figure 2": log_probability.draw,
+    "figure 3": embedding.draw,
+    "figure 5": reliability_pairs.draw,
+    "curves": curves.draw,
+    "overfitting": overfitting.draw,
+    "calibration": calibration.draw,
+}
+OF_EXAMPLES = ("figure 1b", "figure 3")  # show single images, of one dataset for each architecture
+EXAMPLE_DATASET = "cifar100"  # the dataset of these figures in the paper
 
 
 def pool_figures(
-    pool: Pool, store: Store, evaluations: dict[str, Evaluation], cache: Path, data_dir: Path
+    pool: Pool, store: Store, evaluations: Evaluations, cache: Path, data_dir: Path
 ) -> tuple[dict[str, Figure], list[str]]:
     """Return ``{name: figure}``, and a note for each figure that is not drawn or is incomplete.
 
@@ -35,7 +44,9 @@ def pool_figures(
     all_groups = list(groups(pool, store, evaluations, cache, data_dir))
     examples = _example_groups(all_groups)
     for group in all_groups:
-        for kind, draw in _drawings(group in examples):
+        for kind, draw in DRAWINGS.items():
+            if kind in OF_EXAMPLES and group not in examples:
+                continue
             problems: list[str] = []
             try:
                 figures[f"{kind.replace(' ', '')}-{group.file}"] = draw(group, problems.append)
@@ -46,21 +57,9 @@ def pool_figures(
 
 
 def _example_groups(all_groups: list[Group]) -> list[Group]:
-    """Return one group per architecture, for the figures that show single images."""
+    """Return one group with finished runs per architecture, on EXAMPLE_DATASET if there is one."""
     by_architecture: dict[str, Group] = {}
     for group in all_groups:
         if group.methods() and (group.architecture not in by_architecture or group.dataset == EXAMPLE_DATASET):
             by_architecture[group.architecture] = group
     return list(by_architecture.values())
-
-
-def _drawings(is_example: bool) -> Iterator[tuple[str, Callable[[Group, Note], Figure]]]:
-    if is_example:
-        yield "figure 1b", softmax_bars.draw
-    yield "figure 2", log_probability.draw
-    if is_example:
-        yield "figure 3", embedding.draw
-    yield "figure 5", reliability_pairs.draw
-    yield "curves", curves.draw
-    yield "overfitting", overfitting.draw
-    yield "calibration", calibration.draw

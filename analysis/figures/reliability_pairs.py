@@ -36,11 +36,8 @@ def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[Reliab
 
     reliability: ``{method: (bins, ece as a fraction)}``, over the same bins. Below are each bin's samples in percent of
     all samples of the method. The line skips bins of fewer than ten samples, whose accuracy is noise.
-    Raises ValueError if ``ours`` is the only method.
     """
     others = [method for method in reliability if method != ours]
-    if not others:
-        raise ValueError(f"no method to compare with {ours}")
     legend = {
         "perfect calibration": Line2D([], [], **DIAGONAL),
         f"bin of fewer than {MIN_SAMPLES} samples": Line2D([], [], color=INK, marker="o", linestyle="none", alpha=0.5),

@@ -11,7 +11,6 @@ from matplotlib.patches import Patch
 from scipy.special import softmax
 
 from analysis.figures.sources import Group, NotDrawn, Note, class_names, prepared_test_split
-from analysis.figures.text import class_name
 from analysis.paper.published import BASELINE, CS_KD
 from cskd.data.splits import choose
 from cskd.evaluate.predictions import Predictions
@@ -70,10 +69,8 @@ def softmax_bars(
     """Draw one row per image: the image, and one panel per method with its five top classes and the true class.
 
     probabilities: ``{method: (M, C)}``; labels: (M,), the true classes; classes: the C names; images: M arrays
-    (H, W, 3), uint8 RGB. Raises ValueError for no image.
+    (H, W, 3), uint8 RGB.
     """
-    if not len(labels):
-        raise ValueError("no misclassified image: nothing to show")
     rows, first = len(labels), images is not None
     columns = len(probabilities) + first
     figure = Figure(figsize=(1.4 * first + 3.3 * len(probabilities), 0.9 + 1.3 * rows), layout="constrained")
@@ -108,7 +105,7 @@ def _bars(axes: Axes, probabilities: np.ndarray, label: int, classes: Sequence[s
     axes.barh(positions, values, 0.75, color=fills, edgecolor=color, linewidth=0.8)
     for position, value in zip(positions, values, strict=True):
         axes.text(value + 0.02, position, f"{100 * value:.1f} %", va="center", fontsize=7, color=INK)
-    axes.set_yticks(positions, [class_name(classes[shown_label]) for shown_label in shown], fontsize=8)
+    axes.set_yticks(positions, [plain(classes[shown_label]) for shown_label in shown], fontsize=8)
     axes.get_yticklabels()[shown.index(label)].set_fontweight("bold")
     axes.set(xlim=(0, 1.2), ylim=(TOP + 0.5, -0.5))
     axes.set_xticks([0, 0.5, 1])

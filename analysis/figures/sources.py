@@ -1,5 +1,6 @@
 """The data of figures: the finished runs of a dataset and architecture, and the images behind them."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,15 @@ import pandas as pd
 
 from analysis.load.pools import Pool
 from analysis.load.store import Store
-from analysis.stats.evaluation import Evaluation
+from analysis.stats.evaluation import Evaluation, Evaluations
 from cskd.data.splits import Split
 from cskd.data.store import open_dataset
 from cskd.evaluate.predictions import Predictions
 from cskd.utils.errors import UserError
 
 Note = Callable[[str], None]
+MAX_NAME_LENGTH = 24  # characters of a class name
+DOMAIN = re.compile(r"^[\w-]+/(?=.)")  # the prefix of a merged dataset's class names
 
 
 class NotDrawn(Exception):
@@ -29,7 +32,7 @@ class Group:
     dataset: str
     architecture: str
     store: Store
-    evaluations: dict[str, Evaluation]
+    evaluations: Evaluations
     cache: Path
     data_dir: Path
 
@@ -44,8 +47,7 @@ class Group:
 
     def methods(self) -> list[str]:
         """Return the methods with finished runs, in the pool's order."""
-        cells = self.pool.cells
-        methods = cells[(cells.dataset == self.dataset) & (cells.architecture == self.architecture)].method
+        methods = self.pool.methods_on(self.dataset, self.architecture)
         return [method for method in methods if len(self.runs(method))]
 
     def runs(self, method: str) -> pd.DataFrame:
@@ -101,17 +103,25 @@ class Group:
         return seed, runs, predictions
 
 
-def groups(
-    pool: Pool, store: Store, evaluations: dict[str, Evaluation], cache: Path, data_dir: Path
-) -> Iterator[Group]:
+def groups(pool: Pool, store: Store, evaluations: Evaluations, cache: Path, data_dir: Path) -> Iterator[Group]:
     """Yield the pool's datasets and architectures, in its order."""
     for dataset, architecture in pool.cells[["dataset", "architecture"]].drop_duplicates().itertuples(index=False):
         yield Group(pool, dataset, architecture, store, evaluations, cache, data_dir)
 
 
-def class_names(predictions: Predictions) -> tuple[str, ...]:
-    """Return the class names, or numbers if they are unknown."""
-    return predictions.classes or tuple(f"class {number}" for number in range(predictions.logits.shape[1]))
+def class_names(predictions: Predictions) -> list[str]:
+    """Return readable class names, or numbers if they are unknown."""
+    numbers = (f"class {number}" for number in range(predictions.logits.shape[1]))
+    return list(map(readable, predictions.classes or numbers))
+
+
+def readable(name: str) -> str:
+    """Return a class name as text: ``cub200/Black_footed_Albatross`` becomes ``Black footed Albatross``.
+
+    Returns the first of several names (TinyImageNet's ``goldfish, Carassius auratus``); long names are cut.
+    """
+    text = " ".join(DOMAIN.sub("", name).split(", ")[0].replace("_", " ").split()) or name
+    return text if len(text) <= MAX_NAME_LENGTH else text[: MAX_NAME_LENGTH - 1] + "…"
 
 
 def pooled_seeds(evaluated: dict[str, list[Evaluation]]) -> str:

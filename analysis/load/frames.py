@@ -52,18 +52,17 @@ class Experiment:
     notes: what was left out, and why.
     tuned: True if the grid was launched with tuned hyper-parameters.
     overrides: the settings changed from the recipe, as "key=value".
+    experiments: those of a pool.
     """
 
     name: str
+    profile: str
     cells: pd.DataFrame
     runs: pd.DataFrame
     notes: tuple[str, ...] = ()
     tuned: bool = False
     overrides: tuple[str, ...] = ()
-
-    @property
-    def profile(self) -> str:
-        return self.cells.profile.iloc[0]
+    experiments: tuple["Experiment", ...] = ()
 
     @property
     def done(self) -> pd.DataFrame:
@@ -86,7 +85,8 @@ def read_experiment(
     keys = set(cell_frame.cell_key)
     records = [_run_record(run) for run in runs if _has_tags(run, RUN_TAGS, notes) and _has_cell(run, keys, notes)]
     run_frame = _first_finished(_with_columns(pd.DataFrame(records)), list(cell_frame.cell_key), notes)
-    return Experiment(name, cell_frame, run_frame, tuple(sorted(notes)), tuned, overrides)
+    profile = cell_frame.profile.iloc[0]
+    return Experiment(name, profile, cell_frame, run_frame, tuple(sorted(notes)), tuned, overrides)
 
 
 def tracked_value(value: float) -> float:

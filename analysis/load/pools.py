@@ -16,34 +16,21 @@ PAPER = "paper"
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Experiment):
     """All cells and runs of one profile with the same tuning and the same overrides.
 
-    cells: as ``Experiment.cells``, each dataset/architecture/method once, with ``grids``, the names of the grids that
-        launched it. runs: as ``Experiment.runs``, each cell and seed once, with ``experiment``, the experiment's name.
-    notes: what was left out, and why.
+    name: see ``pool_name``. cells: each dataset/architecture/method once, with ``grids``, the names of the grids that
+        launched it. runs: each cell and seed once, with ``experiment``, the experiment's name.
     """
-
-    profile: str
-    tuned: bool
-    overrides: tuple[str, ...]
-    experiments: tuple[Experiment, ...]
-    cells: pd.DataFrame
-    runs: pd.DataFrame
-    notes: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return pool_name(self.profile, self.tuned, self.overrides)
-
-    @property
-    def done(self) -> pd.DataFrame:
-        """The finished runs."""
-        return self.runs[self.runs.state == DONE]
 
     def runs_of(self, dataset: str, architecture: str, method: str) -> pd.DataFrame:
         """Return the finished runs of one cell by seed; empty if there is none."""
         return self._done_by_name.get((dataset, architecture, method), self.runs[:0])
+
+    def methods_on(self, dataset: str, architecture: str) -> list[str]:
+        """Return the launched methods, in the order of the cells."""
+        cells = self.cells[(self.cells.dataset == dataset) & (self.cells.architecture == architecture)]
+        return list(cells.method)
 
     @cached_property
     def _done_by_name(self) -> dict[tuple[str, str, str], pd.DataFrame]:
@@ -87,7 +74,9 @@ def _pool(key: tuple[str, bool, tuple[str, ...]], experiments: list[Experiment])
     cells = cells.drop_duplicates("cell_key").reset_index(drop=True)
     cells = cells.assign(grids=cells.cell_key.map(grids), seeds_planned=cells.cell_key.map(planned))
     runs = sort_runs(runs, list(cells.cell_key)).drop_duplicates(["cell_key", "seed"], ignore_index=True)
-    return Pool(*key, tuple(experiments), cells, runs, tuple(dict.fromkeys(notes)))
+    profile, tuned, overrides = key
+    notes = tuple(dict.fromkeys(notes))
+    return Pool(pool_name(*key), profile, cells, runs, notes, tuned, overrides, tuple(experiments))
 
 
 def _latest_settings(cells: pd.DataFrame, runs: pd.DataFrame, notes: list[str]) -> list[str]:

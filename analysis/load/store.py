@@ -68,7 +68,9 @@ class Store:
 
     def load(self, names: list[str] | None = None) -> list[Experiment]:
         """Return the experiments with these names, or all. Raises UserError for unknown names or if none has a run."""
-        tracked = self._require_grids()
+        tracked = self.experiments()
+        if not tracked:
+            raise UserError(f"the tracking store holds no grid: {FIRST_RUNS}")
         names = [check_choice("experiment", name, tracked) for name in dict.fromkeys(names)] if names else tracked
         ids = {run.info.experiment_id for name in names for run in self._cells[name]}
         runs = self._by_name(self._runs(sorted(ids), "run"))
@@ -157,11 +159,6 @@ class Store:
         if self._artifacts is not None and found and (self._artifacts / inside).exists():
             return self._artifacts / inside
         return path
-
-    def _require_grids(self) -> list[str]:
-        if not self._cells:
-            raise UserError(f"the tracking store holds no grid: {FIRST_RUNS}")
-        return self.experiments()
 
     def _experiment(self, name: str, cells: list[Run], runs: list[Run]) -> Experiment:
         tags = self._tags[cells[0].info.experiment_id]

@@ -45,9 +45,9 @@ class Number:
 class BenchTable:
     """A table of one file, for one machine.
 
-    down: "" shows each row of the file as a row. Otherwise it names a column: the table has one row per value of this
-        column, and the columns ``numbers`` for each trained cell. across: the columns that distinguish cells, besides
-        TRAINED. max_rows: the number of rows shown.
+    numbers: its columns, for each row of the file.
+    down: a column of the file, for a cross table: one row per value of this column, and ``numbers`` once for each cell.
+        Cells differ in TRAINED and in the columns ``across``. At most ``max_rows`` rows are shown.
     """
 
     part: str

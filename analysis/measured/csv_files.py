@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.claims.verdicts import VERDICT_COLUMNS
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
-from analysis.tables.verdicts import VERDICT_COLUMNS
 from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, UNSCALED
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write

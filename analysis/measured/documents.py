@@ -5,7 +5,6 @@ POOL``, ``verdicts POOL``, ``bench TABLE``, and ``answer``, the README's table.
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from analysis.measured.bench_tables import bench
@@ -32,15 +31,19 @@ def update(path: Path, folder: Path, check: bool) -> list[str]:
         before = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}): give another file with --documents") from error
+    markers = MARKER.findall(before)
+    if not markers or markers != [BEGIN, END] * (len(markers) // 2):
+        raise UserError(f"{path}: each table must be between {EXAMPLE} and {END}: correct its markers")
     changed = []
 
-    def generate(name: str, earlier: str) -> str:
+    def regenerate(match: re.Match) -> str:
+        begin, name, earlier, end = match.groups()
         text = f"\n{table(name, folder, path.parent)}\n\n"
         if text != earlier:
             changed.append(name)
-        return text
+        return begin + text + end
 
-    after = replace_generated(before, generate, str(path))
+    after = TABLE.sub(regenerate, before)
     if changed and not check:
         with atomic_write(path) as file:
             file.write(after.encode())
@@ -56,14 +59,3 @@ def table(name: str, folder: Path, base: Path) -> str:
     if not re.fullmatch(r"[\w-]+", argument):
         raise UserError(f"marker '{name}' names no pool or table: write it as in {EXAMPLE}")
     return KINDS[kind](argument, folder, base)
-
-
-def replace_generated(text: str, generate: Callable[[str, str], str], document: str) -> str:
-    """Return the text with ``generate(name, earlier text)`` between the markers of each name.
-
-    document: its name, for errors. Raises UserError if there is no marker, or one without its counterpart.
-    """
-    markers = MARKER.findall(text)
-    if not markers or markers != [BEGIN, END] * (len(markers) // 2):
-        raise UserError(f"{document}: each table must be between {EXAMPLE} and {END}: correct its markers")
-    return TABLE.sub(lambda match: match[1] + generate(match[2], match[3]) + match[4], text)

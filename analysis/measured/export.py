@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.claims.claims import load_claims
-from analysis.claims.verdicts import NOT_RUN, judge
+from analysis.claims.verdicts import NOT_RUN, judge, verdict_frame
 from analysis.load.data_quality import data_quality_notes
 from analysis.load.pools import Pool
 from analysis.load.store import Store
@@ -25,10 +25,10 @@ from analysis.measured.csv_files import (
     verdicts_path,
     write_rows,
 )
-from analysis.stats.evaluation import CROSS_FITTED, TRAINING_SPLIT, Evaluation, evaluations
+from analysis.stats.evaluation import CROSS_FITTED, TRAINING_SPLIT, Evaluation, Evaluations
+from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY, run_frame
-from analysis.tables.verdicts import verdict_frame
 
 TRUTH = {True: "true", False: "false"}  # as in MLflow tags
 MAX_LOST = 3  # verdicts that are listed
@@ -66,7 +66,7 @@ def export_pool(
         log(f"{pool.name}: {note}")
 
 
-def run_rows(pool: Pool, evaluated: dict[str, Evaluation]) -> pd.DataFrame:
+def run_rows(pool: Pool, evaluated: Evaluations) -> pd.DataFrame:
     """Return one row a finished run with the columns RUN_COLUMNS, by architecture, dataset, method and seed.
 
     evaluated: by run key.
@@ -106,7 +106,7 @@ def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
 
 def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
     def is_newer(run: dict, stored: dict) -> bool:
-        """Return True for a run that ended later, and for the same run unless its predictions were lost."""
+        """Return True if the run ended later, or if it is the same run and its predictions were not lost."""
         return (run["ended"], run["feature_spread"] != "") >= (stored["ended"], stored["feature_spread"] != "")
 
     rows, counts = merge(_as_text(new), _stored(path, RUNS), RUNS, is_newer)
@@ -116,7 +116,7 @@ def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
 def _merge_verdicts(
     new: pd.DataFrame, path: Path, log: Callable[[str], None], replace: bool
 ) -> tuple[pd.DataFrame, str]:
-    """Merge the verdicts. One that is not run here replaces no other; one on fewer seeds does so with ``replace``."""
+    """Merge the verdicts. "Not run" replaces no other outcome; fewer seeds replace more seeds only with ``replace``."""
     lost = []
 
     def is_newer(verdict: dict, stored: dict) -> bool:

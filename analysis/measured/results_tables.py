@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.claims.claims import decimals_of
-from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED
+from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED, VERDICT_NUMBERS
 from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, pool_name
 from analysis.measured.csv_files import (
@@ -26,12 +25,12 @@ from analysis.measured.csv_files import (
 )
 from analysis.measured.make_commands import make_commands
 from analysis.paper.published import BASELINE, CS_KD, published, published_numbers
-from analysis.stats.summary import finite, summary
-from analysis.tables.format import markdown_link, markdown_rows, to_markdown_text
+from analysis.stats.summary import summary
+from analysis.tables.format import markdown_link, markdown_list, markdown_rows, to_markdown, to_markdown_text
 from analysis.tables.metrics import PAPER_PROTOCOL, footnote_mark, footnotes, incomparable_notes
-from analysis.tables.model import Block, Column, Row, name_once
-from analysis.tables.provenance import origin, trained_with
-from analysis.tables.verdicts import NOTES, VERDICT_NUMBERS, effect_text, outcome_text, reason_text, seeds_text
+from analysis.tables.model import Block, Column, Row, Table, name_once
+from analysis.tables.provenance import origin, trained
+from analysis.tables.verdicts import NOTES, verdict_texts
 from cskd.evaluate.metrics import all_metrics
 from cskd.utils.numbers import ABSENT, MEAN_STD, mean_std_text
 
@@ -79,21 +78,21 @@ def results(pool: str, folder: Path, base: Path) -> str:
     path = runs_path(folder, pool)
     is_paper = pool == PAPER
     runs, notes = _load_runs(path, may_be_absent=is_paper)
-    parts = _beside_paper(runs) if is_paper else _by_dataset(runs)
+    columns, blocks = _beside_paper(runs) if is_paper else _by_dataset(runs)
     shown = itertools.chain(*BESIDE_PAPER.values()) if is_paper else SHOWN
     cells = [cell for _, cell in runs.groupby(NAME, sort=False)]
-    has_fewer = any(0 < len(finite(cell[column])) < len(cell) for column in shown for cell in cells)
+    has_fewer = any(0 < summary(cell[column]).n < len(cell) for column in shown for cell in cells)
     notes = [
         *(*_setting(runs, is_paper), PAPER_PROTOCOL if is_paper else MEANING),
         *(*footnotes(map(_mark, cells)), *notes, *([FEWER] if has_fewer else [])),
     ]
-    parts.append(_bullets(notes))
+    text = to_markdown(Table("", columns, blocks, runs, notes=tuple(notes)))
     if runs.empty:
-        return "\n\n".join([*parts, "**Not run** yet: `make reproduce-table1` trains these."])
+        return f"{text}\n**Not run** yet: `make reproduce-table1` trains these."
     source = to_markdown_text(f"{len(runs)} runs. {origin(runs)} All metrics of each run:")
-    parts.append(f"{source} {markdown_link(path, base)}.")
+    text += f"\n{source} {markdown_link(path, base)}."
     commands = make_commands(runs)
-    return "\n\n".join([*parts, "\n".join(["```sh", *commands, "```"])] if commands else parts)
+    return "\n".join([f"{text}\n", "```sh", *commands, "```"]) if commands else text
 
 
 def verdicts(pool: str, folder: Path, base: Path) -> str:
@@ -113,7 +112,7 @@ def verdicts(pool: str, folder: Path, base: Path) -> str:
     table = markdown_rows(tuple(map(Column, VERDICT_HEADERS)), Block("", groups))
     if len(judged) > MAX_LISTED:
         table = f"<details><summary>The {len(judged)} verdicts that were judged</summary>\n\n{table}\n\n</details>"
-    return "\n\n".join([lead, table, _bullets(NOTES), source])
+    return "\n\n".join([lead, table, markdown_list(NOTES), source])
 
 
 def answer(folder: Path) -> str:
@@ -161,31 +160,18 @@ def _load_runs(path: Path, may_be_absent: bool = False) -> tuple[pd.DataFrame, l
 
 
 def _load_verdicts(path: Path) -> pd.DataFrame:
-    return to_numbers(read_rows(path, VERDICTS, COMMAND), path, VERDICT_NUMBERS)
+    numbers = (*VERDICT_NUMBERS, "n_method", "n_against", "seeds_for_power")
+    return to_numbers(read_rows(path, VERDICTS, COMMAND), path, numbers)
 
 
 def _verdict_texts(row) -> Row:
-    over_images = not pd.isna(row.seeds_and_images_low)
-    interval = (row.seeds_and_images_low, row.seeds_and_images_high) if over_images else (row.seeds_low, row.seeds_high)
-    effect = ABSENT if pd.isna(row.effect) else effect_text(row.effect, interval, decimals_of(row.metric), over_images)
-    seeds = seeds_text(int(row.n_method), int(row.n_against), row.comparison)
-    open_question = ""
-    if row.outcome == UNDECIDED:
-        open_question = reason_text(
-            row.reason,
-            row.metric,
-            missing=row.missing,
-            settings=row.settings.split(),
-            seeds_for_power=int(row.seeds_for_power) if row.seeds_for_power else None,
-            with_images=over_images,
-        )
-    outcome = outcome_text(row.outcome, row.pool)
-    return row.claim, row.dataset, row.architecture, effect, seeds, outcome, open_question.rstrip(".")
+    *texts, reason = verdict_texts(row)
+    return row.claim, *texts, reason.rstrip(".") if row.outcome == UNDECIDED else ""
 
 
-def _by_dataset(runs: pd.DataFrame) -> list[str]:
+def _by_dataset(runs: pd.DataFrame) -> tuple[tuple[Column, ...], tuple[Block, ...]]:
     columns = (Column("method"), *(Column(header, number=True) for _, header in SHOWN.values()), Column("n"))
-    parts = []
+    blocks = []
     for dataset in paper_order(runs.dataset, "dataset"):
         of_dataset = runs[runs.dataset == dataset]
         for network in paper_order(of_dataset.architecture, "architecture"):
@@ -194,24 +180,23 @@ def _by_dataset(runs: pd.DataFrame) -> list[str]:
             for method in paper_order(of_network.method, "method"):
                 cell = of_network[of_network.method == method]
                 rows.append((_marked(cell), *(_mean(cell, column) for column in SHOWN), str(len(cell))))
-            parts.append(f"**{to_markdown_text(f'{dataset}, {network}')}**")
-            parts.append(markdown_rows(columns, Block("", (tuple(rows),))))
-    return parts
+            blocks.append(Block(f"{dataset}, {network}", (tuple(rows),)))
+    return columns, tuple(blocks)
 
 
-def _beside_paper(runs: pd.DataFrame) -> list[str]:
+def _beside_paper(runs: pd.DataFrame) -> tuple[tuple[Column, ...], tuple[Block, ...]]:
     columns = (Column("dataset"), Column("method"), *(Column(name, number=True) for name in PAPER_HEADERS), Column("n"))
     table1 = published_numbers().query(f"table == '1' and architecture == '{MAIN_NETWORK}'")
     cells = {(row.architecture, row.dataset, row.method) for row in table1.itertuples() if row.method in MAIN_METHODS}
     cells |= set(zip(runs.architecture, runs.dataset, runs.method, strict=True))
-    parts = []
+    blocks = []
     for network in paper_order((cell[0] for cell in cells), "architecture"):
         groups = []
         for dataset in paper_order((cell[1] for cell in cells if cell[0] == network), "dataset"):
             methods = paper_order((cell[2] for cell in cells if cell[:2] == (network, dataset)), "method")
             groups.append(name_once((dataset, *_paper_texts(runs, network, dataset, method)) for method in methods))
-        parts += [f"**{to_markdown_text(network)}**", markdown_rows(columns, Block("", tuple(groups)))]
-    return parts
+        blocks.append(Block(network, tuple(groups)))
+    return columns, tuple(blocks)
 
 
 def _paper_texts(runs: pd.DataFrame, network: str, dataset: str, method: str) -> Row:
@@ -236,7 +221,7 @@ def _marked(cell: pd.DataFrame) -> str:
 
 def _mean(cell: pd.DataFrame, column: str) -> str:
     """Return mean and std as text, and the number of seeds if some have no value."""
-    values = summary(finite(cell[column]))
+    values = summary(cell[column])
     metric = SHOWN[column][0] if column in SHOWN else column.removeprefix("best_")
     fewer = values.n if values.n < len(cell) else 0
     return mean_std_text(values.mean, values.std, all_metrics()[metric].decimals, n=fewer)
@@ -250,14 +235,6 @@ def _setting(runs: pd.DataFrame, is_paper: bool) -> list[str]:
         notes = [f"Not comparable with the paper: {'; '.join(reasons)}."] if reasons else []
     names = {f"params.{name}": runs[name] for name in TRAINING_SETTINGS}
     records = runs[["dataset", "architecture"]].assign(**names).to_dict("records")
-    datasets: dict[str, list[str]] = {}
-    for run in records:
-        datasets.setdefault(trained_with(run), []).append(run["dataset"])
-    parts = [f"{', '.join(paper_order(names, 'dataset'))}: {text}" for text, names in datasets.items()]
-    notes += [f"Trained: {'; '.join(parts)}."] if parts else []
+    notes += trained(records, lambda datasets: paper_order(datasets, "dataset"))
     changed = [", ".join(json.loads(overrides)) for overrides in dict.fromkeys(runs.overrides)]
     return notes + [f"Settings changed from the recipe: {settings}." for settings in changed if settings]
-
-
-def _bullets(notes: Iterable[str]) -> str:
-    return "\n".join(f"- {to_markdown_text(note)}" for note in notes)

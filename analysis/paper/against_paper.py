@@ -11,7 +11,7 @@ from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE, published
 from analysis.stats.comparability import comparability, settings_of
 from analysis.stats.intervals import QUANTILE, Estimate
-from analysis.stats.summary import finite, relative_change, summary
+from analysis.stats.summary import relative_change, summary
 from cskd.evaluate.metrics import TRACKED, Metric
 
 PAPER_SEEDS = 3
@@ -24,7 +24,7 @@ COLUMNS = (
 )
 
 
-def cell_means(experiment: Experiment | Pool, *metrics: Metric) -> pd.DataFrame:
+def cell_means(experiment: Experiment, *metrics: Metric) -> pd.DataFrame:
     """Return one row per metric and cell: mean, std and number of seeds, at the last and at the best test epoch.
 
     ``paper_mean``, ``paper_std``: NaN unless the cell is comparable; the columns are absent if the paper has no number
@@ -45,9 +45,9 @@ def cell_means(experiment: Experiment | Pool, *metrics: Metric) -> pd.DataFrame:
             record |= {"metric": metric.name}
             record |= dict(zip(("paper_mean", "paper_std"), number or (np.nan, np.nan), strict=True))
             record |= {mark: getattr(cell, mark) for mark in CELL_MARKS}
-            last = summary(finite(done.get(metric.last, [])))
+            last = summary(done.get(metric.last, []))
             record |= {"last_mean": last.mean, "last_std": last.std, "n": last.n}
-            best = summary(finite(done.get(metric.best, []) if metric.at_best_epoch else []))
+            best = summary(done.get(metric.best, []) if metric.at_best_epoch else [])
             record |= {"best_mean": best.mean, "best_std": best.std, "best_n": best.n}
             record |= {"seeds_planned": planned, "relative_change": np.nan, "status": _status(seeds, last.n)}
             records.append(record | {"comparable": is_comparable, "comparable_reason": reason, "settings": settings})
@@ -89,9 +89,7 @@ def against_paper(pool: Pool) -> pd.DataFrame:
     if "paper_mean" not in frame:
         return pd.DataFrame(columns=list(COLUMNS))
     frame = frame.rename(columns={"n": "last_n"})
-    done = set(map(tuple, pool.done[NAME].to_numpy()))
-    is_done = np.array([cell in done for cell in frame[NAME].itertuples(index=False, name=None)], dtype=bool)
-    frame = frame[is_done & frame.paper_mean.notna()].copy()
+    frame = frame[frame.status.isin([DONE, NO_VALUE]) & frame.paper_mean.notna()].copy()
     for epoch in ("last", "best"):
         frame[f"{epoch}_difference"] = frame[f"{epoch}_mean"] - frame.paper_mean
         numbers = [f"{epoch}_n", f"{epoch}_std", f"{epoch}_difference", "paper_std"]

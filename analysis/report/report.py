@@ -19,7 +19,8 @@ from analysis.load.pools import PAPER, Pool, pools
 from analysis.load.store import Store
 from analysis.load.studies import Study, load_studies
 from analysis.report.html import Chapter, Page, Part, Picture, StudySection, to_html
-from analysis.stats.evaluation import Evaluation, evaluations
+from analysis.stats.evaluation import Evaluations
+from analysis.stats.run_evaluations import evaluations
 from analysis.tables.calibration import calibration_table, measures_table, scaling_table
 from analysis.tables.export import save_table, save_text
 from analysis.tables.methods import methods_table
@@ -59,7 +60,7 @@ def write_report(store: Store, names: list[str] | None, folder: Path, console: C
     """Write the report of these experiments (None: all) into ``folder``; return the path of the page."""
     all_pools = pools(store.load(names))
     parts: list[Part] = []
-    all_evaluations: dict[str, Evaluation] = {}
+    evaluated: list[Evaluations] = []
     notes: list[str] = []
 
     def note(pool: Pool, sentences: list[str]) -> None:
@@ -72,11 +73,11 @@ def write_report(store: Store, names: list[str] | None, folder: Path, console: C
             of_pool, problems = evaluations(
                 pool.done, store, folder / ".evaluations", folder / ".predictions", lambda: progress.advance(task)
             )
-            all_evaluations |= of_pool
+            evaluated.append(of_pool)
             note(pool, problems)
         task = progress.add_task("parts drawn", total=len(all_pools))
-        for pool in all_pools:
-            part, problems = _part(pool, store, all_evaluations, folder)
+        for pool, of_pool in zip(all_pools, evaluated, strict=True):
+            part, problems = _part(pool, store, of_pool, folder)
             parts.append(part)
             note(pool, [*pool.notes, *data_quality_notes(pool), *problems])
             progress.advance(task)
@@ -96,7 +97,7 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _part(pool: Pool, store: Store, evaluated: dict[str, Evaluation], folder: Path) -> tuple[Part, list[str]]:
+def _part(pool: Pool, store: Store, evaluated: Evaluations, folder: Path) -> tuple[Part, list[str]]:
     """Write one pool's tables and figures to files; return its part of the page, and notes on what is missing."""
     files = folder / "report" / pool.name
     files.mkdir(parents=True, exist_ok=True)
@@ -143,7 +144,7 @@ def _part(pool: Pool, store: Store, evaluated: dict[str, Evaluation], folder: Pa
     return Part(pool.name, f"Profile {pool.name}", _lead(pool), chapters), notes
 
 
-def _tables(pool: Pool, verdicts: list[Verdict], evaluated: dict[str, Evaluation]) -> dict[str, Table]:
+def _tables(pool: Pool, verdicts: list[Verdict], evaluated: Evaluations) -> dict[str, Table]:
     tables = {
         "claims": summary_table(pool, verdicts),
         "verdicts": verdict_table(pool, verdicts),
@@ -171,11 +172,11 @@ def _effects(pool: Pool, verdicts: list[Verdict]) -> Iterator[tuple[str, Figure]
         effects = []
         for verdict in verdicts:
             claim = verdict.claim
-            if claim.metric != metric or verdict.effect is None:
+            if claim.metric != metric or verdict.comparison is None:
                 continue
-            low, high = (verdict.with_images or verdict.effect).interval
+            low, high = verdict.comparison.widest.interval
             label = f"{verdict.dataset}, {verdict.architecture}: {claim.method} \N{MINUS SIGN} {claim.against}"
-            effects.append(Effect(label, verdict.effect.value, low, high, verdict.outcome))
+            effects.append(Effect(label, verdict.comparison.effect.value, low, high, verdict.outcome))
         if effects:
             title = f"{all_metrics()[metric].label}, {pool.name}"
             yield f"effects-{metric}", forest_plot(title, "difference", effects, OUTCOMES)

@@ -13,7 +13,7 @@ def comparability(experiment: Experiment) -> pd.DataFrame:
     experiment: an experiment or a pool. A cell is comparable with the paper if the cell and all its finished runs are,
         in every experiment of a pool.
     """
-    sources = (experiment, *getattr(experiment, "experiments", ()))
+    sources = (experiment, *experiment.experiments)
     columns = ["cell_key", "comparable", "comparable_reason"]
     cells = pd.concat([frame[columns] for source in sources for frame in (source.cells, source.done)])
     cells = cells.astype({"comparable": bool}).sort_values("comparable", kind="stable")  # False comes first

@@ -25,7 +25,7 @@ Annals of Applied Statistics 1; Schuirmann 1987, J. Pharmacokinetics and Biophar
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,7 +137,7 @@ class Estimate:
         return errors
 
     def _tail(self, distance: float) -> float:
-        """Return the largest one-sided p-value of a deviation by ``distance`` in the direction of the test."""
+        """Return the one-sided p-value of a deviation by ``distance``; the larger one if images are known too."""
         with np.errstate(divide="ignore"):  # no spread and no distance: NaN
             return float(max(stdtr(df, -np.float64(distance) / error) for error, df in self._errors()))
 
@@ -179,16 +179,22 @@ def pooled_effect(method, baseline, others: Sequence = ()) -> Estimate:
 
     others: the values of further methods with the same settings; one with a single seed or equal values is left out.
     """
-    from scipy.stats import bartlett  # noqa: PLC0415 - takes a second to import
-
     estimate = welch_effect(method, baseline)
     groups = [values for values in map(_values, (method, baseline, *others)) if has_spread(values)]
-    if np.isnan(estimate.spreads).any() or bartlett(*groups).pvalue < EQUAL_VARIANCES:
+    if np.isnan(estimate.spreads).any() or spreads_differ(groups):
         return estimate
     degrees = [len(values) - 1 for values in groups]
     variance = sum(df * values.var(ddof=1) for df, values in zip(degrees, groups, strict=True)) / sum(degrees)
     pooled = PooledSpread(float(variance), sum(degrees), len(groups))
     return Estimate(estimate.value, estimate.spreads, estimate.seeds, pooled=pooled)
+
+
+def spreads_differ(groups: Iterable) -> bool:
+    """Return whether Bartlett's test finds different variances; groups without spread are left out."""
+    from scipy.stats import bartlett  # noqa: PLC0415 - takes a second to import
+
+    groups = [values for values in map(_values, groups) if has_spread(values)]
+    return len(groups) > 1 and bool(bartlett(*groups).pvalue < EQUAL_VARIANCES)
 
 
 def are_correlated(method, baseline) -> bool:

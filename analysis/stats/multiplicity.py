@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr
 
-from analysis.stats.intervals import EQUAL_VARIANCES, LEVEL, has_spread
+from analysis.stats.intervals import LEVEL, has_spread
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,12 @@ def many_to_one(control: Sequence[float], methods: Mapping[str, Sequence[float]]
     """Return each method's difference from the control, by Dunnett's test: all intervals hold at once in 95 %.
 
     A method with one seed or equal values has no spread and is left out, and so are all if the control has none.
-    Seeds are not paired, and spreads are taken as equal (see ``spreads_differ``).
+    Seeds are not paired, and spreads are taken as equal (see ``intervals.spreads_differ``).
     Source: Dunnett 1955, Journal of the American Statistical Association 50.
     """
-    control, usable = np.asarray(control, dtype=float), _with_spread(methods)
+    control = np.asarray(control, dtype=float)
+    arrays = {name: np.asarray(values, dtype=float) for name, values in methods.items()}
+    usable = {name: values for name, values in arrays.items() if has_spread(values)}
     if not usable or not has_spread(control):
         return {}
     groups = [control, *usable.values()]
@@ -52,19 +54,6 @@ def many_to_one(control: Sequence[float], methods: Mapping[str, Sequence[float]]
         interval = (effect - critical * error, effect + critical * error)
         found[name] = Simultaneous(effect, interval, 1 - _all_below(abs(effect) / error, loadings, df))
     return found
-
-
-def spreads_differ(groups: Mapping[str, Sequence[float]]) -> bool:
-    """Return whether Bartlett's test finds different variances; groups without spread are left out."""
-    from scipy.stats import bartlett  # noqa: PLC0415 - takes a second to import
-
-    usable = _with_spread(groups)
-    return len(usable) > 1 and bool(bartlett(*usable.values()).pvalue < EQUAL_VARIANCES)
-
-
-def _with_spread(groups: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
-    arrays = {name: np.asarray(values, dtype=float) for name, values in groups.items()}
-    return {name: values for name, values in arrays.items() if has_spread(values)}
 
 
 @cache

@@ -1,5 +1,6 @@
 """Mean and standard deviation over seeds."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,24 +16,13 @@ class Summary:
 
 
 def summary(values) -> Summary:
-    """Return mean and std (ddof=1) of ``values`` (n,). The std of one value is NaN; without values the mean is NaN too.
-
-    Raises ValueError for NaN or infinite values: the caller decides which runs to leave out.
-    """
+    """Return mean, std (ddof=1) and number of the finite values; NaN for what is undefined."""
     values = np.asarray(values, dtype=float)
-    if not np.isfinite(values).all():
-        raise ValueError("NaN or infinite values have no mean")
+    values = values[np.isfinite(values)]
     n = len(values)
-    mean = float(values.mean()) if n else float("nan")
-    return Summary(mean, float(values.std(ddof=1)) if n > 1 else float("nan"), n)
-
-
-def finite(values) -> np.ndarray:
-    """Return the finite values of ``values`` (n,)."""
-    values = np.asarray(values, dtype=float)
-    return values[np.isfinite(values)]
+    return Summary(float(values.mean()) if n else math.nan, float(values.std(ddof=1)) if n > 1 else math.nan, n)
 
 
 def relative_change(value: float, baseline: float) -> float:
     """Return (value - baseline) / baseline; NaN for a baseline of 0."""
-    return (value - baseline) / baseline if baseline else float("nan")
+    return (value - baseline) / baseline if baseline else math.nan

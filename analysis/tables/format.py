@@ -4,6 +4,7 @@ import math
 import os
 import re
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -62,8 +63,8 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """Return the table as a section of a Markdown document."""
-    parts = [f"### {table.title}"]
+    """Return the table as a section of a Markdown document, without a heading if it has no title."""
+    parts = [f"### {table.title}"] if table.title else []
     if table.intro:
         parts.append(to_markdown_text(" ".join(table.intro)))
     for block in table.blocks:
@@ -71,8 +72,12 @@ def to_markdown(table: Table) -> str:
             parts.append(f"**{to_markdown_text(block.heading)}**")
         parts.append(markdown_rows(table.columns, block))
     if table.notes:
-        parts.append("\n".join(f"- {to_markdown_text(note)}" for note in table.notes))
+        parts.append(markdown_list(table.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_list(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {to_markdown_text(sentence)}" for sentence in sentences)
 
 
 def markdown_rows(columns: tuple[Column, ...], block: Block) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.claims.comparison import Evaluations, side_of
+from analysis.claims.comparison import side_of
 from analysis.load.frames import NAME
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
-from analysis.stats.comparability import settings_of
-from analysis.stats.multiplicity import Simultaneous, many_to_one, spreads_differ
+from analysis.stats.evaluation import Evaluations
+from analysis.stats.intervals import spreads_differ
+from analysis.stats.multiplicity import Simultaneous, many_to_one
 from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Row, Table, plain_table
 from analysis.tables.provenance import footer
@@ -49,13 +50,12 @@ def _rows(
     pool: Pool, metric: Metric, dataset: str, architecture: str, evaluations: Evaluations
 ) -> Iterable[tuple[Row, dict]]:
     """Yield (texts, numbers) of each method that can be compared with a control."""
-    cells = pool.cells[(pool.cells.dataset == dataset) & (pool.cells.architecture == architecture)]
     sides = {
         method: side_of(pool, dataset, architecture, method, metric.name, evaluations)
-        for method in dict.fromkeys(cells.method)
+        for method in pool.methods_on(dataset, architecture)
     }
     values = {method: list(side.values.values()) for method, side in sides.items()}
-    settings = {method: settings_of(side.runs) for method, side in sides.items()}
+    settings = {method: side.settings for method, side in sides.items()}
     found: dict[str, dict[str, Simultaneous]] = {}
     for control in CONTROLS:
         if control in values:
@@ -65,7 +65,7 @@ def _rows(
                 if method != control and settings[method] == settings[control]
             }
             found[control] = many_to_one(values[control], others)
-    mark = f" {DIFFERENT}" if spreads_differ(values) else ""
+    mark = f" {DIFFERENT}" if spreads_differ(filter(None, values.values())) else ""
     for method, of_method in values.items():
         compared = [found.get(control, {}).get(method) for control in CONTROLS]
         if any(compared):

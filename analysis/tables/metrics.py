@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.load.frames import Experiment, format_count
-from analysis.load.pools import Pool
 from analysis.paper.against_paper import cell_means
 from analysis.paper.published import BASELINE, published_methods
 from analysis.tables.format import count_text
@@ -97,7 +96,7 @@ def incomparable_notes(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def missing_value_notes(experiment: Experiment | Pool, metric: Metric) -> list[str]:
+def missing_value_notes(experiment: Experiment, metric: Metric) -> list[str]:
     """Return a sentence for each value that a finished run lacks and a mean leaves out.
 
     The runs that never tracked the metric share one sentence.

@@ -1,25 +1,26 @@
 """The sentences around a table: what was trained, where, and what is missing."""
 
+from collections.abc import Callable, Iterable
+
 import pandas as pd
 
-from analysis.load.frames import DONE, NAME, Experiment
-from analysis.load.pools import Pool
+from analysis.load.frames import DONE, Experiment
 from analysis.load.source import commit_texts
 from analysis.stats.comparability import comparability
 from cskd import NUMERICS_VERSION
 
 
-def introduction(experiment: Experiment | Pool) -> tuple[str, ...]:
+def introduction(experiment: Experiment) -> tuple[str, ...]:
     """Return what was trained and why it is not comparable with the paper; () if any cell is comparable."""
     compared = comparability(experiment)
     if compared.comparable.any():
         return ()
     reasons = "; ".join(dict.fromkeys(compared.comparable_reason))
     changed = [f"Settings changed from the recipe: {', '.join(experiment.overrides)}."] if experiment.overrides else []
-    return (f"Not comparable with the paper: {reasons}.", *changed, *_trained(experiment))
+    return (f"Not comparable with the paper: {reasons}.", *changed, *trained(experiment.runs.to_dict("records")))
 
 
-def footer(experiment: Experiment | Pool) -> tuple[str, ...]:
+def footer(experiment: Experiment) -> tuple[str, ...]:
     """Return where the finished runs come from, and which runs are unfinished or left out."""
     done, notes = experiment.done, []
     if len(done):
@@ -49,33 +50,33 @@ def _other_numerics(done: pd.DataFrame) -> list[str]:
 
 def origin(done: pd.DataFrame) -> str:
     """Return the commits, machines and days of one or more finished runs."""
-    machines = (f"{run.machine or 'unknown machine'} ({device_text(run)})" for run in done.itertuples())
+    machines = (f"{run.machine or 'unknown machine'} ({_device_text(run)})" for run in done.itertuples())
     first, last = (f"{day:%Y-%m-%d}" for day in (done.started.min(), done.ended.max()))
     days = first if first == last else f"{first} to {last}"
     commits = ", ".join(commit_texts(done.git_commit, done.git_dirty))
     return f"Commit: {commits}. Machine: {', '.join(dict.fromkeys(machines))}. Run: {days} (UTC)."
 
 
-def device_text(run) -> str:
+def _device_text(run) -> str:
     """Return device, threads, precision and "compiled" of a run, as far as they are known."""
     threads = f"{run.threads} thread{'' if run.threads == '1' else 's'}" if run.threads else ""
     compiled = "compiled" if run.compiled == "true" else ""
     return ", ".join(filter(None, (run.device, threads, run.precision, compiled)))
 
 
-def _trained(experiment: Experiment | Pool) -> tuple[str, ...]:
-    """Return the settings of all runs in a sentence; datasets with equal settings are listed together."""
+def trained(runs: Iterable[dict], order: Callable[[list[str]], Iterable[str]] = dict.fromkeys) -> list[str]:
+    """Return the settings of all runs in a sentence, if there is a run. Datasets with equal settings are together.
+
+    order: returns each of some datasets once, in order.
+    """
     datasets: dict[str, list[str]] = {}
-    for (dataset, _), runs in experiment.runs.groupby(NAME[:2], sort=False):
-        for settings in dict.fromkeys(trained_with(run) for run in runs.to_dict("records")):
-            datasets.setdefault(settings, []).append(dataset)
-    if not datasets:
-        return ()
-    parts = (f"{', '.join(dict.fromkeys(names))}: {settings}" for settings, names in datasets.items())
-    return (f"Trained: {'; '.join(parts)}.",)
+    for run in runs:
+        datasets.setdefault(_trained_with(run), []).append(run["dataset"])
+    parts = [f"{', '.join(order(names))}: {settings}" for settings, names in datasets.items()]
+    return [f"Trained: {'; '.join(parts)}."] if parts else []
 
 
-def trained_with(run: dict) -> str:
+def _trained_with(run: dict) -> str:
     """Return a run's training images, network and epochs in a few words."""
 
     def setting(name: str) -> str:

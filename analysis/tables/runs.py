@@ -24,7 +24,7 @@ NOTE = (
 )
 
 
-def run_frame(experiment: Experiment | Pool) -> pd.DataFrame:
+def run_frame(experiment: Experiment) -> pd.DataFrame:
     """Return one row per run: identity, environment, every metric at its last and best test epoch (counted from 0)."""
     runs = experiment.runs
     columns = {column: runs[column] for column in IDENTITY}

@@ -2,11 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.claims.claims import Claim
 from analysis.claims.comparison import PAIRED
 from analysis.claims.verdicts import (
     CORRECTION,
@@ -26,6 +24,7 @@ from analysis.claims.verdicts import (
     TOO_MANY_SEEDS,
     WITHIN_MARGIN,
     Verdict,
+    verdict_frame,
 )
 from analysis.load.pools import PAPER, Pool
 from analysis.stats.intervals import MAX_SEEDS
@@ -57,17 +56,6 @@ NOTES = (
     "cs-kd against cross-entropy) are tested in this order instead. Equivalent: the 90 % interval lies within the "
     "margin. docs/judgement.md has the rules.",
 )
-VERDICT_NUMBERS = (
-    *("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high"),
-    *("p_value", "corrected_p"),
-)
-VERDICT_COLUMNS = (
-    *("id", "where", "claim", "metric", "method", "against", "better", "dataset", "architecture"),
-    *VERDICT_NUMBERS,
-    *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
-    *("outcome", "reason", "missing", "settings", "seeds_for_power", "left_out", "pool"),
-)
-NO_INTERVAL = (math.nan, math.nan)
 
 
 def verdict_table(pool: Pool, verdicts: list[Verdict]) -> Table:
@@ -75,16 +63,17 @@ def verdict_table(pool: Pool, verdicts: list[Verdict]) -> Table:
 
     verdicts: of this pool, from ``judge``.
     """
+    frame = verdict_frame(verdicts)
     blocks: dict[str, list[tuple[Row, ...]]] = {}
-    for claim, judged in _by_claim(verdicts):
-        group = name_once((claim.claim, *_texts(verdict)) for verdict in judged)
-        blocks.setdefault(claim.where, []).append(group)
+    for _, rows in frame.groupby("id", sort=False):
+        group = name_once((row.claim, *verdict_texts(row)) for row in rows.itertuples())
+        blocks.setdefault(rows["where"].iloc[0], []).append(group)
     left_out = [note for verdict in verdicts if verdict.outcome != NOT_RUN for note in verdict.left_out]
     return Table(
         title=f"Verdicts on the claims, {pool.name}",
         columns=COLUMNS,
         blocks=tuple(Block(where, tuple(groups)) for where, groups in blocks.items()),
-        frame=verdict_frame(verdicts),
+        frame=frame,
         intro=_setting(pool),
         notes=(*NOTES, *dict.fromkeys(left_out), *footer(pool)),
     )
@@ -102,40 +91,15 @@ def summary_table(pool: Pool, verdicts: list[Verdict]) -> Table:
     return Table(title, SUMMARY_COLUMNS, tuple(blocks), frame, _setting(pool), (SUMMARY_NOTE,))
 
 
-def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Return one row per verdict as numbers, with the kind of comparison."""
-    records = []
-    for verdict in verdicts:
-        claim = verdict.claim
-        record = {
-            part: getattr(claim, part) for part in ("id", "where", "claim", "metric", "method", "against", "better")
-        }
-        record |= {"dataset": verdict.dataset, "architecture": verdict.architecture}
-        record["effect"] = verdict.effect.value if verdict.effect else math.nan
-        for name, estimate in (("seeds", verdict.effect), ("seeds_and_images", verdict.with_images)):
-            low, high = estimate.interval if estimate else NO_INTERVAL
-            record |= {f"{name}_low": low, f"{name}_high": high}
-        record |= {"p_value": verdict.p_value, "corrected_p": verdict.corrected_p}
-        record |= {"n_method": verdict.seeds[0], "n_against": verdict.seeds[1], "comparison": verdict.comparison}
-        for name, seeds in zip(("seeds_method", "seeds_against"), verdict.compared, strict=True):
-            record[name] = " ".join(map(str, seeds))
-        record |= {"outcome": verdict.outcome, "reason": verdict.reason, "missing": verdict.missing}
-        record |= {"settings": " ".join(verdict.settings), "seeds_for_power": verdict.seeds_for_power}
-        record |= {"left_out": " ".join(verdict.left_out), "pool": verdict.pool}
-        records.append(record)
-    return pd.DataFrame(records, columns=list(VERDICT_COLUMNS)).astype({"seeds_for_power": "Int64"})
-
-
 def summary_frame(verdicts: list[Verdict]) -> pd.DataFrame:
     """Return one row per claim: its number of verdicts, the number with each outcome, and a sentence."""
     records = []
-    for claim, judged in _by_claim(verdicts):
-        counts = Counter(verdict.outcome for verdict in judged)
+    for (name, where, claim), rows in verdict_frame(verdicts).groupby(["id", "where", "claim"], sort=False):
+        counts = Counter(rows.outcome)
         others = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome != HOLDS and counts[outcome]]
-        record = {"id": claim.id, "where": claim.where, "claim": claim.claim, "cells": len(judged)}
-        record |= {_column(outcome): counts[outcome] for outcome in OUTCOMES}
-        text = f"Holds on {counts[HOLDS]} of {len(judged)}" + (f" ({', '.join(others)})" if others else "")
-        records.append(record | {"summary": text})
+        text = f"Holds on {counts[HOLDS]} of {len(rows)}" + (f" ({', '.join(others)})" if others else "")
+        numbers = {_column(outcome): counts[outcome] for outcome in OUTCOMES}
+        records.append({"id": name, "where": where, "claim": claim, "cells": len(rows), **numbers, "summary": text})
     columns = ["id", "where", "claim", "cells", *map(_column, OUTCOMES), "summary"]
     return pd.DataFrame(records, columns=columns)
 
@@ -144,73 +108,50 @@ def _column(outcome: str) -> str:
     return outcome.replace(" ", "_")
 
 
-def _by_claim(verdicts: list[Verdict]) -> list[tuple[Claim, list[Verdict]]]:
-    groups: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        groups.setdefault(verdict.claim.id, []).append(verdict)
-    return [(judged[0].claim, judged) for judged in groups.values()]
-
-
 def _setting(pool: Pool) -> tuple[str, ...]:
     warning = f"{pool.name} is not the paper's setting: no verdict on the paper itself."
     return (*(() if pool.name == PAPER else (warning,)), *introduction(pool))
 
 
-def _texts(verdict: Verdict) -> Row:
-    estimate, effect = verdict.with_images or verdict.effect, ABSENT
-    if estimate:
-        over_images = verdict.with_images is not None
-        effect = effect_text(estimate.value, estimate.interval, verdict.claim.decimals, over_images)
-    with_images = verdict.with_images is not None
+def verdict_texts(row) -> Row:
+    """Return dataset, network, effect, seeds, outcome and reason of a row of ``verdict_frame``."""
+    over_images = not math.isnan(row.seeds_and_images_low)
+    interval = (row.seeds_and_images_low, row.seeds_and_images_high) if over_images else (row.seeds_low, row.seeds_high)
+    decimals = all_metrics()[row.metric].decimals
+    effect, ends = number_text(row.effect, decimals, sign=True), interval_text(interval, decimals, sign=True)
+    method, against = int(row.n_method), int(row.n_against)
+    pairs = f" [{min(method, against)}]" if row.comparison == PAIRED and method != against else ""
     return (
-        verdict.dataset,
-        verdict.architecture,
-        effect,
-        seeds_text(*verdict.seeds, verdict.comparison),
-        outcome_text(verdict.outcome, verdict.pool),
-        reason_text(
-            verdict.reason,
-            verdict.claim.metric,
-            missing=verdict.missing,
-            settings=verdict.settings,
-            seeds_for_power=verdict.seeds_for_power,
-            with_images=with_images,
-        ),
+        row.dataset,
+        row.architecture,
+        f"{effect} {ends}{'' if over_images else SEEDS_ALONE}" if ends else effect,
+        f"{method}/{against}{pairs}",
+        Outcome(row.outcome, "" if row.pool == PAPER else f" ({row.pool})"),
+        _reason_text(row, over_images),
     )
 
 
-def outcome_text(outcome: str, pool: str) -> Outcome:
-    """Return the outcome, with the pool's name unless the pool is the paper's recipe."""
-    return Outcome(outcome, "" if pool == PAPER else f" ({pool})")
-
-
-def reason_text(
-    reason: str,
-    metric: str,
-    *,
-    missing: str = "",
-    settings: Iterable[str] = (),
-    seeds_for_power: int | None = None,
-    with_images: bool = False,
-) -> str:
-    """Return the sentence for a verdict's reason; ``metric`` is the claim's, the others are fields of ``Verdict``."""
-    side = {"method": "the method", "against": "the other", "both": "either"}.get(missing, "")
-    difference = _margin_text(metric)
+def _reason_text(row, over_images: bool) -> str:
+    side = {"method": "the method", "against": "the other", "both": "either"}.get(row.missing, "")
+    difference = _margin_text(row.metric)
     found = f"find a difference of {difference} with 80 % power"
+    more = "More seeds are needed."
+    if not pd.isna(row.seeds_for_power):
+        more = f"{row.seeds_for_power:.0f} seeds of each would {found}."
     return {
-        EXCLUDES_ZERO: f"Excludes 0 over {'seeds and test images' if with_images else 'seeds'}.",
+        EXCLUDES_ZERO: f"Excludes 0 over {'seeds and test images' if over_images else 'seeds'}.",
         WITHIN_MARGIN: f"No difference larger than {difference}.",
         NO_RUN: f"No finished run of {side}.",
         NO_VALUE: f"No value of {side}.",
-        SETTINGS_DIFFER: f"Settings differ: {', '.join(settings)}.",
+        SETTINGS_DIFFER: f"Settings differ: {', '.join(row.settings.split())}.",
         ONE_SEED: "One seed decides nothing.",
         NO_SPREAD: "No spread between seeds: equal values prove nothing.",
         EARLIER_CLAIM: "Excludes 0, but an earlier primary claim does not hold.",
         CORRECTION: "Excludes 0 alone, but not after the correction for the number of claims.",
         SMALL_TEST_SET: f"The test set is too small to {found}.",
         TOO_MANY_SEEDS: f"More than {MAX_SEEDS:,} seeds of each would be needed to {found}.",
-        MORE_SEEDS: f"{seeds_for_power} seeds of each would {found}." if seeds_for_power else "More seeds are needed.",
-    }[reason]
+        MORE_SEEDS: more,
+    }[row.reason]
 
 
 def _margin_text(metric: str) -> str:
@@ -219,16 +160,3 @@ def _margin_text(metric: str) -> str:
         return ""
     unit = found.unit if found.scale != PERCENT else "point" if found.equivalence_margin == 1 else "points"
     return f"{found.equivalence_margin:g} {unit}"
-
-
-def seeds_text(method: int, against: int, comparison: str) -> str:
-    """Return the finished seeds of both sides, and the number of pairs if it is smaller."""
-    pairs = min(method, against)
-    fewer = comparison == PAIRED and pairs < max(method, against)
-    return f"{method}/{against}" + (f" [{pairs}]" if fewer else "")
-
-
-def effect_text(value: float, interval: tuple[float, float], decimals: int, over_images: bool) -> str:
-    """Return an effect with its interval if known, marked if the interval is over seeds alone."""
-    text, ends = number_text(value, decimals, sign=True), interval_text(interval, decimals, sign=True)
-    return f"{text} {ends}{'' if over_images else SEEDS_ALONE}" if ends else text

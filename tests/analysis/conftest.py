@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 
 import pytest
-from builders import COMMIT, MINI_SETTINGS, OTHER_COMMIT, Grid, empty_store
+from builders import COMMIT, HOSTILE, MINI_SETTINGS, OTHER_COMMIT, Grid, empty_store
 from mlflow import MlflowClient
 from run_folders import make_run, make_spec, upload
 
@@ -38,7 +38,7 @@ def paper_grid() -> Grid:
 
 
 def mini_grid() -> Grid:
-    """The mini profile, with missing and invalid values."""
+    """The mini profile, with predictions, training curves, and missing and invalid values."""
     grid = Grid("table1-mini", "mini", MINI_SETTINGS)
     cross_entropy, cs_kd = (
         grid.cell("cifar100", method, architecture="resnet10") for method in ("cross-entropy", "cs-kd")
@@ -48,6 +48,11 @@ def mini_grid() -> Grid:
     grid.trained(cs_kd, 0, 48, 4, metrics={"test/ece": float("nan")})
     grid.trained(cs_kd, 1, 49, 5, without=("test/top1_error", "best/nll"), predictions=False)
     grid.trained(cs_kd, 2, 50, 6, metrics={"test/nll": float("inf")})
+    for run in grid.runs:
+        run.metrics += [("train/loss", 1.0, 0), ("train/loss", 0.5, 1)]
+    dogs = grid.cell("dogs", "cs-kd", architecture="resnet10")
+    grid.trained(dogs, 0, 40, 12, git_dirty="true", predictions=False)
+    grid.run(dogs, 1, state="failed", reason=f"NaN in {HOSTILE}")
     return grid
 
 
@@ -56,7 +61,7 @@ def store_uri(tmp_path_factory):
     """A store with the two grids above, a demo without runs, and an experiment that is no grid."""
     folder = tmp_path_factory.mktemp("tracked")
     uri = empty_store(folder)
-    paper_grid().log(uri, folder)
+    paper_grid().log(uri, folder, predictions=False)
     mini_grid().log(uri, folder, label="renamed by a user")
     demo = Grid("demo", "demo", MINI_SETTINGS)
     demo.cell("digits", "cs-kd")
@@ -69,6 +74,13 @@ def store_uri(tmp_path_factory):
 @pytest.fixture(scope="session")
 def store(store_uri):
     return Store(store_uri)
+
+
+@pytest.fixture
+def call_stored(call, store_uri, monkeypatch):
+    """Calls a command as ``call`` does, on the store of made-up runs."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    return call
 
 
 @pytest.fixture(scope="session")

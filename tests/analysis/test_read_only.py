@@ -28,13 +28,10 @@ def read_only(folder):
             subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.parametrize("command", ["tables", "report"])
-def test_tables_and_report_of_a_moved_project_on_read_only_media(project, call, monkeypatch, tmp_path, command):
+def test_tables_of_a_moved_project_on_read_only_media(project, call, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project / 'mlflow.db'}")
     monkeypatch.setenv("RUNS_DIR", str(project / "runs"))
     with read_only(project):
-        status, _, errors = call(f"analysis {command}")
+        status, _, errors = call("analysis tables")
     assert (status, errors) == (0, "")
-    results = tmp_path / "results"
-    written = (results / "report.html" if command == "report" else results / "demo" / "reliability.md").read_text()
-    assert "no predictions.npz" not in written
+    assert "no predictions.npz" not in (tmp_path / "results" / "demo" / "reliability.md").read_text()

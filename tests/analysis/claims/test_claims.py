@@ -4,30 +4,21 @@ import pytest
 import yaml
 
 from analysis.claims.claims import CLAIMS, OURS, load_claims
-from analysis.paper.published import published, published_numbers
+from analysis.paper.published import published_numbers
 from cskd.utils.errors import UserError
 
 PAPERS = [claim for claim in load_claims() if claim.where != OURS]
 
 
-def test_published_means_bear_out_every_claim():
-    in_tables = set(published_numbers().metric)
-    for claim in PAPERS:
-        for dataset in claim.datasets if claim.metric in in_tables else ():
-            for architecture in claim.architectures:
-                method, _ = published(architecture, dataset, claim.method, claim.metric)
-                against, _ = published(architecture, dataset, claim.against, claim.metric)
-                assert claim.is_borne_out(method - against), (claim.id, dataset, architecture)
-
-
-def test_claims_leave_out_only_datasets_whose_means_contradict_them():
+def test_published_means_bear_out_a_claim_exactly_on_its_datasets():
     numbers = published_numbers()
     for claim in PAPERS:
         cells = numbers[(numbers.metric == claim.metric) & numbers.architecture.isin(claim.architectures)]
         cells = cells.drop_duplicates(["dataset", "architecture", "method"]).set_index(["dataset", "architecture"])
         method, against = (cells[cells.method == name]["mean"] for name in (claim.method, claim.against))
         for (dataset, _), difference in (method - against).dropna().items():
-            assert claim.is_borne_out(difference) == (dataset in claim.datasets) or dataset == "imagenet", claim.id
+            is_claimed = dataset in claim.datasets or dataset == "imagenet"  # table 5 has its own claim
+            assert claim.is_borne_out(difference) == is_claimed, (claim.id, dataset)
 
 
 def test_every_comparison_of_the_paper_is_claimed_once_and_every_method_is_in_a_claim():
@@ -56,14 +47,10 @@ def entry():
     ("change", "message"),
     [
         ({"metrics": "ece"}, "metrics: Extra inputs are not permitted"),
-        ({"metric": "top1"}, "unknown metric 'top1': "),
         ({"method": "kd+cskd"}, "unknown method 'cskd': did you mean cs-kd?"),
         ({"against": "cs-kd"}, "cs-kd is compared with itself: name another method"),
-        ({"better": "less"}, "better: Input should be 'lower' or 'higher'"),
         ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': did you mean cifar100?"),
-        ({"datasets": "cifar100"}, "datasets: Input should be a valid tuple"),
         ({"architectures": ["resnet18", "resnet18"]}, "architectures: a name is given twice: resnet18, resnet18"),
-        ({"where": 1}, "where: Input should be a valid string"),
     ],
 )
 def test_invalid_claim_is_a_one_line_error(tmp_path, entry, change, message):
@@ -79,17 +66,10 @@ def test_claim_of_ones_own_may_be_on_ones_own_dataset(tmp_path, entry):
     assert claim.datasets == ("flowers",)
 
 
-def test_missing_keys_and_repeated_ids_are_errors(tmp_path, entry):
+def test_repeated_ids_and_files_without_a_list_are_one_line_errors(tmp_path, entry):
     with pytest.raises(UserError, match="claim error-cross-entropy: there are two claims with this id"):
         load_claims(write(tmp_path, entry, entry | {"datasets": ["dogs"], "architectures": ["resnet18"]}))
-    del entry["metric"]
-    with pytest.raises(UserError, match="claim error-cross-entropy: metric: Field required"):
-        load_claims(write(tmp_path, entry))
-
-
-@pytest.mark.parametrize("content", ["a: 1", "", "- just a text", "[1"])
-def test_file_without_a_list_of_claims_is_a_one_line_error(tmp_path, content):
-    path = tmp_path / "claims.yaml"
-    path.write_text(content)
-    with pytest.raises(UserError, match=r"^[^\n]*claims.yaml[^\n]*$"):
-        load_claims(path)
+    for content in ("a: 1", "- just a text", "[1"):
+        (tmp_path / "claims.yaml").write_text(content)
+        with pytest.raises(UserError, match=r"^[^\n]*claims.yaml[^\n]*$"):
+            load_claims(tmp_path / "claims.yaml")

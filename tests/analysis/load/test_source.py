@@ -12,11 +12,7 @@ COMMIT, OTHER = "1" * 40, "2" * 40
     [
         ([(COMMIT, "false"), (COMMIT, "False")], ["111111111111"]),
         ([(COMMIT, "false"), (COMMIT, "unknown"), (COMMIT, "true")], ["111111111111 (dirty)"]),
-        (
-            [(f"{COMMIT} {OTHER}", "unknown"), (OTHER, "true")],
-            ["111111111111 (changes unknown)", "222222222222 (dirty)"],
-        ),
-        ([(COMMIT, "")], ["111111111111 (changes unknown)"]),
+        ([(f"{COMMIT} {OTHER}", ""), (OTHER, "true")], ["111111111111 (changes unknown)", "222222222222 (dirty)"]),
         ([("unknown", "unknown"), ("", "")], ["unknown"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Reading a tracking store: experiments, predictions, and one-line errors."""
+"""Reading a tracking store: experiments, predictions, histories, and one-line errors."""
 
 import shutil
 
@@ -12,9 +12,20 @@ from analysis.load.store import Store, UnusableRun
 from cskd.utils.errors import UserError
 
 
+@pytest.fixture
+def runs(store):
+    """The finished runs of table1-mini; CS-KD's third has an infinite NLL."""
+    [experiment] = store.load(["table1-mini"])
+    return experiment.done
+
+
 def test_experiments_are_found_by_tag_whatever_their_name(store):
     assert store.experiments() == ["demo", "table1", "table1-mini"]
     assert [experiment.name for experiment in store.load(["table1-mini", "demo"])] == ["table1-mini", "demo"]
+    with pytest.raises(UserError, match=r"unknown experiment 'tabel1': did you mean table1"):
+        store.load(["tabel1"])
+    with pytest.raises(UserError, match="no run is tracked in demo: launch it, or"):
+        store.load(["demo"])
 
 
 def test_tuning_and_overrides_are_read_from_tags(tmp_path):
@@ -25,51 +36,27 @@ def test_tuning_and_overrides_are_read_from_tags(tmp_path):
     [experiment] = Store(uri).load()
     assert (experiment.profile, experiment.tuned) == ("mini", True)
     assert experiment.overrides == ("width=8", "schedule.milestones=[1, 2]")
-    client = MlflowClient(uri)
-    client.set_experiment_tag(number, "overrides", "width=8")
-    with pytest.raises(UserError, match="its tag tuned or overrides is missing or invalid"):
-        Store(uri).load()
-    client.delete_experiment_tag(number, "overrides")
+    MlflowClient(uri).set_experiment_tag(number, "overrides", "width=8")
     with pytest.raises(UserError, match="its tag tuned or overrides is missing or invalid"):
         Store(uri).load()
 
 
-def test_unknown_experiments_and_experiments_without_runs_are_errors(store):
-    with pytest.raises(UserError, match=r"unknown experiment 'tabel1': did you mean table1"):
-        store.load(["tabel1"])
-    with pytest.raises(UserError, match="no run is tracked in demo: launch it, or"):
-        store.load(["demo"])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, r"nothing is tracked yet, .*mlflow.db does not exist: run 'make demo'"),
-        ("this is no database, however long the text is", r"mlflow.db cannot be read \(.*\): correct it or start its"),
-    ],
-)
-def test_missing_or_invalid_database_is_a_one_line_error(tmp_path, content, message):
-    path = tmp_path / "mlflow.db"
-    if content:
-        path.write_text(content)
-    with pytest.raises(UserError, match=message) as caught:
-        Store(f"sqlite:///{path}")
-    assert "\n" not in str(caught.value)
-    assert path.exists() == bool(content)
-
-
-def test_store_without_a_grid_names_the_first_command(tmp_path):
+def test_missing_invalid_or_empty_store_is_a_one_line_error(tmp_path):
+    (tmp_path / "text.db").write_text("this is no database, however long the text is")
+    for uri, message in (
+        (f"sqlite:///{tmp_path / 'none.db'}", r"nothing is tracked yet, .*none.db does not exist: run 'make demo'"),
+        (f"sqlite:///{tmp_path / 'text.db'}", r"text.db cannot be read \(.*\): correct it or start its"),
+        ("bogus://me:secret@somewhere", r"=bogus://\*\*\*@somewhere cannot be read"),
+    ):
+        with pytest.raises(UserError, match=rf"^[^\n]*{message}[^\n]*$"):
+            Store(uri)
+    assert not (tmp_path / "none.db").exists()
     with pytest.raises(UserError, match="holds no grid: run 'make demo'"):
         Store(empty_store(tmp_path)).load()
 
 
-def test_password_of_a_server_is_not_shown():
-    with pytest.raises(UserError, match=r"=bogus://\*\*\*@somewhere cannot be read"):
-        Store("bogus://me:secret@somewhere")
-
-
-def test_remote_predictions_are_downloaded_once(store, store_uri, tmp_path, monkeypatch):
-    run = store.load(["table1"])[0].done.iloc[0].copy()
+def test_remote_predictions_are_downloaded_once(runs, store, store_uri, tmp_path, monkeypatch):
+    run = runs.iloc[0].copy()
     local = f"{run.artifact_uri.removeprefix('file://')}/predictions.npz"
     assert store.load_predictions(run, tmp_path / "cache").logits.shape == (200, 10)
     assert not (tmp_path / "cache").exists()  # read in place
@@ -92,7 +79,6 @@ def test_remote_predictions_are_downloaded_once(store, store_uri, tmp_path, monk
     ("content", "message"),
     [
         (None, "seed0 has no predictions.npz"),
-        (b"PK but cut off", "seed0 has a predictions.npz that cannot be read"),
         ({"logits": np.zeros((2, 2))}, "seed0 has a predictions.npz that cannot be read"),
         (
             {"logits": np.full((2, 2), np.nan), "features": np.zeros((2, 1)), "labels": np.zeros(2, int)},
@@ -100,15 +86,31 @@ def test_remote_predictions_are_downloaded_once(store, store_uri, tmp_path, monk
         ),
     ],
 )
-def test_missing_or_damaged_predictions_name_the_run(store, tmp_path, content, message):
-    run = store.load(["table1"])[0].done.iloc[0].copy()
+def test_missing_or_damaged_predictions_name_the_run(runs, store, tmp_path, content, message):
+    run = runs.iloc[0].copy()
     run.artifact_uri = tmp_path.as_uri()
-    if isinstance(content, bytes):
-        (tmp_path / "predictions.npz").write_bytes(content)
-    elif content:
+    if content:
         np.savez(tmp_path / "predictions.npz", **content)
     with pytest.raises(UnusableRun, match=message):
         store.load_predictions(run, tmp_path)
+
+
+def test_history_is_by_epoch_and_cached_once_the_run_is_finished(runs, store, tmp_path, monkeypatch):
+    run, infinite = runs.iloc[1].copy(), runs[np.isposinf(runs["test/nll"])].iloc[0]
+    run["state"] = "running"
+    history = store.load_history(run, ["test/top1_error", "test/ece"], tmp_path)
+    assert history.index.tolist() == [0, 1]
+    assert history["test/top1_error"].tolist() == [102, 51] and history["test/ece"].tolist() == [36, 18]
+    with pytest.raises(UnusableRun, match="seed1 has no history of train/none"):
+        store.load_history(run, ["test/ece", "train/none"], tmp_path)
+    assert not list(tmp_path.rglob("*.npz"))
+    run["state"] = "done"
+    for metric in ("test/ece", "test/top1_error"):
+        store.load_history(run, [metric], tmp_path)
+    assert store.load_history(infinite, ["test/nll"], tmp_path)["test/nll"].tolist() == [np.inf, np.inf]
+    monkeypatch.setattr(store, "client", None)  # no request is needed
+    assert store.load_history(run, ["test/top1_error", "test/ece"], tmp_path).equals(history)
+    assert store.load_history(infinite, ["test/nll"], tmp_path)["test/nll"].tolist() == [np.inf, np.inf]
 
 
 def test_uploaded_run_is_read_and_made_up_runs_have_the_same_tags(tmp_path):
@@ -126,29 +128,17 @@ def test_uploaded_run_is_read_and_made_up_runs_have_the_same_tags(tmp_path):
         assert set(tags) <= set(tracked(uri, kind=kind)[0].data.tags)
 
 
-def predictions_of_moved(project, cache, runs="runs"):
-    store = Store(f"sqlite:///{project / 'mlflow.db'}", project / runs)
+def predictions_of_moved(project, cache, runs):
+    store = Store(f"sqlite:///{project / 'mlflow.db'}", runs)
     [experiment] = store.load()
     return experiment.done, [store.predictions_file(run, cache) for _, run in experiment.done.iterrows()]
 
 
-def test_predictions_of_a_moved_project_are_read_from_its_run_folders(project, tmp_path):
-    done, paths = predictions_of_moved(project, tmp_path)
+def test_predictions_of_a_moved_project_are_in_its_run_folders_or_beside_the_database(project, tmp_path):
+    done, paths = predictions_of_moved(project, tmp_path, project / "runs")
     assert paths == [project / "runs" / key / "predictions.npz" for key in done.run_key]
-
-
-def test_predictions_without_run_folders_are_read_beside_the_database(project, tmp_path):
-    done, paths = predictions_of_moved(project, tmp_path, "none")
-    expected = [f"{run_id}/artifacts/predictions.npz" for run_id in done.run_id]
-    assert [str(path.relative_to(project / "mlartifacts" / "demo")) for path in paths] == expected
-
-
-def test_artifacts_of_a_project_in_a_folder_called_mlartifacts_are_read_beside_the_database(project, tmp_path):
-    store = Store(f"sqlite:///{project / 'mlflow.db'}")
-    run = store.load()[0].done.iloc[0].copy()
-    inside = f"mlartifacts/demo/{run.run_id}/artifacts"
-    run["artifact_uri"] = f"/elsewhere/mlartifacts/project/{inside}"
-    assert store.predictions_file(run, tmp_path) == project / inside / "predictions.npz"
+    _, paths = predictions_of_moved(project, tmp_path, None)
+    assert paths == [project / f"mlartifacts/demo/{run}/artifacts/predictions.npz" for run in done.run_id]
 
 
 def test_run_folder_with_another_training_is_not_read(project, tmp_path):

@@ -1,6 +1,5 @@
 """Studies as the tuner tracks them, read for the report."""
 
-import pytest
 from builders import empty_store
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
@@ -9,9 +8,7 @@ from analysis.load.store import Store
 from analysis.load.studies import load_studies
 
 
-@pytest.fixture
-def tracked(tmp_path):
-    """(client, a function that tracks a study and returns its run id, the store's URI)."""
+def test_study_has_outcome_trials_and_picture_and_one_without_an_objective_is_named(tmp_path):
     uri = empty_store(tmp_path)
     client = MlflowClient(uri)
     experiment = client.create_experiment("tuning", artifact_location=(tmp_path / "artifacts").as_uri())
@@ -19,11 +16,6 @@ def tracked(tmp_path):
     def study(name, **tags):
         return client.create_run(experiment, run_name=name, tags={"kind": "study", "study": name} | tags).info.run_id
 
-    return client, study, uri
-
-
-def test_study_has_outcome_trials_and_picture(tracked):
-    client, study, uri = tracked
     tags = {"trials.complete": "20", "trials.failed": "0", "best_parameters": '{"temperature": 6.0}'}
     run_id = study("cifar100-cs-kd", objective="error", **tags)
     client.log_param(run_id, "dataset", "cifar100")
@@ -31,19 +23,12 @@ def test_study_has_outcome_trials_and_picture(tracked):
     for name in ("slices.png", "contour.png"):
         client.log_figure(run_id, Figure(), name)
     study("begun", objective="error ece")
-    (begun, finished), notes = load_studies(Store(uri))
-    assert notes == []
+    study("old")
+    (begun, finished), [note] = load_studies(Store(uri))
+    assert note.startswith("study old cannot be read (")
     assert (finished.name, finished.dataset) == ("cifar100-cs-kd", "cifar100")
     assert finished.trials == {"complete": 20, "failed": 0}
     assert (finished.best, finished.value) == ({"temperature": 6.0}, 43.75)
     assert finished.picture_name == "contour.png"
     assert finished.picture.startswith(b"\x89PNG")
     assert (begun.best, begun.picture) == ({}, None)
-
-
-def test_study_without_an_objective_is_named(tracked):
-    _, study, uri = tracked
-    study("old")
-    studies, [note] = load_studies(Store(uri))
-    assert studies == []
-    assert note.startswith("study old cannot be read (")

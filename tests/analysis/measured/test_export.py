@@ -1,45 +1,20 @@
 """Tracked results as CSV files: which rows are written, and how they are merged with earlier ones."""
 
 import json
-import re
 
 import pandas as pd
 import pytest
-from builders import MINI_SETTINGS, Grid, empty_store
+from builders import MINI_SETTINGS, Grid
 
-from analysis.commands import measured
+from analysis.claims.verdicts import VERDICT_COLUMNS
 from analysis.load.pools import pools
 from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, read_rows
-from analysis.measured.export import evaluated_numbers, run_rows
-from analysis.stats.evaluation import CROSS_FITTED, evaluations
+from analysis.measured.export import run_rows
+from analysis.stats.evaluation import CROSS_FITTED
+from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
-from analysis.tables.verdicts import VERDICT_COLUMNS
 from cskd.utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def export(store_uri, tmp_path_factory):
-    """Run the command: ``export(folder, *arguments)`` returns what it prints. Evaluations are cached."""
-    cache = tmp_path_factory.mktemp("results")
-
-    def run(folder, *arguments):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MLFLOW_TRACKING_URI", store_uri)
-            lines = []
-            patch.setattr(measured.Console, "print", lambda _, line, **options: lines.append(line))
-            assert measured.main(["--measured-dir", str(folder), "--results-dir", str(cache), *arguments]) == 0
-        return "\n".join(lines)
-
-    run.cache = cache
-    return run
-
-
-@pytest.fixture(scope="module")
-def exported(export, tmp_path_factory):
-    """(folder with the files of all pools, what the command printed)."""
-    folder = tmp_path_factory.mktemp("measured")
-    return folder, export(folder)
 
 
 def rows_of(path):
@@ -50,17 +25,13 @@ def lines_of(path):
     return path.read_text().splitlines()
 
 
-def test_every_pool_except_the_demo_has_two_files(exported):
-    folder, _ = exported
+def test_finished_runs_of_every_pool_except_the_demo_are_written_in_order(exported):
+    folder, printed = exported
     names = {path.name for path in folder.iterdir()}
     assert names == {"runs-paper.csv", "verdicts-paper.csv", "runs-mini.csv", "verdicts-mini.csv"}
     assert tuple(rows_of(folder / "runs-mini.csv")) == RUN_COLUMNS
     assert tuple(rows_of(folder / "verdicts-mini.csv")) == VERDICT_COLUMNS
     assert all("/tmp" not in path.read_text() for path in folder.iterdir())
-
-
-def test_only_finished_runs_are_written_in_order_and_others_are_named(exported):
-    folder, printed = exported
     rows = rows_of(folder / "runs-paper.csv")
     assert (set(rows.state), len(rows)) == ({"done"}, 10)
     order = list(zip(rows.architecture, rows.dataset, rows.method, rows.seed.astype(int), strict=True))
@@ -75,9 +46,8 @@ def test_rows_have_tracked_and_evaluated_values_and_facts(exported, export, stor
     first = rows.loc["cifar100/resnet10/cross-entropy:0"]
     assert (first.last_top1_error, first.last_ece, first.best_top1_error) == ("50", "17", "49.875")
     assert (first.minutes, first[ENERGY], first.grids) == ("1.5", "", "table1")
-    assert (first.comparable, first.comparable_reason, first.tuned, first.overrides) == (
-        *("false", "profile mini", "false", "[]"),
-    )
+    facts = (first.comparable, first.comparable_reason, first.tuned, first.overrides)
+    assert facts == ("false", "profile mini", "false", "[]")
     assert (first.device, first.threads, first.precision, first.compiled) == ("cpu", "1", "fp32", "false")
     assert (first["subset.classes"], first.width, first["schedule.epochs"]) == ("20", "16", "60")
     [mini] = [pool for pool in pools(store.load()) if pool.name == "mini"]
@@ -88,7 +58,6 @@ def test_rows_have_tracked_and_evaluated_values_and_facts(exported, export, stor
     assert rows.last_ece["cifar100/resnet10/cs-kd:0"] == ""
     assert rows.last_nll["cifar100/resnet10/cs-kd:2"] == "inf"
     assert (rows.loc["cifar100/resnet10/cs-kd:1", list(EVALUATED)] == "").all()
-    assert set(evaluated_numbers(None)) == set(EVALUATED)
 
 
 def test_tuning_overrides_and_energy_are_columns():
@@ -102,11 +71,10 @@ def test_tuning_overrides_and_energy_are_columns():
 
 
 def test_same_runs_give_the_same_bytes(export, exported, tmp_path):
-    for _ in range(2):
-        printed = export(tmp_path, "--pool", "mini")
+    for counts in ("7 added, 0 replaced, 0 unchanged", "0 added, 0 replaced, 7 unchanged"):
+        assert f"7 runs: {counts} (0 not tracked here)." in export(tmp_path, "--pool", "mini")
         for name in ("runs-mini.csv", "verdicts-mini.csv"):
             assert (tmp_path / name).read_bytes() == (exported[0] / name).read_bytes()
-    assert "6 runs: 0 added, 0 replaced, 6 unchanged (0 not tracked here)." in printed
 
 
 def test_rows_of_other_machines_keep_their_bytes_and_later_runs_replace_earlier_ones(export, exported, tmp_path):
@@ -118,7 +86,7 @@ def test_rows_of_other_machines_keep_their_bytes_and_later_runs_replace_earlier_
     earlier = third.replace(ended[2], "2026-01-01T00:00:00Z").replace("1111111111", "earlier")
     (tmp_path / "runs-mini.csv").write_text("\n".join([header, elsewhere, later, earlier]) + "\n")
     printed = export(tmp_path, "--pool", "mini")
-    assert "7 runs: 4 added, 1 replaced, 2 unchanged (1 not tracked here)." in printed
+    assert "8 runs: 5 added, 1 replaced, 2 unchanged (1 not tracked here)." in printed
     assert lines_of(tmp_path / "runs-mini.csv") == [header, first, elsewhere, later, third, *others]
 
 
@@ -132,53 +100,48 @@ def test_evaluation_stays_if_the_predictions_were_lost(export, exported, tmp_pat
 
 
 def test_verdicts_that_are_not_tracked_here_or_rest_on_fewer_seeds_stay(export, exported, tmp_path):
-    rows = rows_of(exported[0] / "verdicts-mini.csv").set_index("id")
-    assert list(rows.outcome[["error-adacos", "ece-cross-entropy"]]) == ["not run", "holds"]
-    rows.loc["error-adacos", ["outcome", "n_method"]] = ["holds", "3"]
-    rows.loc["ece-cross-entropy", ["outcome", "n_against"]] = ["contradicted", "5"]
-    (tmp_path / "verdicts-mini.csv").write_text(to_csv(rows.reset_index()[list(VERDICT_COLUMNS)]))
+    def outcomes():
+        rows = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
+        return rows[rows.dataset == "cifar100"].outcome[["error-adacos", "ece-cross-entropy"]].tolist()
+
+    rows = rows_of(exported[0] / "verdicts-mini.csv")
+    adacos, ece = ((rows.id == name) & (rows.dataset == "cifar100") for name in ("error-adacos", "ece-cross-entropy"))
+    assert [*rows.outcome[adacos], *rows.outcome[ece]] == ["not run", "holds"]
+    rows.loc[adacos, ["outcome", "n_method"]] = ["holds", "3"]
+    rows.loc[ece, ["outcome", "n_against"]] = ["contradicted", "5"]
+    (tmp_path / "verdicts-mini.csv").write_text(to_csv(rows))
     printed = export(tmp_path, "--pool", "mini")
-    after = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
-    assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "contradicted"]
+    assert outcomes() == ["holds", "contradicted"]
     [line] = [line for line in printed.splitlines() if "not replaced" in line]
     assert "ece-cross-entropy cifar100 resnet10 (seeds 2/5, now 2/3): REPLACE=1 (--replace) replaces them." in line
-    assert list(after.index) == list(rows.index)
-    printed = export(tmp_path, "--pool", "mini", "--replace")
-    assert "not replaced" not in printed
-    after = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
-    assert list(after.outcome[["error-adacos", "ece-cross-entropy"]]) == ["holds", "holds"]
+    assert rows_of(tmp_path / "verdicts-mini.csv").id.tolist() == rows.id.tolist()
+    assert "not replaced" not in export(tmp_path, "--pool", "mini", "--replace")
+    assert outcomes() == ["holds", "holds"]
 
 
 def test_pools_without_finished_runs_write_nothing(export, tmp_path):
     assert "demo: no finished run: nothing written." in export(tmp_path, "--pool", "demo")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match="unknown pool 'minni': did you mean mini"):
-        export(tmp_path, "--pool", "minni")
 
 
-def test_demo_runs_are_written_if_they_are_asked_for(call, tmp_path):
-    grid = Grid("demo-custom-1a2b3c", "demo", MINI_SETTINGS, overrides=("width=8",))
-    grid.trained(grid.cell("digits", "cs-kd"), 0, 9, 3, predictions=False)
-    grid.log(empty_store(tmp_path), tmp_path)
-    status, _, errors = call("analysis measured", "--measured-dir", str(tmp_path))
-    [advice] = re.findall(r"\((--experiment .*)\)", errors)
-    assert status == 2
-    assert call("analysis measured", "--measured-dir", str(tmp_path), *advice.split())[0] == 0
-    assert list(tmp_path.glob("runs-demo-custom-*.csv"))
-
-
-def test_folder_that_cannot_be_written_is_an_error(export, tmp_path):
-    (tmp_path / "measured").write_text("a file")
-    with pytest.raises(UserError, match=r"measured.* cannot be written \(.*--measured-dir"):
-        export(tmp_path / "measured")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pool", "minni"), "unknown pool 'minni': did you mean mini?"),
+        (("--measured-dir", __file__), "cannot be written (File exists): set RESULTS_DIR, --results-dir or"),
+        (("--experiment", "table1", "--pool", "demo"), "unknown pool 'demo': choose from paper"),
+    ],
+)
+def test_invalid_command_line_is_a_one_line_error(call_stored, arguments, message):
+    status, _, errors = call_stored("analysis measured", *arguments)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert message in errors
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: "", "cannot be read"),
         (lambda text: text.replace("run_key", "key", 1), "has no column run_key: restore it, or remove it"),
-        (lambda text: "\n".join(["<<<<<<< ours", *text.splitlines()]), "cannot be read|has no column"),
         (lambda text: text + "=======\n", "has rows without cell_key, profile, dataset"),
         (lambda text: text + text.splitlines()[-1] + "\n", "twice: remove one of the two rows"),
     ],

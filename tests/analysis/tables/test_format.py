@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from analysis.tables.format import interval_text, show, to_latex, to_markdown
-from analysis.tables.model import Best, Block, Column, Table, name_once
+from analysis.tables.model import Best, Block, Column, Table
 from cskd.utils.numbers import COMPACT, mean_std_text, number_text
 
 
@@ -21,7 +21,6 @@ from cskd.utils.numbers import COMPACT, mean_std_text, number_text
         (mean_std_text(22.25, 0.125, 2), "22.25 ± 0.12"),
         (mean_std_text(22.25, 0.125, 1, separator=COMPACT, n=3), "22.2±0.1 (n=3)"),
         (mean_std_text(22.25, math.nan, 2), "22.25"),
-        (mean_std_text(math.nan, math.nan, 2), "\N{EN DASH}"),
         (interval_text((-1.0, 2.0), 1, sign=True), "[\N{MINUS SIGN}1.0, +2.0]"),
         (interval_text((math.nan, 2.0), 1), ""),
     ],
@@ -30,30 +29,22 @@ def test_numbers_as_text(text, expected):
     assert text == expected
 
 
+def table(*rows):
+    return Table("T_1", (Column("a|b"), Column("c")), (Block("", (rows,)),), pd.DataFrame())
+
+
 def test_special_characters_are_escaped():
-    row = (r"50 % of a_b & $c\d {e} #~^ 1 ± 2", "x | y *z*")
-    table = Table("T_1", (Column("a|b"), Column("c")), (Block("", ((row,),)),), pd.DataFrame())
     escaped = r"50 \% of a\_b \& \$c\textbackslash{}d \{e\} \#\textasciitilde{}\textasciicircum{} 1 $\pm$ 2"
-    assert escaped in to_latex(table)
-    assert r"x \| y \*z\*" in to_markdown(table)
-    assert r"a\|b" in to_markdown(table)
+    made = table((r"50 % of a_b & $c\d {e} #~^ 1 ± 2", "x | y *z*"))
+    assert escaped in to_latex(made)
+    assert r"x \| y \*z\*" in to_markdown(made)
+    assert r"a\|b" in to_markdown(made)
 
 
 def test_best_value_is_bold_in_every_format():
-    row = (Best("1±2*"), "\N{NO-BREAK SPACE}3")
-    table = Table("T", (Column("a"), Column("b")), (Block("", ((row,),)),), pd.DataFrame())
-    assert r"\textbf{1$\pm$2*} & ~3 \\" in to_latex(table)
-    assert r"| **1±2\*** | &nbsp;3" in to_markdown(table)
+    made = table((Best("1±2*"), "\N{NO-BREAK SPACE}3"))
+    assert r"\textbf{1$\pm$2*} & ~3 \\" in to_latex(made)
+    assert r"| **1±2\*** | &nbsp;3" in to_markdown(made)
     output = io.StringIO()
-    show(table, Console(file=output, force_terminal=True, color_system="standard"))
+    show(made, Console(file=output, force_terminal=True, color_system="standard"))
     assert "\x1b[1m1±2*\x1b[0m" in output.getvalue()
-
-
-def test_latex_clears_the_page_after_ten_floats():
-    blocks = tuple(Block(str(number), ((("x",),),)) for number in range(25))
-    text = to_latex(Table("T", (Column("a"),), blocks, pd.DataFrame()))
-    assert max(part.count(r"\begin{table}") for part in text.split(r"\clearpage")) == 10
-
-
-def test_group_shows_its_first_column_once():
-    assert name_once([("a", "1"), ("a", "2")]) == (("a", "1"), ("", "2"))

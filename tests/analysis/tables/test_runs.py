@@ -1,7 +1,6 @@
 """The table of runs and the table of settings."""
 
 import numpy as np
-import pytest
 from builders import make_pool
 
 from analysis.tables.model import Link
@@ -18,32 +17,23 @@ class AddressOnly:
         return f"http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}"
 
 
-@pytest.fixture
-def pool():
-    return make_pool({CE: {0: 24.0, 1: 25.0}, CS: {0: 22.0, 1: "failed"}})
+def test_run_table_has_a_row_a_run_with_a_link_and_energy_if_any_run_has_it():
+    def columns() -> dict[str, list[str]]:
+        table = run_table(pool, AddressOnly())
+        values = zip(*table.blocks[0].groups[0], strict=True)
+        return dict(zip((column.header for column in table.columns), map(list, values), strict=True))
 
-
-def column(table, header: str) -> list[str]:
-    index = [column.header for column in table.columns].index(header)
-    return [row[index] for row in table.blocks[0].groups[0]]
-
-
-def test_run_table_has_a_row_a_run_with_a_link(pool):
-    table = run_table(pool, AddressOnly())
-    first = column(table, "run")[0]
+    pool = make_pool({CE: {0: 24.0, 1: 25.0}, CS: {0: 22.0, 1: "failed"}})
+    found = columns()
+    first = found["run"][0]
     assert (first, isinstance(first, Link)) == (f"{CE}/seed0", True)
     assert first.address.endswith(f"/runs/{CE}:0")
-    assert column(table, "state") == ["done", "done", "done", "failed"]
-    assert column(table, "last Top-1 error (%)") == ["24.00", "25.00", "22.00", ABSENT]
-    assert (column(table, "device")[0], column(table, "threads")[0], column(table, "commit")[0]) == (
-        *("cpu", "1", "1111111111aa"),
-    )
-    assert "energy (kJ)" not in {column.header for column in table.columns}
-
-
-def test_energy_has_a_column_if_any_run_has_it(pool):
+    assert found["state"] == ["done", "done", "done", "failed"]
+    assert found["last Top-1 error (%)"] == ["24.00", "25.00", "22.00", ABSENT]
+    assert (found["device"][0], found["threads"][0], found["commit"][0]) == ("cpu", "1", "1111111111aa")
+    assert "energy (kJ)" not in found
     pool.runs["energy_kilojoules"] = [12.5, np.nan, np.nan, np.nan]
-    assert column(run_table(pool, AddressOnly()), "energy (kJ)") == ["12.50", ABSENT, ABSENT, ABSENT]
+    assert columns()["energy (kJ)"] == ["12.50", ABSENT, ABSENT, ABSENT]
 
 
 def test_settings_table_has_a_row_a_value_with_its_cells():

@@ -21,7 +21,7 @@ NOTE = "After the last epoch. Difference: the second minus the first, over the s
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Pairing:
     """Two sides whose runs are paired: a pair has the same seed and the same values in the columns ``cell``.
 
     file: the stem of the file names. names: of both sides. method_settings: prefixes of the settings that define the
@@ -36,12 +36,12 @@ class Comparison:
     method_settings: tuple[str, ...] = ()
 
 
-def compare_experiments(first: Experiment, second: Experiment) -> Comparison:
+def compare_experiments(first: Experiment, second: Experiment) -> Pairing:
     names = (first.name, second.name)
-    return Comparison(" and ".join(names), "-".join(names), names, (first, second))
+    return Pairing(" and ".join(names), "-".join(names), names, (first, second))
 
 
-def compare_methods(experiment: Experiment, first: str, second: str) -> Comparison:
+def compare_methods(experiment: Experiment, first: str, second: str) -> Pairing:
     """Return the comparison of two methods. Raises UserError if one is unknown or has no finished run."""
     names, sides = (first, second), []
     for name in names:
@@ -49,7 +49,7 @@ def compare_methods(experiment: Experiment, first: str, second: str) -> Comparis
         sides.append(replace(experiment, runs=experiment.done[experiment.done.method == name]))
         if sides[-1].runs.empty:
             raise UserError(f"{name} has no finished run in {experiment.name}: 'make status' shows the reason")
-    return Comparison(
+    return Pairing(
         title=f"{first} and {second}, {experiment.name}",
         file=",".join((experiment.name, *names)),  # method names contain hyphens, but no commas
         names=names,
@@ -59,47 +59,49 @@ def compare_methods(experiment: Experiment, first: str, second: str) -> Comparis
     )
 
 
-def matched_runs(comparison: Comparison) -> pd.DataFrame:
+def paired_table(pairing: Pairing) -> tuple[Table, pd.DataFrame]:
+    """Return the table, one block per cell and one row per metric, and the runs of its pairs.
+
+    Raises UserError if there is no pair.
+    """
+    matched = _matched_runs(pairing)
+    is_shared = matched.duplicated("run_key", keep=False)  # two grids may share a run
+    pairs = matched[~is_shared]
+    if pairs.empty:
+        names, cell = " and ".join(pairing.names), ", ".join(pairing.cell)
+        if is_shared.any():
+            raise UserError(f"{names} have the same runs: give two that differ in a setting")
+        raise UserError(f"{names} have no finished runs of the same {cell} and seed: launch the same grid for both")
+    blocks, records = [], []
+    for cell, runs in pairs.groupby(list(pairing.cell), sort=False):
+        of_cell = _records(pairing, cell, runs)
+        records += of_cell
+        blocks.append(Block("/".join(cell), (tuple(map(_texts, of_cell)),)))
+    numbers = (*SIDES, "difference", "95 % interval")
+    columns = (Column("metric"), *(Column(name, number=True) for name in numbers), Column("n"))
+    notes = [NOTE]
+    if is_shared.any():
+        cells = matched[is_shared][NAME].drop_duplicates().itertuples(index=False, name=None)
+        notes.append(f"Left out, the same runs on both sides: {', '.join(map('/'.join, cells))}.")
+    notes += [f"{name}: {origin(side.done)}" for name, side in zip(pairing.names, pairing.sides, strict=True)]
+    intro = (_differences(pairing, pairs),)
+    return Table(pairing.title, columns, tuple(blocks), pd.DataFrame(records), intro, tuple(notes)), pairs
+
+
+def _matched_runs(pairing: Pairing) -> pd.DataFrame:
     """Return the finished runs that have a counterpart on the other side, with ``experiment`` and ``side`` first."""
     frames = []
-    for name, side in zip(SIDES, comparison.sides, strict=True):
+    for name, side in zip(SIDES, pairing.sides, strict=True):
         runs = run_frame(side)
         frames.append(runs[runs.run_key.isin(side.done.run_key)].assign(experiment=side.name, side=name))
     runs = pd.concat(frames, ignore_index=True)
-    pair = [*comparison.cell, "seed"]
+    pair = [*pairing.cell, "seed"]
     runs = runs[runs.groupby(pair).side.transform("nunique") == len(SIDES)]
     first = ["experiment", "side"]
     return runs.sort_values([*pair, "side"])[[*first, *(name for name in runs if name not in first)]]
 
 
-def different_runs(comparison: Comparison, matched: pd.DataFrame) -> pd.DataFrame:
-    """Return the matched runs without the runs that both sides share. Raises UserError if none is left."""
-    names = " and ".join(comparison.names)
-    if matched.empty:
-        cell = ", ".join(comparison.cell)
-        raise UserError(f"{names} have no finished runs of the same {cell} and seed: launch the same grid for both")
-    pairs = matched[~_is_shared(matched)]
-    if pairs.empty:
-        raise UserError(f"{names} have the same runs: give two that differ in a setting")
-    return pairs
-
-
-def paired_table(comparison: Comparison) -> tuple[Table, pd.DataFrame]:
-    """Return the table and its pairs: one block per cell, one row per metric."""
-    matched = matched_runs(comparison)
-    pairs = different_runs(comparison, matched)
-    blocks, records = [], []
-    for cell, runs in pairs.groupby(list(comparison.cell), sort=False):
-        of_cell = _records(comparison, cell, runs)
-        records += of_cell
-        blocks.append(Block("/".join(cell), (tuple(map(_texts, of_cell)),)))
-    numbers = (*SIDES, "difference", "95 % interval")
-    columns = (Column("metric"), *(Column(name, number=True) for name in numbers), Column("n"))
-    intro, notes = (_differences(comparison, pairs),), _notes(comparison, matched)
-    return Table(comparison.title, columns, tuple(blocks), pd.DataFrame(records), intro, notes), pairs
-
-
-def _records(comparison: Comparison, cell: tuple[str, ...], runs: pd.DataFrame) -> list[dict]:
+def _records(pairing: Pairing, cell: tuple[str, ...], runs: pd.DataFrame) -> list[dict]:
     """Return one row of the table's frame for each metric that a pair of the cell has."""
     records = []
     for metric in TRACKED:
@@ -108,25 +110,11 @@ def _records(comparison: Comparison, cell: tuple[str, ...], runs: pd.DataFrame) 
             continue
         effect = paired_effect(values["second"], values["first"])
         low, high = effect.interval
-        record = dict(zip((*comparison.cell, *SIDES), (*cell, *comparison.names), strict=True))
+        record = dict(zip((*pairing.cell, *SIDES), (*cell, *pairing.names), strict=True))
         record |= {"metric": metric.name, "n": len(values)}
         record |= {f"mean_{name}": values[name].mean() for name in SIDES}
         records.append(record | {"difference": effect.value, "low": low, "high": high})
     return records
-
-
-def _notes(comparison: Comparison, matched: pd.DataFrame) -> tuple[str, ...]:
-    notes = [NOTE]
-    shared = dict.fromkeys(matched[_is_shared(matched)][NAME].itertuples(index=False, name=None))
-    if shared:
-        notes.append(f"Left out, the same runs on both sides: {', '.join(map('/'.join, shared))}.")
-    notes += [f"{name}: {origin(side.done)}" for name, side in zip(comparison.names, comparison.sides, strict=True)]
-    return tuple(notes)
-
-
-def _is_shared(matched: pd.DataFrame) -> pd.Series:
-    """Return for each row whether both sides have the same run, which two grids may share."""
-    return matched.duplicated("run_key", keep=False)
 
 
 def _texts(record: dict) -> Row:
@@ -137,21 +125,21 @@ def _texts(record: dict) -> Row:
     return (metric.label, *means, difference, interval, str(record["n"]))
 
 
-def _differences(comparison: Comparison, pairs: pd.DataFrame) -> str:
+def _differences(pairing: Pairing, pairs: pd.DataFrame) -> str:
     """Return a sentence with the names of the sides and the settings in which the runs of a pair differ."""
     different: dict[str, dict[str, None]] = {}  # by setting: its values on both sides, in the order of the cells
-    for _, runs in pairs.groupby(list(comparison.cell), sort=False):
+    for _, runs in pairs.groupby(list(pairing.cell), sort=False):
         first, second = (
-            _settings(side, runs[runs.side == name].run_key.iloc[0], comparison.method_settings)
-            for name, side in zip(SIDES, comparison.sides, strict=True)
+            _settings(side, runs[runs.side == name].run_key.iloc[0], pairing.method_settings)
+            for name, side in zip(SIDES, pairing.sides, strict=True)
         )
         for name in first | second:
             values = first.get(name, "by default"), second.get(name, "by default")
             if values[0] != values[1]:
                 different.setdefault(name, {})[" / ".join(values)] = None
     settings = ", ".join(f"{name} {' or '.join(different[name])}" for name in sorted(different)) or "no tracked setting"
-    first, second = comparison.names
-    lead = "Apart from the method, they differ in" if comparison.method_settings else "They differ in"
+    first, second = pairing.names
+    lead = "Apart from the method, they differ in" if pairing.method_settings else "They differ in"
     return f"First: {first}. Second: {second}. {lead}: {settings}."
 
 
