@@ -1,5 +1,6 @@
 """The project: its lock file, import directions, documents, and what is in git."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -80,6 +81,15 @@ def test_links_of_the_documents_lead_somewhere():
     for path in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_measured_faults_are_those_in_the_documentation():
+    """``make test-faults`` writes results/faults.csv, whose place is results/measured/."""
+    with (ROOT / "results" / "measured" / "faults.csv").open(newline="") as file:
+        measured = [[row[name] for name in ("fault", "tried", "survived", "lost")] for row in csv.DictReader(file)]
+    lines = (ROOT / "docs" / "reliability.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")][:4] for line in lines if line.startswith("|")]
+    assert all(row in rows for row in measured)
 
 
 def test_git_holds_nothing_generated_or_downloaded():

@@ -74,12 +74,12 @@ class TrainLoader:
         self.labels = torch.as_tensor(np.asarray(split.labels)).long()
         self.num_classes = int(self.labels.max()) + 1  # every class has training images
         self.pairs = PairSampler(split.labels)
-        self.images = self.clean_images = None
+        self.images = None
         if isinstance(augmentation, ResizedCrop):
             self.pixels = open_pixels(split, device, resizing or choose_resizing(split, device))
         else:
-            self.images = self._images_on_device()
-            if "clean" in views:
+            self.images = self.clean_images = self._images_on_device()
+            if "clean" in views and clean.resize not in (None, clean.size):
                 self.clean_images = TestSet(split, clean, batch_size=batch_size, device=device).images
 
     def _images_on_device(self) -> Tensor:

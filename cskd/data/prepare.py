@@ -140,9 +140,7 @@ def _describe(archive: Archive) -> str:
 
 def _read(source: DatasetSource, tree: Path, partial: bool) -> tuple[Listing, bool]:
     """Return (existing images, whether they are complete). Raises UserError for missing images unless ``partial``."""
-    listing = source.read(tree)
-    missing = listing.missing()
-    existing = listing.without_missing()
+    existing, missing = source.read(tree).without_missing()
     restore = "unpack the official archive again" if source.archives else "restore or remove them"
     if missing and not (partial and existing.is_usable()):
         remedy = f"{restore}, or {PARTIAL}" if existing.is_usable() else restore

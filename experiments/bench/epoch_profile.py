@@ -120,7 +120,7 @@ def epoch_by_phase(trainer: Trainer, number: int, *, compiled: bool) -> dict[str
 
 
 def _second_epoch(timed: TimedTrainer) -> dict[str, float]:
-    """Return the seconds by phase, after some steps and an evaluation for allocations and caches."""
+    """Return the seconds of an epoch by phase, after a warm-up of some steps and an evaluation."""
     timed.turn(0)
     timed.trainer.predict()
     timed.trainer.loader = timed.loader
@@ -133,8 +133,8 @@ def _second_epoch(timed: TimedTrainer) -> dict[str, float]:
 def _operators(timed: TimedTrainer) -> tuple[str, list[tuple[str, float, float]]]:
     """Return a profile of some steps: the listing, and (operator, seconds per step, share) of the slowest operators.
 
-    Times exclude the operators that an operator calls. With a GPU, only its kernels are returned: an operator of the
-    CPU includes the time of the kernels that it starts.
+    The time of an operator excludes the operators that it calls. On a GPU, only kernels are returned: the time of a CPU
+    operator would include the kernels that it starts.
     """
     on_gpu = timed.device.type == "cuda"
     attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"

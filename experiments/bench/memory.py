@@ -23,17 +23,13 @@ def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
     rows = []
     for method in [BASELINE, *options.methods]:
         options.status(method)
-        rows.append(measure_in_new_process(cell, method))
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            try:
+                rows.append(process.submit(train_steps, cell, method).result())
+            except BrokenProcessPool as error:
+                message = f"the process that measures the memory of {method} was killed, perhaps for lack of memory"
+                raise UserError(f"{message}: give a smaller batch, SET=batch_size=...") from error
     return {"memory": rows}
-
-
-def measure_in_new_process(cell: Cell, method: str) -> Row:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        try:
-            return process.submit(train_steps, cell, method).result()
-        except BrokenProcessPool as error:
-            message = f"the process that measures the memory of {method} was killed, perhaps for lack of memory"
-            raise UserError(f"{message}: give a smaller batch, SET=batch_size=...") from error
 
 
 def train_steps(cell: Cell, method: str) -> Row:

@@ -15,15 +15,14 @@ from cskd.methods import build_method
 from cskd.utils.cli import absolute
 from cskd.utils.errors import UserError
 from experiments.bench.images import CLASSES, noise_images
-from experiments.bench.pipelines import Comparison, table_columns, take_turns
 from experiments.bench.results import COMPARED, Cell, Options, Row
-from experiments.bench.timing import TimedTrainer
+from experiments.bench.timing import TimedTrainer, Turns, comparison_columns, comparison_row, take_turns
 from experiments.config.recipe import load_settings
 from experiments.runs.source import commit_of
 
 SCRIPT = Path(__file__).with_name("released.py")
 DATASET, ARCHITECTURE, WIDTH = "cifar100", "resnet18", 64
-TABLE = table_columns("released", "released code, fp32")
+TABLE = comparison_columns("released", "released code, fp32")
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,13 @@ def reference_cell(overrides: tuple[str, ...]) -> Cell:
 def measure(clone: Clone, cell: Cell, options: Options) -> dict[str, list[Row]]:
     images = noise_images(cell, 1 + options.steps)
     with ExitStack() as stack:
-        comparisons = []
+        methods = []
         for method in COMPARED:
             trainer = TimedTrainer(cell, method, images, uncounted=1, counted=options.steps)
             released = stack.enter_context(released_code(clone, cell, method, options.steps))
-            comparisons.append(Comparison(trainer, released.turn))
-        take_turns(comparisons, options)
-    return {"reference": [comparison.row("released") | {"released_commit": clone.commit} for comparison in comparisons]}
+            methods.append(Turns(trainer, {"released": released.turn}))
+        take_turns(methods, options)
+    return {"reference": [comparison_row(method, "released") | {"released_commit": clone.commit} for method in methods]}
 
 
 @contextmanager

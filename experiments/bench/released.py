@@ -54,7 +54,7 @@ def noise_dataset(train_images: int, classes: int) -> type:
             count = train_images if train else classes
             self.data = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
             self.targets = [index % classes for index in range(count)]
-            self.train_labels = self.test_labels = self.targets  # its version check takes torchvision 0.2x for 0.2
+            self.train_labels = self.test_labels = self.targets  # the released code takes torchvision 0.2x for 0.2
             self.train, self.transform, self.target_transform = train, transform, target_transform
 
         def __len__(self):

@@ -101,7 +101,7 @@ def ratio_columns(seconds: list[float], baseline: list[float]) -> Row:
 class Shown:
     """A column of a printed table.
 
-    column: the column of the CSV file. decimals: for numbers below 100. scale: the factor for the printed number.
+    column: in the CSV file. decimals: of numbers below 100; larger ones have none. scale: factor of the printed number.
     """
 
     heading: str

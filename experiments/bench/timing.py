@@ -1,9 +1,13 @@
-"""Timed training steps, the floating-point operations of a step, and the device's speed of matrix multiplication."""
+"""Timed training steps, their comparison with a reference, and the device's speed of matrix multiplication."""
 
 import logging
+import sys
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice, repeat
+from statistics import median
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,12 +17,11 @@ from cskd.data.loader import TrainLoader
 from cskd.data.store import Dataset
 from cskd.train.precision import resolve
 from cskd.utils.seeding import generator
-from experiments.bench.results import Cell, Measurement
+from experiments.bench.results import Cell, Measurement, Options, Row, Shown, ratio_columns
 from experiments.config.spec import make_spec
 from experiments.config.splits import make_splits
-from experiments.launch.build import build_on, initialised_model
+from experiments.launch.build import build_on, compile_step, initialised_model, should_compile
 from experiments.launch.estimate import check_memory
-from experiments.launch.worker import compile_step, should_compile
 from experiments.runs.environment import choose_device, use_repeatable_kernels
 
 MAX_COMPILED = 1000  # trainers in this process; torch's own limit is 8
@@ -32,7 +35,7 @@ def now(device: torch.device) -> float:
 
 
 class TimedTrainer:
-    """A trainer whose turns make ``uncounted`` steps and then ``counted`` timed steps. A teacher is not trained."""
+    """Trains ``uncounted`` steps and then ``counted`` timed steps in each turn. A teacher keeps its initial weights."""
 
     def __init__(self, cell: Cell, method: str, images: Dataset, *, uncounted: int, counted: int):
         settings = cell.settings
@@ -45,10 +48,12 @@ class TimedTrainer:
         teacher = initialised_model(spec.teacher, len(classes)) if spec.teacher else None
         self.trainer = build_on(spec, images, self.device, self.precision, teacher=teacher)
         self.loader = self.trainer.loader
-        compiled = False
-        if should_compile(settings, self.device):
+        compiled = should_compile(settings, self.device)
+        if compiled:
             torch.compiler.config.recompile_limit = MAX_COMPILED
-            compiled = compile_step(self.trainer, required=settings.compile is True)
+            if problem := compile_step(self.trainer, settings):
+                print(f"{problem}: {method} is measured without it", file=sys.stderr)
+                compiled = False
         self.stopwatch = self.trainer.loader = Stopwatch(self.loader, uncounted, counted, self.device)
         self.measurement = Measurement(cell, method, self.precision, compiled)
 
@@ -85,6 +90,10 @@ class TimedTrainer:
         for _ in self.loader.epoch(number):
             pass
         return (now(self.device) - started) / len(self.loader)
+
+    def matmul_turn(self, number: int) -> float:
+        """Return the floating-point operations per second of matrix products in the precision of the steps."""
+        return matmul_rate(self.device, self.precision)
 
     def count_flops(self) -> int:
         """Return the floating-point operations of a step's convolutions and matrix products, forward and backward.
@@ -129,6 +138,60 @@ class Stopwatch:
         started = now(self.device)
         yield from islice(batches, self.counted)
         self.seconds = (now(self.device) - started) / self.counted
+
+
+@dataclass
+class Turns:
+    """The counted turns of a method. Each has a turn of the trainer, and then each of ``others`` once.
+
+    others: name -> function that gets the turn's number and returns a value. values: of the counted turns, by name.
+    """
+
+    trainer: TimedTrainer
+    others: dict[str, Callable[[int], float]]
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def measurement(self) -> Measurement:
+        return self.trainer.measurement
+
+
+def take_turns(methods: list[Turns], options: Options) -> None:
+    """Run one uncounted turn of each method, then the counted turns. Only one thing is measured at a time."""
+    for turn in range(1 + options.turns):
+        for method in methods:
+            options.status(f"turn {turn} of {options.turns}: {method.measurement.method}")
+            seconds = method.trainer.turn(turn)
+            values = {name: measure(turn) for name, measure in method.others.items()}
+            if turn:  # the first one is slow: allocations and caches
+                method.measurement.seconds.append(seconds)
+                for name, value in values.items():
+                    method.values[name].append(value)
+
+
+def comparison_row(method: Turns, reference: str) -> Row:
+    """Return the CSV row of a method and a reference, which is one of its ``others``.
+
+    The ratio is the reference's seconds to this suite's.
+    """
+    seconds = method.values[reference]
+    values = {
+        "seconds_per_step": f"{method.measurement.median:.6f}",
+        f"seconds_per_step_{reference}": f"{median(seconds):.6f}",
+        **ratio_columns(seconds, method.measurement.seconds),
+    }
+    return method.measurement.row(values)
+
+
+def comparison_columns(reference: str, title: str) -> tuple[Shown, ...]:
+    """Return the printed columns of ``comparison_row``."""
+    return (
+        Shown("ms per step, this suite", "seconds_per_step", 1, scale=1000),
+        Shown(title, f"seconds_per_step_{reference}", 1, scale=1000),
+        Shown("x this suite", "ratio"),
+        Shown("from", "ratio_min"),
+        Shown("to", "ratio_max"),
+    )
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:

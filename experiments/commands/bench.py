@@ -12,7 +12,7 @@ A step is everything that a run does for one batch: views, forward and backward 
 turns, several times, and ratios are computed within each turn, so that a change of the machine's speed affects both.
 Nothing is tracked. Tables are written to RESULTS_DIR/bench/, and with --keep also to results/measured/.
 
-Images are noise. run and profile need prepared images: of digits, or of --datasets if --parts names the part.
+The images are noise. Only run and profile use prepared images: those of --datasets if --parts is given, or of digits.
 """
 
 import argparse
@@ -46,8 +46,8 @@ NEED_PREPARED_IMAGES = ("run", "profile")
 STEPS = {"cpu": 2, "cuda": 20}  # counted steps in a turn; a GPU's are short
 
 
-def main(arguments: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(arguments)
+def main() -> int:
+    arguments = _parser().parse_args()
     parts = arguments.parts or [part for part in PARTS if part != "reference" or arguments.reference]
     for part in parts:
         cli.check_choice("part", part, PARTS)

@@ -10,7 +10,7 @@ from rich.console import Console
 from cskd.data.sources.registry import SOURCES
 from cskd.data.store import Dataset
 from cskd.utils import cli
-from cskd.utils.errors import UserError, did_you_mean, one_line
+from cskd.utils.errors import UserError, one_line
 from experiments.config.datasets import IMAGE_FOLDER
 from experiments.config.recipe import load_settings, recipe_names
 from experiments.config.settings import Data
@@ -24,14 +24,7 @@ def known_datasets() -> list[str]:
 
 def data_of(name: str) -> Data:
     """Return the ``data`` section of the dataset's recipe. Raises UserError for an unknown dataset."""
-    if name in recipe_names():
-        _, settings = load_settings(name)
-        return settings.data
-    known = known_datasets()
-    raise UserError(
-        f"unknown dataset {name!r}: {did_you_mean(name, known)}choose from {', '.join(known)}, or write its recipe "
-        f"experiments/recipes/{name}.yaml (docs/extending.md)"
-    )
+    return load_settings(name)[1].data
 
 
 def summary(dataset: Dataset) -> str:

@@ -15,12 +15,12 @@ from cskd.utils.numbers import duration_text
 from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
 from experiments.config.settings import Data
-from experiments.launch.backends import BACKENDS
+from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.data_progress import preparation_lines, prepare_with_progress
 from experiments.launch.loop import LaunchCallbacks, launch, submit
 from experiments.launch.options import GridOptions, add_grid_arguments, method_or_all
-from experiments.launch.plan_table import line_printer, print_plan
-from experiments.launch.progress import Display, outcome
+from experiments.launch.plan_table import print_plan
+from experiments.launch.progress import Display, line_printer, outcome
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, MISSING
 from experiments.runs.plan import Plan, PlannedRun, make_plan
@@ -82,13 +82,15 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     for run in pending:
         run.folder.discard_damaged()
     plan.save(runs_dir())
+    backend = BACKENDS[options.launcher](options.workers)
     began = time.monotonic()
     with uploader:
-        finished = _train(pending, seconds, options, uploader, console)
+        if backend.detached:
+            submit(pending, backend)
+            return 0
+        finished = _train(pending, seconds, backend, options.workers, uploader, console)
     if options.tracking_cost is not None:
         write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})
-    if finished is None:
-        return 0
     status = _print_summary(runs, uploader, finished, time.monotonic() - began, console)
     if finished and options.tables is not None:
         made = _make_tables(plan, options.tables)  # also if runs failed: the tables name them
@@ -136,13 +138,14 @@ def _open_tracker(plan: Plan) -> Tracker:
 
 
 def _train(
-    pending: list[PlannedRun], seconds: dict[str, float], options: GridOptions, uploader: Uploader, console: Console
-) -> bool | None:
-    """Train the pending runs. Return True at the end, False after a stop, None if a detached backend trains them."""
-    backend = BACKENDS[options.launcher](options.workers)
-    if backend.detached:
-        submit(pending, backend)
-        return None
+    pending: list[PlannedRun],
+    seconds: dict[str, float],
+    backend: Backend,
+    workers: int,
+    uploader: Uploader,
+    console: Console,
+) -> bool:
+    """Train the pending runs, and show their progress. Return False if a signal stopped the launch."""
     bars = Display("grid", len(pending), sum(seconds.values()), lambda run: seconds[run.spec.run_key], console)
     with bars as display:
         queue = RunQueue(pending, display.on_other_launch)
@@ -156,7 +159,7 @@ def _train(
             queue.ended(run, state)
 
         callbacks = LaunchCallbacks(started, display.progressed, ended=ended)
-        finished = launch(queue.ready(), backend, options.workers, callbacks)
+        finished = launch(queue.ready(), backend, workers, callbacks)
         if not finished:
             uploader.launch_stopped()
     return finished

@@ -1,4 +1,4 @@
-"""What ``ui`` and ``dashboard`` share: the port on which they serve, and their end."""
+"""Shared by ``ui`` and ``dashboard``: the check of the port, and the end with Ctrl-C."""
 
 import argparse
 import os
@@ -35,7 +35,7 @@ def is_listening(number: int) -> bool:
 
 @contextmanager
 def until_ctrl_c(name: str) -> Iterator[None]:
-    """Serve inside the block; Ctrl-C or SIGTERM is its normal end, with one line."""
+    """Run the block until Ctrl-C or SIGTERM, and then print that the server has stopped. name: of the server."""
     try:
         yield
     except KeyboardInterrupt:

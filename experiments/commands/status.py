@@ -6,6 +6,7 @@ from rich.table import Column, Table
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 from experiments.config.grid import grid_names
+from experiments.launch.progress import line_printer
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.runs.plan import Plan, load_plans
 
@@ -47,14 +48,13 @@ def _print_matrix(plan: Plan, console: Console) -> None:
             folder = RunFolder(cli.runs_dir() / cell.runs[seed])
             state = folder.state()
             row.append(f"[{STYLES[state['state']]}]{_describe(folder, state)}[/]")
-            if state["state"] == FAILED:
-                reasons.append((FAILED, f"{cell.name}/seed{seed}: {state['reason']} (log: {folder.log})"))
-            elif state["state"] == INTERRUPTED:
-                reasons.append((INTERRUPTED, f"{cell.name}/seed{seed}: {state['reason']}"))
+            if state["state"] in (FAILED, INTERRUPTED):
+                log = f" (log: {folder.log})" if state["state"] == FAILED else ""
+                reasons.append((state["state"], f"{cell.name}/seed{seed}: {state['reason']}{log}"))
         table.add_row(name, *row)
     console.print(table)
     for state, reason in reasons:
-        console.print(reason, style=STYLES[state], soft_wrap=True, highlight=False, markup=False)
+        line_printer(console)(reason, style=STYLES[state])
 
 
 def _split_names(names: list[str]) -> tuple[str, list[str]]:

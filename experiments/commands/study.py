@@ -18,8 +18,8 @@ from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.data_progress import preparation_lines
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.options import add_launch_arguments
-from experiments.launch.plan_table import check_disk, line_printer
-from experiments.launch.progress import Display
+from experiments.launch.plan_table import check_disk
+from experiments.launch.progress import Display, line_printer
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun

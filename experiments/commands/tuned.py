@@ -8,6 +8,7 @@ from cskd.utils import cli
 from cskd.utils.errors import UserError
 from experiments.config.recipe import recipe_names
 from experiments.config.tuned import TunedParameters, load_all, tuned_dir
+from experiments.launch.progress import line_printer
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
     console = Console()
     for entry in entries:
         console.print(_table(entry))
-        console.print(_source(entry), soft_wrap=True, highlight=False, markup=False)
+        line_printer(console)(_source(entry))
     console.print("The best of many trials looks better than it is: TUNED=1 tests it with other seeds.")
     return 0
 

@@ -19,14 +19,14 @@ IMAGE_FOLDER = "image-folder"
 
 
 def parts_of(recipe: str, data: Data) -> dict[str, Data]:
-    """Return the datasets that are prepared for a recipe, by name. Recipes of one official dataset share it."""
+    """Return the datasets that a recipe needs, by name. Recipes of one official dataset share its files."""
     if data.parts is not None:
         return {part: Data(reader=part) for part in data.parts}
     return {recipe if data.reader == IMAGE_FOLDER else data.reader: data}
 
 
 def source_of(recipe: str, data: Data) -> DatasetSource:
-    """Return the source of a recipe's images, or of one part. Raises UserError for a bad reader or missing folder."""
+    """Return the source of a recipe's images, or of one part. Raises UserError for a wrong reader or folder."""
     if data.reader != IMAGE_FOLDER:
         if data.folder is not None:
             raise UserError(f"recipe {recipe}: 'data.folder' needs 'reader: {IMAGE_FOLDER}': remove one of them")
@@ -43,8 +43,7 @@ def open_data(recipe: str, data: Data, data_dir: Path, *, test: bool = True) -> 
 
     Raises UserError, with the command that prepares it, if it or one of its parts is missing.
     """
-    parts = {name: open_prepared(name, data_dir, test=test) for name in parts_of(recipe, data)}
-    return merge(recipe, parts) if data.reader == MERGED else next(iter(parts.values()))
+    return _join(recipe, data, {name: open_prepared(name, data_dir, test=test) for name in parts_of(recipe, data)})
 
 
 def prepare_data(
@@ -83,7 +82,7 @@ def unprepared_sources(recipe: str, data: Data, data_dir: Path) -> list[DatasetS
 def expected_data(recipe: str, data: Data, data_dir: Path) -> Dataset | None:
     """Return a dataset without pixels, with the official numbers of classes and images, to plan before a download.
 
-    Prepared parts are as they are. None for a user's own images that are not prepared.
+    Parts that are prepared are opened. None if a user's own images are not prepared: their number is unknown.
     """
     missing = {source.name: source for source in unprepared_sources(recipe, data, data_dir)}
     if any(source.num_classes is None for source in missing.values()):
@@ -92,6 +91,10 @@ def expected_data(recipe: str, data: Data, data_dir: Path) -> Dataset | None:
         name: _without_pixels(missing[name]) if name in missing else open_prepared(name, data_dir)
         for name in parts_of(recipe, data)
     }
+    return _join(recipe, data, parts)
+
+
+def _join(recipe: str, data: Data, parts: dict[str, Dataset]) -> Dataset:
     return merge(recipe, parts) if data.reader == MERGED else next(iter(parts.values()))
 
 

@@ -98,7 +98,7 @@ def load_grid_settings(grid: Grid, profile: str | None, overrides: tuple[str, ..
 
 
 def check_not_replaced(architectures: tuple[str, ...], profile: str, settings: dict[str, Settings]) -> None:
-    """Raise UserError for an architecture that the user named and the profile replaces."""
+    """Raise UserError if the profile replaces an architecture that the user named."""
     for dataset, dataset_settings in settings.items():
         for name in architectures:
             trained = dataset_settings.resolve_architecture(name)

@@ -7,7 +7,6 @@ from typing import Any
 
 from cskd.methods import build_method
 from cskd.models import check_architecture
-from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, did_you_mean
 from cskd.utils.yaml import parse_yaml, read_mapping
 from experiments.config.settings import Settings, Teacher, validated
@@ -29,7 +28,10 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
     Raises:
         UserError: with the file and the key of an invalid value.
     """
-    path = RECIPES / f"{check_choice('dataset', name, recipe_names())}.yaml"
+    path = RECIPES / f"{name}.yaml"
+    if name not in (known := recipe_names()):
+        message = f"unknown dataset {name!r}: {did_you_mean(name, known)}choose from {', '.join(known)}"
+        raise UserError(f"{message}, or write the recipe {path} (docs/extending.md)")
     raw = read_mapping(path)
     default = raw.pop("profile", "paper")
     profiles = raw.pop("profiles", None) or {}

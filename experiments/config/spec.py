@@ -62,8 +62,8 @@ class RunSpec(StrictModel):
     def key_fields(self) -> dict[str, Any]:
         """Return everything that can change the run's numbers. Dataset and profile count by content, not by name.
 
-        ``precision`` and ``compile`` count as configured: "auto" gives the same key on all hardware. The run's
-        environment records the values that were used.
+        ``precision`` and ``compile`` are as configured, so that "auto" gives the same key on all hardware. The run's
+        environment records what was used.
         """
         settings = _without_defaults(self.settings.model_dump(mode="json", exclude=NOT_IN_KEY))
         validation = {"validation": self.validation.model_dump()} if self.validation else {}

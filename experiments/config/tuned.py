@@ -48,7 +48,7 @@ class TunedParameters(StrictModel):
 
     @property
     def code(self) -> str:
-        """Return the code's version, such as "commit 0123456789ab (dirty)", or its digest without a commit."""
+        """Return the code's commit, such as "commit 0123456789ab (dirty)", or its digest if the commit is unknown."""
         if self.git_commit == "unknown":
             return f"sources {self.source_digest or 'unknown'}"
         return f"commit {self.git_commit[:12]}{' (dirty)' if self.git_dirty else ''}"

@@ -1,4 +1,4 @@
-"""Build a run's trainer from its spec: data, network, method, teacher."""
+"""Build a run's trainer from its spec: data, network, method, teacher; and compile its training step."""
 
 import pickle
 from collections.abc import Callable
@@ -19,10 +19,11 @@ from cskd.models.weights import load_weights, start_from
 from cskd.train.schedule import Schedule
 from cskd.train.trainer import Trainer
 from cskd.utils.cli import data_dir
-from cskd.utils.errors import UserError
+from cskd.utils.errors import UserError, root_cause
 from cskd.utils.integrity import read_archive
 from cskd.utils.seeding import derived_seed
 from experiments.config.datasets import open_data
+from experiments.config.recipe import Settings
 from experiments.config.spec import RunSpec
 from experiments.config.splits import MAX_UNUSED_IMAGES, make_splits
 from experiments.runs.folder import DONE, RunFolder
@@ -111,7 +112,7 @@ def build_on(
 
 
 def evaluation_batch_size(device: torch.device, size: int) -> int:
-    """Return the size of an evaluation batch: on a GPU the pixels of 500 images of 224 px, on a CPU 500 images.
+    """Return the images of an evaluation batch: 500; on a GPU as many as have the pixels of 500 images of 224 px.
 
     The trainer halves batches that do not fit. On a CPU, another number would change the last bits of the results.
     """
@@ -149,3 +150,24 @@ def initialised_model(spec: RunSpec, num_classes: int) -> Classifier:
             build_head=method.build_head,
             build_auxiliary=method.build_auxiliary,
         )
+
+
+def should_compile(settings: Settings, device: torch.device) -> bool:
+    """Return whether a new run is compiled on this device; "auto" compiles on a GPU only."""
+    return device.type == "cuda" if settings.compile == "auto" else settings.compile
+
+
+def compile_step(trainer: Trainer, settings: Settings) -> str:
+    """Compile the training step. Return "", or why this machine cannot compile it.
+
+    Raises UserError instead if the settings require compiling.
+    """
+    try:
+        trainer.compile()
+    except Exception as error:
+        # A missing compiler, driver or header raises exceptions of many kinds.
+        problem = f"torch.compile does not work here ({root_cause(error, width=200)})"
+        if settings.compile is True:
+            raise UserError(f"{problem}: run with SET=compile=auto, or install what it needs") from error
+        return problem
+    return ""

@@ -18,8 +18,13 @@ MAX_NAMED = 20  # skipped files; ``dataset.json`` of the prepared dataset has al
 
 def prepare_with_progress(name: str, data: Data, data_dir: Path, console: Console, *, partial: bool = False) -> Dataset:
     """Call ``prepare_data``, show its progress on the console, and warn of skipped files."""
-    with PreparationProgress(name, console) as report:
-        dataset = prepare_data(name, data, data_dir, partial=partial, report=report)
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()),
+        *(TextColumn("{task.fields[amount]}"), TimeRemainingColumn()),
+    )
+    disable = console.is_dumb_terminal or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=disable) as progress:
+        dataset = prepare_data(name, data, data_dir, partial=partial, report=PreparationReport(name, progress))
     if dataset.skipped:
         files = first_few(dataset.skipped, MAX_NAMED)
         print(f"warning: {name}: {len(dataset.skipped):,} files are skipped: {one_line(files)}", file=sys.stderr)
@@ -46,30 +51,12 @@ def preparation_lines(sections: dict[str, Data], data_dir: Path) -> list[str]:
     return lines
 
 
-class PreparationProgress:
-    """Shows the stage of a preparation and how much of it is done."""
+class PreparationReport:
+    """Shows the stage of a preparation, and how much of it is done (see ``cskd.data.folders.ProgressReport``)."""
 
-    def __init__(self, dataset: str, console: Console):
-        self.dataset, self.console = dataset, console
-        self.stage = None
-        self.live = console.is_terminal and not console.is_dumb_terminal
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[amount]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not self.live,
-        )
-
-    def __enter__(self) -> "PreparationProgress":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+    def __init__(self, dataset: str, progress: Progress):
+        self.dataset, self.progress = dataset, progress
+        self.stage = self.task = None
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         if stage != self.stage:
@@ -77,7 +64,7 @@ class PreparationProgress:
             for task in self.progress.task_ids:
                 self.progress.remove_task(task)
             self.task = self.progress.add_task(f"{self.dataset}: {stage}", total=total, amount="")
-            if not self.live:
+            if self.progress.disable:
                 print(f"{self.dataset}: {stage} {format_amount(stage, None, total)}".rstrip(), flush=True)
         self.progress.update(self.task, completed=done, total=total, amount=format_amount(stage, done, total))
 

@@ -98,10 +98,10 @@ def time_step(run: PlannedRun) -> tuple[float, float]:
     return _min_seconds(train_step, device) / count, _min_seconds(test_step, device) / count
 
 
-def _min_seconds(step: Callable[[], None], device: torch.device, repeats: int = 2) -> float:
-    """Return the seconds of the fastest of ``repeats`` calls, after a warm-up."""
+def _min_seconds(step: Callable[[], None], device: torch.device) -> float:
+    """Return the seconds of the faster of two calls, after a warm-up."""
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(3):
         started = time.perf_counter()
         step()
         if device.type == "cuda":

@@ -1,7 +1,5 @@
 """The table that a launch prints before it trains: cells, seeds, time and disk."""
 
-from collections.abc import Callable
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
@@ -58,8 +56,3 @@ def check_disk(needed: int) -> None:
     free = free_bytes(runs_dir())
     if needed > free:
         raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
-
-
-def line_printer(console: Console) -> Callable[[str], None]:
-    """Return a function that prints a line without markup, above progress bars."""
-    return lambda message: console.print(message, soft_wrap=True, highlight=False, markup=False)

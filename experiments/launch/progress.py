@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,11 @@ from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 
 LINE_SECONDS = 5.0  # between two lines about one run, if the output is not a terminal
+
+
+def line_printer(console: Console) -> Callable[[str], None]:
+    """Return a function that prints a line without markup, above the progress bars."""
+    return partial(console.print, soft_wrap=True, highlight=False, markup=False)
 
 
 class Display:
@@ -27,8 +33,8 @@ class Display:
     def __init__(
         self, name: str, total: int, total_seconds: float, seconds_of: Callable[[PlannedRun], float], console: Console
     ):
-        self.console = console
-        self.live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.print_line = line_printer(console)
+        self.live = console.is_terminal and not console.is_dumb_terminal
         self.total, self.finished = total, 0
         self.seconds_of = seconds_of
         self.tasks: dict[str, TaskID] = {}  # by run key
@@ -40,7 +46,7 @@ class Display:
             TextColumn("{task.fields[message]}"),
             TextColumn("left"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=self.console,
+            console=console,
             disable=not self.live,
             refresh_per_second=4,
         )
@@ -64,7 +70,7 @@ class Display:
             task = self.progress.add_task(run.spec.name, total=epochs, completed=done, message="starting")
             self.tasks[run.spec.run_key] = task
         else:
-            self.console.print(f"{run.spec.name}: {'resumes' if done else 'starts'} at epoch {done + 1} of {epochs}")
+            self.print_line(f"{run.spec.name}: {'resumes' if done else 'starts'} at epoch {done + 1} of {epochs}")
 
     def progressed(self, run: PlannedRun) -> None:
         state = run.folder.state()
@@ -96,10 +102,6 @@ class Display:
             self.finished += 1
         self._update_overall(run, 1.0)
         self._print_outcome(run, state)
-
-    def print_line(self, line: str) -> None:
-        """Print a line without markup, above the bars."""
-        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _print_outcome(self, run: PlannedRun, state: str) -> None:
         self.print_line(f"{run.spec.name}: {outcome(run, state)}{': waiting for it' if state == RUNNING else ''}")

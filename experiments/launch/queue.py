@@ -31,9 +31,9 @@ class RunQueue:
         self._first_states = {run.spec.run_key: run.folder.state() for run in runs}
 
     def ready(self) -> Iterator[PlannedRun | None]:
-        """Yield the next run that can start, None while all pending runs wait.
+        """Yield the next run that can start, or None while all pending runs wait.
 
-        Ends when no run is pending, or only students whose teacher failed or is missing.
+        End when no run is pending, or when the teacher of every pending run has failed or is missing.
         """
         while self._pending:
             run = self._next()

@@ -28,7 +28,7 @@ from cskd.utils.limits import usable_cores
 from experiments.config.settings import Settings
 from experiments.config.spec import RunSpec
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
-from experiments.launch.build import build_trainer
+from experiments.launch.build import build_trainer, compile_step, should_compile
 from experiments.runs.environment import choose_device, describe, use_repeatable_kernels
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.lease import LeaseLost
@@ -109,7 +109,8 @@ def work(folder: RunFolder, should_stop: "StopRequest") -> None:
         message = f"{', '.join(damage)}: resumes after epoch {trainer.next_epoch}"
         log(message)
         start.write({"damage": message})
-    if compiled and not compile_step(trainer, required=spec.settings.compile is True):
+    if compiled and (problem := compile_step(trainer, spec.settings)):
+        log(f"{problem}: the run continues without it")
         start.write({"compiled": False})
     train(trainer, folder, spec, start, should_stop)
     folder.finish()
@@ -180,28 +181,6 @@ class Start:
         """Discard the earlier starts: no intact checkpoint of their epochs remains."""
         self.training_id, self.earlier = secrets.token_hex(8), []
         self.write({})
-
-
-def should_compile(settings: Settings, device: torch.device) -> bool:
-    """Return whether a new run is compiled on this device; "auto" compiles on a GPU only."""
-    return device.type == "cuda" if settings.compile == "auto" else settings.compile
-
-
-def compile_step(trainer: Trainer, required: bool) -> bool:
-    """Compile the training step; return False, with a line in the log, if this machine cannot compile.
-
-    Raises UserError instead if the run's spec requires compiling.
-    """
-    try:
-        trainer.compile()
-    except Exception as error:
-        # A missing compiler, driver or header raises exceptions of many kinds.
-        message = f"torch.compile does not work here ({root_cause(error, width=200)})"
-        if required:
-            raise UserError(f"{message}: run with SET=compile=auto, or install what it needs") from error
-        log(f"{message}: the run continues without it")
-        return False
-    return True
 
 
 def failure_reason(error: Exception) -> str:

@@ -1,9 +1,10 @@
 """The environment of a run: device, cores, commit, versions. It is recorded, but not part of the run key."""
 
-import importlib.metadata
 import os
 import platform
 import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def describe(device: torch.device, precision: str, compiled: bool = False) -> di
         "precision": precision,
         "compiled": compiled,
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": _versions(),
         "started": time.time(),
     }
 
@@ -56,8 +57,10 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str]:
+    """Return the versions of the installed packages among PACKAGES."""
+    versions = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

@@ -13,8 +13,8 @@ runs/<run key>/spec.json         the run: everything that can change its numbers
                lease             the process that trains the run (see experiments.runs.lease)
                log.txt           the output of the training processes
 
-Before a run is done, JSON that does not parse and archives whose CRCs differ are damaged; the run is resumed from its
-last intact state. Each write of a process that holds the lease first checks it, and raises LeaseLost if it was lost.
+Before a run is done, a file is damaged if its JSON does not parse or the CRCs of its archive differ; the run is then
+resumed from its last intact state. A process that holds the lease checks it before each write (see ``Lease.check``).
 """
 
 import json

@@ -190,11 +190,11 @@ def _position(grid_name: str, dataset: str, method: str, row: int) -> int:
     if grid_name not in grid_names():
         return row
     grid = load_grid(grid_name, methods=[ALL])
-    first, second = (
-        names.index(name) if name in names else len(names) + row
-        for names, name in ((grid.datasets, dataset), (grid.methods, method))
-    )
-    return 1000 * first + second
+
+    def index(name: str, names: list[str]) -> int:
+        return names.index(name) if name in names else len(names) + row
+
+    return 1000 * index(dataset, grid.datasets) + index(method, grid.methods)
 
 
 def load_plan(path: Path) -> Plan:

@@ -1,6 +1,7 @@
 """The resources that a training process uses: CPU, memory, energy."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -9,6 +10,7 @@ import torch
 
 RAPL = Path("/sys/class/powercap")  # Linux on Intel and AMD: one counter for each processor package, in microjoules
 MIN_CPU_SECONDS = 0.1  # CPU utilisation over a shorter time is noise: the kernel counts in hundredths of a second
+Counter = Callable[[], float]  # returns the joules since some moment
 
 
 class SystemMetrics:
@@ -45,7 +47,7 @@ class EnergyMeter:
 
     def __init__(self, device: torch.device, counters: Path = RAPL):
         if device.type == "cuda":
-            self._counters = _gpu_counter(device)
+            self._counters = _gpu_counters(device)
         else:
             self._counters = [_PackageCounter(path) for path in sorted(counters.glob("*-rapl:*")) if _is_package(path)]
         self._previous = self._total()
@@ -58,7 +60,7 @@ class EnergyMeter:
 
     def _total(self) -> float | None:
         try:
-            return sum(counter.joules() for counter in self._counters) if self._counters else None
+            return sum(counter() for counter in self._counters) if self._counters else None
         except (OSError, pynvml.NVMLError):
             return None
 
@@ -72,12 +74,12 @@ def _is_package(zone: Path) -> bool:
 
 
 class _PackageCounter:
-    """A processor package's counter, which wraps around."""
+    """Returns the joules of a processor package, whose counter wraps around."""
 
     def __init__(self, path: Path):
         self.path, self.previous, self.wraps = path, 0, 0
 
-    def joules(self) -> float:
+    def __call__(self) -> float:
         value = int((self.path / "energy_uj").read_text())
         if value < self.previous:
             self.wraps += 1
@@ -85,20 +87,12 @@ class _PackageCounter:
         return (value + self.wraps * int((self.path / "max_energy_range_uj").read_text())) / 1e6
 
 
-class _GpuCounter:
-    def __init__(self, device: torch.device):
-        pynvml.nvmlInit()
-        self.handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-
-    def joules(self) -> float:
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3
-
-
-def _gpu_counter(device: torch.device) -> list[_GpuCounter]:
+def _gpu_counters(device: torch.device) -> list[Counter]:
     """Return the counter of a GPU, or nothing if its driver does not report energy."""
     try:
-        counter = _GpuCounter(device)
-        counter.joules()
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except (pynvml.NVMLError, OSError):
         return []
-    return [counter]
+    return [lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3]  # it counts in millijoules

@@ -31,7 +31,7 @@ def describe_source(root: Path = ROOT) -> dict[str, Any]:
 
 
 def commit_of(root: Path, tracked: str = "") -> str:
-    """Return the commit of the repository whose top is ``root``; "unknown" if there is none, or without ``tracked``."""
+    """Return the commit of the repository whose top is ``root``; "unknown" if none, or if it lacks ``tracked``."""
     return _git(root, "rev-parse", "HEAD", f"HEAD:{tracked}").partition("\n")[0]
 
 

@@ -34,7 +34,7 @@ class TrackedRun:
     parent: str
     has_settings: bool
     state: str
-    epochs: dict[str, int] = field(default_factory=dict)  # uploaded by this process, by the prefix of the metrics
+    epochs: dict[str, int] = field(default_factory=dict)  # number uploaded, by the prefix of the metrics
 
     @classmethod
     def of(cls, run: Run) -> "TrackedRun":
@@ -67,7 +67,7 @@ class TrackedExperiment:
                 self.client.set_experiment_tag(self.id, name, value)
 
     def runs(self, by: tuple[str, ...], **tags: str) -> dict[tuple[str, ...], Run]:
-        """Return the active runs that have these tags, by their values of the tags ``by``."""
+        """Return the active runs that have these tags. The keys are their values of the tags ``by``."""
         query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
         groups, token = defaultdict(list), None
         while True:

@@ -7,8 +7,6 @@ import json
 import threading
 from pathlib import Path
 
-from mlflow.exceptions import MlflowException
-
 from cskd.utils.errors import UserError
 from experiments.runs.folder import DONE, INTERRUPTED, MISSING, RunFolder
 from experiments.runs.plan import Cell, Plan, load_plan
@@ -22,7 +20,7 @@ from experiments.tracking.records import (
     spec_tags,
     upload_artifacts,
 )
-from experiments.tracking.store import upload_error
+from experiments.tracking.store import upload_errors
 
 NOTE = (
     "One row per cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
@@ -34,7 +32,8 @@ IDENTITY = ("cell_key", "run_key", "training_id")  # of a child run
 class GridTracker:
     """Copies the run folders of one plan to its MLflow experiment (see ``uploader.Tracker``).
 
-    The plan is read from RUNS_DIR at the first update and at complete ones, since other launches may extend it.
+    The plan is read from RUNS_DIR at the first update, and whenever everything is uploaded: another launch may have
+    extended it.
     """
 
     def __init__(self, uri: str, experiment: str, runs_dir: Path):
@@ -87,7 +86,7 @@ class GridTracker:
         self._open_cells()
         runs = self.experiment.runs(by=IDENTITY, kind="run")
         self._runs = {identity: TrackedRun.of(run) for identity, run in runs.items()}
-        for (cell_key, *_), tracked in self._runs.items():  # those of other folders too
+        for (cell_key, *_), tracked in self._runs.items():  # also of other RUNS_DIRs
             if cell_key in self._cells:
                 self.experiment.set_parent(tracked, self._cells[cell_key])
 
@@ -110,7 +109,7 @@ class GridTracker:
                 self.client.set_tag(run.info.run_id, "superseded", "true")
 
     def _upload(self, cell: Cell, run_key: str) -> bool:
-        """Upload the parts of this run's folder that MLflow lacks. Return True if the run is done since then."""
+        """Upload the parts of this run's folder that MLflow lacks. Return True if they complete a run that is done."""
         folder = RunFolder(self.runs_dir / run_key)
         status, training_id = folder.state(), folder.training_id()
         state, reason = status["state"], status["reason"]
@@ -178,7 +177,5 @@ class GridTracker:
 
 def sync_plan(uri: str, plan: Plan, runs_dir: Path) -> None:
     """Upload all cells and runs of a plan. Raises UserError if the store fails."""
-    try:
+    with upload_errors(uri, plan.experiment):
         GridTracker(uri, plan.experiment, runs_dir).update(everything=True)
-    except MlflowException as error:
-        raise upload_error(uri, plan.experiment, error) from error

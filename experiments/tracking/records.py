@@ -12,7 +12,7 @@ from experiments.runs.folder import RunFolder
 
 
 def test_metrics(record: dict[str, Any]) -> dict[str, float]:
-    """Return an epoch's metrics of the test set. They differ with the dataset and the epoch."""
+    """Return an epoch's metrics of the test set. Merged datasets and the last epoch have more of them."""
     return {name: value for name, value in record["metrics"].items() if name.startswith("test/")}
 
 

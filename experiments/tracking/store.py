@@ -4,7 +4,8 @@ import glob
 import os
 import secrets
 import sqlite3
-from contextlib import closing, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -19,6 +20,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 import logging
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from cskd.utils.databases import SQLITE, schema_problem, sqlite_path
 from cskd.utils.errors import UserError, first_line, without_password
@@ -90,6 +92,11 @@ def _relocate_artifacts(connection: sqlite3.Connection, folder: Path) -> None:
         connection.execute(f"{moved} AND substr(artifact_uri, 1, ?) = ?", (new, len(old) + 1, number, len(old), old))
 
 
-def upload_error(uri: str, name: str, error: Exception) -> UserError:
-    """Return the error of a command whose upload failed."""
-    return UserError(without_password(f"{uri}: cannot upload {name} ({first_line(error)}): try again"))
+@contextmanager
+def upload_errors(uri: str, name: str) -> Iterator[None]:
+    """Turn an error of MLflow into a UserError that names the store and what was uploaded."""
+    try:
+        yield
+    except MlflowException as error:
+        message = f"{uri}: cannot upload {name} ({first_line(error)}): try again"
+        raise UserError(without_password(message)) from error

@@ -5,12 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-
 from experiments.runs.folder import RunFolder
 from experiments.tracking.experiment import TrackedExperiment, TrackedRun
 from experiments.tracking.records import environment_tags, shared_settings, spec_tags
-from experiments.tracking.store import upload_error
+from experiments.tracking.store import upload_errors
 
 EXPERIMENT = "tuning"
 RUNNING, COMPLETE = "running", "complete"
@@ -61,7 +59,7 @@ class StudyTracker:
             self.experiment.set_parent(tracked, self.parent)
 
     def _upload(self, trial: Trial, objectives: tuple[str, ...]) -> None:
-        """Upload the parts of a trial that MLflow lacks. The training of its first seed identifies it."""
+        """Upload the parts of a trial that MLflow lacks. It is identified by the training of its first seed."""
         folders = {seed: RunFolder(self.runs_dir / key) for seed, key in trial.runs.items()}
         first = next(iter(folders.values()), None)
         if first is None or not first.training_id():
@@ -122,7 +120,5 @@ class StudyTracker:
 
 def sync_study(uri: str, name: str, load: Load, runs_dir: Path, results: Path) -> None:
     """Upload all trials of a study. Raises UserError if the store fails."""
-    try:
+    with upload_errors(uri, f"study {name}"):
         StudyTracker(uri, name, load, runs_dir, results).update(everything=True)
-    except MlflowException as error:
-        raise upload_error(uri, f"study {name}", error) from error

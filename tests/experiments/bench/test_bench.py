@@ -14,7 +14,6 @@ from rich.console import Console
 
 from cskd.utils.integrity import write_json
 from experiments.bench import epoch_profile, memory, results, timing, whole_run
-from experiments.bench.epoch_profile import epoch_by_phase
 from experiments.bench.images import noise_images
 from experiments.bench.results import Cell
 from experiments.bench.timing import Stopwatch, TimedTrainer
@@ -112,41 +111,17 @@ def test_run_has_the_times_of_its_folder_and_the_share_of_tracking(call, rows_of
     assert float(row["evaluation_seconds_per_1000_images"]) == pytest.approx(first_test / 1.597, abs=1e-4)
 
 
-def test_phases_of_an_epoch_are_counted(monkeypatch):
-    clock = itertools.count()
-    monkeypatch.setattr(epoch_profile, "now", lambda device: next(clock))  # every reading is a second later
-    timed = trainer_of("cs-kd", "width=4", steps=3)
-    for _ in range(2):  # the hooks of the first epoch are removed
-        seconds = epoch_by_phase(timed.trainer, 0, compiled=False)
-        del seconds["other"]
-        assert seconds == {
-            "input": 4, "forward": 6, "partner pass": 3, "backward": 3, "optimiser": 3, "evaluation": 1,
-        }  # fmt: skip
-
-
 def test_profile_writes_phases_and_operators(call, rows_of, tmp_path, monkeypatch):
     monkeypatch.setattr(epoch_profile, "COMPARED", ("cs-kd",))
     status, output, errors = call("experiments bench", "--parts", "profile", "--set", "width=4")
     assert (status, errors, "cs-kd, partner pass" in output) == (0, "", True)
-    assert sum(float(row["share"]) for row in rows_of("profile")) == pytest.approx(1, abs=1e-3)
+    shares = {row["phase"]: float(row["share"]) for row in rows_of("profile")}
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert min(shares[phase] for phase in ("input", "forward", "partner pass", "backward", "optimiser")) > 0
     operators = {row["operator"]: float(row["share"]) for row in rows_of("operators")}
     assert operators.keys() >= {"aten::convolution_backward", "aten::native_batch_norm"}
     assert 0.5 < sum(operators.values()) <= 1.001
     assert "cs-kd, 4 steps" in (tmp_path / "results" / "bench" / "profile-digits-resnet10-cs-kd.txt").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--parts", "step"], "unknown part 'step'"),
-        (["--parts", "reference"], "give REFERENCE=<folder>"),
-        (["--datasets", "cifar100", "--parts", "steps", "profile"], "cifar100 is not prepared"),
-    ],
-)
-def test_invalid_input_is_one_line_before_any_measurement(call, arguments, message):
-    status, output, errors = call("experiments bench", *arguments)
-    assert (status, output, errors.count("\n")) == (2, "", 1)
-    assert message in errors
 
 
 def test_measured_file_replaces_rows_of_the_same_step_and_machine(monkeypatch, tmp_path):

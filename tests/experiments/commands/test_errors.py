@@ -22,6 +22,10 @@ INVALID = [
     ("status", [], "no grid has been launched into"),
     ("status", ["table9"], "unknown grid 'table9'"),
     ("sync", [], "launch one first"),
+    ("bench", ["--parts", "step"], "unknown part 'step'"),
+    ("bench", ["--parts", "reference"], "give REFERENCE=<folder>"),
+    ("bench", ["--datasets", "cifar100", "--parts", "steps", "profile"], "cifar100 is not prepared"),
+    ("bench", ["--parts", "reference", "--set", "width=8", "--reference", "."], "the released code"),
     ("ui", ["--port", "65536"], "65536 is not a port: give one from 1 to 65535"),
 ]
 

@@ -127,32 +127,27 @@ TEACHER = "digits/densenet41/cs-kd/seed0"
 
 
 def test_failed_run_stops_no_other_run_and_retry_starts_it_again(call, started, monkeypatch):
+    """The exit status is that of the grid, or else that of the tables."""
+    run = SimpleNamespace(run=lambda *arguments, **options: SimpleNamespace(returncode=3))  # makes the tables
+    monkeypatch.setattr(grid_command, "subprocess", run)
     monkeypatch.setattr(FakeBackend, "failing", "cs-kd")
-    status, output, errors = call(*DEMO)
+    status, output, errors = call(*DEMO, "--tables")
     assert (status, errors) == (1, "")
     assert "2 of 4 runs are done." in output
     assert "digits/resnet10/cs-kd/seed1: failed: the process ended with status 1" in output
     assert "RETRY=1" in output
+    monkeypatch.setenv("COLUMNS", "80")
     output = call("experiments status", "demo")[1]
     assert output.count("done ") == output.count("/seed") == 2
+    assert output.splitlines()[1].endswith("┓")  # the table is not cut off
+    monkeypatch.setenv("COLUMNS", "200")
     started.clear()
     assert "0 of 4 runs to do" in call(*DEMO)[1]
     assert not started
     monkeypatch.setattr(FakeBackend, "failing", "none")
-    status, output, _ = call(*DEMO, "--retry")
-    assert (status, started) == (0, ["digits/resnet10/cs-kd/seed0", "digits/resnet10/cs-kd/seed1"])
+    status, output, _ = call(*DEMO, "--retry", "--tables")
+    assert (status, started) == (3, ["digits/resnet10/cs-kd/seed0", "digits/resnet10/cs-kd/seed1"])
     assert "4 of 4 runs are done." in output
-
-
-def test_exit_status_is_that_of_the_grid_or_else_of_the_tables(call, started, monkeypatch):
-    tables = SimpleNamespace(returncode=3)
-    monkeypatch.setattr(grid_command, "subprocess", SimpleNamespace(run=lambda *arguments, **options: tables))
-    for options in (("--dry-run",), ("--launcher", "print")):  # nothing is trained: no tables are made
-        assert call(*DEMO, "--tables", *options)[0] == 0
-    assert call(*DEMO)[0] == 0
-    assert call(*DEMO, "--tables")[0] == 3
-    monkeypatch.setattr(FakeBackend, "failing", "cs-kd")
-    assert call(*KD, "--tables")[0] == 1
 
 
 def test_teacher_is_trained_first_and_once_and_named_if_it_failed(call, started, monkeypatch):

@@ -52,16 +52,3 @@ def test_network_that_does_not_fit_is_refused_before_it_is_built(tmp_path, monke
     with pytest.raises(UserError, match=r"GB of memory, 0\.5 GB are free: lower 'width' .* 'inputs.image_size'"):
         Estimator().seconds(planned(digits_spec("width=1024"), tmp_path))
     assert psutil.Process().memory_info().rss - before < 500_000_000
-
-
-def test_each_kind_of_step_is_timed_once_and_finished_epochs_count(tmp_path, monkeypatch):
-    timed = []
-    monkeypatch.setattr(estimate, "time_step", lambda run: timed.append(run) or (1.0, 0.5))
-    run, estimator = planned(digits_spec("schedule.epochs=10", "schedule.milestones=[5]"), tmp_path), Estimator()
-    assert [estimator.seconds(run), estimator.seconds_from_start(run)] == [300.0, 300.0]
-    assert len(timed) == 1
-    run.folder.create(run.spec)
-    run.folder.checkpoint.touch()
-    metrics = {"time/train_seconds": 3.0, "time/test_seconds": 1.0}
-    run.folder.write_epochs([{"epoch": epoch, "timestamp": 1.0, "metrics": metrics} for epoch in range(4)])
-    assert estimator.seconds(run) == 6 * 4.0

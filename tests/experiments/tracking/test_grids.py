@@ -8,6 +8,7 @@ from cskd.utils.errors import UserError
 from experiments.runs.folder import FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.tracking.experiment import TrackedExperiment
 from experiments.tracking.grids import GridTracker
+from experiments.tracking.uploader import Uploader
 
 pytestmark = pytest.mark.usefixtures("small_figures")
 
@@ -95,3 +96,12 @@ def test_empty_copies_of_a_run_are_deleted(uri, tmp_path):
     tracker.update(everything=True)
     names = {run.info.run_name: run.data.tags["training_id"] for run in tracked(uri, kind="run")}
     assert names == {run.info.run_name: "first-0", "copy": "of another RUNS_DIR"}
+
+
+def test_two_launches_share_one_experiment(uri, tmp_path):
+    plan_of(make_run(tmp_path, make_spec(0))).save(tmp_path)
+    with Uploader(lambda: GridTracker(uri, "demo", tmp_path)) as uploader:
+        plan_of(make_run(tmp_path, make_spec(1))).save(tmp_path)  # another launch starts meanwhile
+    assert sorted(run.data.tags["seed"] for run in tracked(uri, kind="run")) == ["0", "1"]
+    assert tracked(uri, kind="cell")[0].data.metrics["seeds"] == 2
+    assert uploader.problem is None

@@ -16,16 +16,10 @@ def test_unusable_address_is_one_line_without_password():
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("schema", "message"),
-    [
-        ("0123456789ab", r"was made by a newer mlflow or another program \(schema 0123456789ab\)"),
-        ("451aebb31d03", r"was made by an older mlflow .*: copy it, then upgrade it to mlflow 3\.\S* with"),
-    ],
-)
-def test_database_of_another_version_is_named(uri, tmp_path, schema, message):
+def test_database_of_another_version_is_named(uri, tmp_path):
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = ?", (schema,))
-    with pytest.raises(UserError, match=rf"^MLFLOW_TRACKING_URI={uri} {message}") as caught:
+        connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    message = rf"^MLFLOW_TRACKING_URI={uri} was made by an older mlflow .*: copy it, then upgrade it to mlflow 3\.\S* w"
+    with pytest.raises(UserError, match=message) as caught:
         open_store(uri)
     assert "\n" not in str(caught.value)
