@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cskd.utils.databases import absolute_address
-from cskd.utils.errors import UserError, one_line
+from cskd.utils.errors import UserError, did_you_mean, one_line
 from cskd.utils.limits import usable_cores
 
 LONG_NAME = "x" * 64  # about as long as the longest file name in the project's folders
@@ -154,5 +154,5 @@ def tracking_uri() -> str:
 def check_choice(kind: str, name: str, names) -> str:
     """Return ``name`` if it is one of ``names``; otherwise raise a UserError that lists them."""
     if name not in names:
-        raise UserError(f"unknown {kind} {name!r}: choose from {', '.join(sorted(names))}")
+        raise UserError(f"unknown {kind} {name!r}: {did_you_mean(name, names)}choose from {', '.join(sorted(names))}")
     return name

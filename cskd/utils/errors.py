@@ -1,6 +1,8 @@
 """The exception for errors that the user can fix, and helpers that shorten messages."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -8,6 +10,12 @@ class UserError(Exception):
 
     Every command prints it as ``error: ...`` without a traceback and exits with status 2.
     """
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return "did you mean <the nearest name>? ", or "" if no name is near."""
+    nearest = difflib.get_close_matches(name, list(names), 1)
+    return f"did you mean {nearest[0]}? " if nearest else ""
 
 
 def one_line(text: object) -> str:
