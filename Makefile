@@ -137,8 +137,8 @@ BUILD = { $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (
 demo: $(READY) ## the main job in minutes: both methods on digits, five seeds each, then the tables
 	@$(RUN) -m experiments grid demo $(LAUNCH) --tables
 
-# Each test file runs in one process, so that its tests share their fixtures.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# Each process runs tests that follow each other, and so share fixtures; one that is done takes over tests of another.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
 
 test: $(READY) ## run the tests
 	@$(PYTEST)

@@ -18,6 +18,13 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"did you mean {nearest[0]}? " if nearest else ""
 
 
+def check_choice(kind: str, name: str, names) -> str:
+    """Return ``name`` if it is one of ``names``; otherwise raise a UserError that lists them."""
+    if name not in names:
+        raise UserError(f"unknown {kind} {name!r}: {did_you_mean(name, names)}choose from {', '.join(sorted(names))}")
+    return name
+
+
 def one_line(text: object) -> str:
     """Return the text as one line: line breaks and other control characters are escaped."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
