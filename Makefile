@@ -25,6 +25,7 @@ GRID ?=##                      status: a grid or experiment (default: all)
 EXPERIMENT ?=##                tables, report, measured: an experiment (default: all)
 EXPERIMENTS ?=##               paired: two experiments, as 'make status' names them; or one, with METHODS
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
+OPEN ?=##                      ui: 1 opens the newest experiment in a browser
 TRIALS ?=##                    tune: trials of the whole study (default 30); tune-all: settings a method (default 12)
 TUNE_SEEDS ?= 1##              tune, tune-all, ablate: seeds of each trial; its result is their mean
 SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper; or equal: also lr and weight decay
@@ -223,7 +224,7 @@ readme: $(READY) ## regenerate the result tables of the documents from results/m
 	@$(RUN) -m analysis readme
 
 ui: $(READY) ## serve the MLflow UI on 127.0.0.1
-	@$(RUN) -m experiments ui $(if $(PORT),--port $(PORT))
+	@$(RUN) -m experiments ui $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(OPEN)),--open)
 
 sync: $(READY) ## upload to MLflow what it lacks, or everything to another store
 	@$(RUN) -m experiments sync
