@@ -19,6 +19,7 @@ WORKERS ?= 1##                 runs at once, each on its own GPU if there are se
 LAUNCHER ?=##                  grids, train: local (default); print: print the command of each run, train nothing
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
+SKIP_MISSING ?=##              grids: 1 leaves out datasets that cannot be had, and runs the others
 PARTIAL ?=##                   data: 1 accepts an incomplete copy of a dataset
 GRID ?=##                      status: a grid or experiment (default: all)
 EXPERIMENT ?=##                tables, report, measured: an experiment (default: all)
@@ -55,7 +56,13 @@ ifneq ($(TUNED_DIR),)
 export TUNED_DIR
 endif
 
-# A target rejects run-selecting variables that it does not use, so that a typo cannot start a larger job.
+# Without these checks, a misspelt variable, or one that the target does not use, could start a larger job.
+KNOWN := $(shell sed -nE 's/^([A-Z_]+) [?:]?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+UNKNOWN := $(filter-out $(KNOWN) SHELL MAKEFLAGS,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v)))
+NEAREST = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1, 0.7))' $1 $(KNOWN))
+$(foreach v,$(filter-out -%,$(UNKNOWN)),$(error error: there is no variable $v: $(if $(call NEAREST,$v),did you mean \
+	$(call NEAREST,$v)?,settings of a recipe are given as SET="schedule.epochs=10"; 'make help' lists all variables)))
+
 CHOICES := DATASET METHOD ARCHITECTURE SEED DATASETS METHODS ARCHITECTURES SEEDS TUNE_SEEDS GRID EXPERIMENT EXPERIMENTS
 TAKES_demo :=
 TAKES_data := DATASET
@@ -74,8 +81,10 @@ TAKES_measured := EXPERIMENT
 TAKES_paired := EXPERIMENTS METHODS
 
 COMMA := ,
+# Lists may have commas: SEEDS=0,1,2
+$(foreach v,DATASETS METHODS ARCHITECTURES SEEDS EXPERIMENTS PARTS,$(eval override $v := $(subst $(COMMA), ,$($v))))
 LISTED = $(subst $() $(),$(COMMA) ,$(strip $1))
-GIVEN := $(foreach name,$(CHOICES),$(if $($(name)),$(if $(filter environment command,$(origin $(name))),$(name))))
+GIVEN := $(foreach name,$(CHOICES),$(if $($(name)),$(if $(filter environment command override,$(origin $(name))),$(name))))
 # $1: a target; $2: the name of its TAKES_ variable, undefined for a target that is not checked
 CHECK = $(if $(filter-out undefined,$(origin $2)),$(if $(filter-out $($2),$(GIVEN)),$(error error: $1 \
 	$(if $($2),takes $(call LISTED,$($2))$(COMMA) not,does not take) $(call LISTED,$(filter-out $($2),$(GIVEN))))))
@@ -91,7 +100,7 @@ READY := $(VENV)/.ready-$(LOCKED)
 TRAINING = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --workers $(WORKERS) \
 	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run) \
 	$(if $(filter-out 0,$(RETRY)),--retry)
-LAUNCH = $(TRAINING) $(if $(filter-out 0,$(TUNED)),--tuned)
+LAUNCH = $(TRAINING) $(if $(filter-out 0,$(TUNED)),--tuned) $(if $(filter-out 0,$(SKIP_MISSING)),--skip-missing)
 CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
@@ -127,8 +136,8 @@ BUILD = { $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (
 demo: $(READY) ## the main job in minutes: both methods on digits, five seeds each, then the tables
 	@$(RUN) -m experiments grid demo $(LAUNCH) --tables
 
-# Each test file runs in one process, so that its tests share their fixtures.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# Each process runs tests that follow each other, and so share fixtures; one that is done takes over tests of another.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
 
 test: $(READY) ## run the tests
 	@$(PYTEST)

@@ -1,11 +1,12 @@
-"""Loss functions that several methods share. Natural logarithms; means over the batch.
+"""Loss functions that several methods share, and CS-KD's as modules. Natural logarithms; means over the batch.
 
 A loss that only one method uses is in that method's file.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -58,3 +59,44 @@ def class_wise_kl(logits: Tensor, partner_logits: Tensor, temperature: float) ->
     Source: Yun et al., CVPR 2020, equation 3.
     """
     return distillation_kl(logits, partner_logits, temperature)
+
+
+class ClassWiseKL(nn.Module):
+    """``class_wise_kl`` as a module: ``loss(logits, partner_logits)``."""
+
+    def __init__(self, temperature: float):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor, partner_logits: Tensor) -> Tensor:
+        return class_wise_kl(logits, partner_logits, self.temperature)
+
+
+class CSKDLoss(nn.Module):
+    """The loss of CS-KD: ``loss(model, x, partner, y)`` = CE(x, y) + lambda_cls * class_wise_kl(x, partner).
+
+    The network sees x, then the partner without gradient. As in the released code, it stays in its mode: in training
+    mode, BatchNorm uses the statistics of each of the two batches, and records both.
+
+    Args of a call:
+        model: returns logits (N, C), or an object that has them as ``logits``.
+        x: (N, ...), the input that is trained.
+        partner: (N, ...), other inputs of the same classes.
+        y: (N,) class indices, or (N, C) probabilities.
+    """
+
+    def __init__(self, temperature: float, lambda_cls: float):
+        super().__init__()
+        self.temperature, self.lambda_cls = temperature, lambda_cls
+
+    def forward(self, model: nn.Module, x: Tensor, partner: Tensor, y: Tensor) -> Tensor:
+        logits = _logits(model(x))
+        # A second pass through DDP would overwrite BatchNorm's buffers, which the backward pass of the first needs.
+        network = model.module if isinstance(model, DistributedDataParallel) else model
+        with torch.no_grad():
+            target = _logits(network(partner))
+        return cross_entropy(logits, y) + self.lambda_cls * class_wise_kl(logits, target, self.temperature)
+
+
+def _logits(output) -> Tensor:
+    return getattr(output, "logits", output)

@@ -1,4 +1,4 @@
-"""A page in headless Chromium, evaluated with a JavaScript expression. Only the program is needed."""
+"""Evaluates JavaScript in a page that headless Chromium shows. It needs the program Chromium, and no package."""
 
 import html
 import json

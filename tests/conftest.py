@@ -6,19 +6,9 @@ import signal
 import place as places
 import pytest
 from builders import empty_store
-from filelock import FileLock
-from place import Place, epoch_options
+from place import Place, epoch_options, make_once
 
-pytest.register_assert_rewrite("faults.backend", "faults.disturbed")
-
-# These start first, so that two processes, which take whole files, end at about the same time.
-LONGEST_FILES = (
-    "faults/test_kill.py", "faults/test_twice.py", "faults/test_first_launch.py", "faults/test_disk_full.py",
-    "faults/test_failures.py", "faults/test_surroundings.py", "faults/test_security.py", "faults/test_server.py",
-    "faults/test_damage.py", "faults/test_signals.py", "faults/test_fuzz.py",
-    "bench/test_bench.py", "commands/test_grid.py", "tuning/test_commands.py", "report/test_report.py",
-    "tracking/test_serving.py", "bench/test_reference.py", "launch/test_worker.py",
-)  # fmt: skip
+pytest.register_assert_rewrite("faults.disturbed")
 
 
 def pytest_addoption(parser):
@@ -32,11 +22,6 @@ def pytest_configure(config):
     # Without these, a make under test behaves as a part of the make that runs the tests.
     for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
         os.environ.pop(name, None)
-
-
-def pytest_collection_modifyitems(items):
-    order = {name: position for position, name in enumerate(LONGEST_FILES)}
-    items.sort(key=lambda item: order.get("/".join(item.path.parts[-2:]), len(order)))
 
 
 @pytest.fixture
@@ -71,12 +56,5 @@ class DemoGrid(Place):
 
 @pytest.fixture(scope="session")
 def demo_grid(tmp_path_factory) -> DemoGrid:
-    """A trained grid, shared by the processes of pytest-xdist."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent  # the folder that the processes share
-    place = DemoGrid(shared / "demo grid é")
-    with FileLock(shared / "demo_grid.lock"):
-        if not place.folder.exists():
-            place.train()
-    return place
+    """A trained grid, which tests only read."""
+    return DemoGrid(make_once(tmp_path_factory, "demo grid é", lambda folder: DemoGrid(folder).train()))

@@ -1,4 +1,4 @@
-"""A folder in which commands run, in this process or in one of their own."""
+"""A folder in which commands run: in this process, or in a process of their own."""
 
 import contextlib
 import importlib
@@ -6,9 +6,12 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
+
+from filelock import FileLock
 
 from cskd.utils import cli
 from experiments.runs.folder import RunFolder
@@ -17,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def epoch_options(count: int) -> tuple[str, ...]:
-    """Return the options of a command for so many epochs, with one milestone in the middle."""
+    """Return the options that set the number of epochs, with one milestone in the middle."""
     return ("--set", f"schedule.epochs={count}", "--set", f"schedule.milestones=[{count // 2}]")
 
 
@@ -41,11 +44,11 @@ class Place:
             "OMP_NUM_THREADS": "1",
         }
 
-    def start(self, command: str, *arguments: str) -> subprocess.Popen:
+    def start(self, command: str, *arguments: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-m", *command.split(), *arguments],
             cwd=self.sources,
-            env=self.environment,
+            env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -59,7 +62,7 @@ class Place:
         return process.returncode, output, errors
 
     def call(self, command: str, *arguments: str) -> tuple[int, str, str]:
-        """Return the same of the command in this process, which saves its imports. Its workers are processes."""
+        """Run the command in this process, which saves the time of its imports; its workers are still processes."""
         with mock.patch.dict(os.environ, self.environment, clear=True):
             return call(command, *arguments)
 
@@ -87,3 +90,18 @@ def command_of(command: str) -> ModuleType:
     """Return the module of a command such as "experiments grid"."""
     package, name = command.split()
     return importlib.import_module(f"{package}.commands.{name.replace('-', '_')}")
+
+
+def make_once(factory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder with an expensive content, which is made once for all processes of pytest-xdist.
+
+    factory: pytest's ``tmp_path_factory``.
+    """
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # the folder that the processes share
+    folder = shared / name
+    with FileLock(shared / f"{name}.lock"):
+        if not folder.exists():
+            make(folder)
+    return folder

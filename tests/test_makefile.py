@@ -65,6 +65,26 @@ def test_targets_pass_their_variables_on(arguments, expected):
     assert commands(*shlex.split(arguments)).endswith(f"-m experiments {expected}")
 
 
+@pytest.mark.parametrize(
+    ("variable", "advice"),
+    [
+        ("SEDS=0", "did you mean SEEDS?"),
+        ("DRYRUN=1", "did you mean DRY_RUN?"),
+        ("EPOCHS=2", 'SET="schedule.epochs=10"'),
+    ],
+)
+def test_unknown_variable_is_refused_with_advice(variable, advice):
+    done = make("--dry-run", *READY, "reproduce-table1", variable)
+    assert done.returncode == 2
+    assert advice in done.stderr
+
+
+def test_lists_may_have_commas():
+    assert "--datasets cifar100 cub200 --seeds 0 1 " in commands(
+        "reproduce-table1", "DATASETS=cifar100,cub200", "SEEDS=0,1"
+    )
+
+
 @pytest.mark.parametrize("arguments", [["train", "DATASET=digits"], ["data"], ["tune"]])
 def test_missing_variable_is_named_with_an_example(arguments):
     done = make("--dry-run", *READY, *arguments)

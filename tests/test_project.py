@@ -11,13 +11,15 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from setuptools import find_packages
 from test_makefile import TARGETS
 
 from analysis.paper.published import published_methods, published_numbers
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -39,6 +41,12 @@ def test_conda_environment_installs_the_lock():
     assert {"pip": ["--requirement requirements.lock"]} in parts
     (python,) = [part for part in parts if str(part).startswith("python=")]
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python="))
+
+
+def test_pip_installs_the_library_alone():
+    found = find_packages(str(ROOT), **SETTINGS["tool"]["setuptools"]["packages"]["find"])
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "cskd").rglob("*.py")}
+    assert sorted(found) == sorted(".".join(folder.parts) for folder in folders)
 
 
 def test_import_contracts_hold():
@@ -68,13 +76,6 @@ def test_documents_name_every_dataset_and_method():
     datasets = {*published_numbers().dataset, "merged", "digits"} - {"imagenet"}
     for name in published_methods() | datasets:
         assert f"`{name}`" in text, name
-
-
-def test_library_example_of_the_readme_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    names: dict = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert (names["loss"].isfinite(), names["model"].training, 0 <= names["ece"] <= 1) == (True, True, True)
 
 
 def test_links_of_the_documents_lead_somewhere():

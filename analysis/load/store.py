@@ -55,7 +55,7 @@ class Store:
         self._copy = tempfile.TemporaryDirectory()  # for a database that cannot be written; deleted with this object
         try:
             self.client, experiments = _open(uri, database, Path(self._copy.name))
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: no driver
             problem = schema_problem(uri, "mlflow")
             problem = problem or f"cannot be read ({first_line(error)}): correct it or start its server"
             raise UserError(without_password(f"MLFLOW_TRACKING_URI={uri} {problem}")) from error

@@ -11,24 +11,9 @@ from cskd.batch import Batch
 from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
 from cskd.data.splits import Split
 from cskd.data.transforms import Augmentation, CenterCrop, ResizedCrop
+from cskd.pairs import PartnerSampler
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
-
-
-class PairSampler:
-    """Draws images uniformly from the classes of given images; an image may be paired with itself."""
-
-    def __init__(self, labels: np.ndarray):
-        self.labels = torch.as_tensor(labels)
-        self.members = torch.argsort(self.labels, stable=True)  # image indices, class after class
-        self.counts = torch.bincount(self.labels)
-        self.first = self.counts.cumsum(0) - self.counts
-
-    def draw(self, indices: Tensor, random: torch.Generator) -> Tensor:
-        """Return for each image of ``indices`` (N,) the index of an image of the same class."""
-        labels = self.labels[indices]
-        uniform = torch.rand(len(indices), generator=random, dtype=torch.float64)
-        return self.members[self.first[labels] + (uniform * self.counts[labels]).long()]
 
 
 class TrainLoader:
@@ -73,13 +58,13 @@ class TrainLoader:
         self.views, self.batch_size, self.seed, self.device = views, batch_size, seed, device
         self.labels = torch.as_tensor(np.asarray(split.labels)).long()
         self.num_classes = int(self.labels.max()) + 1  # every class has training images
-        self.pairs = PairSampler(split.labels)
-        self.images = self.clean_images = None
+        self.partners = PartnerSampler(split.labels)
+        self.images = None
         if isinstance(augmentation, ResizedCrop):
             self.pixels = open_pixels(split, device, resizing or choose_resizing(split, device))
         else:
-            self.images = self._images_on_device()
-            if "clean" in views:
+            self.images = self.clean_images = self._images_on_device()
+            if "clean" in views and clean.resize not in (None, clean.size):
                 self.clean_images = TestSet(split, clean, batch_size=batch_size, device=device).images
 
     def _images_on_device(self) -> Tensor:
@@ -94,10 +79,8 @@ class TrainLoader:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch. The same number always gives the same batches."""
-        order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
-        image_indices = {view: order for view in sorted(self.views)}
-        if "partner" in self.views:
-            image_indices["partner"] = self.pairs.draw(order, generator(self.seed, "partner", epoch))
+        order, partners = self.partners.epoch(self.seed, epoch)
+        image_indices = {view: partners if view == "partner" else order for view in sorted(self.views)}
         # Copied once per epoch, because each small copy to the device makes the CPU wait.
         labels = self.labels[order].to(self.device).split(self.batch_size)
         return self._batches(labels, self._views(epoch, image_indices))

@@ -13,7 +13,7 @@ from cskd.data.resize import crop_with_pillow, geometry, resize
 from cskd.data.splits import Split
 from cskd.utils.threads import threaded_map
 
-RESIDENT_SHARE = 0.25  # of the device's free memory; the other memory is for the network and other processes
+RESIDENT_SHARE = 0.25  # of the device's free memory; the rest is for the network and other processes
 BLOCK = 64 * 2**20  # bytes of images that are copied to the device at once
 PORTION = 32  # images that are resized at once outside training
 

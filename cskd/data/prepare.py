@@ -9,7 +9,7 @@ from cskd.data.folders import ProgressReport, leftovers, no_report, remove_lefto
 from cskd.data.sources.base import Archive, DatasetSource, Listing, first_few
 from cskd.data.sources.registry import SOURCES
 from cskd.data.store import Dataset, open_dataset, write_dataset
-from cskd.utils.errors import UserError
+from cskd.utils.errors import UserError, did_you_mean
 from cskd.utils.files import exclusive
 
 LOCK = ".lock"  # in DATA_DIR: one process prepares at a time
@@ -19,7 +19,7 @@ PARTIAL = "accept the incomplete copy with PARTIAL=1 (its results are never comp
 def get_source(name: str) -> DatasetSource:
     """Return the source with this name. Raises UserError, with the known names, for another name."""
     if name not in SOURCES:
-        raise UserError(f"unknown dataset {name!r}: choose from {', '.join(SOURCES)}")
+        raise UserError(f"unknown dataset {name!r}: {did_you_mean(name, SOURCES)}choose from {', '.join(SOURCES)}")
     return SOURCES[name]
 
 
@@ -140,9 +140,7 @@ def _describe(archive: Archive) -> str:
 
 def _read(source: DatasetSource, tree: Path, partial: bool) -> tuple[Listing, bool]:
     """Return (existing images, whether they are complete). Raises UserError for missing images unless ``partial``."""
-    listing = source.read(tree)
-    missing = listing.missing()
-    existing = listing.without_missing()
+    existing, missing = source.read(tree).without_missing()
     restore = "unpack the official archive again" if source.archives else "restore or remove them"
     if missing and not (partial and existing.is_usable()):
         remedy = f"{restore}, or {PARTIAL}" if existing.is_usable() else restore

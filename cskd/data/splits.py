@@ -12,7 +12,9 @@ from cskd.utils.seeding import generator
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Decoded images with labels: a prepared split, several of them joined, or a selection. They share all pixels.
+    """Decoded images with labels: a prepared split, several joined ones, or a selection of images.
+
+    A selection and its split share the pixels in memory.
 
     labels: int64 (N,). sizes: int32 (N, 2), heights and widths in pixels. indices: (N,), the position of each image in
     the prepared split or, if several are joined, in these one after the other.

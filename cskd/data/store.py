@@ -26,18 +26,26 @@ THREADS_FROM = 3 * 96 * 96  # bytes of the mean image from which decoding in thr
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared dataset, or several merged into one."""
+    """A prepared dataset, or several merged into one.
+
+    digest: SHA-256 of classes, labels, sizes and pixels. A merged dataset's is made of its parts' names and digests.
+    complete: True if the numbers of images are the official ones.
+    source: the folder or archives that were read, and the checks that passed.
+    short_side: in pixels, the median over the training images. A merged dataset has its smallest part's.
+    skipped: files beside the images that are not used, each with the reason.
+    domains: of a merged dataset, the part of each class.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Split
     test: Split | None  # None if it was not opened
-    digest: str  # SHA-256 of classes, labels, sizes and pixels; of a merged dataset, of the parts' names and digests
-    complete: bool  # has the official numbers of images
-    source: str  # the folder or archives that were read, and the checks that passed
-    short_side: int  # px, the median over the training images; of a merged dataset, the smallest part's
-    skipped: tuple[str, ...] = ()  # files beside the images that are not used, each with the reason
-    domains: tuple[str, ...] | None = None  # of a merged dataset: the part of each class
+    digest: str
+    complete: bool
+    source: str
+    short_side: int
+    skipped: tuple[str, ...] = ()
+    domains: tuple[str, ...] | None = None
 
     def domains_of(self, classes: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the domain of each of these classes; None for a dataset without domains."""

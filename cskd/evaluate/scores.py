@@ -17,7 +17,7 @@ BINS = 20  # of the ECE in the paper
 
 def validate(logits, labels) -> tuple[Tensor, Tensor]:
     """Return the logits in float64 and the labels as indices. Raises ValueError for undefined input."""
-    logits, labels = torch.as_tensor(logits).double(), torch.as_tensor(labels).long()
+    logits, labels = torch.as_tensor(logits).detach().double(), torch.as_tensor(labels).long()
     if logits.dim() != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits (N, C) and labels (N,) needed, not {tuple(logits.shape)} and {tuple(labels.shape)}")
     if len(labels) == 0:
@@ -31,7 +31,7 @@ def validate(logits, labels) -> tuple[Tensor, Tensor]:
 
 def validate_features(features, labels, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return the features as ``dtype`` and the labels as indices. Raises ValueError for undefined input."""
-    features, labels = torch.as_tensor(features).to(dtype), torch.as_tensor(labels).long()
+    features, labels = torch.as_tensor(features).detach().to(dtype), torch.as_tensor(labels).long()
     if features.dim() != 2 or labels.shape != features.shape[:1]:
         raise ValueError(f"features (N, D) and labels (N,) needed, not {tuple(features.shape)}, {tuple(labels.shape)}")
     if not _all_finite(features):

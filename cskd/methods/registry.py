@@ -13,8 +13,7 @@ from cskd.methods.ingredients import ClassMean, PairHalves, PartnerPass, Permute
 from cskd.methods.kd import KnowledgeDistillation
 from cskd.methods.mixup import Mixup
 from cskd.methods.virtual_softmax import VirtualSoftmax
-from cskd.utils.cli import check_choice
-from cskd.utils.errors import UserError
+from cskd.utils.errors import UserError, check_choice
 
 # In a combination's name the parts have the order of these lines. Add a line at the end, and move none: a moved line
 # renames existing combinations.

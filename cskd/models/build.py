@@ -9,7 +9,7 @@ from cskd.models.classifier import AuxiliaryBuilder, Backbone, Classifier, HeadB
 from cskd.models.densenet import DenseNet
 from cskd.models.external import LIBRARIES, build_backbone, check_external, is_external
 from cskd.models.preact_resnet import PreActResNet
-from cskd.utils.errors import UserError
+from cskd.utils.errors import UserError, did_you_mean
 
 # Images up to this side get the network for small images (3x3 stem, no max-pooling). The paper uses 32 and 224 px.
 SMALL_IMAGE = 64
@@ -54,7 +54,7 @@ def check_architecture(name: str) -> None:
         check_external(name)
     elif name not in ARCHITECTURES:
         choices = [*ARCHITECTURES, *(f"{library}:<network>" for library in LIBRARIES)]
-        raise UserError(f"unknown architecture {name!r}: choose from {', '.join(choices)}")
+        raise UserError(f"unknown architecture {name!r}: {did_you_mean(name, choices)}choose from {', '.join(choices)}")
 
 
 def _no_auxiliary(stage_channels: tuple[int, ...], feature_size: int, num_classes: int) -> None:

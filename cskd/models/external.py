@@ -9,8 +9,7 @@ from types import ModuleType
 from torch import Tensor, nn
 
 from cskd.models.classifier import Backbone
-from cskd.utils.cli import check_choice
-from cskd.utils.errors import UserError
+from cskd.utils.errors import UserError, check_choice
 
 LIBRARIES = ("torchvision", "timm")
 STAGE_REDUCTIONS = [4, 8, 16, 32]  # of a network with stage maps: each stage halves the map

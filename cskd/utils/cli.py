@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cskd.utils.databases import absolute_address
-from cskd.utils.errors import UserError, one_line
+from cskd.utils.errors import UserError, check_choice, one_line
 from cskd.utils.limits import usable_cores
 
 LONG_NAME = "x" * 64  # about as long as the longest file name in the project's folders
@@ -149,10 +149,3 @@ def results_dir() -> Path:
 def tracking_uri() -> str:
     """Return ``MLFLOW_TRACKING_URI``, or the database ``mlflow.db`` in the current folder, with an absolute path."""
     return absolute_address(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
-
-
-def check_choice(kind: str, name: str, names) -> str:
-    """Return ``name`` if it is one of ``names``; otherwise raise a UserError that lists them."""
-    if name not in names:
-        raise UserError(f"unknown {kind} {name!r}: choose from {', '.join(sorted(names))}")
-    return name

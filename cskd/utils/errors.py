@@ -1,6 +1,8 @@
 """The exception for errors that the user can fix, and helpers that shorten messages."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -8,6 +10,19 @@ class UserError(Exception):
 
     Every command prints it as ``error: ...`` without a traceback and exits with status 2.
     """
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return "did you mean <the nearest name>? ", or "" if no name is near."""
+    nearest = difflib.get_close_matches(name, list(names), 1)
+    return f"did you mean {nearest[0]}? " if nearest else ""
+
+
+def check_choice(kind: str, name: str, names) -> str:
+    """Return ``name`` if it is one of ``names``; otherwise raise a UserError that lists them."""
+    if name not in names:
+        raise UserError(f"unknown {kind} {name!r}: {did_you_mean(name, names)}choose from {', '.join(sorted(names))}")
+    return name
 
 
 def one_line(text: object) -> str:

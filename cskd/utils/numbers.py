@@ -23,3 +23,10 @@ def mean_std_text(mean: float, std: float, decimals: int, *, separator: str = ON
     if not math.isnan(mean) and not math.isnan(std):
         text += f"{separator}{number_text(std, decimals)}"
     return f"{text} (n={n})" if n else text
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration with one unit, such as "40 s", "12 min" or "3.4 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -98,7 +98,7 @@ def main() -> None:
             sys.argv += ["--cls", "--temp", str(options.temperature), "--lamda", str(options.weight)]
         path = options.clone / "train.py"
         code = {"__name__": "__main__", "__file__": str(path)}
-        exec(compile(path.read_bytes(), path, "exec"), code)
+        exec(compile(path.read_bytes(), path, "exec"), code)  # noqa: S102 - the clone that the user names
         print("ready", file=answers, flush=True)
         for line in sys.stdin:
             ended = False

@@ -24,6 +24,7 @@ from rich.status import Status
 
 from cskd.methods import METHODS, PAPER_COMPOSITES, build_method
 from cskd.models import check_architecture
+from cskd.train.trainer import Diverged
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 from experiments.bench import epoch_profile, memory, pipelines, reference, results, steps, whole_run
@@ -78,7 +79,10 @@ def main() -> int:
             with console.status("") as status:
                 show = partial(_show, status, f"{part}: {cell.dataset}, {cell.architecture}")
                 options = Options(methods, arguments.turns, arguments.steps, overrides, console, show)
-                measured = measures[part](cell, options)
+                try:
+                    measured = measures[part](cell, options)
+                except Diverged as error:
+                    raise UserError(f"{error}: change the settings (SET=...)") from error
             console.print(results.table(measured[part], PARTS[part].TABLE))
             for name, rows in measured.items():
                 rows_by_file.setdefault(name, []).extend(rows)

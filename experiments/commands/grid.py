@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+import time
 
 from rich.console import Console
 
 from cskd.data.store import Dataset
 from cskd.utils.cli import STOPPED, Parser, check_writable, data_dir, results_dir, runs_dir, tracking_uri
 from cskd.utils.databases import print_address
+from cskd.utils.errors import UserError, one_line
 from cskd.utils.integrity import write_json
+from cskd.utils.numbers import duration_text
 from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
 from experiments.config.settings import Data
@@ -60,7 +63,8 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     check_not_replaced(options.architectures, profile, settings)
     tuned = load_tuned(grid, profile, settings) if options.tuned else None
     sections = {name: settings[name].data for name in grid.datasets}
-    datasets = _open_datasets(sections, options.dry_run, console)
+    datasets = _open_datasets(sections, options, console)
+    grid = grid.model_copy(update={"datasets": [name for name in grid.datasets if name in datasets or options.dry_run]})
     plan, runs = make_plan(
         grid_name, grid, profile, settings, datasets, runs_dir(), overrides=options.overrides, tuned=tuned
     )
@@ -79,6 +83,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         run.folder.discard_damaged()
     plan.save(runs_dir())
     backend = BACKENDS[options.launcher](options.workers)
+    began = time.monotonic()
     with uploader:
         if backend.detached:
             submit(pending, backend)
@@ -86,7 +91,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         finished = _train(pending, seconds, backend, options.workers, uploader, console)
     if options.tracking_cost is not None:
         write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})
-    status = _print_summary(runs, uploader, finished, console)
+    status = _print_summary(runs, uploader, finished, time.monotonic() - began, console)
     if finished and options.tables is not None:
         made = _make_tables(plan, options.tables)  # also if runs failed: the tables name them
         return status or made
@@ -100,16 +105,29 @@ def _make_tables(plan: Plan, shown: tuple[str, ...]) -> int:
     return subprocess.run([*command, *(["--show", *shown] if shown else [])], check=False).returncode
 
 
-def _open_datasets(sections: dict[str, Data], dry_run: bool, console: Console) -> dict[str, Dataset]:
-    """Return the datasets, and prepare them first if needed. A dry run plans with their official numbers instead."""
-    datasets = {}
+def _open_datasets(sections: dict[str, Data], options: GridOptions, console: Console) -> dict[str, Dataset]:
+    """Return the datasets, and prepare them first if needed. A dry run plans with their official numbers instead.
+
+    Raises UserError if some cannot be had, unless the options leave them out and others remain.
+    """
+    datasets, missing = {}, {}
     for name, data in sections.items():
-        if is_prepared(name, data, data_dir()):
-            datasets[name] = open_data(name, data, data_dir())
-        elif not dry_run:
-            datasets[name] = prepare_with_progress(name, data, data_dir(), console)
-        elif (expected := expected_data(name, data, data_dir())) is not None:
-            datasets[name] = expected
+        try:
+            if is_prepared(name, data, data_dir()):
+                datasets[name] = open_data(name, data, data_dir())
+            elif not options.dry_run:
+                datasets[name] = prepare_with_progress(name, data, data_dir(), console)
+            elif (expected := expected_data(name, data, data_dir())) is not None:
+                datasets[name] = expected
+        except UserError as error:
+            missing[name] = error
+    if len(missing) == len(sections) == 1:
+        raise next(iter(missing.values()))
+    for name, error in missing.items():
+        print(f"{name} cannot be had: {one_line(error)}", file=sys.stderr)
+    if missing and not (datasets and options.skip_missing):
+        others = f", or SKIP_MISSING=1, which runs {', '.join(datasets)}" if datasets else ""
+        raise UserError(f"{', '.join(missing)}: do as the lines above say{others}")
     return datasets
 
 
@@ -147,12 +165,12 @@ def _train(
     return finished
 
 
-def _print_summary(runs: list[PlannedRun], uploader: Uploader, finished: bool, console: Console) -> int:
+def _print_summary(runs: list[PlannedRun], uploader: Uploader, finished: bool, seconds: float, console: Console) -> int:
     """Print the runs that are not done, and return the exit status."""
     print_line = line_printer(console)
     states = {run.spec.run_key: run.folder.state()["state"] for run in runs}
     remaining = [run for run in runs if states[run.spec.run_key] != DONE]
-    print_line(f"{len(runs) - len(remaining)} of {len(runs)} runs are done.")
+    print_line(f"{len(runs) - len(remaining)} of {len(runs)} runs are done. This launch took {duration_text(seconds)}.")
     for run in remaining:
         state, teacher = states[run.spec.run_key], run.teacher
         message = f"  {run.spec.name}: {outcome(run, state)}"

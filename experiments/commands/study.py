@@ -12,12 +12,13 @@ from cskd.methods import canonical_name
 from cskd.utils.cli import STOPPED, check_writable, data_dir, results_dir, runs_dir, tracking_uri
 from cskd.utils.databases import print_address
 from cskd.utils.errors import UserError
+from cskd.utils.numbers import duration_text
 from experiments.config.datasets import is_prepared
 from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.data_progress import preparation_lines
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.options import add_launch_arguments
-from experiments.launch.plan_table import check_disk, format_duration
+from experiments.launch.plan_table import check_disk
 from experiments.launch.progress import Display, line_printer
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, RUNNING
@@ -96,11 +97,11 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
         "after the last epoch; test set closed"
     )
     if budget.teacher is not None:
-        minutes = format_duration(budget.teacher_seconds / 60)
+        minutes = duration_text(budget.teacher_seconds)
         print_line(f"its teacher, {budget.teacher.spec.name}, is trained first: about {minutes}")
     seeds = f"{options.seeds} seed{'s' if options.seeds > 1 else ''}"
-    run_time = format_duration(budget.run_seconds / 60)
-    total_time = format_duration(budget.seconds(options.workers) / 60)
+    run_time = duration_text(budget.run_seconds)
+    total_time = duration_text(budget.seconds(options.workers))
     print_line(
         f"{budget.trials} of {max_trials} trials to do x {seeds} x about {run_time}: "
         f"about {total_time}{' with the teacher' if budget.teacher else ''} "

@@ -7,8 +7,7 @@ from typing import Any
 
 from cskd.methods import build_method
 from cskd.models import check_architecture
-from cskd.utils.cli import check_choice
-from cskd.utils.errors import UserError
+from cskd.utils.errors import UserError, did_you_mean
 from cskd.utils.yaml import parse_yaml, read_mapping
 from experiments.config.settings import Settings, Teacher, validated
 
@@ -29,7 +28,10 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
     Raises:
         UserError: with the file and the key of an invalid value.
     """
-    path = RECIPES / f"{check_choice('dataset', name, recipe_names())}.yaml"
+    path = RECIPES / f"{name}.yaml"
+    if name not in (known := recipe_names()):
+        message = f"unknown dataset {name!r}: {did_you_mean(name, known)}choose from {', '.join(known)}"
+        raise UserError(f"{message}, or write the recipe {path} (docs/extending.md)")
     raw = read_mapping(path)
     default = raw.pop("profile", "paper")
     profiles = raw.pop("profiles", None) or {}
@@ -41,7 +43,10 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
             raise UserError(f"{path}: profile {candidate!r}: a name has letters, digits and - _ . only")
     if profile != default:
         if profile not in profiles:
-            raise UserError(f"{name} has no profile {profile!r}: choose from {', '.join([default, *profiles])}")
+            nearest = did_you_mean(profile, [default, *profiles])
+            raise UserError(
+                f"{name} has no profile {profile!r}: {nearest}choose from {', '.join([default, *profiles])}"
+            )
         raw = merged(raw, profiles[profile] or {})
     for override in overrides:
         raw = merged(raw, parse_override(override))

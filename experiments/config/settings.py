@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from cskd.data.sources.registry import SOURCES
 from cskd.methods import method_parts
-from cskd.utils.errors import UserError
+from cskd.utils.errors import UserError, did_you_mean
 
 MAX_COUNT = 1_000_000  # a larger number of epochs, images or seeds is a typing error, and some would use all memory
 MAX_FLOAT32 = 3e38
@@ -207,7 +207,9 @@ def validated(model: type[BaseModel], raw: dict[str, Any], where: str):
         for problem in error.errors():
             key = ".".join(map(str, problem["loc"])) or "settings"
             if problem["type"] == "extra_forbidden":
-                problems.append(f"unknown key '{key}' (known: {', '.join(_siblings(model, problem['loc']))})")
+                known = _siblings(model, problem["loc"])
+                nearest = did_you_mean(str(problem["loc"][-1]), known)
+                problems.append(f"unknown key '{key}' ({nearest}known: {', '.join(known)})")
             else:
                 problems.append(f"'{key}': {problem['msg'].removeprefix('Value error, ')}")
         raise UserError(f"{where}: {'; '.join(problems)}") from error

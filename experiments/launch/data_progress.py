@@ -22,7 +22,8 @@ def prepare_with_progress(name: str, data: Data, data_dir: Path, console: Consol
         *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()),
         *(TextColumn("{task.fields[amount]}"), TimeRemainingColumn()),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    disable = console.is_dumb_terminal or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=disable) as progress:
         dataset = prepare_data(name, data, data_dir, partial=partial, report=PreparationReport(name, progress))
     if dataset.skipped:
         files = first_few(dataset.skipped, MAX_NAMED)
@@ -63,7 +64,7 @@ class PreparationReport:
             for task in self.progress.task_ids:
                 self.progress.remove_task(task)
             self.task = self.progress.add_task(f"{self.dataset}: {stage}", total=total, amount="")
-            if not self.progress.console.is_terminal:
+            if self.progress.disable:
                 print(f"{self.dataset}: {stage} {format_amount(stage, None, total)}".rstrip(), flush=True)
         self.progress.update(self.task, completed=done, total=total, amount=format_amount(stage, done, total))
 

@@ -43,6 +43,7 @@ class GridOptions(LaunchOptions):
 
     architectures: tuple[str, ...] = ()  # named by the user
     tuned: bool = False  # use tuned hyper-parameters
+    skip_missing: bool = False  # leave out datasets that cannot be had
     tables: tuple[str, ...] | None = None  # make the tables afterwards, and print these; (): the default ones
     tracking_cost: Path | None = None  # a file for the processor time of the uploads
 
@@ -86,5 +87,7 @@ def add_grid_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--architectures", nargs="+", default=[], metavar="NAME", help="replace the grid's")
     add_launch_arguments(parser)
     parser.add_argument("--tuned", action="store_true", help="use the hyper-parameters that 'make tune' has found")
+    skip = "leave out datasets that cannot be had, and run the others"
+    parser.add_argument("--skip-missing", action="store_true", help=skip)
     cost = "write the processor time of tracking to this JSON file, for measurements"
     parser.add_argument("--tracking-cost", type=Path, metavar="FILE", help=cost)

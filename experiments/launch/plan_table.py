@@ -1,11 +1,13 @@
 """The table that a launch prints before it trains: cells, seeds, time and disk."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
 from cskd.data.folders import free_bytes
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError
+from cskd.utils.numbers import duration_text
 from experiments.launch.estimate import Estimator, disk_bytes
 from experiments.launch.options import LaunchOptions
 from experiments.runs.folder import DONE
@@ -26,20 +28,20 @@ def print_plan(
     estimator = Estimator()
     with console.status("measuring a training step of each kind on this machine"):
         seconds = {run.spec.run_key: estimator.seconds(run) for run in pending}
-    columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "minutes per run")
-    table = Table(*columns, title=plan.experiment, title_justify="left")
+    columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "time per run")
+    table = Table(*columns, title=plan.experiment, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for cell in plan.cells:
         cell_runs = [run for run in runs if run.spec.cell == cell.name]
         times = [seconds[run.spec.run_key] for run in cell_runs if run in pending]
         done = sum(run.folder.state()["state"] == DONE for run in cell_runs)
-        minutes = f"{sum(times) / len(times) / 60:.1f}" if times else "-"
-        table.add_row(cell.name, " ".join(str(run.spec.seed) for run in cell_runs), str(done), str(len(times)), minutes)
+        time = duration_text(sum(times) / len(times)) if times else "-"
+        table.add_row(cell.name, " ".join(str(run.spec.seed) for run in cell_runs), str(done), str(len(times)), time)
     console.print(table)
     needed, free = sum(disk_bytes(run) for run in pending), free_bytes(runs_dir())
     if runs:
-        minutes = sum(seconds.values()) / 60 / options.workers
+        duration = duration_text(sum(seconds.values()) / options.workers)
         console.print(
-            f"{len(pending)} of {len(runs)} runs to do, about {format_duration(minutes)} with {options.workers} at "
+            f"{len(pending)} of {len(runs)} runs to do, about {duration} with {options.workers} at "
             f"once (from a measured training step, without data loading), about {needed / 1e9:.1f} GB of disk "
             f"({free / 1e9:.1f} GB free).",
             highlight=False,
@@ -54,7 +56,3 @@ def check_disk(needed: int) -> None:
     free = free_bytes(runs_dir())
     if needed > free:
         raise UserError(f"{runs_dir()} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: set RUNS_DIR")
-
-
-def format_duration(minutes: float) -> str:
-    return f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from cskd.utils.numbers import duration_text
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 
@@ -33,7 +34,7 @@ class Display:
         self, name: str, total: int, total_seconds: float, seconds_of: Callable[[PlannedRun], float], console: Console
     ):
         self.print_line = line_printer(console)
-        self.live = console.is_terminal
+        self.live = console.is_terminal and not console.is_dumb_terminal
         self.total, self.finished = total, 0
         self.seconds_of = seconds_of
         self.tasks: dict[str, TaskID] = {}  # by run key
@@ -84,7 +85,7 @@ class Display:
         last_epoch, last_time = self.last_lines.get(key, (0, 0.0))
         if epoch > last_epoch and time.monotonic() - last_time >= LINE_SECONDS:
             self.last_lines[key] = (epoch, time.monotonic())
-            self.print_line(f"{run.spec.name}: {message}")
+            self.print_line(f"{run.spec.name}: {message}; {self.heading()}, {self._time_left()} left")
 
     def on_other_launch(self, run: PlannedRun, state: str) -> None:
         """Show that another launch trains a run (RUNNING), or how it ended there."""
@@ -104,6 +105,11 @@ class Display:
 
     def _print_outcome(self, run: PlannedRun, state: str) -> None:
         self.print_line(f"{run.spec.name}: {outcome(run, state)}{': waiting for it' if state == RUNNING else ''}")
+
+    def _time_left(self) -> str:
+        """Return the estimated time until all runs are done, such as "12 min"."""
+        remaining = self.progress.tasks[0].time_remaining
+        return "-" if remaining is None else duration_text(remaining)
 
     def _update_overall(self, run: PlannedRun, fraction: float) -> None:
         self.seconds_done[run.spec.run_key] = fraction * self.seconds_of(run)

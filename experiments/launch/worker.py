@@ -145,6 +145,9 @@ def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", sh
     write_archive(folder.weights, lambda file: torch.save(weights, file), before_replace=folder.before_replace)
 
 
+FIXED = ("threads", "precision", "compiled")  # a resumed run keeps those of its first start
+
+
 class Start:
     """The environment.json of a run, with this start after the earlier ones of the same training."""
 
@@ -153,11 +156,12 @@ class Start:
         self.details: dict[str, Any] = {"folder_inode": folder.path.stat().st_ino}
         try:
             self.training_id, self.earlier = folder.training_id() or secrets.token_hex(8), folder.starts()
-        except UserError:
+            self.first = {name: start[name] for start in self.earlier[:1] for name in FIXED}
+        except (UserError, KeyError):
             # The precision and threads of the checkpoints are unknown, so they cannot be resumed exactly.
             folder.remove_checkpoints()
             self.damage.append(f"{folder.environment.name} is damaged")
-            self.training_id, self.earlier = secrets.token_hex(8), []
+            self.training_id, self.earlier, self.first = secrets.token_hex(8), [], {}
         if self.earlier and self.earlier[-1]["folder_inode"] != self.details["folder_inode"]:
             # The folder is a copy, and the original may be resumed as well: from here on they are two trainings.
             self.training_id = secrets.token_hex(8)
@@ -167,11 +171,10 @@ class Start:
 
         The number of threads changes the order of additions, and so the results.
         """
-        if not self.earlier:
+        if not self.first:
             return resolve(settings.precision, device), should_compile(settings, device)
-        first = self.earlier[0]
-        torch.set_num_threads(first["threads"])
-        return first["precision"], first["compiled"]
+        torch.set_num_threads(self.first["threads"])
+        return self.first["precision"], self.first["compiled"]
 
     def write(self, details: dict[str, Any]) -> None:
         self.details |= details

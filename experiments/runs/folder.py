@@ -257,6 +257,8 @@ class RunFolder:
             return
         with self.leased(patience=1.0) as lease:
             if lease and self.state()["state"] == DONE and (damage := self.damage()):
+                if damage.startswith(self.environment.name):  # it may parse, with wrong values
+                    self.environment.unlink()
                 self.end(INTERRUPTED, f"interrupted: {damage}")
 
     # checkpoints

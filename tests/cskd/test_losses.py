@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cskd
 from cskd.losses import class_wise_kl, cross_entropy
 
 
@@ -59,12 +58,3 @@ def test_cross_entropy_is_its_formula_for_labels_and_probabilities():
     soft = torch.nn.functional.one_hot(torch.tensor(labels), 4).double()
     for targets in (torch.tensor(labels), soft):
         assert cross_entropy(torch.tensor(logits), targets).item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_public_names_are_importable_from_the_package():
-    logits, labels = 100 * torch.eye(3), torch.arange(3)
-    assert cskd.class_wise_kl is class_wise_kl
-    assert cskd.expected_calibration_error(logits, labels) == 0
-    assert cskd.build_model("resnet10", 3, 32, width=4)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
-    with pytest.raises(AttributeError, match="no attribute 'missing'"):
-        _ = cskd.missing

@@ -1,6 +1,6 @@
 """A full disk: the last good state stays, one line says where, and the same command continues when there is space."""
 
-import errno
+import contextlib
 import re
 import shutil
 import subprocess
@@ -9,77 +9,58 @@ from pathlib import Path
 import pytest
 import torch
 from builders import empty_store
-from faults.backend import assert_uploaded_once, rows
-from faults.disturbed import WAIT_SECONDS, assert_same_results, wait_for
-from place import Place
+from faults import disturbed
+from faults.disturbed import EPOCHS, GRID, Disturbed, assert_same_results, assert_uploaded_once, wait_for
 
 from cskd.data.store import open_dataset
 from cskd.utils.files import DiskFull
 from cskd.utils.integrity import read_archive, write_archive
 from experiments.runs.folder import INTERRUPTED, RUNNING, RunFolder
 
-FAULT = "disk full"
-SETTINGS = ("--set", "schedule.epochs=40", "--set", "schedule.milestones=[20]", "--set", "width=4")
-GRID = ("experiments grid", "demo", "--methods", "cs-kd", "--seeds", "0", "1", "--workers", "2", *SETTINGS)
+pytestmark = pytest.mark.fault("disk full")
 
 
 class Disk:
-    """A tmpfs mounted at a folder: ``with Disk(folder) as disk``. Skips the test if it cannot be mounted."""
+    """A tmpfs mounted at a folder."""
 
-    def __init__(self, folder: Path, kilobytes: int = 65536):
-        self.folder, self.kilobytes = folder, kilobytes
-
-    def __enter__(self) -> "Disk":
-        self.folder.mkdir(parents=True)
+    def __init__(self, folder: Path):
+        self.folder, self.kilobytes = folder, 65536
+        self.folder.mkdir()
         try:
             self._mount("-t", "tmpfs", "-o", f"size={self.kilobytes}k", "none")
         except (OSError, subprocess.CalledProcessError):
             pytest.skip("only root may mount a small disk")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        subprocess.run(["umount", "--lazy", self.folder], check=True)
 
     def fill(self, leave: int = 0) -> None:
         """Fill the disk up to the given free kilobytes."""
         filler = self.folder / "filler"
         filler.unlink(missing_ok=True)
-        try:
-            with filler.open("wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(4096))
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
-        with filler.open("r+b") as file:
-            file.truncate(max(0, filler.stat().st_size - 1024 * leave))
+        free = shutil.disk_usage(self.folder).free
+        with contextlib.suppress(OSError):  # a process may write meanwhile
+            filler.write_bytes(bytes(free - 1024 * leave))
 
     def grow(self) -> None:
         self.kilobytes *= 2
         self._mount("-o", f"remount,size={self.kilobytes}k")
 
-    def files(self) -> dict[str, bytes]:
-        """Return the content of all files but the filler and lock files, by name."""
-        paths = [path for path in self.folder.rglob("*") if path.is_file() and path.name not in ("filler", ".lock")]
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
-
     def _mount(self, *options: str) -> None:
         subprocess.run(["mount", *options, self.folder], check=True, capture_output=True)
 
 
-def assert_one_line(status: int, errors: str, *names: str) -> None:
-    assert status == 2
-    assert errors.startswith("error: ") and errors.count("\n") == 1
-    assert all(name in errors for name in names), errors
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path / "disk")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk.folder], check=True)
+
+
+def assert_one_line(status: int, errors: str, folder: Path) -> None:
+    """Check that an error names the folder and a remedy."""
+    assert (status, errors.startswith("error: "), errors.count("\n")) == (2, True, 1)
+    assert str(folder) in errors
     assert any(remedy in errors for remedy in (": make room", ": free some", ": set ")), errors
 
 
-@pytest.fixture
-def disk(tmp_path):
-    with Disk(tmp_path / "disk") as disk:
-        yield disk
-
-
-@pytest.mark.fault(FAULT)
 def test_data_are_prepared_completely_or_not_at_all(call, disk, tally, monkeypatch):
     """With more and more space: too little for the first check, for the pixels, for the labels, and enough."""
     monkeypatch.setenv("DATA_DIR", str(disk.folder))
@@ -91,9 +72,9 @@ def test_data_are_prepared_completely_or_not_at_all(call, disk, tally, monkeypat
             status, output, errors = call("experiments data", "digits")
             outcomes.add(status)
             if status:
-                assert_one_line(status, errors, str(disk.folder))
-                assert not disk.files().keys() - {".lock"}
-                assert not [path for path in disk.folder.rglob("*") if "part" in path.name]
+                assert_one_line(status, errors, disk.folder)
+                files = {path.name for path in disk.folder.rglob("*") if path.is_file() or "part" in path.name}
+                assert files <= {"filler", ".lock"}
             else:
                 assert "200 training and 1,597 test images" in output
                 assert len(open_dataset(folder).train) == 200
@@ -101,7 +82,6 @@ def test_data_are_prepared_completely_or_not_at_all(call, disk, tally, monkeypat
     assert outcomes == {0, 2}
 
 
-@pytest.mark.fault(FAULT)
 def test_files_of_a_run_stay_and_its_end_is_recorded(disk, tally):
     folder = RunFolder(disk.folder / "run")
     folder.path.mkdir()
@@ -135,85 +115,63 @@ def test_files_of_a_run_stay_and_its_end_is_recorded(disk, tally):
     assert outcomes == {"written", "full"}
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory) -> Place:
-    """Prepared data, and undisturbed runs."""
-    place = Place(tmp_path_factory.mktemp("reference"))
-    empty_store(place.folder)
-    assert place.call(*GRID)[0] == 0
-    return place
+@pytest.fixture
+def place(tmp_path) -> Disturbed:
+    return Disturbed(tmp_path, *GRID, "--seeds", "0", "1")
 
 
-def make_place(reference: Place, folder: Path, **environment: str) -> Place:
-    place = Place(folder)
-    empty_store(folder)
-    place.environment |= {"DATA_DIR": reference.environment["DATA_DIR"], **environment}
-    return place
-
-
-def have_epochs(place: Place, count: int) -> bool:
-    folders = place.folders()
-    return len(folders) == 2 and all(folder.count_epochs() >= count for folder in folders)
-
-
-def check(place: Place, reference: Place) -> None:
-    for folder, expected in zip(place.folders(), reference.folders(), strict=True):
-        assert_same_results(folder, expected)
-
-
-@pytest.mark.fault(FAULT)
-@pytest.mark.slow_fault
-def test_runs_continue_from_their_last_checkpoint_when_there_is_space(reference, disk, tally, tmp_path):
-    place = make_place(reference, tmp_path, RUNS_DIR=str(disk.folder / "runs"))
-    place.runs = disk.folder / "runs"
-    process = place.start(*GRID)
-    assert wait_for(lambda: have_epochs(place, 3), process)
+def launch_and_fill(place: Disturbed, disk: Disk) -> tuple[int, str, str]:
+    """Launch the grid, and fill the disk when both runs have epochs. Return (exit status, output, errors)."""
+    process = place.launch()
+    wait_for(lambda: [folder.count_epochs() > 2 for folder in place.folders()] == [True, True], process)
     disk.fill()
+    output, errors = process.communicate(timeout=disturbed.WAIT_SECONDS)
+    return process.returncode, output, errors
+
+
+@pytest.mark.slow_fault
+def test_runs_continue_from_their_last_checkpoint_when_there_is_space(undisturbed, disk, tally, place):
+    place.runs = disk.folder / "runs"
+    place.environment["RUNS_DIR"] = str(place.runs)
     with tally:
-        output, errors = process.communicate(timeout=WAIT_SECONDS)
-        assert (process.returncode, errors) == (1, ""), output
+        status, output, errors = launch_and_fill(place, disk)
+        assert (status, errors) == (1, ""), output
         assert "0 of 2 runs are done." in output
         reason = rf"seed\d: interrupted: {disk.folder}\S+ cannot be written \(No space left on device\): make room"
         assert len(re.findall(reason, output)) == 4, output  # when each ended, and in the summary
-    epochs = {folder.path: folder.count_epochs() for folder in place.folders()}
-    with tally:
         for folder in place.folders():
-            assert epochs[folder.path] >= 3
             read_archive(folder.checkpoint)
             assert folder.state()["state"] == INTERRUPTED
+    epochs = [folder.count_epochs() for folder in place.folders()]
     with tally:  # the disk is still full
-        status, _, errors = place.run(*GRID)
-        assert_one_line(status, errors, str(place.runs))
-        assert {folder.path: folder.count_epochs() for folder in place.folders()} == epochs
+        status, _, errors = place.call(*place.command)
+        assert_one_line(status, errors, place.runs)
+        assert [folder.count_epochs() for folder in place.folders()] == epochs
     disk.grow()
     with tally:
-        status, output, errors = place.run(*GRID)
+        status, output, errors = place.call(*place.command)
         assert (status, errors) == (0, "")
-        assert all(f"resumes at epoch {count + 1} of 40" in output for count in epochs.values())
-        check(place, reference)
-        assert_uploaded_once(tmp_path / "mlflow.db", place.folders())
+        assert all(f"resumes at epoch {count + 1} of {EPOCHS}" in output for count in epochs)
+        assert_same_results(place, undisturbed)
+        assert_uploaded_once(place.database, place.folders())
 
 
-@pytest.mark.fault(FAULT)
 @pytest.mark.slow_fault
-def test_training_continues_if_the_tracking_store_is_full(reference, disk, tally, tmp_path):
-    database = disk.folder / "mlflow.db"
-    place = make_place(reference, tmp_path, MLFLOW_TRACKING_URI=f"sqlite:///{database}")
-    process = place.start(*GRID)
-    assert wait_for(lambda: database.exists() and have_epochs(place, 3), process)
-    disk.fill()
+def test_training_continues_if_the_tracking_store_is_full(undisturbed, disk, tally, place):
+    place.environment["MLFLOW_TRACKING_URI"] = empty_store(disk.folder)
+    place.database = disk.folder / "mlflow.db"
     with tally:
-        output, errors = process.communicate(timeout=WAIT_SECONDS)
-        assert (process.returncode, errors) == (0, "")
+        status, output, errors = launch_and_fill(place, disk)
+        assert (status, errors) == (0, "")
         assert "2 of 2 runs are done." in output
-        check(place, reference)
+        assert_same_results(place, undisturbed)
     with tally:  # the disk is still full
-        status, _, errors = place.run("experiments sync")
+        status, _, errors = place.call("experiments sync")
         assert (status, errors.count("\n")) == (2, 1)
         assert str(disk.folder) in errors
     disk.grow()
     with tally:
-        status, _, errors = place.run("experiments sync")
+        status, _, errors = place.call("experiments sync")
         assert (status, errors) == (0, "")
-        assert_uploaded_once(database, place.folders())
-        assert rows(database, "PRAGMA integrity_check") == [("ok",)]
+        assert_uploaded_once(place.database, place.folders())
+        assert disturbed.rows(place.database, "PRAGMA integrity_check") == [("ok",)]

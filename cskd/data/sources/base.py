@@ -47,18 +47,15 @@ class Listing:
     test: list[LabelledImage]
     skipped: list[str] = field(default_factory=list)
 
-    def missing(self) -> list[Path]:
-        """Return the listed files that do not exist."""
-        return [image for image, _ in self.train + self.test if not _exists(image)]
-
-    def without_missing(self) -> "Listing":
-        """Return the listing without the files that do not exist; they are in ``skipped``."""
-        return replace(
-            self,
-            train=[entry for entry in self.train if _exists(entry[0])],
-            test=[entry for entry in self.test if _exists(entry[0])],
-            skipped=[*self.skipped, *(f"{path} (missing)" for path in self.missing())],
-        )
+    def without_missing(self) -> tuple["Listing", list[Path]]:
+        """Return the listing without the files that do not exist, which are in ``skipped``, and these files."""
+        missing = [image for image, _ in self.train + self.test if isinstance(image, Path) and not image.is_file()]
+        if not missing:
+            return self, []
+        absent = set(missing)
+        train, test = ([entry for entry in entries if entry[0] not in absent] for entries in (self.train, self.test))
+        skipped = [*self.skipped, *(f"{path} (missing)" for path in missing)]
+        return replace(self, train=train, test=test, skipped=skipped), missing
 
     def is_usable(self) -> bool:
         """Return True if there are test images, and training images of every class."""
@@ -75,10 +72,6 @@ class Listing:
         empty = [label for index, label in enumerate(self.classes) if index not in trained]
         if empty:
             raise UserError(f"{name}: no training image of {first_few(empty)}: add images or remove the class")
-
-
-def _exists(image: ImageSource) -> bool:
-    return not isinstance(image, Path) or image.is_file()
 
 
 def first_few(names: Iterable, limit: int = 3) -> str:

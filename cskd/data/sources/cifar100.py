@@ -10,7 +10,7 @@ from numpy._core.multiarray import _reconstruct
 
 from cskd.data.sources.base import Archive, DatasetSource, Listing
 from cskd.data.sources.image_folder import read_class_folders
-from cskd.data.sources.reading import UNPACK_AGAIN
+from cskd.data.sources.reading import UNPACK_AGAIN, reading_errors
 from cskd.utils.errors import UserError
 
 SIDE = 32  # px
@@ -60,15 +60,8 @@ def safe_pickle_load(path: Path) -> Any:
     The official files come from Python 2; their strings are read as Latin-1. Raises UserError for a missing or
     damaged file, and for any other type in it: an ordinary pickle can run any code.
     """
-    try:
+    with reading_errors(path):
         return _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: {UNPACK_AGAIN}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
-    except Exception as error:  # a damaged pickle can raise nearly any exception
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read ({reason}): {UNPACK_AGAIN}") from error
 
 
 class _ArraysOnly(pickle.Unpickler):

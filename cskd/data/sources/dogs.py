@@ -6,6 +6,7 @@ from pathlib import Path
 from scipy.io import loadmat
 
 from cskd.data.sources.base import Archive, DatasetSource, LabelledImage, Listing
+from cskd.data.sources.reading import reading_errors
 from cskd.utils.errors import UserError
 
 UNPACK_LISTS = "unpack lists.tar again"
@@ -28,15 +29,10 @@ def read(folder: Path) -> Listing:
 def _read_list(folder: Path, split: str, breeds: dict[int, str]) -> list[LabelledImage]:
     """Return the images of one split, and add the folder of each label to ``breeds``."""
     path = folder / f"{split}_list.mat"
-    try:
+    with reading_errors(path, UNPACK_LISTS):
         content = loadmat(io.BytesIO(path.read_bytes()))  # for a path, SciPy hides that the file is missing
         names = [str(entry.item()) for entry in content["file_list"].ravel()]
         labels = [int(label) for label in content["labels"].ravel()]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: unpack lists.tar in {folder}") from error
-    except Exception as error:  # SciPy raises many kinds of exception for a damaged file
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read ({reason}): {UNPACK_LISTS}") from error
     if len(names) != len(labels):
         raise UserError(f"{path} has {len(names):,} files and {len(labels):,} labels: {UNPACK_LISTS}")
     images = []

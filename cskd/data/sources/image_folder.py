@@ -7,7 +7,7 @@ from cskd.data.sources.base import DatasetSource, Listing
 from cskd.utils.errors import UserError
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")  # of Windows, macOS and Synology; and every hidden file
+LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")  # of Windows, macOS and Synology
 
 
 def image_folder_source(name: str, folder: str) -> DatasetSource:

@@ -1,5 +1,7 @@
-"""Helpers of the readers: text lists, with errors that name the file."""
+"""Helpers of the readers: text lists, and errors that name the file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cskd.utils.errors import UserError
@@ -7,15 +9,25 @@ from cskd.utils.errors import UserError
 UNPACK_AGAIN = "unpack the official archive again"
 
 
+@contextmanager
+def reading_errors(path: Path, remedy: str = UNPACK_AGAIN) -> Iterator[None]:
+    """Turn every exception while this file is read into a one-line UserError: it is missing, unreadable or damaged."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: {remedy}") from error
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+    except Exception as error:  # a damaged pickle or .mat file makes its reader raise many kinds of exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be read ({reason}): {remedy}") from error
+
+
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file, stripped, without empty ones. Raises UserError if it cannot be read."""
-    try:
+    with reading_errors(path):
         # Python reads file names with surrogateescape, so a name in any encoding finds its file.
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: {UNPACK_AGAIN}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): {UNPACK_AGAIN}") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

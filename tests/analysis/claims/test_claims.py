@@ -47,9 +47,9 @@ def entry():
     ("change", "message"),
     [
         ({"metrics": "ece"}, "metrics: Extra inputs are not permitted"),
-        ({"method": "kd+cskd"}, "unknown method 'cskd': choose from "),
+        ({"method": "kd+cskd"}, "unknown method 'cskd': did you mean cs-kd?"),
         ({"against": "cs-kd"}, "cs-kd is compared with itself: name another method"),
-        ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': choose from cifar100,"),
+        ({"datasets": ["cifar10"]}, "unknown dataset 'cifar10': did you mean cifar100?"),
         ({"architectures": ["resnet18", "resnet18"]}, "architectures: a name is given twice: resnet18, resnet18"),
     ],
 )

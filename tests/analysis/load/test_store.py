@@ -22,7 +22,7 @@ def runs(store):
 def test_experiments_are_found_by_tag_whatever_their_name(store):
     assert store.experiments() == ["demo", "table1", "table1-mini"]
     assert [experiment.name for experiment in store.load(["table1-mini", "demo"])] == ["table1-mini", "demo"]
-    with pytest.raises(UserError, match=r"unknown experiment 'tabel1': choose from demo, table1, table1-mini"):
+    with pytest.raises(UserError, match=r"unknown experiment 'tabel1': did you mean table1"):
         store.load(["tabel1"])
     with pytest.raises(UserError, match="no run is tracked in demo: launch it, or"):
         store.load(["demo"])

@@ -145,7 +145,7 @@ def test_command_updates_a_document_and_check_only_reports(exported, tmp_path, c
         ("# Title\n", r"each table must be between <!-- begin generated: results mini --> and"),
         ("a\n<!-- begin generated: results mini -->\n", "each table must be between"),
         ("<!-- begin generated: results mini -->\n" + MARKED.format("verdicts mini", ""), "each table must be between"),
-        (MARKED.format("resluts mini", ""), "unknown generated table 'resluts': choose from answer, bench, results,"),
+        (MARKED.format("resluts mini", ""), "unknown generated table 'resluts': did you mean results?"),
         (MARKED.format("results ../mini", ""), "marker 'results ../mini' names no pool or table"),
         (MARKED.format("results large", ""), r"runs-large\.csv does not exist: 'make measured' writes it"),
     ],

@@ -127,7 +127,7 @@ def test_pools_without_finished_runs_write_nothing(export, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--pool", "minni"), "unknown pool 'minni': choose from demo, mini, paper"),
+        (("--pool", "minni"), "unknown pool 'minni': did you mean mini?"),
         (("--measured-dir", __file__), "cannot be written (File exists): set RESULTS_DIR, --results-dir or"),
         (("--experiment", "table1", "--pool", "demo"), "unknown pool 'demo': choose from paper"),
     ],

@@ -98,7 +98,7 @@ def test_methods_are_paired_within_each_dataset_and_architecture():
         (("table1", "--methods", "cs-kd", "cs-kd"), "cs-kd is compared with itself: give two methods"),
         (
             ("table1", "--methods", "cross-entropy", "cskd"),
-            "unknown method of table1 'cskd': choose from ",
+            "unknown method of table1 'cskd': did you mean cs-kd?",
         ),
     ],
 )

@@ -9,14 +9,12 @@ import torch
 from arrays import array_split, random_split
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
-from cskd.data.loader import PairSampler, TestSet, TrainLoader
+from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.pixels import RESIZING
 from cskd.data.splits import Split
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.utils.errors import UserError
-from cskd.utils.seeding import generator
 
 CPU = torch.device("cpu")
 VIEWS = ("x", "partner", "second", "clean")
@@ -120,15 +118,6 @@ def test_epoch_depends_only_on_seed_and_number(augmentation):
     others = [expected, loader(split, augmentation, VIEWS, seed=8).epoch(3), used.epoch(4)]
     images = [joined(batches, "x") for batches in others] + [joined(expected, view) for view in VIEWS[1:]]
     assert not any(torch.equal(first, second) for first, second in itertools.combinations(images, 2))
-
-
-def test_pairs_are_uniform_over_the_class_including_the_image_itself():
-    labels = np.array([1, 0, 1, 1, 0, 2, 1])
-    drawn = PairSampler(labels).draw(torch.arange(7).repeat(2000), generator(0, "test")).numpy().reshape(2000, 7)
-    for index, label in enumerate(labels):
-        counts = np.bincount(drawn[:, index], minlength=7)
-        assert counts[labels != label].sum() == 0
-        assert (labels == label).sum() == 1 or chisquare(counts[labels == label]).pvalue > 1e-3
 
 
 def test_test_set_keeps_the_order_and_the_positions_of_its_images():

@@ -62,7 +62,7 @@ def test_classes_and_split_come_from_the_official_lists(tmp_path, name, classes,
     assert listing.classes == classes
     assert entry in names(listing.test)
     assert entry[0] not in {name for name, _ in names(listing.train)}
-    assert listing.missing() == []
+    assert listing.without_missing() == (listing, [])
 
 
 def test_cifar100_reads_pickles_of_python_2(tmp_path):

@@ -33,7 +33,7 @@ def test_every_method_has_a_finite_loss_with_gradient_for_every_parameter(name):
         ("cs-kd", {"lambda": 1.0}, "no hyper-parameter 'lambda': it has temperature, lambda_cls"),
         ("mixup+cs-kd", {"temperature": 1.0}, "no hyper-parameter 'temperature': it has mixup.alpha, cs-kd.t"),
         ("mixup+cs-kd", {"cs-kd.temperature": 0.0}, "cs-kd: temperature must be positive"),
-        ("mixup+cskd", {}, "unknown method 'cskd': choose from adacos"),
+        ("mixup+cskd", {}, "unknown method 'cskd': did you mean cs-kd"),
         ("cs-kd+mixup", {}, r"method cs-kd\+mixup is written mixup\+cs-kd"),
         ("mixup+cs-kd+mixup", {}, r"method mixup\+cs-kd\+mixup: mixup is given twice"),
         ("mixup+adacos", {}, "adacos cannot be combined"),

@@ -57,7 +57,7 @@ def test_byot_needs_a_network_with_stages():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet19", "unknown architecture 'resnet19': choose from .*resnet18.*torchvision:<network>"),
+        ("resnet19", "unknown architecture 'resnet19': did you mean resnet1.*torchvision:<network>"),
         ("torchvision:resnet19", "torchvision network 'resnet19'"),
         ("keras:resnet50", "library of networks 'keras'"),
     ],

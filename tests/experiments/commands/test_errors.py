@@ -6,14 +6,14 @@ from experiments.__main__ import COMMANDS
 
 DIGITS = ["--dataset", "digits"]
 INVALID = [
-    ("grid", ["table1", "--datasets", "cifar"], "unknown dataset 'cifar': choose from cifar100"),
+    ("grid", ["table1", "--datasets", "cifar"], "unknown dataset 'cifar': did you mean cifar100?"),
     ("grid", ["table1", "--datasets", "cifar100", "digits"], "(cifar100: paper, digits: demo): give PROFILE"),
-    ("grid", ["demo", "--methods", "cskd"], "unknown method 'cskd': choose from adacos"),
+    ("grid", ["demo", "--methods", "cskd"], "unknown method 'cskd': did you mean cs-kd?"),
     ("grid", ["demo", "--methods", "all", "cs-kd"], "methods: 'all' cannot be combined with other names"),
     ("grid", ["demo", "--architectures", "resnet18"], "digits: profile demo trains resnet10, not resnet18"),
     ("grid", ["demo", "--profile", "mini"], "digits has no profile 'mini': choose from demo"),
     ("grid", ["demo", "--launcher", "slurm"], "unknown launcher 'slurm': choose from local, print"),
-    ("grid", ["demo", "--set", "widht=3"], "unknown key 'widht' (known: data"),
+    ("grid", ["demo", "--set", "widht=3"], "unknown key 'widht' (did you mean width? known: data"),
     ("grid", ["demo", "--set", "schedule.epochs"], "write key=value, such as schedule.epochs=10"),
     ("grid", ["demo", "--set", "batch_size=199"], "'batch_size': 199 leaves a last batch of one"),
     ("grid", ["demo", "--tuned"], "nothing tuned for digits, cs-kd, profile demo, resnet10: make tune"),

@@ -15,9 +15,11 @@ from mlflow import MlflowClient
 from place import epoch_options
 from run_folders import tracked
 
+from cskd.utils.errors import UserError
 from experiments.commands import grid as grid_command
 from experiments.launch.backends import BACKENDS, Exit
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED
+from experiments.launch.options import GridOptions
 from experiments.runs.folder import DONE, RunFolder
 
 
@@ -204,3 +206,21 @@ def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):
     done = command(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (EXIT_DONE, ""), done.stderr
     assert re.search(r"done \d+\.\d\d %", call("experiments status", "train")[1])
+
+
+def test_datasets_that_cannot_be_had_are_named_at_once_and_can_be_left_out(monkeypatch, capsys):
+    def prepare(name, *arguments):
+        if name == "digits":
+            return "prepared"
+        raise UserError(f"{name}.tar cannot be downloaded: fetch it")
+
+    monkeypatch.setattr(grid_command, "prepare_with_progress", prepare)
+    monkeypatch.setattr(grid_command, "is_prepared", lambda *arguments: False)
+    sections = dict.fromkeys(("cub200", "digits", "mit67"))
+    with pytest.raises(UserError, match=r"^cub200, mit67: .* SKIP_MISSING=1, which runs digits$"):
+        grid_command._open_datasets(sections, GridOptions(), None)
+    errors = capsys.readouterr().err
+    assert [line.partition(" ")[0] for line in errors.splitlines()] == ["cub200", "mit67"]
+    assert grid_command._open_datasets(sections, GridOptions(skip_missing=True), None) == {"digits": "prepared"}
+    with pytest.raises(UserError, match=r"^cub200\.tar cannot be downloaded: fetch it$"):
+        grid_command._open_datasets({"cub200": None}, GridOptions(skip_missing=True), None)

@@ -126,3 +126,13 @@ def test_interruption_and_failure_are_recorded_with_their_reason(digits, train, 
     assert train(folder) == worker.EXIT_FAILED
     assert folder.summary()["state"] == FAILED
     assert folder.summary()["reason"].startswith("failed: out of memory (MemoryError): fewer WORKERS")
+
+
+def test_environment_without_threads_or_precision_is_damaged(digits):
+    _, folder = digits
+    folder.write_environment("t", [{"threds": 1}])
+    folder.checkpoint.write_bytes(b"of unknown precision")
+    start = worker.Start(folder)
+    assert (start.damage, start.earlier) == (["environment.json is damaged"], [])
+    assert start.training_id != "t"
+    assert not folder.checkpoint.exists()

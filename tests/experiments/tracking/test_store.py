@@ -1,4 +1,4 @@
-"""Addresses that cannot be used. Simultaneous creation of a database is in ``tests/faults/test_sqlite.py``."""
+"""Addresses that cannot be used. Simultaneous creation of a database is in ``tests/faults/test_twice.py``."""
 
 import sqlite3
 from contextlib import closing

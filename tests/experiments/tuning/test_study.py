@@ -9,28 +9,11 @@ import pytest
 from studies import complete, hold_trial, open_study, work
 
 from cskd.utils.errors import UserError
-from experiments.tuning.storage import load_study, open_journal, study_names
-from experiments.tuning.trial import COMPLETE, FAILED, PRUNED, Trial, best_of, pareto_front
+from experiments.tuning.storage import load_study, open_journal
+from experiments.tuning.trial import COMPLETE, PRUNED, Trial, best_of, pareto_front
 
 POINT = {"temperature": 4.0, "lambda_cls": 3.0}
 fork = multiprocessing.get_context("fork")  # a new interpreter would import torch for seconds
-
-
-def test_storage_keeps_parameters_runs_and_results_of_trials(tmp_path):
-    with open_study(tmp_path) as study:
-        study.enqueue([POINT])
-        first, second, third = (study.ask(3) for _ in range(3))
-        assert study.ask(3) is None
-        study.record_runs(first.number, {1000: "abc"})
-        complete(study, first, 30.0)
-        study.fail(second.number, "it diverged")
-        study.prune(third.number)
-    address = str(tmp_path / "journal.log")
-    objectives, trials, best = load_study(address, "s")
-    assert (study_names(address), objectives, best) == (["s"], ("error",), trials[0])
-    assert [trial.state for trial in trials] == [COMPLETE, FAILED, PRUNED]
-    assert (trials[0].parameters, trials[0].runs, trials[0].values) == (POINT, {1000: "abc"}, (30.0,))
-    assert trials[1].reason == "it diverged"
 
 
 def test_suggestions_do_not_depend_on_restarts(tmp_path):

@@ -1,11 +1,15 @@
-"""On PYTHONPATH, makes a process send a signal at the n-th call of a function, or run as on another machine.
+"""Strikes: a process harms itself, or its launcher, at a chosen call of a function.
+
+Python imports this module at the start of every process that has its folder on PYTHONPATH. Environment variables:
 
 STRIKES: "module:function:n:when:action:target ..."
-    function: a dotted name, or empty for the import of the module. when: before or after the call.
-    action: the signal's name, or HANG: the calling thread sleeps while the other threads continue.
-    target: self; worker, only if it trains a run; parent, once; or a seed: the worker of that seed's run, once.
-STRUCK: the file in which each strike writes a line before it acts.
-MACHINE: the name of the host. LEASE_SECONDS: the duration of run leases.
+    function: a dotted name. The strike happens at its n-th call.
+    when: before or after the call, or a number of seconds after its beginning.
+    action: the name of a signal, or of one of ``ACTIONS``.
+    target: self, for every process; worker, for every process that trains a run; a seed, for the first worker of that
+        seed's run; or parent: the first process that makes the call harms its launcher.
+STRUCK: each strike adds a line to this file before it acts.
+MACHINE: the host name that the process sees, as if it ran on another machine. LEASE_SECONDS: how long run leases last.
 """
 
 import functools
@@ -13,11 +17,45 @@ import importlib.abc
 import importlib.util
 import json
 import os
+import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
+
+
+def set_weight(step, value: float) -> None:
+    import torch  # noqa: PLC0415 - only in processes that train
+
+    with torch.no_grad():
+        step.model.head.weight[0, 0] = value
+
+
+def allocate(size: int) -> None:
+    import torch  # noqa: PLC0415
+
+    torch.empty(size)
+
+
+def limit_memory(*_) -> None:
+    used = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
+    limit = 1024 * int(used.split()[1]) + 2**24
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    allocate(2**26)
+
+
+# Each is called with the arguments of the function.
+ACTIONS = {
+    "HANG": lambda *_: time.sleep(3600),  # this thread only
+    "EXIT": lambda *_: os._exit(0),
+    "NAN": lambda step, *_: set_weight(step, float("nan")),
+    "OVERFLOW": lambda step, *_: set_weight(step, 1e38),
+    "NO_MEMORY_FOR_TORCH": lambda *_: allocate(2**50),
+    "NO_MEMORY_FOR_PYTHON": lambda *_: bytearray(2**60),
+    "MEMORY_LIMIT": limit_memory,
+}
 
 
 class Striker(importlib.abc.MetaPathFinder):
@@ -36,11 +74,8 @@ class Striker(importlib.abc.MetaPathFinder):
         load = spec.loader.exec_module
 
         def load_and_replace(module):
-            if not self.function:
-                self.hit()
             load(module)
-            if self.function:
-                self.replace(module)
+            self.replace(module)
 
         spec.loader.exec_module = load_and_replace
         return spec
@@ -53,27 +88,31 @@ class Striker(importlib.abc.MetaPathFinder):
         @functools.wraps(original)
         def counting(*arguments, **named):
             self.count -= 1
-            if self.count == 0 and self.when == "before":
-                self.hit()
+            strikes = self.count == 0
+            if strikes and self.when == "before":
+                self.hit(*arguments)
+            elif strikes and self.when != "after":
+                threading.Timer(float(self.when), self.hit, arguments).start()
             result = original(*arguments, **named)
-            if self.count == 0 and self.when == "after":
-                self.hit()
+            if strikes and self.when == "after":
+                self.hit(*arguments)
             return result
 
         setattr(owner, name, counting)
 
-    def hit(self) -> None:
+    def hit(self, *arguments) -> None:
         struck = Path(os.environ["STRUCK"])
         if self.target not in ("self", "worker"):
             try:
-                struck.with_name(f"{struck.name}.{self.target}").touch(exist_ok=False)
+                struck.with_name(f"{struck.name} {self.strike}").touch(exist_ok=False)
             except FileExistsError:
                 return
         with struck.open("a") as file:
             file.write(f"{time.time()} {self.strike}\n")
-        if self.action == "HANG":
-            time.sleep(3600)
-        os.kill(os.getppid() if self.target == "parent" else os.getpid(), signal.Signals[self.action])
+        if self.action in ACTIONS:
+            ACTIONS[self.action](*arguments)
+        else:
+            os.kill(os.getppid() if self.target == "parent" else os.getpid(), signal.Signals[self.action])
 
 
 def is_target(target: str) -> bool:
