@@ -25,6 +25,7 @@ GRID ?=##                      status: a grid or experiment (default: all)
 EXPERIMENT ?=##                tables, report, measured: an experiment (default: all)
 EXPERIMENTS ?=##               paired: two experiments, as 'make status' names them; or one, with METHODS
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
+OPEN ?=##                      ui: 1 opens the newest experiment in a browser
 TRIALS ?=##                    tune: trials of the whole study (default 30); tune-all: settings a method (default 12)
 TUNE_SEEDS ?= 1##              tune, tune-all, ablate: seeds of each trial; its result is their mean
 SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper; or equal: also lr and weight decay
@@ -169,7 +170,7 @@ reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entr
 
 ingredients: PROFILE := $(or $(PROFILE),mini)
 ingredients: $(READY) ## what makes CS-KD work: variants that each leave out one ingredient, PROFILE=mini by default
-	@$(RUN) -m experiments grid ingredients $(CROSS) $(LAUNCH) --tables
+	@$(RUN) -m experiments grid ingredients --set 'subset.draw=seed' $(CROSS) $(LAUNCH) --tables
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \
@@ -223,7 +224,7 @@ readme: $(READY) ## regenerate the result tables of the documents from results/m
 	@$(RUN) -m analysis readme
 
 ui: $(READY) ## serve the MLflow UI on 127.0.0.1
-	@$(RUN) -m experiments ui $(if $(PORT),--port $(PORT))
+	@$(RUN) -m experiments ui $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(OPEN)),--open)
 
 sync: $(READY) ## upload to MLflow what it lacks, or everything to another store
 	@$(RUN) -m experiments sync

@@ -187,7 +187,6 @@ class Grid:
             "title": self.name,
             "tuned": "true" if self.tuned else "false",
             "overrides": json.dumps(self.overrides),
-            "launched": str(START // 1000),
         }
         number = client.create_experiment(label or self.name, artifact_location=location, tags=tags)
         parents = {cell.tags["cell_key"]: cell.log(client, number) for cell in self.cells}

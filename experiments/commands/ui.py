@@ -5,6 +5,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
@@ -14,6 +16,7 @@ from cskd.utils.databases import print_address
 from cskd.utils.errors import UserError, without_password
 from experiments.commands.serving import HOST, check_port_free, is_listening, port, until_ctrl_c
 from experiments.tracking.store import is_server, open_store
+from experiments.tracking.views import view_links
 
 END_SECONDS = 5  # for the server to finish its current requests
 
@@ -21,21 +24,35 @@ END_SECONDS = 5  # for the server to finish its current requests
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments ui", description=__doc__)
     parser.add_argument("--port", type=port, default=5000)
+    parser.add_argument("--open", action="store_true", help="open the newest experiment in a browser")
     arguments = parser.parse_args()
     uri = cli.tracking_uri()
     if is_server(uri):
         print(f"MLFLOW_TRACKING_URI is a server with its own UI: {without_password(uri)}")
+        for views in view_links(open_store(uri), without_password(uri).rstrip("/")).values():
+            print(next(iter(views.values())))
         return 0
-    open_store(uri)
+    links = view_links(open_store(uri), f"http://{HOST}:{arguments.port}")
     check_port_free(arguments.port)
     print_address("MLFLOW_TRACKING_URI", uri)
     with until_ctrl_c("the MLflow UI"):
-        _serve(uri, arguments.port)
+        _serve(uri, arguments.port, lambda: _show(links, arguments.port, arguments.open))
     return 0
 
 
-def _serve(uri: str, number: int) -> None:
-    """Run the MLflow server, and print its address when it answers. Raises UserError if it ends by itself."""
+def _show(links: dict[str, dict[str, str]], number: int, open_newest: bool) -> None:
+    """Print the links to the views of each experiment."""
+    for experiment, views in links.items():
+        print(f"{experiment}: its cells (methods) and its seeds")
+        for link in views.values():
+            print(f"  {link}")
+    print(f"The MLflow UI is at http://{HOST}:{number} (Ctrl-C stops it).", flush=True)
+    if open_newest and links:
+        webbrowser.open(next(iter(next(iter(links.values())).values())))
+
+
+def _serve(uri: str, number: int, on_start: Callable[[], None]) -> None:
+    """Run the MLflow server, and call ``on_start`` when it answers. Raises UserError if it ends by itself."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(number), "--workers", "1"]
     # The address may contain a password, and every user can read command lines: it goes into the environment.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": uri}
@@ -47,7 +64,7 @@ def _serve(uri: str, number: int) -> None:
             while server.poll() is None and not is_listening(number):
                 time.sleep(0.2)
             if server.poll() is None:
-                print(f"The MLflow UI is at http://{HOST}:{number} (Ctrl-C stops it).", flush=True)
+                on_start()
             server.wait()
         finally:
             _stop(server)

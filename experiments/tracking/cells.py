@@ -21,6 +21,13 @@ def cell_name(tags: dict[str, str]) -> str:
     return "/".join(tags.get(part, "") for part in NAME)
 
 
+def run_name(cell: str, seed: int | None = None) -> str:
+    """Return the name in MLflow of a cell, or of one of its seeds. What differs comes first: columns cut the end."""
+    dataset, architecture, method = cell.split("/")
+    parts = (method, *([] if seed is None else [f"seed {seed}"]), dataset, architecture)
+    return " · ".join(parts)
+
+
 def cell_tags(plan: Plan, cell: Cell) -> dict[str, str]:
     return {
         "kind": "cell",

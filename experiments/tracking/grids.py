@@ -10,7 +10,7 @@ from pathlib import Path
 from cskd.utils.errors import UserError
 from experiments.runs.folder import DONE, INTERRUPTED, MISSING, RunFolder
 from experiments.runs.plan import Cell, Plan, load_plan
-from experiments.tracking.cells import cell_name, cell_status, cell_tags, seed_curves, seed_statistics
+from experiments.tracking.cells import cell_name, cell_status, cell_tags, run_name, seed_curves, seed_statistics
 from experiments.tracking.experiment import STATUS, TrackedExperiment, TrackedRun
 from experiments.tracking.records import (
     dataset_input,
@@ -21,10 +21,11 @@ from experiments.tracking.records import (
     upload_artifacts,
 )
 from experiments.tracking.store import upload_errors
+from experiments.tracking.views import VIEW_TAGS
 
 NOTE = (
-    "One row per cell (dataset / architecture / method): mean, std (ddof=1) and number of its seeds. "
-    "Its children are the seeds. Filter `tags.kind = 'cell'` to compare methods, `tags.kind = 'run'` for seeds."
+    "One row per cell (method, dataset, architecture): mean, std (ddof=1) and number of its seeds; errors and ECE in "
+    "percent, NLL in nats. Its children are the seeds. `make ui` prints the links to two views, of cells and of seeds."
 )
 IDENTITY = ("cell_key", "run_key", "training_id")  # of a child run
 
@@ -80,8 +81,7 @@ class GridTracker:
             "title": self.plan.title,
             "overrides": json.dumps(self.plan.overrides),
             "tuned": json.dumps(self.plan.tuned),
-            "launched": f"{self.plan_file.stat().st_mtime:.0f}",
-        }
+        } | VIEW_TAGS
         self.experiment.open(f"{self.plan.title}, profile {self.plan.profile}. {NOTE}", tags)
         self._open_cells()
         runs = self.experiment.runs(by=IDENTITY, kind="run")
@@ -96,7 +96,7 @@ class GridTracker:
         for cell in self.plan.cells:
             tags = cell_tags(self.plan, cell)
             run = runs.pop((cell.key,), None) or self.experiment.ensure_run(
-                cell.name, {"kind": "cell", "cell_key": cell.key}, tags
+                run_name(cell.name), {"kind": "cell", "cell_key": cell.key}, tags
             )
             self._cells[cell.key] = TrackedRun.of(run)
             if any(run.data.tags.get(name) != value for name, value in tags.items()):
@@ -154,7 +154,7 @@ class GridTracker:
         }
         keys = {"kind": "run"} | dict(zip(IDENTITY, identity, strict=True))
         started = int(folder.starts()[0]["started"] * 1000)
-        return TrackedRun.of(self.experiment.ensure_run(spec.name, keys, tags, started))
+        return TrackedRun.of(self.experiment.ensure_run(run_name(spec.cell, spec.seed), keys, tags, started))
 
     def _summarise(self, cell: Cell, everything: bool) -> None:
         """Log the statistics and curves of the cell's finished seeds on the parent run.
@@ -168,7 +168,7 @@ class GridTracker:
         histories = [folder.epochs() for folder, state in zip(folders, states, strict=True) if state == DONE]
         if histories:
             timestamp = max(history[-1]["timestamp"] for history in histories)
-            self.experiment.log_values(parent, seed_statistics(histories), timestamp, step=len(histories))
+            self.experiment.log_values(parent, seed_statistics(histories), timestamp)
             if everything or is_complete:
                 self.client.log_figure(parent.run_id, seed_curves(cell.name, histories), "curves.png")
         self.client.update_run(parent.run_id, status=cell_status(states))

@@ -13,7 +13,7 @@ RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "re
 def test_cell_has_mean_std_and_number_of_its_seeds(uri, tmp_path):
     upload(uri, tmp_path, *(make_run(tmp_path, make_spec(seed), ece=10.0 + seed) for seed in (0, 1)))
     (cell,) = tracked(uri, kind="cell")
-    assert (cell.info.run_name, cell.info.status) == ("digits/resnet10/cs-kd", "FINISHED")
+    assert (cell.info.run_name, cell.info.status) == ("cs-kd · digits · resnet10", "FINISHED")
     metrics = cell.data.metrics
     assert (metrics["seeds"], metrics["test/ece_mean"], metrics["test/domain_accuracy_dogs_mean"]) == (2, 10.5, 92.0)
     assert metrics["test/top1_error_std"] == pytest.approx(np.std([30, 31], ddof=1))

@@ -1,0 +1,58 @@
+"""Two views of an experiment in MLflow's UI, its cells and its seeds, and the links that open them.
+
+MLflow 3.17 opens an experiment on its traces, and the table of its runs without a metric. A shared view, which is a tag
+of the experiment, together with the parameters of a link opens this table with columns, a filter and an order.
+"""
+
+import json
+
+from mlflow import MlflowClient
+
+METRICS = ("top1_error", "ece", "nll")
+TAG = "mlflow.sharedViewState."
+
+
+def _view(kind: str, columns: tuple[str, ...], order: str) -> str:
+    """Return the JSON of a view. kind: the tag of the runs that it shows."""
+    state = {
+        "searchFilter": f"tags.kind = '{kind}'",
+        "orderByKey": order,
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "selectedColumns": columns,
+        "runsExpanded": {},
+    }
+    return json.dumps(state)
+
+
+VIEWS = {
+    "cells": _view(
+        "cell",
+        (*(f"metrics.`test/{name}_{value}`" for name in METRICS for value in ("mean", "std")), "metrics.`seeds`"),
+        f"metrics.`test/{METRICS[0]}_mean`",
+    ),
+    "seeds": _view(
+        "run",
+        ("tags.`state`", *(f"metrics.`test/{name}`" for name in METRICS), "metrics.`minutes`"),
+        f"metrics.`test/{METRICS[0]}`",
+    ),
+}
+VIEW_TAGS = {f"{TAG}{name}": view for name, view in VIEWS.items()}
+
+
+def view_links(client: MlflowClient, address: str) -> dict[str, dict[str, str]]:
+    """Return ``{experiment's name: {view: link}}`` of the grids in a store, the last changed first.
+
+    address: of the server, without a slash at its end.
+    """
+    filters = " and ".join(f"tags.`{tag}` LIKE '%'" for tag in VIEW_TAGS)
+    experiments = client.search_experiments(filter_string=filters, order_by=["last_update_time DESC"])
+    return {
+        experiment.name: {
+            view: f"{address}/#/experiments/{experiment.experiment_id}/runs"
+            f"?workflowType=machine_learning&viewStateShareKey={view}"
+            for view in VIEWS
+        }
+        for experiment in experiments
+    }
