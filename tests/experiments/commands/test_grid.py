@@ -195,16 +195,6 @@ def test_dry_run_without_data_plans_with_the_official_numbers_and_writes_nothing
     assert "about 0.17 GB to download" in plan("table1", "--datasets", "cifar100", "cub200")
 
 
-def test_composite_has_one_name_in_any_order_of_its_parts(call, tmp_path):
-    assert call("experiments data", "digits")[0] == 0
-    status, output, errors = call("experiments grid", "demo", "--methods", "cs-kd+mixup", "--dry-run")
-    assert (status, errors) == (0, "")
-    assert "mixup+cs-kd" in output
-    assert "cs-kd+mixup" not in output
-    assert "prepares" not in output  # the data are prepared
-    assert not (tmp_path / "runs").exists()
-
-
 def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):
     assert call("experiments data", "digits")[0] == 0
     settings = ("--set", "schedule.epochs=1", "--set", "schedule.milestones=[]", "--launcher", "print")

@@ -10,9 +10,7 @@ from run_folders import digits_spec
 
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.utils.errors import UserError
-from cskd.utils.files import DiskFull
 from cskd.utils.integrity import read_json, write_archive, write_json
-from experiments.runs import folder as folder_module
 from experiments.runs.folder import DONE, FAILED, HEARTBEAT_LIMIT, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.runs.lease import LeaseLost
 
@@ -89,17 +87,6 @@ def test_damaged_state_is_an_interrupted_run(folder, text):
     (folder.path / "state.json").write_text(text)
     state = folder.state()
     assert (state["state"], state["epoch"], state["reason"]) == (INTERRUPTED, 1, "interrupted: state.json is damaged")
-
-
-def test_state_is_recorded_on_a_full_disk(folder, monkeypatch):
-    def full(*arguments, **options):
-        raise DiskFull("full")
-
-    folder.begin(0, 3)
-    with monkeypatch.context() as patched:
-        patched.setattr(folder_module, "write_json", full)
-        folder.end(INTERRUPTED, "interrupted: full")
-    assert (folder.state()["state"], folder.summary()["reason"]) == (INTERRUPTED, "interrupted: full")
 
 
 def test_summary_of_a_done_run(done):
