@@ -12,7 +12,7 @@ from analysis.paper.published import BASELINE, CS_KD
 from cskd.plots import method_style, plain
 
 BINS = 40
-STYLES = (("-", None), ("--", "////"), (":", "...."), ("-.", "\\\\\\\\"))  # outline and hatch, for grey print
+STYLES = (("-", None), ("--", "////"), (":", "...."), ("-.", "\\\\\\\\"))  # outline and hatch, for print without colour
 
 
 def draw(group: Group, note: Note) -> Figure:

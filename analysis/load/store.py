@@ -28,7 +28,7 @@ from cskd.utils.integrity import read_json
 
 FIRST_RUNS = "run 'make demo' or 'make reproduce-table1 PROFILE=mini' first"
 PREDICTIONS = "predictions.npz"  # in a run folder, and as an artifact
-ENVIRONMENT = "environment.json"  # in a run folder: the identity of its training
+ENVIRONMENT = "environment.json"  # in a run folder; has its training_id
 ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database
 HISTORY = "history"  # the folder in the cache of a run, with a file for each metric
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -100,8 +100,8 @@ class Store:
     def predictions_file(self, run: pd.Series, cache: Path) -> Path:
         """Return the path of a run's predictions. ``run`` is a row of ``Experiment.runs``.
 
-        The run folder comes first, if it has the same training. Other files on this machine are read in place; those of
-        a server are downloaded once to ``cache``. Raises UnusableRun if there are none.
+        A run folder with the same training is used first, then the run's artifact. A server's artifact is downloaded
+        once to ``cache``. Raises UnusableRun if there are no predictions.
         """
         if path := self._in_run_folder(run):
             return path
@@ -149,7 +149,7 @@ class Store:
     def _local_artifacts(self, uri: str) -> Path | None:
         """Return the folder of a run's artifacts, or None if a server has them.
 
-        MLflow stores absolute addresses. After a move or a copy of the project, the folder beside the database counts.
+        MLflow stores absolute addresses. If the project was moved or copied, the folder beside the database is used.
         """
         address = urlparse(uri)
         if address.scheme not in ("", "file"):
@@ -164,7 +164,7 @@ class Store:
         tags = self._tags[cells[0].info.experiment_id]
         try:
             tuned, overrides = json.loads(tags["tuned"]), tuple(map(str, json.loads(tags["overrides"])))
-        except (KeyError, ValueError, TypeError) as error:  # without these tags, it could be taken for the recipe's
+        except (KeyError, ValueError, TypeError) as error:  # untagged, changed settings would pass as the recipe's
             problem = "its tag tuned or overrides is missing or invalid"
             raise UserError(f"experiment {name}: {problem}: 'make sync' corrects it if its runs are here") from error
         return read_experiment(name, cells, runs, tuned, overrides)
@@ -179,9 +179,9 @@ class Store:
         return groups
 
     def _history(self, run: pd.Series, name: str, cache: Path) -> pd.Series:
-        """Return the metric's value by epoch, empty if there is none. Of an epoch that was logged twice, the later one.
+        """Return the metric's value by epoch, empty if there is none. If an epoch was logged twice, the later counts.
 
-        Each metric costs one request, so those of finished runs are cached.
+        Each metric costs one request, so the metrics of finished runs are cached.
         """
         path = cache / run.run_id / HISTORY / f"{name}.npz"
         arrays = load_cached(path)

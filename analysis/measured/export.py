@@ -1,4 +1,4 @@
-"""Writing the measured CSV files: the runs and verdicts of a pool, merged with the rows of the files."""
+"""Write the runs and verdicts of a pool to the measured CSV files, merged with the rows that they have."""
 
 import json
 from collections.abc import Callable
@@ -30,8 +30,8 @@ from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY, run_frame
 
-TRUTH = {True: "true", False: "false"}  # as in MLflow tags
-MAX_LOST = 3  # verdicts that are listed
+BOOLEAN_TEXT = {True: "true", False: "false"}  # as in MLflow tags
+MAX_LISTED = 3  # verdicts in one message
 ORDER = ["architecture", "dataset", "method", "seed_number", "run_key"]
 
 
@@ -44,7 +44,7 @@ def export_pool(
 
     Args:
         results: where evaluations and downloaded predictions are cached.
-        replace: a verdict on fewer seeds replaces the one in the file.
+        replace: let a verdict on fewer seeds replace the one in the file.
 
     Raises OSError if a file cannot be written, and UserError if an existing file cannot be read.
     """
@@ -67,18 +67,15 @@ def export_pool(
 
 
 def run_rows(pool: Pool, evaluated: Evaluations) -> pd.DataFrame:
-    """Return one row a finished run with the columns RUN_COLUMNS, by architecture, dataset, method and seed.
-
-    evaluated: by run key.
-    """
+    """Return one row for each finished run, with RUN_COLUMNS, sorted by architecture, dataset, method and seed."""
     done = pool.done.reset_index(drop=True)
     cells = pool.cells.set_index("cell_key")
     frame = run_frame(pool)[lambda runs: runs.run_key.isin(done.run_key)].reset_index(drop=True)
     numbers = pd.DataFrame([evaluated_numbers(evaluated.get(key)) for key in done.run_key], columns=list(EVALUATED))
     facts = {
         "cell_key": done.cell_key,
-        "comparable": done.comparable.map(TRUTH),
-        "tuned": TRUTH[pool.tuned],
+        "comparable": done.comparable.map(BOOLEAN_TEXT),
+        "tuned": BOOLEAN_TEXT[pool.tuned],
         "overrides": json.dumps(pool.overrides),
         "grids": done.cell_key.map(cells.grids).map(" ".join),
         "hyperparameter_source": done.cell_key.map(cells.hyperparameter_source),
@@ -90,7 +87,7 @@ def run_rows(pool: Pool, evaluated: Evaluations) -> pd.DataFrame:
 
 
 def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
-    """Return the columns EVALUATED of one run; NaN without an evaluation or for a scaling that was not fitted."""
+    """Return the columns EVALUATED of one run. NaN: the run has no evaluation, or the scaling was not fitted."""
     numbers = dict.fromkeys(EVALUATED, float("nan"))
     if evaluation is None:
         return numbers
@@ -106,7 +103,7 @@ def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
 
 def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
     def is_newer(run: dict, stored: dict) -> bool:
-        """Return True if the run ended later, or if it is the same run and its predictions were not lost."""
+        """Return whether the run ended later; of two with the same end, one with an evaluation is the newer."""
         return (run["ended"], run["feature_spread"] != "") >= (stored["ended"], stored["feature_spread"] != "")
 
     rows, counts = merge(_as_text(new), _stored(path, RUNS), RUNS, is_newer)
@@ -117,30 +114,31 @@ def _merge_verdicts(
     new: pd.DataFrame, path: Path, log: Callable[[str], None], replace: bool
 ) -> tuple[pd.DataFrame, str]:
     """Merge the verdicts. "Not run" replaces no other outcome; fewer seeds replace more seeds only with ``replace``."""
-    lost = []
+    not_replaced = []
 
     def is_newer(verdict: dict, stored: dict) -> bool:
         if verdict["outcome"] == NOT_RUN and stored["outcome"] != NOT_RUN:
             return False
-        if replace or not _rests_on_less(verdict, stored):
+        if replace or not _has_less_evidence(verdict, stored):
             return True
         before, after = (f"{row['n_method']}/{row['n_against']}" for row in (stored, verdict))
-        lost.append(f"{verdict['id']} {verdict['dataset']} {verdict['architecture']} (seeds {before}, now {after})")
+        verdict_name = f"{verdict['id']} {verdict['dataset']} {verdict['architecture']}"
+        not_replaced.append(f"{verdict_name} (seeds {before}, now {after})")
         return False
 
     rows, counts = merge(_as_text(new), _stored(path, VERDICTS), VERDICTS, is_newer)
-    if lost:
-        more = f", and {len(lost) - MAX_LOST} more" if len(lost) > MAX_LOST else ""
+    if not_replaced:
+        more = f", and {len(not_replaced) - MAX_LISTED} more" if len(not_replaced) > MAX_LISTED else ""
         log(
-            f"{path}: not replaced by verdicts on fewer seeds or without test images: "
-            f"{', '.join(lost[:MAX_LOST])}{more}: REPLACE=1 (--replace) replaces them."
+            f"{path}: verdicts not replaced, since the new ones have fewer seeds or no test images: "
+            f"{', '.join(not_replaced[:MAX_LISTED])}{more}: REPLACE=1 (--replace) replaces them."
         )
     order = {claim.id: position for position, claim in enumerate(load_claims())}
     rows = rows.assign(position=rows.id.map(order).fillna(len(order)))
     return rows.sort_values(["position", *VERDICTS.key], ignore_index=True).drop(columns="position"), counts
 
 
-def _rests_on_less(verdict: dict, stored: dict) -> bool:
+def _has_less_evidence(verdict: dict, stored: dict) -> bool:
     """Return whether a verdict has fewer seeds, or lacks the interval over test images that the stored one has."""
     fewer_seeds = any(int(verdict[name]) < int(stored[name]) for name in ("n_method", "n_against"))
     return fewer_seeds or verdict["seeds_and_images_low"] == "" != stored["seeds_and_images_low"]

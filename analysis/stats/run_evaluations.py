@@ -20,31 +20,35 @@ from cskd.evaluate.bootstrap import resampling_weights
 from cskd.evaluate.metrics import RESCALED, UNSCALED
 from cskd.evaluate.scores import ReliabilityBins
 
-VERSION = 2  # of the computed values; increase it when they change, so that cached values are not used
+VERSION = 2  # of the computed values; increase it when they change, so that cached values are discarded
 WORKERS = 2  # runs at once; each takes about 150 MB for the 10,000 predictions of CIFAR-100
 
 
 def evaluations(
-    runs: pd.DataFrame, store: Store, folder: Path, cache: Path, advance: Callable[[], None] = lambda: None
+    runs: pd.DataFrame,
+    store: Store,
+    evaluations_cache: Path,
+    predictions_cache: Path,
+    advance: Callable[[], None] = lambda: None,
 ) -> tuple[Evaluations, list[str]]:
     """Return the evaluations of finished runs by run key, and a note for each run that cannot be evaluated.
 
     Args:
-        folder: the cache of evaluations. An entry is used if its run, predictions and VERSION are the same.
-        cache: for downloaded predictions.
+        evaluations_cache: a folder. A cached evaluation is used if its run key, predictions and VERSION match.
+        predictions_cache: the folder for downloaded predictions.
         advance: called after each run.
     """
 
     def evaluate_one(run: pd.Series) -> Evaluation | str:
         try:
-            path = folder / f"{re.sub(r'[^0-9A-Za-z-]', '_', run.run_key)}.npz"
-            source = _checksums(store.predictions_file(run, cache))
-            evaluation = _load(path, run.run_key, source)
+            path = evaluations_cache / f"{re.sub(r'[^0-9A-Za-z-]', '_', run.run_key)}.npz"
+            checksums = _checksums(store.predictions_file(run, predictions_cache))
+            evaluation = _load(path, run.run_key, checksums)
             if evaluation is None:
-                predictions = store.load_predictions(run, cache)
+                predictions = store.load_predictions(run, predictions_cache)
                 labels = predictions.labels
                 evaluation = evaluate(run.run_key, predictions, _weights(labels.tobytes(), labels.dtype.str))
-                _save(path, source, evaluation)
+                _save(path, checksums, evaluation)
             return evaluation
         except UnusableRun as error:
             return f"{error}: not evaluated."
@@ -64,7 +68,7 @@ def evaluations(
 def _checksums(file: Path) -> str:
     """Return the checksums in a predictions file, which identify its content.
 
-    An invalid file gives "": reading it raises UnusableRun later.
+    Returns "" for an invalid file; ``Store.load_predictions`` then raises UnusableRun.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -74,19 +78,19 @@ def _checksums(file: Path) -> str:
 
 
 @lru_cache(WORKERS)
-def _weights(labels: bytes, kind: str) -> np.ndarray:
-    """Return the resampling weights of a test set. Cached, since the runs on a test set follow each other."""
-    return resampling_weights(np.frombuffer(labels, kind).copy(), RESAMPLES)
+def _weights(labels: bytes, dtype: str) -> np.ndarray:
+    """Return the resampling weights of a test set. Cached, since consecutive runs share their test set."""
+    return resampling_weights(np.frombuffer(labels, dtype).copy(), RESAMPLES)
 
 
 def _version() -> list:
     return [VERSION, RESAMPLES, *(metric.name for metric in (*RESCALED, *UNSCALED))]
 
 
-def _save(path: Path, source: str, evaluation: Evaluation) -> None:
+def _save(path: Path, checksums: str, evaluation: Evaluation) -> None:
     numbers = {
         "version": _version(),
-        "source": source,
+        "source": checksums,
         "metrics": evaluation.metrics,
         "temperatures": evaluation.temperatures,
         "stored": evaluation.stored,
@@ -97,13 +101,13 @@ def _save(path: Path, source: str, evaluation: Evaluation) -> None:
     store_cached(path, {"numbers": np.array(json.dumps(numbers))} | arrays)
 
 
-def _load(path: Path, run_key: str, source: str) -> Evaluation | None:
-    """Return the cached evaluation of these predictions, or None if there is none of this version."""
+def _load(path: Path, run_key: str, checksums: str) -> Evaluation | None:
+    """Return the cached evaluation, or None if it is missing, or has other predictions or another version."""
     arrays = load_cached(path)
     if arrays is None:
         return None
     numbers = json.loads(str(arrays["numbers"]))
-    if (numbers["version"], numbers["source"]) != (_version(), source):
+    if (numbers["version"], numbers["source"]) != (_version(), checksums):
         return None
 
     def group(prefix: str) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from cskd.models.classifier import Backbone
 
 
 class DenseLayer(nn.Module):
-    """BN-ReLU-conv 1x1 to 4 * growth channels, then BN-ReLU-conv 3x3 to growth; new channels come first."""
+    """BN-ReLU-conv 1x1 to 4 * growth channels, then BN-ReLU-conv 3x3 to growth; they precede the input's channels."""
 
     def __init__(self, inputs: int, growth: int):
         super().__init__()

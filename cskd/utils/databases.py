@@ -1,4 +1,4 @@
-"""Addresses of SQLite databases, and databases whose schema is of another version of their library."""
+"""Addresses of SQLite databases, and the check of a database's schema version."""
 
 import os
 from importlib import metadata, util
@@ -11,25 +11,25 @@ MIGRATIONS = {"mlflow": "store/db_migrations", "optuna": "storages/_rdb/alembic"
 
 
 def sqlite_path(address: str) -> Path | None:
-    """Return the absolute path of an SQLite database, None for another address."""
+    """Return the absolute path of an SQLite database, or None for an address of another kind."""
     return Path(address.removeprefix(SQLITE)).absolute() if address.startswith(SQLITE) else None
 
 
 def absolute_address(address: str) -> str:
-    """Return the address with an absolute path if it is an SQLite database: three slashes begin a relative path."""
+    """Return the address; that of an SQLite database gets an absolute path (``sqlite:///x.db`` is relative)."""
     path = sqlite_path(address)
     return address if path is None else f"{SQLITE}{path}"
 
 
 def print_address(variable: str, address: str) -> None:
-    """Print the address if the user has set this variable: a relative path may not be what was meant."""
+    """Print the address if the user has set this environment variable, so that a wrong relative path is noticed."""
     if os.environ.get(variable):
         print(f"{variable}: {without_password(address)}", flush=True)
 
 
 def schema_problem(address: str, library: str) -> str | None:
-    """Return what is wrong and what to do if another version of the library has made a database, else None."""
-    # Only for databases that cannot be opened: these imports take time.
+    """Return what is wrong and what to do if another version of the library created the database, otherwise None."""
+    # These slow imports are needed only for a database that cannot be opened.
     from alembic.migration import MigrationContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
     from sqlalchemy import create_engine  # noqa: PLC0415
@@ -45,9 +45,10 @@ def schema_problem(address: str, library: str) -> str | None:
     if schema in (None, scripts.get_current_head()):
         return None
     known = {script.revision for script in scripts.walk_revisions()}
-    made, installed = f"(schema {schema})", f"{library} {metadata.version(library)}"
+    installed = f"{library} {metadata.version(library)}"
     if schema not in known:
-        maker = f"a newer {library} or another program"
-        return f"was made by {maker} {made}, this is {installed}: use the newer version, or another store"
+        creator = f"a newer {library} or another program (schema {schema})"
+        return f"was made by {creator}, this is {installed}: use the newer version, or another store"
+    creator = f"an older {library} (schema {schema})"
     upgrade = {"mlflow": "python -m mlflow db upgrade", "optuna": "optuna storage upgrade --storage"}[library]
-    return f"was made by an older {library} {made}: copy it, then upgrade it to {installed} with {upgrade} <address>"
+    return f"was made by {creator}: copy it, then upgrade it to {installed} with {upgrade} <address>"
