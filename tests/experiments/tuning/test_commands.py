@@ -188,6 +188,16 @@ def test_study_that_was_deleted_while_it_ran_is_started_again(call, training, tm
     assert len(training.runs) == 1
 
 
+def test_study_prints_addresses_that_are_not_the_defaults(call, training, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # three slashes: relative
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///x.db")
+    status, output, _ = call(*TUNE, "--trials", "1")
+    assert status == 0
+    addresses = f"MLFLOW_TRACKING_URI: sqlite:///{tmp_path}/mlflow.db\nOPTUNA_STORAGE: sqlite:///{tmp_path}/x.db\n"
+    assert addresses in output
+
+
 def test_two_objectives_have_a_pareto_front_and_no_tuned_values(call, training, tmp_path):
     training.error, training.draws_figures = lambda_error, True
     status, output, _ = call(*TUNE, "--trials", "3", "--objective", "error,ece")
