@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+from cskd.evaluate.predictions import load_predictions
 from cskd.utils.errors import UserError
 from cskd.utils.integrity import read_json
 from experiments.bench.results import COMPARED, Cell, Measurement, Options, Row, Shown
@@ -63,7 +64,7 @@ def _launch(cell: Cell, method: str, overrides: tuple[str, ...], folder: Path) -
     run = RunFolder(spec.parent)
     (start,) = run.starts()
     tests = [epoch["metrics"]["time/test_seconds"] for epoch in run.epochs()]
-    thousands = len(run.load_predictions().labels) / 1000
+    thousands = len(load_predictions(run.predictions).labels) / 1000
     measurement = Measurement(cell, method, start["precision"], start["compiled"], [seconds])
     values = {
         "epochs": len(tests),

@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.train.checkpoint import previous_checkpoint
 from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull, atomic_write, write_errors
@@ -232,9 +231,6 @@ class RunFolder:
         return summarise(environment, records, state, reason, ended=ended, epochs=epochs, eval_split=split)
 
     # results
-
-    def load_predictions(self) -> Predictions:
-        return load_predictions(self.predictions)
 
     def damage(self) -> str | None:
         """Return "<file> is damaged" for a run that is done, None if it is intact. Reads all of its files.

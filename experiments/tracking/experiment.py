@@ -143,9 +143,9 @@ class TrackedExperiment:
             self.client.set_terminated(tracked.run_id, STATUS[state], int(ended * 1000))
         tracked.state = state
 
-    def log_values(self, tracked: TrackedRun, values: dict[str, float], timestamp: float) -> None:
-        """Log metrics that have one value, the last logged. timestamp: unix seconds, equal in a repeated upload."""
-        metrics = [Metric(*item, int(timestamp * 1000), 0) for item in values.items()]
+    def log_values(self, tracked: TrackedRun, values: dict[str, float], timestamp: float, step: int = 0) -> None:
+        """Log metrics that have one value. timestamp: unix seconds, the same when the upload is repeated."""
+        metrics = [Metric(*item, int(timestamp * 1000), step) for item in values.items()]
         self.client.log_batch(tracked.run_id, metrics=metrics)
 
     def set_tags(self, run_id: str, tags: dict[str, str]) -> None:

@@ -159,18 +159,18 @@ class GridTracker:
     def _summarise(self, cell: Cell, everything: bool) -> None:
         """Log the statistics and curves of the cell's finished seeds on the parent run.
 
-        The curves take longest: they are drawn when the cell is complete, and if ``everything`` is uploaded.
+        This is done when the cell is complete, and if ``everything`` is uploaded. A mean has one value then, and MLflow
+        does not chart it against the number of seeds. A cell that was extended has the values of its most seeds.
         """
         parent = self._cells[cell.key]
         folders = [RunFolder(self.runs_dir / key) for key in cell.runs.values()]
         states = [folder.state()["state"] for folder in folders]
         is_complete = all(state == DONE for state in states)
         histories = [folder.epochs() for folder, state in zip(folders, states, strict=True) if state == DONE]
-        if histories:
+        if histories and (everything or is_complete):
             timestamp = max(history[-1]["timestamp"] for history in histories)
-            self.experiment.log_values(parent, seed_statistics(histories), timestamp)
-            if everything or is_complete:
-                self.client.log_figure(parent.run_id, seed_curves(cell.name, histories), "curves.png")
+            self.experiment.log_values(parent, seed_statistics(histories), timestamp, step=len(histories))
+            self.client.log_figure(parent.run_id, seed_curves(cell.name, histories), "curves.png")
         self.client.update_run(parent.run_id, status=cell_status(states))
         parent.state = DONE if is_complete else ""
 

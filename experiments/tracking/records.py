@@ -6,6 +6,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
 
+from cskd.evaluate.predictions import load_predictions
 from cskd.plots import method_style, reliability_figure
 from experiments.config.spec import RunSpec
 from experiments.runs.folder import RunFolder
@@ -60,6 +61,6 @@ def upload_artifacts(client: MlflowClient, run_id: str, spec: RunSpec, folder: R
         if file.exists():
             client.log_artifact(run_id, str(file))
     if folder.predictions.exists():
-        predictions = folder.load_predictions()
+        predictions = load_predictions(folder.predictions)
         figure = reliability_figure(predictions.logits, predictions.labels, spec.name, method_style(spec.method).color)
         client.log_figure(run_id, figure, "reliability.png")

@@ -13,6 +13,7 @@ import pytest
 from builders import empty_store
 from place import ROOT, Place, epoch_options
 
+from cskd.evaluate.predictions import load_predictions
 from experiments.runs.folder import DONE, RunFolder
 
 WAIT_SECONDS = 240  # so that a defect does not make the tests hang
@@ -114,7 +115,7 @@ def assert_same_results(place: Place, reference: Place) -> None:
         assert numbers(folder) == numbers(expected)
         assert folder.weights.read_bytes() == expected.weights.read_bytes()
         for name in ("logits", "features"):
-            arrays = (getattr(run.load_predictions(), name) for run in (folder, expected))
+            arrays = (getattr(load_predictions(run.predictions), name) for run in (folder, expected))
             assert np.array_equal(*arrays)
         assert {path.name for path in folder.path.iterdir()} == {path.name for path in expected.path.iterdir()}
 

@@ -1,6 +1,8 @@
 """Folders from the environment, and exit codes."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -53,3 +55,10 @@ def test_check_writable_leaves_no_file_and_names_unwritable_folder(tmp_path):
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UserError, match=f"RUNS_DIR={tmp_path}/dangling/runs cannot be written"):
         cli.check_writable(RUNS_DIR=tmp_path / "dangling" / "runs")
+
+
+def test_output_works_in_any_encoding():
+    code = "from cskd.utils import cli; cli.run(lambda: print('cs-kd \u2020 1.0 \xb1 0.2'))"
+    environment = os.environ | {"PYTHONIOENCODING": "iso-8859-1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout.decode("iso-8859-1") == "cs-kd ? 1.0 \xb1 0.2\n"

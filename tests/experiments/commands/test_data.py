@@ -97,6 +97,23 @@ def test_every_file_below_a_class_folder_is_used_or_named_with_its_reason(comman
         assert all(f"{path} ({reason})" in errors for path, reason in named.items())
 
 
+def test_dangling_links_are_missing_images_and_the_remedy_works(command, flowers):
+    links = [flowers / "train" / "rose" / name for name in ("000.png", "001.png", "folder")]
+    for link in links:
+        link.unlink(missing_ok=True)
+        link.symlink_to(flowers / "nowhere")
+    status, _, errors = command("flowers")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"flowers: 3 images are missing: {links[0]}, {links[1]}, {links[2]}: restore or remove them" in errors
+    status, output, errors = command("flowers", "--partial")
+    assert (status, errors.count("\n")) == (0, 1)
+    assert "7 training and 6 test images INCOMPLETE" in output
+    assert all(f"{link} (missing)" in errors for link in links)
+    for link in links:
+        link.unlink()
+    assert command("flowers")[0] == 0
+
+
 def test_dry_run_names_an_image_folder_that_it_cannot_count(call, flowers):
     status, output, errors = call("experiments grid", "table1", "--datasets", "flowers", "--dry-run")
     assert (status, errors) == (0, "")

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from place import epoch_options
 from run_folders import tracked
 
+from cskd.evaluate.predictions import load_predictions
 from cskd.utils.errors import UserError
 from experiments.commands import grid as grid_command
 from experiments.launch.backends import BACKENDS, Exit
@@ -45,7 +46,7 @@ def test_tracking_has_every_metric_and_artifact_of_the_run_folders(demo_grid):
             history = client.get_metric_history(run.info.run_id, name)
             assert [point.value for point in history if point.step == record["epoch"]] == [pytest.approx(value)]
     with np.load(client.download_artifacts(run.info.run_id, "predictions.npz")) as arrays:
-        assert np.array_equal(arrays["logits"], folder.load_predictions().logits)
+        assert np.array_equal(arrays["logits"], load_predictions(folder.predictions).logits)
 
 
 def test_second_launch_trains_nothing_and_makes_the_tables_of_its_own_experiment(

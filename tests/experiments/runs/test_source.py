@@ -1,5 +1,6 @@
 """The recorded version of the code: only from this repository, and never clean by default."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -63,3 +64,12 @@ def test_git_of_the_environment_is_ignored_and_without_git_the_digest_stands_in(
     assert describe_source(root) == with_git
     monkeypatch.setenv("PATH", "")
     assert describe_source(root) == with_git | {"git_commit": "unknown", "git_dirty": None}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_checkout_of_another_owner_is_clean_only_if_it_is(root, commit):
+    for path in (root, *root.rglob("*")):
+        os.chown(path, 12345, 12345)
+    assert describe_source(root)["git_dirty"] is False
+    (root / "cskd/methods/a.py").write_text("2")
+    assert describe_source(root)["git_dirty"] is True

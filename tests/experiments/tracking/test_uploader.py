@@ -5,8 +5,10 @@ import threading
 import time
 
 import pytest
-from run_folders import make_run, make_spec, plan_of
+from mlflow import MlflowClient
+from run_folders import make_run, make_spec, plan_of, tracked
 
+from experiments.runs.folder import RUNNING
 from experiments.tracking import uploader as module
 from experiments.tracking.grids import GridTracker
 from experiments.tracking.uploader import Uploader
@@ -26,6 +28,36 @@ def test_dead_server_costs_no_time_and_is_reported(tmp_path, monkeypatch):
     assert lines[0].endswith("Training continues; MLflow is retried every 15 s.")
     assert "127.0.0.1" in uploader.problem
     assert uploader.cpu_seconds > 0
+
+
+def test_running_launch_restores_a_deleted_cell_and_its_seeds(uri, tmp_path, monkeypatch, small_figures):
+    monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
+    specs = [make_run(tmp_path, make_spec(0)), make_run(tmp_path, make_spec(1), RUNNING, 1)]
+    plan_of(*specs).save(tmp_path)
+
+    def wait_for_runs(*statuses: str) -> list:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            runs = tracked(uri, kind="run")
+            if sorted(run.info.status for run in runs) == [*statuses]:
+                return runs
+            time.sleep(0.05)
+        raise AssertionError("not uploaded")
+
+    with Uploader(lambda: GridTracker(uri, "demo", tmp_path)) as uploader:
+        for spec in specs:
+            uploader.watch(spec.run_key)
+        deleted = [*wait_for_runs("FINISHED", "RUNNING"), *tracked(uri, kind="cell")]
+        for run in deleted:
+            MlflowClient(uri).delete_run(run.info.run_id)
+        make_run(tmp_path, specs[1])
+        wait_for_runs("FINISHED", "FINISHED")  # before the end of the launch
+    assert uploader.problem is None
+    (cell,), runs = tracked(uri, kind="cell"), tracked(uri, kind="run")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {cell.info.run_id}
+    assert (cell.data.metrics["seeds"], cell.data.params["schedule.epochs"]) == (2, "3")
+    assert not {run.info.run_id for run in deleted} & {run.info.run_id for run in (cell, *runs)}
 
 
 @pytest.mark.parametrize("stopped", [False, True])
