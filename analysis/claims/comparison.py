@@ -21,7 +21,7 @@ class Side:
 
     runs: pd.DataFrame
     values: dict[int, float]
-    keys: dict[int, str]
+    run_keys: dict[int, str]
     left_out: tuple[str, ...]
 
     @property
@@ -30,8 +30,8 @@ class Side:
         return settings_of(self.runs)
 
     def replicates(self, metric: str, seeds: list[int], evaluations: Evaluations) -> list | None:
-        """Return the replicates (R,) of each seed; None if a run has none."""
-        runs = [evaluations.get(self.keys[seed]) for seed in seeds]
+        """Return the replicates (R,) of each seed, or None if a run has none."""
+        runs = [evaluations.get(self.run_keys[seed]) for seed in seeds]
         if all(run is not None and metric in run.replicates for run in runs):
             return [run.replicates[metric] for run in runs]
         return None
@@ -41,8 +41,8 @@ class Side:
 class Comparison:
     """The difference of two methods, method - against, after the last epoch, in the metric's unit.
 
-    kind: PAIRED, POOLED or WELCH. seeds: the seeds that were compared, of both sides. effect: with its interval over
-    seeds. with_images: with its interval over seeds and test images; None if a run has no replicates of the metric.
+    kind: PAIRED, POOLED or WELCH. seeds: the compared seeds of each side. effect: the difference with its interval over
+    seeds. with_images: the same with its interval over seeds and test images; None if a run has no replicates.
     """
 
     kind: str
@@ -59,13 +59,13 @@ class Comparison:
 def side_of(pool: Pool, dataset: str, architecture: str, method: str, metric: str, evaluations: Evaluations) -> Side:
     """Return the finished runs of a cell with their values of a metric."""
     runs = pool.runs_of(dataset, architecture, method)
-    values, keys, left_out = {}, {}, []
+    values, run_keys, left_out = {}, {}, []
     is_stored = all_metrics()[metric].when == STORED
     tracked = runs[f"test/{metric}"] if f"test/{metric}" in runs else [math.nan] * len(runs)
     for name, seed, key, tracked_value in zip(runs.run, runs.seed, runs.run_key, tracked, strict=True):
-        keys[seed] = key
+        run_keys[seed] = key
         if is_stored and key not in evaluations:
-            left_out.append(f"{name}: its predictions are not evaluated: no {metric}, left out.")
+            left_out.append(f"{name} has no {metric}, since its predictions are not evaluated: left out.")
             continue
         value = evaluations[key].values[metric] if is_stored else tracked_value
         if math.isfinite(value):
@@ -73,13 +73,13 @@ def side_of(pool: Pool, dataset: str, architecture: str, method: str, metric: st
         else:
             problem = "missing or NaN" if math.isnan(value) else "infinite"
             left_out.append(f"{name}: {metric} is {problem}: left out.")
-    return Side(runs, values, keys, tuple(left_out))
+    return Side(runs, values, run_keys, tuple(left_out))
 
 
 def other_values(
     pool: Pool, dataset: str, architecture: str, methods: tuple[str, str], metric: str, evaluations: Evaluations
 ) -> list[list[float]]:
-    """Return the values of each method that is not one of the compared ``methods`` but has the same settings."""
+    """Return the values of each further method with the same settings, on the same dataset and network."""
     settings = settings_of(pool.runs_of(dataset, architecture, methods[0]))
     others = [
         side_of(pool, dataset, architecture, method, metric, evaluations)

@@ -34,7 +34,7 @@ class Study:
 
 
 def load_studies(store: Store) -> tuple[list[Study], list[str]]:
-    """Return the studies of a store by name, and a note for each study that cannot be read."""
+    """Return the studies of a store, sorted by name, and a note for each study that cannot be read."""
     studies, notes = [], []
     for run in sorted(store.runs_of_kind("study"), key=lambda run: run.info.run_name):
         try:

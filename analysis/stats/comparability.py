@@ -10,8 +10,8 @@ METHOD_SETTINGS = ("params.method", "params.teacher", "params.parameters.")  # p
 def comparability(experiment: Experiment) -> pd.DataFrame:
     """Return, by cell key, ``comparable`` (bool) and ``comparable_reason`` ("" if comparable).
 
-    experiment: an experiment or a pool. A cell is comparable with the paper if the cell and all its finished runs are,
-        in every experiment of a pool.
+    experiment: an experiment or a pool. A cell is comparable with the paper if it and all its finished runs are marked
+        so. In a pool, this must hold in every experiment.
     """
     sources = (experiment, *experiment.experiments)
     columns = ["cell_key", "comparable", "comparable_reason"]

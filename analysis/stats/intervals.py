@@ -5,15 +5,15 @@ Model: seeds and test images are two crossed random factors. A run's metric is
     truth + seed effect + image effect + interaction of seed and images,
 
 and all seeds are tested on the same images. The interval over seeds holds for these test images only. The interval over
-seeds and images also holds for other test images of the same kind. Its variance is that of the seeds (s^2 / n) plus
-that of the images (the variance of the replicates of the mean under resampling of the images), with Satterthwaite's
-degrees of freedom. Both parts contain the interaction, so it is counted twice: a large interaction makes the interval
-too wide, never too narrow. Resampling both factors at once would count it three times (Owen 2007).
+seeds and images also holds for other test images of the same kind. Its variance has two parts: that of the seeds
+(s^2 / n), and that of the images (the variance of the mean over bootstrap resamples of the images). Its degrees of
+freedom are Satterthwaite's. Both parts contain the interaction, so it is counted twice: a large interaction makes the
+interval too wide, never too narrow. Resampling both factors at once would count it three times (Owen 2007).
 
 Satterthwaite's formula alone gives too narrow intervals when a spread is small by chance. If most of the variance comes
-from the seeds, its interval covers only 92.5 % with 3 seeds and 87 % with 2, and may be narrower than the interval over
-seeds alone. Therefore the wider of the two intervals is used. It covers 94 to 96 % with 3 or more seeds (95 to 98 %
-with 2), for every share of seeds and images in the variance.
+from the seeds, its coverage is only 92.5 % with 3 seeds and 87 % with 2, and its interval may be narrower than the one
+over seeds alone. Therefore the wider of the two intervals is used. Its coverage is 94 to 96 % with 3 or more seeds (95
+to 98 % with 2), for every share of seeds and images in the variance.
 
 A percentile bootstrap over seeds is not used: 3 seeds have only 10 different resamples, and the coverage is far below
 95 %. The t distribution assumes normally distributed seeds; it is then valid for two seeds or more.
@@ -93,11 +93,11 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """The two-sided p-value of a true value of 0; NaN if the spread is unknown."""
+        """The two-sided p-value of the hypothesis that the true value is 0; NaN if the spread is unknown."""
         return 2 * self._tail(abs(self.value))
 
     def equivalence_p(self, margin: float) -> float:
-        """Return the p-value of a true value outside (-margin, margin), by two one-sided tests.
+        """Return the p-value of the hypothesis of a true value outside (-margin, margin), by two one-sided tests.
 
         It is below 0.05 if and only if the 90 % interval lies within the margin. NaN if the spread is unknown.
         """
@@ -114,7 +114,7 @@ class Estimate:
         return int(n[power >= POWER][0]) if (power >= POWER).any() else None
 
     def images_suffice(self, difference: float) -> bool:
-        """Return whether enough seeds would find a true ``difference`` in 80 % of the cases on such a test set."""
+        """Return whether any number of seeds finds a true ``difference`` in 80 % of the cases on these test images."""
         if self.images is None or self.images.shared == 0:
             return True
         return bool(_power(difference, math.sqrt(self.images.shared), self.images.df) >= POWER)
@@ -137,7 +137,7 @@ class Estimate:
         return errors
 
     def _tail(self, distance: float) -> float:
-        """Return the one-sided p-value of a deviation by ``distance``; the larger one if images are known too."""
+        """Return the one-sided p-value of a deviation by ``distance``: the larger of the two if images are known."""
         with np.errstate(divide="ignore"):  # no spread and no distance: NaN
             return float(max(stdtr(df, -np.float64(distance) / error) for error, df in self._errors()))
 
@@ -174,10 +174,10 @@ def welch_effect(method, baseline) -> Estimate:
 def pooled_effect(method, baseline, others: Sequence = ()) -> Estimate:
     """Return the difference of the means of unpaired runs, with a spread that is pooled over further methods.
 
-    Variances that differ by Bartlett's test give Welch's interval instead, and so does a side with one seed or equal
+    Welch's interval is used instead if Bartlett's test finds different variances, or if a side has one seed or equal
     values. Raises ValueError as ``welch_effect``.
 
-    others: the values of further methods with the same settings; one with a single seed or equal values is left out.
+    others: the values of further methods with the same settings. Those with one seed or equal values are left out.
     """
     estimate = welch_effect(method, baseline)
     groups = [values for values in map(_values, (method, baseline, *others)) if has_spread(values)]
@@ -265,7 +265,7 @@ def _replicates(replicates, n: int) -> np.ndarray:
 def _with_images(estimate: Estimate, sides: list[np.ndarray]) -> Estimate:
     """Return the estimate with the variance of its images.
 
-    sides: (n, R) replicates of each part of the estimate; their means add up to the estimate's replicates.
+    sides: the replicates (n, R) of a mean or of paired differences; if unpaired, the method's and minus the baseline's.
     """
     total = sum(side.mean(axis=0) for side in sides)
     variance = float(total.var(ddof=1))

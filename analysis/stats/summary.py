@@ -16,7 +16,7 @@ class Summary:
 
 
 def summary(values) -> Summary:
-    """Return mean, std (ddof=1) and number of the finite values; NaN for what is undefined."""
+    """Return mean, std (ddof=1) and number of the finite values; an undefined mean or std is NaN."""
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     n = len(values)

@@ -205,4 +205,5 @@ def test_feature_spread_is_read_from_the_evaluations():
     assert found.comparison.effect.value == pytest.approx((method - against) / 100)
     [found] = judge(pool, (claim,), {})
     assert (found.outcome, found.reason, found.missing) == (UNDECIDED, verdicts.NO_VALUE, "both")
-    assert f"{CS_KD}/seed0: its predictions are not evaluated: no feature_spread, left out." in found.left_out
+    message = f"{CS_KD}/seed0 has no feature_spread, since its predictions are not evaluated: left out."
+    assert message in found.left_out
