@@ -29,9 +29,12 @@ def reading(pool: Pool) -> list[str]:
             ours, baseline = (number_text(fmean(side.values.values()), metric.decimals) for side in sides)
             difference = number_text(effect.value, metric.decimals, sign=True)
             interval = interval_text(effect.interval, metric.decimals, sign=True)
-            result = "may be chance" if not effect.excludes_zero else "lower" if effect.value < 0 else "higher"
+            if effect.excludes_zero:
+                result = f"{interval}: {'lower' if effect.value < 0 else 'higher'}"
+            else:
+                result = f"{interval}: may be chance" if interval else "(too few seeds for an interval)"
             sentences.append(
                 f"{dataset}, {architecture}: {metric.title} {baseline} % with {BASELINE}, {ours} % with {CS_KD}: "
-                f"{difference} {interval}: {result}."
+                f"{difference} {result}."
             )
     return sentences

@@ -16,5 +16,11 @@ def test_differences_have_their_interval_and_direction():
     assert ece.endswith("+0.50 [\N{MINUS SIGN}1.77, +2.77]: may be chance.")
 
 
+def test_one_seed_of_each_has_no_interval():
+    values = {0: {"top1_error": 9.0, "ece": 1.0}}
+    error, _ = reading(make_pool(dict.fromkeys(("cifar100/resnet18/cross-entropy", "cifar100/resnet18/cs-kd"), values)))
+    assert error.endswith("0.00 (too few seeds for an interval).")
+
+
 def test_without_runs_of_both_there_is_no_sentence():
     assert reading(make_pool({"cifar100/resnet18/cs-kd": {0: 10.0}})) == []
