@@ -15,6 +15,7 @@ from analysis.load.store import Store
 from analysis.paper.layout import TITLES
 from analysis.tables.export import export_experiment, export_paper_tables, results_in
 from analysis.tables.format import show, table_console
+from analysis.tables.reading import reading
 from cskd.evaluate.metrics import TRACKED
 from cskd.utils import cli
 from cskd.utils.errors import UserError
@@ -36,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             tables, notes = export_experiment(experiment, store, folder, cache, options.show)
         for table in tables:
             show(table, console)
-        for note in notes:
-            console.print(note, markup=False)
+        for line in (*notes, *(sentence for pool in pools([experiment]) for sentence in reading(pool))):
+            console.print(line, markup=False, highlight=False)
         _print_files(folder, console)
     if options.experiment:
         return 0

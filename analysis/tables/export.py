@@ -46,8 +46,7 @@ def export_experiment(
 ) -> tuple[list[Table], list[str]]:
     """Write all tables and diagrams of an experiment; return the tables to print, and the notes that are in no table.
 
-    shown: short names of the metrics to print; the reliability of the first dataset is printed too. cache: the folder
-    for downloaded predictions.
+    shown: short names of the metrics to print. cache: the folder for downloaded predictions.
     """
     printed = []
     for metric in TRACKED:
@@ -67,8 +66,7 @@ def export_experiment(
     for name, figure in reliability_diagrams(experiment, cells).items():
         for ending in (".png", ".pdf"):
             save_figure(figure, diagrams / f"{name}{ending}")
-    first = [cell for cell in cells if cell.panel == cells[0].panel]
-    return [*printed, reliability_table(experiment, first, notes, empty_bins=False)], []
+    return printed, []
 
 
 def export_paper_tables(pool: Pool, folder: Path) -> dict[str, Table]:

@@ -106,21 +106,19 @@ def cell_reliabilities(experiment: Experiment, store: Store, cache: Path) -> tup
     return cells, notes
 
 
-def reliability_table(
-    experiment: Experiment, cells: list[CellReliability], notes: list[str], *, empty_bins: bool = True
-) -> Table:
-    """Return one block per cell, one row per bin. empty_bins: show bins without samples too."""
+def reliability_table(experiment: Experiment, cells: list[CellReliability], notes: list[str]) -> Table:
+    """Return one block per cell, one row per bin."""
     return Table(
         title=f"Reliability, {experiment.name}",
         columns=COLUMNS,
-        blocks=tuple(_block(cell, empty_bins) for cell in cells),
+        blocks=tuple(_block(cell) for cell in cells),
         frame=pd.concat([cell.frame for cell in cells], ignore_index=True),
         intro=introduction(experiment),
         notes=(NOTE, *notes, *footer(experiment)),
     )
 
 
-def _block(cell: CellReliability, empty_bins: bool) -> Block:
+def _block(cell: CellReliability) -> Block:
     seeds = "1 seed" if cell.seeds == 1 else f"{cell.seeds} seeds pooled"
     heading = f"{cell.dataset}, {cell.architecture}, {cell.method}: {seeds}, ECE {number_text(100 * cell.ece, 2)} %"
     rows = []
@@ -128,8 +126,7 @@ def _block(cell: CellReliability, empty_bins: bool) -> Block:
         means = (ABSENT,) * 3
         if row.count:
             means = number_text(row.confidence, 3), number_text(row.accuracy, 3), number_text(row.gap, 3, sign=True)
-        if row.count or empty_bins:
-            rows.append((f"({row.lower:.2f}, {row.upper:.2f}]", str(row.count), *means))
+        rows.append((f"({row.lower:.2f}, {row.upper:.2f}]", str(row.count), *means))
     return Block(heading, (tuple(rows),))
 
 

@@ -88,8 +88,9 @@ def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
 
 
 def _open_split(folder: Path, about: dict[str, int], num_classes: int) -> Split:
-    labels = np.load(folder / "labels.npy", allow_pickle=False)
-    sizes = np.load(folder / "sizes.npy", allow_pickle=False)
+    # asarray: np.load returns another type for an archive of several arrays, which then has the wrong shape.
+    labels = np.asarray(np.load(folder / "labels.npy", allow_pickle=False))
+    sizes = np.asarray(np.load(folder / "sizes.npy", allow_pickle=False))
     path = folder / "images.bin"
     expected = {"labels.npy": (about["images"],), "sizes.npy": (about["images"], 2)}
     for name, array in (("labels.npy", labels), ("sizes.npy", sizes)):

@@ -26,6 +26,11 @@ from experiments.runs.folder import DONE, FAILED, MISSING
 from experiments.runs.plan import Plan, PlannedRun, make_plan
 from experiments.tracking.uploader import Tracker, Uploader
 
+NEXT = (
+    "Next: 'make ui' shows the runs in MLflow, 'make report' writes every table, figure and verdict into one page. "
+    "Real images on a CPU: make reproduce-table1 PROFILE=mini DATASETS=cifar100 (minutes a run)"
+)
+
 
 def main() -> int:
     parser = Parser(prog="python -m experiments grid", description=__doc__)
@@ -94,6 +99,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     status = _print_summary(runs, uploader, finished, time.monotonic() - began, console)
     if finished and options.tables is not None:
         made = _make_tables(plan, options.tables)  # also if runs failed: the tables name them
+        line_printer(console)(NEXT)
         return status or made
     return status
 

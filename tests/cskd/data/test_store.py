@@ -130,6 +130,7 @@ def set_field(folder: Path, **changed) -> None:
         lambda folder: (folder / "test" / "labels.npy").write_bytes(b""),
         lambda folder: (folder / "train" / "sizes.npy").write_bytes(b"\x93NUMPY broken"),
         lambda folder: np.save(folder / "train" / "labels.npy", np.array([0, 1])),
+        lambda folder: np.savez((folder / "train" / "labels.npy").open("wb"), np.array([0, 1])),
         lambda folder: np.save(folder / "train" / "labels.npy", np.array([0, 1, 2])),
         lambda folder: set_field(folder, classes=None),
         lambda folder: set_field(folder, train={"images": 3, "bytes": 1}),
