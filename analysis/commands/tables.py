@@ -76,9 +76,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for name in options.show:
         cli.check_choice("table", name, (*METRICS, *PAPER_TABLES))
-    of_all = [name for name in options.show if name in PAPER_TABLES]
-    if of_all and options.experiment:
-        raise UserError(f"{', '.join(of_all)}: needs all experiments; leave out --experiment")
+    paper_tables = [name for name in options.show if name in PAPER_TABLES]
+    if paper_tables and options.experiment:
+        raise UserError(f"{', '.join(paper_tables)}: needs all experiments; leave out --experiment")
     return options
 
 

@@ -13,7 +13,8 @@ from cskd.evaluate.metrics import TRACKED
 def data_quality_notes(pool: Pool) -> list[str]:
     """Return one note for each unfinished run, and for each finished run with a suspect value or version.
 
-    Runs of a cell whose code is uncertain for the same reason share one note. So do runs older than a metric.
+    Runs of a cell whose code is uncertain for the same reason share one note. One note names the metrics that runs lack
+    because they are older than the metric.
     """
     problems = [source_problem(*run) for run in zip(pool.done.git_commit, pool.done.git_dirty, strict=True)]
     uncertain = pool.done.assign(problem=problems)[lambda runs: runs.problem != ""]
@@ -38,6 +39,6 @@ def data_quality_notes(pool: Pool) -> list[str]:
             notes.append(f"{name} has no finite {', '.join(missing)}: left out of their means.")
     counts = Counter(name for untracked in pool.done.untracked for name in untracked.split())
     if counts:
-        texts = [f"{name} of {format_count(count, 'run')}" for name, count in counts.items()]
-        notes.append(f"Never tracked: {', '.join(texts)}; left out of their means.")
+        texts = [f"{name} in {format_count(count, 'run')}" for name, count in counts.items()]
+        notes.append(f"Never tracked: {', '.join(texts)}. The metric's mean leaves these runs out.")
     return notes

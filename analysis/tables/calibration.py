@@ -18,8 +18,9 @@ from cskd.utils.numbers import MEAN_STD, mean_std_text, number_text
 # A temperature does not change the top-1 error.
 METRICS = tuple(metric for metric in RESCALED if metric.name != "top1_error")
 INTERVALS = (
-    "Mean over n seeds, last epoch [95 % interval over seeds and test images: Satterthwaite's t, the images' part by "
-    f"{RESAMPLES} bootstrap resamples stratified by class]. One seed has no interval."
+    "Mean over n seeds after the last epoch. In brackets: the 95 % interval over seeds and test images, by "
+    f"Satterthwaite's t, with the variance of the images from {RESAMPLES} bootstrap resamples stratified by class. One "
+    "seed has no interval."
 )
 DEFINITIONS = (
     "ECE: 20 bins of equal width. Adaptive ECE: 20 bins of equally many images. Class-wise ECE: the mean over classes "
@@ -27,18 +28,18 @@ DEFINITIONS = (
 )
 SCALED = (
     f"{MEAN_STD.capitalize()} over n seeds. None: unscaled. T > 1 softens, T < 1 sharpens. Training split: T is fitted "
-    "to the run's own training images without augmentation, which the network has learnt. Cross-fitted: T is fitted to "
-    "one half of the test images and used on the other half, and vice versa. No image is scaled by a temperature that "
-    "was fitted to it, but the test set has been used."
+    "to the run's own training images without augmentation, on which the network over-fits. Cross-fitted: T is fitted "
+    "to one half of the test images and used on the other half, and vice versa. No image is scaled by a temperature "
+    "that was fitted to it, but the test set has been used."
 )
 MEASURES = (
     "Feature spread: mean distance of a test image's features to the mean of its class, over the mean distance "
-    "between class means; lower: tighter classes. Prediction variance: mean squared distance of a class's probability "
-    "vectors to their mean (0 to 1). NLL after temperature scaling: the temperature is fitted to training images that "
-    "the run did not use, or else cross-fitted. ECE of a calibrated network: with the same confidences, and labels "
-    "drawn from the predicted probabilities. AURC: the error of the n most confident images, averaged over all n. "
-    "AUROC of error detection: how often a right prediction is more confident than a wrong one. Errors within the "
-    "superclass: CIFAR-100 only; by chance they are 4 % of the errors. "
+    "between class means; a lower value means tighter classes. Prediction variance: mean squared distance of a class's "
+    "probability vectors to their mean (0 to 1). NLL after temperature scaling: the temperature is fitted to training "
+    "images that the run did not use; without such images it is cross-fitted. ECE of a calibrated network: of the same "
+    "confidences, with labels drawn from the predicted probabilities. AURC: the error of the n most confident images, "
+    "averaged over all n. AUROC of error detection: how often a right prediction is more confident than a wrong one. "
+    "Errors within the superclass: CIFAR-100 only; by chance they are 4 % of the errors. "
     f"{MEAN_STD} over n seeds."
 )
 

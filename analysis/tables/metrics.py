@@ -97,7 +97,7 @@ def incomparable_notes(frame: pd.DataFrame) -> list[str]:
 
 
 def missing_value_notes(experiment: Experiment, metric: Metric) -> list[str]:
-    """Return a sentence for each value that a finished run lacks and a mean leaves out.
+    """Return a sentence for each missing value of a finished run, which a mean leaves out.
 
     The runs that never tracked the metric share one sentence.
     """

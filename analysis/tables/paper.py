@@ -31,8 +31,8 @@ DIFFERENCE, RELATIVE, SEEDS = "difference", f"vs {BASELINE}", "n"
 LINES = (PUBLISHED, LAST, BEST_EPOCH, DIFFERENCE, RELATIVE, SEEDS)
 SINGLE_VALUES = "Paper: single values, as published."
 DIFFERENCE_NOTE = (
-    "Difference: our last epoch minus paper. The paper's own protocol is the best test epoch: the CSV file has its "
-    "difference from the paper."
+    "Difference: our last epoch minus paper. The paper reports the best test epoch; the CSV file has the difference of "
+    "our best test epoch too."
 )
 RELATIVE_NOTE = f"{RELATIVE.capitalize()}: relative change of our last epoch, if all other settings are equal."
 BOLD_NOTE = "Bold: the best of two or more means in a column, as printed: the lowest, unless higher is better."
@@ -40,7 +40,7 @@ DOMAIN_NOTE = "Domain accuracy: the share of a domain's images whose predicted c
 AGAINST_NOTES = (
     "At 95 %: agrees if Welch's 95 % interval of the difference includes 0, from the mean and std (ddof=1) of our n "
     "seeds and the paper's 3. One seed agrees if it lies in the 95 % prediction interval of one more run.",
-    "The paper reports the best test epoch, so that column compares equal protocols.",
+    "The paper reports the best test epoch, so the columns of the best test epoch compare equal protocols.",
 )
 
 

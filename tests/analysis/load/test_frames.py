@@ -108,5 +108,5 @@ def test_data_quality_notes_name_unfinished_and_suspect_runs(grid):
         f"{CS_KD}/seed0 has numerics version 0, the current one is {NUMERICS_VERSION}: used.",
         f"{CS_KD}/seed1 has no finite test/nll: left out of their means.",
         f"{CS_KD}/seed2 has numerics version unknown, the current one is {NUMERICS_VERSION}: used.",
-        "Never tracked: test/brier of 2 runs; left out of their means.",
+        "Never tracked: test/brier in 2 runs. The metric's mean leaves these runs out.",
     ]
