@@ -7,15 +7,15 @@
 PYTHON ?= python3##            the Python that builds .venv: 3.11 to 3.13
 DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, digits, or your own; data: also all
 METHOD ?=##                    a method: cross-entropy, cs-kd, ... (docs/methods.md), or a composite such as mixup+cs-kd
-SEED ?= 0##                    the seed of a single run
+SEED ?= 0##                    the seed of a single run (default 0)
 ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41, torchvision:<name>, timm:<name>
-PROFILE ?=##                   paper (default), small: all of CIFAR-100's classes, mini: real images on a CPU, demo: the only one of digits
+PROFILE ?=##                   paper (default); small: CIFAR-100 with all classes, on a CPU; mini: real images, on a CPU; demo: digits only
 DATASETS ?=##                  datasets that replace the grid's: "cifar100 cub200"
 METHODS ?=##                   methods that replace the grid's; all: the paper's full table; paired: two; tune-all: those to tune
 ARCHITECTURES ?=##             architectures that replace the grid's; all: the paper's full table
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
-WORKERS ?= 1##                 runs at once, each on its own GPU if there are several
+WORKERS ?= 1##                 runs at once (default 1), each on its own GPU if there are several
 LAUNCHER ?=##                  grids, train: local (default); print: print the command of each run, train nothing
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
@@ -27,7 +27,7 @@ EXPERIMENTS ?=##               paired: two experiments, as 'make status' names t
 PORT ?=##                      the port of ui (default 5000) or dashboard (8080)
 OPEN ?=##                      ui: 1 opens the newest experiment in a browser
 TRIALS ?=##                    tune: trials of the whole study (default 30); tune-all: settings a method (default 12)
-TUNE_SEEDS ?= 1##              tune, tune-all, ablate: seeds of each trial; its result is their mean
+TUNE_SEEDS ?= 1##              tune, tune-all, ablate: the number of seeds of each trial (default 1); its result is their mean
 SPACE ?=##                     tune: a space of experiments/spaces/<method>.yaml: default, paper; or equal: also lr and weight decay
 OBJECTIVE ?=##                 tune: error (default), nll, ece; or two, such as error,ece; tune-all: one (default nll)
 SAMPLER ?=##                   tune: gp (default), tpe, random, grid: a regular grid of TRIALS points

@@ -1,8 +1,8 @@
 """Write tracked results to results/measured/, as data that can be committed.
 
 A pool is all runs of one profile with the same tuning and overrides. runs-<pool>.csv has a row for each finished run,
-verdicts-<pool>.csv one for each claim, dataset and network. Stored rows of runs that are not tracked here stay.
-'make readme' generates the tables of the documentation from these files.
+verdicts-<pool>.csv has one for each claim, dataset and network. Rows of runs that are not tracked on this machine stay
+in the files. 'make readme' generates the tables of the documentation from them.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     store = Store(cli.tracking_uri(), cli.runs_dir())
     try:
         options.measured_dir.mkdir(parents=True, exist_ok=True)
-        for pool in _select(pools(store.load(options.experiment)), options.pool, by_default=not options.experiment):
+        for pool in _select(pools(store.load(options.experiment)), options.pool, with_demo=bool(options.experiment)):
             export_pool(pool, store, options.measured_dir, options.results_dir, log, options.replace)
     except OSError as error:
         path = f"{error.filename or options.measured_dir} cannot be written ({error.strerror})"
@@ -51,12 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _select(all_pools: list[Pool], names: list[str] | None, by_default: bool) -> list[Pool]:
-    """Return the pools with these names. names: None for all; by default, pools of demo runs are left out."""
+def _select(all_pools: list[Pool], names: list[str] | None, with_demo: bool) -> list[Pool]:
+    """Return the pools with these names; without names, all pools, those of demo runs only ``with_demo``."""
     by_name = {pool.name: pool for pool in all_pools}
     if names:
         return [by_name[cli.check_choice("pool", name, by_name)] for name in dict.fromkeys(names)]
-    selected = [pool for pool in all_pools if pool.profile != DEMO or not by_default]
+    selected = [pool for pool in all_pools if pool.profile != DEMO or with_demo]
     if not selected:
         demo = all_pools[0].experiments[0].name
         raise UserError(f"only {DEMO} runs are tracked: to write them, give EXPERIMENT={demo} (--experiment {demo})")

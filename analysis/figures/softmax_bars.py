@@ -16,9 +16,9 @@ from cskd.data.splits import choose
 from cskd.evaluate.predictions import Predictions
 from cskd.plots import INK, method_style, plain
 
-TOP = 5
-SHOWN = 4
-LIGHT = 0.25
+TOP_CLASSES = 5
+MAX_IMAGES = 4
+LIGHT_ALPHA = 0.25  # of the bars of other classes than the true one
 
 
 def draw(group: Group, note: Note) -> Figure:
@@ -51,12 +51,12 @@ def _images(
 
 
 def choose_misclassified(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the rows of at most ``SHOWN`` misclassified images, ascending, drawn at random with a fixed seed.
+    """Return the rows of at most ``MAX_IMAGES`` misclassified images, ascending, drawn at random with a fixed seed.
 
     logits: (N, C); labels: (N,).
     """
     wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
-    return wrong[choose(len(wrong), SHOWN, "figures/softmax-bars")]
+    return wrong[choose(len(wrong), MAX_IMAGES, "figures/softmax-bars")]
 
 
 def softmax_bars(
@@ -87,8 +87,8 @@ def softmax_bars(
             axes.tick_params(labelbottom=row == rows - 1)
             if row == rows - 1:
                 axes.set_xlabel("softmax probability", fontsize=8)
-    handles = [Patch(facecolor=INK, edgecolor=INK), Patch(facecolor=to_rgba(INK, LIGHT), edgecolor=INK)]
-    names = ["true class (sixth where it is not among the five most probable)", "another class"]
+    handles = [Patch(facecolor=INK, edgecolor=INK), Patch(facecolor=to_rgba(INK, LIGHT_ALPHA), edgecolor=INK)]
+    names = ["true class (a sixth bar if it is not among the five most probable)", "another class"]
     figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.suptitle(plain(title), fontsize=9)
     return figure
@@ -96,18 +96,18 @@ def softmax_bars(
 
 def _bars(axes: Axes, probabilities: np.ndarray, label: int, classes: Sequence[str], color: str) -> None:
     """Draw one panel, the most probable class on top. Ties are in the order of the classes, as in argmax."""
-    shown = np.argsort(-probabilities, kind="stable")[:TOP].tolist()
+    shown = np.argsort(-probabilities, kind="stable")[:TOP_CLASSES].tolist()
     if label not in shown:
         shown.append(label)
     values = probabilities[shown]
     positions = np.arange(len(shown))
-    fills = [to_rgba(color, 1 if shown_label == label else LIGHT) for shown_label in shown]
+    fills = [to_rgba(color, 1 if shown_label == label else LIGHT_ALPHA) for shown_label in shown]
     axes.barh(positions, values, 0.75, color=fills, edgecolor=color, linewidth=0.8)
     for position, value in zip(positions, values, strict=True):
         axes.text(value + 0.02, position, f"{100 * value:.1f} %", va="center", fontsize=7, color=INK)
     axes.set_yticks(positions, [plain(classes[shown_label]) for shown_label in shown], fontsize=8)
     axes.get_yticklabels()[shown.index(label)].set_fontweight("bold")
-    axes.set(xlim=(0, 1.2), ylim=(TOP + 0.5, -0.5))
+    axes.set(xlim=(0, 1.2), ylim=(TOP_CLASSES + 0.5, -0.5))
     axes.set_xticks([0, 0.5, 1])
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

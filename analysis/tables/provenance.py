@@ -67,7 +67,7 @@ def _device_text(run) -> str:
 def trained(runs: Iterable[dict], order: Callable[[list[str]], Iterable[str]] = dict.fromkeys) -> list[str]:
     """Return the settings of all runs in a sentence, if there is a run. Datasets with equal settings are together.
 
-    order: returns each of some datasets once, in order.
+    order: sorts the names of datasets, and removes repeated ones.
     """
     datasets: dict[str, list[str]] = {}
     for run in runs:

@@ -38,11 +38,11 @@ def run_frame(experiment: Experiment) -> pd.DataFrame:
 
 def run_table(pool: Pool, store: Store) -> Table:
     """Return one row per run, finished or not, with a link to it in the MLflow UI."""
-    measured = ENERGY in pool.runs and pool.runs[ENERGY].notna().any()
+    has_energy = ENERGY in pool.runs and pool.runs[ENERGY].notna().any()
     error, ece = all_metrics()["top1_error"], all_metrics()["ece"]
     numbers = [  # (header, column, decimals)
         ("minutes", "minutes", 2),
-        *([("energy (kJ)", ENERGY, 2)] if measured else []),
+        *([("energy (kJ)", ENERGY, 2)] if has_energy else []),
         (f"last {error.label}", error.last, error.decimals),
         (f"best {error.label}", error.best, error.decimals),
         ("best epoch", "best/epoch", 0),
@@ -54,7 +54,7 @@ def run_table(pool: Pool, store: Store) -> Table:
         (*_identity(run, store), *(number_text(run[column], decimals) for _, column, decimals in numbers))
         for run in pool.runs.to_dict("records")
     ]
-    notes = [NOTE] if measured else [NOTE, "Energy: not measured; no machine reported it."]
+    notes = [NOTE] if has_energy else [NOTE, "Energy: not measured; no machine reported it."]
     return plain_table(f"Runs, {pool.name}", columns, rows, pool.runs, notes)
 
 

@@ -101,7 +101,8 @@ def ratio_columns(seconds: list[float], baseline: list[float]) -> Row:
 class Shown:
     """A column of a printed table.
 
-    column: in the CSV file. decimals: of numbers below 100; larger ones have none. scale: factor of the printed number.
+    column: its name in the CSV file. decimals: of numbers below 100; larger numbers have no decimals. scale: the factor
+    from the CSV file to the printed number.
     """
 
     heading: str

@@ -93,7 +93,7 @@ def test_plain_loop_trains(flowers, recorded):
 
 
 def test_loop_without_another_dataset_trains(flowers):
-    assert run(SETUP, *blocks("Without another dataset"))["loss"].isfinite()
+    assert run(SETUP, *blocks("Without wrapping the dataset"))["loss"].isfinite()
 
 
 def free_port() -> int:
