@@ -50,7 +50,7 @@ def download(archive: Archive, folder: Path, report: ProgressReport = no_report)
                 return part.replace(folder / archive.filename)
         part.unlink()
         reason = f"it has {(checksum or '').replace(':', ' ')}"
-        if not resumed:  # the server's file is wrong; a resumed file may only have had a wrong beginning
+        if not resumed:  # the server's file is wrong; after a resume, the earlier part may be wrong: start again
             break
     raise _failure(archive, folder, reason)
 
@@ -134,9 +134,9 @@ def _checksum(path: Path, archive: Archive, report: ProgressReport) -> str | Non
 
 
 def unpack_or_copy(path: Path, folder: Path, report: ProgressReport = no_report) -> None:
-    """Unpack a verified zip or tar file into ``folder``, or copy a text list. The folder may have other content.
+    """Unpack a zip or tar file into ``folder``, or copy a text list. The folder may have other content.
 
-    Every archive has the published checksum by now, so its content is known. Raises UserError if the disk is full.
+    The checksum of a zip or tar file was verified, so its content is known. Raises UserError if the disk is full.
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,7 @@ def parts(table: Tensor, size: int, workspace: int) -> Iterator[tuple[int, int]]
 
 
 def bytes_needed(second: int, first: int, size: int) -> int:
-    """Return the workspace of one image at most. second, first: the longest boxes of its part along the two passes."""
+    """Return the largest workspace of one image. second, first: the lengths of the longest boxes along the passes."""
     number = _exact(second, first, size).itemsize
     planes, narrow, weights = 3 * number * second * first, 3 * number * second * size, 2 * number * size
     doubles = 16 * size  # temporary weights, for each tap
