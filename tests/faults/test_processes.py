@@ -162,8 +162,11 @@ def stop_the_last_upload(place: Disturbed) -> None:
 
 
 def kill_worker_and_launcher(place: Disturbed) -> None:
-    """Each in a launch of its own: in one launch, the launcher may be killed before the worker trains."""
-    for one in (strike(TRAIN_EPOCH, 1), strike(SET_TERMINATED, 1)):
+    """Each in a launch of its own: in one launch, the launcher may be killed before the worker trains.
+
+    The worker is killed in an evaluation, which also follows if the stopped run had trained its last epoch.
+    """
+    for one in (strike(EVALUATE, 1), strike(SET_TERMINATED, 1)):
         place.strike(one)
 
 
