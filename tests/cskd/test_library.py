@@ -56,7 +56,7 @@ def flowers(tmp_path, monkeypatch):
 
 @pytest.fixture
 def recorded(monkeypatch) -> dict[str, list]:
-    """The losses of the steps, and the epochs of which the dataset was told."""
+    """The losses of the steps, and the epochs that were set on the dataset."""
     records = {"losses": [], "epochs": []}
     forward, set_epoch = CSKDLoss.forward, PairedDataset.set_epoch
 
