@@ -1,7 +1,7 @@
 """Tables of tests: how many cases of each line were tried, and how many passed. A pytest plugin.
 
-A test has the mark of a table with one of its lines, such as ``fault("disk full")``, and counts its cases with ``tally``.
-With the table's option, all cases are tried, and the table is printed and written to RESULTS_DIR.
+A test has the mark of a table with one of its lines, such as ``fault("disk full")``, and counts its cases with
+``tally``. With the table's option, all cases are tried, and the table is printed and written to RESULTS_DIR.
 """
 
 import csv
@@ -56,7 +56,7 @@ def tally(request):
     tally, started = Tally(request.config.getoption(TABLES[mark.name][0])), time.perf_counter()
     yield tally
     cases = (tally.tried, tally.survived, time.perf_counter() - started)
-    request.node.user_properties.append((f"{mark.name}: {mark.args[0]}", cases))
+    request.node.user_properties.append((mark.name, (mark.args[0], *cases)))
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -68,17 +68,16 @@ def pytest_terminal_summary(terminalreporter, config):
 def _print_table(terminalreporter, mark: str, name: str) -> None:
     sums = defaultdict(lambda: [0, 0, 0.0])
     for report in (report for reports in terminalreporter.stats.values() for report in reports):
-        for line, cases in report.user_properties if getattr(report, "when", "") == "teardown" else ():
-            if line.startswith(f"{mark}: "):
-                line = line.removeprefix(f"{mark}: ")
+        for table, (line, *cases) in report.user_properties if getattr(report, "when", "") == "teardown" else ():
+            if table == mark:
                 sums[line] = [total + more for total, more in zip(sums[line], cases, strict=True)]
-    table = [(mark, "tried", "survived", "lost", "seconds")]
+    rows = [(mark, "tried", "survived", "lost", "seconds")]
     for line, (tried, survived, seconds) in sorted(sums.items()):
-        table.append((line, tried, survived, tried - survived, round(seconds)))
+        rows.append((line, tried, survived, tried - survived, round(seconds)))
     terminalreporter.section(name)
-    terminalreporter.write_line(tabulate(table, headers="firstrow"))
+    terminalreporter.write_line(tabulate(rows, headers="firstrow"))
     path = Path(os.environ.get("RESULTS_DIR", "results")) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(table)
+        csv.writer(file, lineterminator="\n").writerows(rows)
     terminalreporter.write_line(f"written to {path}")

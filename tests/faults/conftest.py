@@ -1,4 +1,4 @@
-"""Fixtures of the faults. ``make test`` tries a few cases, ``make test-faults`` (``--all-faults``) all: ``tally.py``."""
+"""Fixtures of the faults. ``make test`` tries a few cases, ``make test-faults`` (``--all-faults``) all."""
 
 from pathlib import Path
 
