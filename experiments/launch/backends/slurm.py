@@ -56,7 +56,7 @@ class SlurmBackend:
             if arrays:
                 sync = self._submit_array(SYNC, [last], "afterany", arrays)
                 print(f"Slurm job {sync}: uploads the results, after all of them")
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             if arrays:
                 subprocess.run(["scancel", *arrays], check=False)
             raise
