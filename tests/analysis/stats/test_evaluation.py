@@ -51,6 +51,7 @@ def test_temperature_of_unused_images_replaces_the_cross_fitted_one():
     assert one.metrics[UNUSED] == evaluate_calibration(PREDICTIONS.logits / temperature, PREDICTIONS.labels)
     assert one.stored["scaled_nll"] == one.metrics[UNUSED]["nll"] != crossed.stored["scaled_nll"]
     assert crossed.stored["scaled_nll"] == pytest.approx(crossed.metrics[CROSS_FITTED]["nll"])
+    assert (one.unused, crossed.unused) == (evaluate_calibration(unused.logits, unused.labels), {})
     for run in (one, crossed):
         error = run.replicates["scaled_nll"].std() / run.replicates["nll"].std()
         assert run.replicates["scaled_nll"].mean() == pytest.approx(run.stored["scaled_nll"], rel=0.1)
