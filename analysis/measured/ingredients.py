@@ -39,10 +39,15 @@ def ingredients(pool: str, folder: Path, base: Path) -> str:
     """Return the tables of the study as Markdown, with its figure; arguments and errors as in ``results``."""
     path = runs_path(folder, pool)
     runs, notes = _load(path)
+    published = _published(runs)
     parts = [f"![Differences from cross-entropy and CS-KD with intervals, as in the tables]({figure_path(pool)})"]
-    for count in _published(runs):
-        parts.append(to_markdown(_differences_table(runs[runs.seed < count], count)).rstrip())
-    parts.append(to_markdown(_description_table(runs[runs.seed < _published(runs)[-1]], notes)).rstrip())
+    finished = _finished(runs, published[0])
+    if unfinished := [f"{method} {n}" for method, n in finished.items() if n < published[0]]:
+        parts.insert(
+            0, f"**Not finished**: of {published[0]} seeds, {', '.join(unfinished)}. Nothing is concluded yet."
+        )
+    parts += [to_markdown(_differences_table(runs[runs.seed < count], count)).rstrip() for count in published]
+    parts.append(to_markdown(_description_table(runs[runs.seed < published[-1]], notes)).rstrip())
     parts.append(provenance(runs, path, base))
     return "\n\n".join(parts)
 
@@ -71,8 +76,13 @@ def _load(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def _published(runs: pd.DataFrame) -> list[int]:
     """Return the numbers of seeds to show: the first, and each further one that every method has reached."""
-    finished = [len(runs[(runs.method == method) & (runs.seed < max(PUBLISHED_SEEDS))]) for method in ARMS]
-    return [count for count in PUBLISHED_SEEDS if count == PUBLISHED_SEEDS[0] or min(finished) >= count]
+    first, *later = PUBLISHED_SEEDS
+    return [first, *(count for count in later if min(_finished(runs, count).values()) == count)]
+
+
+def _finished(runs: pd.DataFrame, count: int) -> dict[str, int]:
+    """Return by method the number of finished seeds below ``count``."""
+    return {method: int(((runs.method == method) & (runs.seed < count)).sum()) for method in ARMS}
 
 
 def _differences(runs: pd.DataFrame, column: str) -> dict[str, dict[str, Simultaneous]]:
@@ -98,9 +108,7 @@ def _differences_table(runs: pd.DataFrame, count: int) -> Table:
             texts = [difference_text(differences[control].get(method), metric, mark) for control in CONTROLS]
             rows.append((method, str(len(cell)), NOT_RUN if cell.empty else cell_text(cell, column, name), *texts))
         blocks.append(Block(f"{metric.label}, seeds 0 to {count - 1}", (tuple(rows),)))
-    unfinished = [f"{method} {n} of {count}" for method in ARMS if (n := (runs.method == method).sum()) < count]
     notes = [*MEANING, *([SPREADS_DIFFER] if has_marks else [])]
-    notes += [f"Not finished, seeds: {', '.join(unfinished)}."] if unfinished else []
     return Table("", tuple(columns), tuple(blocks), runs, notes=tuple(notes))
 
 

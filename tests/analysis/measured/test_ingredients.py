@@ -78,7 +78,7 @@ def test_unfinished_methods_are_named_and_have_no_interval(study):
     error = rows_of(text)[0]
     assert error["same-image"] == ["0", "not run", ABSENT, ABSENT]
     assert error["pair-halves"][2:] == [ABSENT, ABSENT]
-    assert "Not finished, seeds: same-image 0 of 4, pair-halves 1 of 4." in text
+    assert "**Not finished**: of 4 seeds, same-image 0, pair-halves 1." in text
 
 
 def test_figure_draws_each_interval_beside_each_control(study):
