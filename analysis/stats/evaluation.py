@@ -92,7 +92,9 @@ def _first(unused: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np
 def _value_or_nan(metric: Metric, predictions: Predictions) -> float:
     """Return the metric; NaN if it is undefined (collapsed features, no errors), to keep the run's other metrics."""
     try:
-        return metric.value(predictions.logits, predictions.labels, predictions.features, predictions.classes)
+        return metric.value(
+            predictions.logits, predictions.labels, predictions.features, predictions.classes, predictions.near_ood
+        )
     except ValueError:
         return math.nan
 
