@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from analysis.claims.verdicts import NOT_RUN
 from analysis.figures.controls import Panel, controls_figure
 from analysis.measured.csv_files import UNUSED_METRICS, runs_path
-from analysis.measured.runs import cell_text, load_runs, provenance, setting
+from analysis.measured.runs import cell_text, column_of, load_runs, provenance, setting
 from analysis.stats.intervals import spreads_differ
 from analysis.stats.multiplicity import Simultaneous, many_to_one
 from analysis.tables.format import to_markdown
-from analysis.tables.methods import CONTROLS, DIFFERENT, SPREADS_DIFFER, difference_text
+from analysis.tables.methods import COMPARED, CONTROLS, DIFFERENT, SPREADS_DIFFER, difference_text
 from analysis.tables.model import Block, Column, Table
 from cskd.evaluate.metrics import all_metrics
 from cskd.utils.numbers import MEAN_STD
@@ -23,7 +23,6 @@ from cskd.utils.numbers import MEAN_STD
 DATASET, NETWORK = "cifar100", "resnet10"
 ARMS = (*CONTROLS, "same-image", "permuted-partner", "class-mean", "pair-halves", "partner-pass")
 PUBLISHED_SEEDS = (4, 16)  # seeds 0 to 3; then 0 to 15, once every method has them
-COMPARED = {"top1_error": "last_top1_error", "scaled_nll": "scaled_nll", "debiased_ece": "debiased_ece"}  # columns
 MEANING = (
     f"{MEAN_STD.capitalize()} over n seeds after the last epoch, on all test images of the classes. Lower is better.",
     "In brackets: Dunnett's simultaneous 95 % intervals over seeds. All intervals of a column hold at once, for these "
@@ -63,8 +62,8 @@ def ingredients_figure(pool: str, folder: Path) -> Figure:
     count = _published(runs)[-1]
     runs = runs[runs.seed < count]
     panels = [
-        Panel(all_metrics()[name].label, all_metrics()[name].equivalence_margin, _differences(runs, column))
-        for name, column in COMPARED.items()
+        Panel(all_metrics()[name].label, all_metrics()[name].equivalence_margin, _differences(runs, column_of(name)))
+        for name in COMPARED
     ]
     return controls_figure(f"{DATASET}, {NETWORK}, seeds 0 to {count - 1}: difference [95 %, Dunnett]", ARMS, panels)
 
@@ -98,8 +97,9 @@ def _differences_table(runs: pd.DataFrame, count: int) -> Table:
     columns = [Column("method"), Column("n"), Column("test images", number=True)]
     columns += [Column(f"\N{MINUS SIGN} {control} [95 %]", number=True) for control in CONTROLS]
     blocks, has_marks = [], False
-    for name, column in COMPARED.items():
-        metric, differences, rows = all_metrics()[name], _differences(runs, column), []
+    for name in COMPARED:
+        metric, column, rows = all_metrics()[name], column_of(name), []
+        differences = _differences(runs, column)
         groups = [list(cell[column].dropna()) for _, cell in runs.groupby("method")]
         mark = f" {DIFFERENT}" if spreads_differ(groups) else ""
         has_marks |= bool(mark)

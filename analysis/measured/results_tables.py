@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.claims.claims import load_claims
 from analysis.claims.columns import VERDICT_NUMBERS
 from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED
 from analysis.load.frames import NAME
@@ -17,7 +18,16 @@ from analysis.measured.csv_files import (
     to_numbers,
     verdicts_path,
 )
-from analysis.measured.runs import COMMAND, MAIN_METHODS, cell_text, load_runs, paper_order, provenance, setting
+from analysis.measured.runs import (
+    COMMAND,
+    MAIN_METHODS,
+    cell_text,
+    column_of,
+    load_runs,
+    paper_order,
+    provenance,
+    setting,
+)
 from analysis.paper.published import published, published_numbers
 from analysis.stats.summary import summary
 from analysis.tables.format import markdown_link, markdown_list, markdown_rows, to_markdown, to_markdown_text
@@ -49,12 +59,15 @@ MEANING = (
 FEWER = "(n=…): over fewer seeds than the row; the other seeds have no such value."
 VERDICT_HEADERS = ("claim", "dataset", "network", "effect [95 %]", "n", "verdict", "what would decide")
 MAX_LISTED = 20  # a longer list of verdicts is folded
+ONE_DRAW = "subset.draw=fixed"  # all seeds have the same training images
 LONG_SCHEDULE = ("schedule.epochs=200", "schedule.milestones=[100,150]")
 ANSWER_POOLS = {
-    "mini": ("cifar100", "tinyimagenet", "cub200", "dogs"),
-    pool_name("mini", overrides=LONG_SCHEDULE): ("tinyimagenet", "cub200"),
+    pool_name("mini", overrides=(ONE_DRAW,)): ("cifar100", "tinyimagenet", "cub200", "dogs"),
+    pool_name("mini", overrides=(*LONG_SCHEDULE, ONE_DRAW)): ("tinyimagenet", "cub200"),
 }
 ANSWER_CLAIMS = ("error-cross-entropy", "ece-cross-entropy")
+DECIDING, DECIDING_DATASET = "small", "cifar100"  # profile and dataset of the deciding experiment
+DECIDING_HEADERS = ("small, cifar100", "cross-entropy", "CS-KD", "difference [95 %]", "n", "verdict")
 
 
 def results(pool: str, folder: Path, base: Path) -> str:
@@ -104,7 +117,31 @@ def verdicts(pool: str, folder: Path, base: Path) -> str:
 
 
 def answer(folder: Path) -> str:
-    """Return the README's table: cross-entropy and CS-KD on each dataset of the mini profile, with the verdicts."""
+    """Return the README's tables: the deciding experiment's primary outcomes, and the mini runs."""
+    return f"{_deciding_table(folder)}\n\n{_mini_table(folder)}"
+
+
+def _deciding_table(folder: Path) -> str:
+    """Return the primary outcomes of the deciding experiment in their order, as "not run" without its files."""
+    path, rows = runs_path(folder, DECIDING), []
+    runs, _ = load_runs(path, may_be_absent=True)
+    judged = _load_verdicts(verdicts_path(folder, DECIDING)) if path.exists() else pd.DataFrame()
+    for claim in sorted((claim for claim in load_claims() if claim.primary), key=lambda claim: claim.primary):
+        label = f"H{claim.primary}: {all_metrics()[claim.metric].label}"
+        of_claim = judged[(judged.id == claim.id) & (judged.dataset == DECIDING_DATASET)] if len(judged) else judged
+        texts = [NOT_RUN, NOT_RUN, ABSENT, "0/0", NOT_RUN]
+        for row in of_claim[:1].itertuples():
+            cells = [runs[(runs.dataset == DECIDING_DATASET) & (runs.method == method)] for method in MAIN_METHODS]
+            means = [
+                NOT_RUN if cell.empty else cell_text(cell, column_of(claim.metric), claim.metric) for cell in cells
+            ]
+            texts = [*means, *verdict_texts(row)[2:4], row.outcome]
+        rows.append((label, *texts))
+    return markdown_rows(tuple(map(Column, DECIDING_HEADERS)), Block("", (tuple(rows),)))
+
+
+def _mini_table(folder: Path) -> str:
+    """Return cross-entropy and CS-KD on each dataset of the mini runs, with the verdicts."""
     headers = [f"{metric}, {method} (%)" for metric in ("error", "ECE") for method in ("cross-entropy", "CS-KD")]
     columns = (Column("dataset"), *(Column(header, number=True) for header in headers), Column("verdict (error; ECE)"))
     rows = []
@@ -116,7 +153,7 @@ def answer(folder: Path) -> str:
             epochs = ", ".join(dict.fromkeys(cells[0]["schedule.epochs"]))
             means = [_mean(cell, column) for column in ("last_top1_error", "last_ece") for cell in cells]
             outcomes = "; ".join(judged.get((dataset, claim), NOT_RUN) for claim in ANSWER_CLAIMS)
-            rows.append((f"{dataset}, mini, {epochs} epochs", *means, outcomes))
+            rows.append((f"{dataset}, mini (one draw), {epochs} epochs", *means, outcomes))
     return markdown_rows(columns, Block("", (tuple(rows),)))
 
 

@@ -14,7 +14,7 @@ from analysis.stats.summary import summary
 from analysis.tables.format import markdown_link, to_markdown_text
 from analysis.tables.metrics import incomparable_notes
 from analysis.tables.provenance import origin, trained
-from cskd.evaluate.metrics import all_metrics
+from cskd.evaluate.metrics import STORED, all_metrics
 from cskd.utils.numbers import mean_std_text
 
 COMMAND = "make measured"  # writes the files of a pool
@@ -39,6 +39,11 @@ def load_runs(path: Path, may_be_absent: bool = False) -> tuple[pd.DataFrame, li
         for cell, count in earlier.items()
     ]
     return current, notes
+
+
+def column_of(metric: str) -> str:
+    """Return the column of a metric's value after the last epoch."""
+    return metric if all_metrics()[metric].when == STORED else f"last_{metric}"
 
 
 def cell_text(cell: pd.DataFrame, column: str, metric: str) -> str:
