@@ -177,7 +177,7 @@ reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entr
 
 ingredients: PROFILE := $(or $(PROFILE),mini)
 ingredients: $(READY) ## what makes CS-KD work: variants that each leave out one ingredient, PROFILE=mini by default
-	@$(RUN) -m experiments grid ingredients --set 'subset.draw=seed' $(CROSS) $(LAUNCH) --tables
+	@$(RUN) -m experiments grid ingredients $(CROSS) $(LAUNCH) --tables
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \
