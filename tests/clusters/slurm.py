@@ -35,7 +35,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2,bf_interval=2
 JobRequeue=1
-KillWait=5
+KillWait=15
 ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

@@ -47,11 +47,11 @@ def limit_memory(*_) -> None:
 
 
 def slow_down(step, *_) -> None:
-    """Let every later call of the step take a second longer."""
+    """Let every later call of the step take three seconds longer."""
     call = type(step).__call__
 
     def slow(self, *arguments, **named):
-        time.sleep(1)
+        time.sleep(3)
         return call(self, *arguments, **named)
 
     type(step).__call__ = slow
