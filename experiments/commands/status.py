@@ -1,4 +1,4 @@
-"""Show a grid as a matrix: done, running, failed and why, missing."""
+"""Show a grid as a matrix: done (with the test error), running, failed and why, missing."""
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -28,33 +28,38 @@ def main() -> int:
     console = Console()
     for plan in selected:
         _print_matrix(plan, console)
+    if selected:
+        print("A number is the test error of a finished run, after its last epoch.")
     return 0
 
 
 def _print_matrix(plan: Plan, console: Console) -> None:
-    seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
+    """Print the states of a plan's runs. Seeds that do not fit beside each other continue in a further table."""
+    folders = {
+        (cell.name, seed): RunFolder(cli.runs_dir() / run_key)
+        for cell in plan.cells
+        for seed, run_key in cell.runs.items()
+    }
+    states = {key: folder.state() for key, folder in folders.items()}
+    texts = {key: _describe(folders[key], state) for key, state in states.items()}
     common, names = _split_names([cell.name for cell in plan.cells])
-    # On a narrow terminal, the columns of the seeds are wrapped first.
-    first = Column("cell", overflow="fold", no_wrap=max(map(len, names)) <= console.width // 2)
+    first_width = min(max(map(len, names)), console.width // 2)
+    seed_width = max(len(line) for text in ("seed 10", *texts.values()) for line in text.splitlines())
     title = ": ".join(filter(None, [plan.experiment, common]))
-    table = Table(first, *(f"seed {seed}" for seed in seeds), title=title, title_justify="left")
-    reasons = []
-    for cell, name in zip(plan.cells, names, strict=True):
-        row = []
-        for seed in seeds:
-            if seed not in cell.runs:
-                row.append("")
-                continue
-            folder = RunFolder(cli.runs_dir() / cell.runs[seed])
-            state = folder.state()
-            row.append(f"[{STYLES[state['state']]}]{_describe(folder, state)}[/]")
-            if state["state"] in (FAILED, INTERRUPTED):
-                log = f" (log: {folder.log})" if state["state"] == FAILED else ""
-                reasons.append((state["state"], f"{cell.name}/seed{seed}: {state['reason']}{log}"))
-        table.add_row(name, *row)
-    console.print(table)
-    for state, reason in reasons:
-        line_printer(console)(reason, style=STYLES[state])
+    seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
+    fitting = max(1, (console.width - first_width - 4) // (seed_width + 3))
+    for group in (seeds[start : start + fitting] for start in range(0, len(seeds), fitting)):
+        first = Column("cell", overflow="fold", min_width=first_width)
+        columns = (Column(f"seed {seed}", no_wrap=True) for seed in group)
+        table = Table(first, *columns, title=title, title_justify="left")
+        for cell, name in zip(plan.cells, names, strict=True):
+            planned = [(cell.name, seed) if seed in cell.runs else None for seed in group]
+            table.add_row(name, *(key and f"[{STYLES[states[key]['state']]}]{texts[key]}[/]" for key in planned))
+        console.print(table)
+    for (name, seed), state in states.items():
+        if state["state"] in (FAILED, INTERRUPTED):
+            log = f" (log: {folders[name, seed].log})" if state["state"] == FAILED else ""
+            line_printer(console)(f"{name}/seed{seed}: {state['reason']}{log}", style=STYLES[state["state"]])
 
 
 def _split_names(names: list[str]) -> tuple[str, list[str]]:
@@ -69,7 +74,7 @@ def _split_names(names: list[str]) -> tuple[str, list[str]]:
 
 def _describe(folder: RunFolder, state: dict) -> str:
     if state["state"] == DONE:
-        return f"done {folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
+        return f"{folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
     if state["state"] in (RUNNING, INTERRUPTED):
-        return f"{state['state']} {state['epoch']}/{state.get('epochs', '?')}"
+        return f"{state['state']}\n{state['epoch']}/{state.get('epochs', '?')}"
     return state["state"]

@@ -176,13 +176,14 @@ class StudyDisplay(Display):
         self.study, self.trials = study, study.trials()
         super().__init__("study", max_trials, budget.seconds(), budget.seconds_of, console)
 
-    def heading(self) -> str:
-        ended = sum(trial.ended is not None for trial in self.trials)
+    def count(self) -> str:
+        return f"{sum(trial.ended is not None for trial in self.trials)}/{self.total} trials"
+
+    def best(self) -> str:
         best = best_of(self.trials)
         if best is None:
-            return f"{ended}/{self.total} trials"
-        value = format_objectives(self.study.objectives, best.values)
-        return f"{ended}/{self.total} trials, best {format_point(best.parameters)}: {value}"
+            return ""
+        return f"best {format_objectives(self.study.objectives, best.values)}: {format_point(best.parameters)}"
 
     def callbacks(
         self, ended: Callable[[PlannedRun, str], None], should_stop: Callable[[PlannedRun], bool] = lambda run: False
