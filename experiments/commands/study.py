@@ -140,6 +140,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         if not finished:
             uploader.launch_stopped()
         write_results(config, storage_address(), study.trials(), describe_source(), results)
+        study.save_note(summary_lines(config, study.trials()))
     if finished and teacher is not None and teacher.folder.state()["state"] not in (DONE, RUNNING):
         raise _teacher_error(teacher)
     return _summary(config, tuner, study, finished, uploader, console)
@@ -183,7 +184,8 @@ class StudyDisplay(Display):
         best = best_of(self.trials)
         if best is None:
             return ""
-        return f"best {format_objectives(self.study.objectives, best.values)}: {format_point(best.parameters)}"
+        value = format_objectives(self.study.objectives, best.values, best.standard_errors)
+        return f"best {value}: {format_point(best.parameters)}"
 
     def callbacks(
         self, ended: Callable[[PlannedRun, str], None], should_stop: Callable[[PlannedRun], bool] = lambda run: False
