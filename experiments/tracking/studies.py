@@ -34,6 +34,10 @@ class StudyTracker:
         self._is_open = False
         self._trials: dict[tuple[str, ...], TrackedRun] = {}  # by trial number and training id
 
+    @property
+    def link(self) -> str:
+        return ""
+
     def watch(self, run_key: str) -> None:
         """Do nothing: the study's storage lists the runs."""
 
@@ -49,7 +53,7 @@ class StudyTracker:
         self._is_open = True
 
     def _open(self, objectives: tuple[str, ...]) -> None:
-        self.experiment.open(NOTE, {})
+        self.experiment.open(lambda _: NOTE, {})
         identity = {"kind": "study", "study": self.name}
         tags = {"objective": " ".join(objectives)}
         self.parent = TrackedRun.of(self.experiment.ensure_run(self.name, identity, tags))
@@ -104,9 +108,7 @@ class StudyTracker:
         tags = {f"trials.{state}": str(states.count(state)) for state in STATES}
         if best is not None:
             tags |= {"best_trial": str(best.number), "best_parameters": json.dumps(best.parameters)}
-            values = {f"best/{name}": value for name, value in best.metrics.items()}
-            values[f"best/{objectives[0]}"] = best.values[0]
-            self.experiment.log_values(self.parent, values, self._last_timestamp(best))
+            tags["best_metrics"] = json.dumps(best.metrics | {objectives[0]: best.values[0]})
         self.experiment.set_tags(self.parent.run_id, tags)
         if self.results.is_dir():
             self.client.log_artifacts(self.parent.run_id, str(self.results))

@@ -8,6 +8,8 @@ import json
 
 from mlflow import MlflowClient
 
+from cskd.utils.databases import view_path
+
 METRICS = ("top1_error", "ece", "nll")
 TAG = "mlflow.sharedViewState."
 
@@ -49,10 +51,6 @@ def view_links(client: MlflowClient, address: str) -> dict[str, dict[str, str]]:
     filters = " and ".join(f"tags.`{tag}` LIKE '%'" for tag in VIEW_TAGS)
     experiments = client.search_experiments(filter_string=filters, order_by=["last_update_time DESC"])
     return {
-        experiment.name: {
-            view: f"{address}/#/experiments/{experiment.experiment_id}/runs"
-            f"?workflowType=machine_learning&viewStateShareKey={view}"
-            for view in VIEWS
-        }
+        experiment.name: {view: f"{address}/{view_path(experiment.experiment_id, view)}" for view in VIEWS}
         for experiment in experiments
     }
