@@ -1,11 +1,14 @@
 """Show a grid as a matrix: done (with the test error), running, failed and why, missing."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Column, Table
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 from experiments.config.grid import grid_names
+from experiments.launch.backends.slurm import QueuedTask, queued_tasks
 from experiments.launch.progress import line_printer
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.runs.plan import Plan, load_plans
@@ -26,14 +29,19 @@ def main() -> int:
         cli.check_choice("grid", arguments.grid, names | set(grid_names()))
         print(f"{arguments.grid} has not been launched into {cli.runs_dir()}: all its runs are missing")
     console = Console()
+    try:
+        queue = queued_tasks()
+    except UserError as error:
+        line_printer(console)(f"Slurm's queue is not shown: {error}")
+        queue = {}
     for plan in selected:
-        _print_matrix(plan, console)
+        _print_matrix(plan, queue, console)
     if selected:
         print("A number is the test error of a finished run, after its last epoch.")
     return 0
 
 
-def _print_matrix(plan: Plan, console: Console) -> None:
+def _print_matrix(plan: Plan, queue: dict[Path, QueuedTask], console: Console) -> None:
     """Print the states of a plan's runs. Seeds that do not fit beside each other continue in a further table."""
     folders = {
         (cell.name, seed): RunFolder(cli.runs_dir() / run_key)
@@ -41,7 +49,7 @@ def _print_matrix(plan: Plan, console: Console) -> None:
         for seed, run_key in cell.runs.items()
     }
     states = {key: folder.state() for key, folder in folders.items()}
-    texts = {key: _describe(folders[key], state) for key, state in states.items()}
+    texts = {key: _describe(folder, states[key], queue.get(folder.path)) for key, folder in folders.items()}
     common, names = _split_names([cell.name for cell in plan.cells])
     first_width = min(max(map(len, names)), console.width // 2)
     seed_width = max(len(line) for text in ("seed 10", *texts.values()) for line in text.splitlines())
@@ -57,9 +65,18 @@ def _print_matrix(plan: Plan, console: Console) -> None:
             table.add_row(name, *(key and f"[{STYLES[states[key]['state']]}]{texts[key]}[/]" for key in planned))
         console.print(table)
     for (name, seed), state in states.items():
-        if state["state"] in (FAILED, INTERRUPTED):
-            log = f" (log: {folders[name, seed].log})" if state["state"] == FAILED else ""
-            line_printer(console)(f"{name}/seed{seed}: {state['reason']}{log}", style=STYLES[state["state"]])
+        folder = folders[name, seed]
+        if reason := _reason(folder, state, folder.path in queue):
+            line_printer(console)(f"{name}/seed{seed}: {reason}", style=STYLES[state["state"]])
+
+
+def _reason(folder: RunFolder, state: dict, is_queued: bool) -> str:
+    """Return why a run is not done and not running, "" if there is nothing to tell."""
+    if state["state"] in (FAILED, INTERRUPTED):
+        return f"{state['reason']} (log: {folder.log})" if state["state"] == FAILED else state["reason"]
+    if state["state"] == MISSING and not is_queued and (teacher := _failed_teacher(folder)):
+        return f"not started: its teacher, {teacher}, has failed"
+    return ""
 
 
 def _split_names(names: list[str]) -> tuple[str, list[str]]:
@@ -72,9 +89,18 @@ def _split_names(names: list[str]) -> tuple[str, list[str]]:
     return common, ["/".join(part for part, differs in zip(name, differ, strict=True) if differs) for name in parts]
 
 
-def _describe(folder: RunFolder, state: dict) -> str:
+def _failed_teacher(folder: RunFolder) -> str:
+    """Return the name of the run's teacher if it has failed, otherwise ""."""
+    teacher = folder.spec().teacher
+    failed = teacher is not None and RunFolder.of(teacher, cli.runs_dir()).state()["state"] == FAILED
+    return teacher.name if failed else ""
+
+
+def _describe(folder: RunFolder, state: dict, task: QueuedTask | None) -> str:
+    """Return a run's text in the matrix, in up to three lines."""
     if state["state"] == DONE:
         return f"{folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
+    lines = [state["state"]]
     if state["state"] in (RUNNING, INTERRUPTED):
-        return f"{state['state']}\n{state['epoch']}/{state.get('epochs', '?')}"
-    return state["state"]
+        lines.append(f"{state['epoch']}/{state.get('epochs', '?')}")
+    return "\n".join([*lines, task.describe()] if task else lines)
