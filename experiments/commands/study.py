@@ -224,6 +224,8 @@ def _summary(
         print_line(line)
     print_line(f"tables and figures: {results_dir() / 'studies' / config.name}")
     print_line(uploader.summary())
+    if uploader.link:
+        print_line(f"in MLflow: {uploader.link}")
     if not finished:
         print_line(STOPPED)
         return 130

@@ -43,9 +43,9 @@ def main() -> int:
 def _show(links: dict[str, dict[str, str]], number: int, open_newest: bool) -> None:
     """Print the links to the views of each experiment."""
     for experiment, views in links.items():
-        print(f"{experiment}: its cells (methods) and its seeds")
-        for link in views.values():
-            print(f"  {link}")
+        print(experiment)
+        for view, link in views.items():
+            print(f"  {view:<8} {link}")
     print(f"The MLflow UI is at http://{HOST}:{number} (Ctrl-C stops it).", flush=True)
     if open_newest and links:
         webbrowser.open(next(iter(next(iter(links.values())).values())))

@@ -23,7 +23,7 @@ from experiments.tracking.records import (
     upload_artifacts,
 )
 from experiments.tracking.store import upload_errors
-from experiments.tracking.views import VIEW_TAGS, VIEWS
+from experiments.tracking.views import VIEWS, view_tags
 
 DESCRIPTION = """**{title}**, profile {profile}.
 
@@ -93,7 +93,7 @@ class GridTracker:
             "title": self.plan.title,
             "overrides": json.dumps(self.plan.overrides),
             "tuned": json.dumps(self.plan.tuned),
-        } | VIEW_TAGS
+        } | view_tags(VIEWS)
         self.experiment.open(self._description, tags)
         self._open_cells()
         runs = self.experiment.runs(by=IDENTITY, kind="run")
