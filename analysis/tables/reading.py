@@ -17,7 +17,6 @@ from cskd.methods.composite import SEPARATOR
 from cskd.utils.numbers import number_text
 
 READ = {"top1_error": "error", "ece": "ECE"}
-CLOSE = 1.0  # points between mean confidence and accuracy, up to which a network is called hardly over-confident
 Cell = tuple[str, str]  # dataset, architecture
 
 
@@ -110,10 +109,10 @@ def _reading(pair: tuple[str, str], sides: tuple[Side, Side], ece: Comparison | 
     text = f"confidence minus accuracy is {_points(other_gap)} points with {other}, {_points(method_gap)} with {method}"
     if ece is None or not ece.widest.excludes_zero:
         return f"{text}: no clear change of the ECE."
-    if ece.effect.value > 0 and method_gap < other_gap <= CLOSE:
-        return f"{text}: {other} is hardly over-confident, so the lower confidence of {method} raises the ECE."
-    if ece.effect.value < 0 and method_gap < other_gap and other_gap > CLOSE:
-        return f"{text}: {other} is over-confident, and the lower confidence of {method} lowers the ECE."
+    if ece.effect.value > 0 and method_gap < 0 and method_gap < other_gap:
+        return f"{text}: {other} is over-confident by less than {method} removes, so the ECE is higher."
+    if ece.effect.value < 0 and abs(method_gap) < other_gap:
+        return f"{text}: {method} removes over-confidence of {other}, so the ECE is lower."
     return f"{text}."
 
 

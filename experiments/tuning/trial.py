@@ -30,9 +30,9 @@ class Trial:
 
     values: the objectives' values; None unless the trial is complete.
     metrics: validation metrics after the last epoch, mean over the seeds; empty unless the trial is complete.
-    standard_errors: of these metrics, if known (see ``noise.standard_errors``).
     runs: the run key of each seed.
     reason: why the trial failed; "" otherwise.
+    standard_errors: of the metrics, if known (see ``noise.standard_errors``).
     """
 
     number: int
@@ -40,11 +40,11 @@ class Trial:
     parameters: dict[str, float]
     values: tuple[float, ...] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    standard_errors: dict[str, float] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
     reason: str = ""
     started: datetime | None = None
     ended: datetime | None = None
+    standard_errors: dict[str, float] = field(default_factory=dict)
 
 
 def trial_of(frozen: FrozenTrial) -> Trial:

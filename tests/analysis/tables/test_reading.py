@@ -14,11 +14,12 @@ BASELINE = {seed: {"top1_error": 20.0 + seed, "ece": 5.0 + seed} for seed in ran
 
 
 def with_gap(evaluations: dict, gaps: dict[str, float]) -> dict:
-    """Give each run's evaluation a mean confidence of its method's ``gap`` (a fraction) above its accuracy of 0.5."""
+    """Give each run's evaluation a mean confidence of its method's ``gap`` (a fraction) above its accuracy."""
     changed = {}
     for key, evaluation in evaluations.items():
         gap = next(gap for method, gap in gaps.items() if method in key)
-        bins = reliability_bins(np.log([[0.5 + gap, 0.5 - gap]] * 2), [0, 1])
+        confidence, labels = (0.5 + gap, [0, 1]) if gap > 0 else (1 + gap, [0, 0])
+        bins = reliability_bins(np.log([[confidence, 1 - confidence]] * 2), labels)
         changed[key] = dataclasses.replace(evaluation, bins=bins)
     return changed
 
@@ -44,8 +45,10 @@ def test_reading_explains_the_change_of_the_ece_by_the_confidence():
 
     calibrated = text(15.0, baseline=0.002, cs_kd=-0.1)
     assert f"+0.2 points with cross-entropy, {MINUS}10.0 with cs-kd" in calibrated
-    assert calibrated.endswith("hardly over-confident, so the lower confidence of cs-kd raises the ECE.")
-    assert text(0.5, baseline=0.2, cs_kd=0.05).endswith("the lower confidence of cs-kd lowers the ECE.")
+    assert calibrated.endswith("over-confident by less than cs-kd removes, so the ECE is higher.")
+    assert text(0.5, baseline=0.2, cs_kd=0.05).endswith(
+        "removes over-confidence of cross-entropy, so the ECE is lower."
+    )
     assert text(5.5, baseline=0.2, cs_kd=0.05).endswith("no clear change of the ECE.")
 
 
