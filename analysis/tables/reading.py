@@ -110,7 +110,8 @@ def _reading(pair: tuple[str, str], sides: tuple[Side, Side], ece: Comparison | 
     if ece is None or not ece.widest.excludes_zero:
         return f"{text}: no clear change of the ECE."
     if ece.effect.value > 0 and method_gap < 0 and method_gap < other_gap:
-        return f"{text}: {other} is over-confident by less than {method} removes, so the ECE is higher."
+        surplus = f"over-confident by less than {method} removes" if other_gap > 0 else "not over-confident"
+        return f"{text}: {other} is {surplus}, so the ECE is higher."
     if ece.effect.value < 0 and abs(method_gap) < other_gap:
         return f"{text}: {method} removes over-confidence of {other}, so the ECE is lower."
     return f"{text}."

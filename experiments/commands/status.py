@@ -52,9 +52,9 @@ def _print_matrix(plan: Plan, queue: dict[Path, QueuedTask], console: Console) -
     texts = {key: _describe(folder, states[key], queue.get(folder.path)) for key, folder in folders.items()}
     common, names = _split_names([cell.name for cell in plan.cells])
     first_width = min(max(map(len, names)), console.width // 2)
-    seed_width = max(len(line) for text in ("seed 10", *texts.values()) for line in text.splitlines())
-    title = ": ".join(filter(None, [plan.experiment, common]))
     seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
+    seed_width = max(len(line) for text in (f"seed {seeds[-1]}", *texts.values()) for line in text.splitlines())
+    title = ": ".join(filter(None, [plan.experiment, common]))
     fitting = max(1, (console.width - first_width - 4) // (seed_width + 3))
     for group in (seeds[start : start + fitting] for start in range(0, len(seeds), fitting)):
         first = Column("cell", overflow="fold", min_width=first_width)
