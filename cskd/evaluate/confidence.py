@@ -7,7 +7,6 @@ confidence is the largest softmax probability.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from cskd.evaluate.scores import confidence_and_correct, validate
 
@@ -55,6 +54,8 @@ def error_detection_auroc(logits, labels) -> float:
     Raises ValueError, beside undefined input, if all predictions are right or all are wrong.
     Source: Hendrycks and Gimpel, ICLR 2017.
     """
+    from scipy.stats import rankdata  # noqa: PLC0415 - takes a second to import
+
     confidence, correct = confidence_and_correct(logits, labels)
     right = int(correct.sum())
     if right in (0, len(correct)):

@@ -23,7 +23,8 @@ from experiments.launch.plan_table import print_plan
 from experiments.launch.progress import Display, line_printer, outcome
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, MISSING
-from experiments.runs.plan import Plan, PlannedRun, make_plan
+from experiments.runs.plan import PlannedRun, make_plan
+from experiments.runs.stored_plan import Plan
 from experiments.tracking.uploader import Tracker, Uploader
 
 NEXT = (

@@ -5,10 +5,8 @@ from rich.table import Column, Table
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
-from experiments.config.grid import grid_names
-from experiments.launch.progress import line_printer
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.runs.plan import Plan, load_plans
+from experiments.runs.stored_plan import Plan, load_plans
 
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "dim"}
 
@@ -22,6 +20,8 @@ def main() -> int:
         raise UserError(f"no grid has been launched into {cli.runs_dir()}: start with 'make demo'")
     selected = [plan for plan in plans if arguments.grid in (None, plan.grid, plan.experiment)]
     if not selected:
+        from experiments.config.grid import grid_names  # noqa: PLC0415 - imports torch
+
         names = {plan.grid for plan in plans} | {plan.experiment for plan in plans}
         cli.check_choice("grid", arguments.grid, names | set(grid_names()))
         print(f"{arguments.grid} has not been launched into {cli.runs_dir()}: all its runs are missing")
@@ -54,7 +54,7 @@ def _print_matrix(plan: Plan, console: Console) -> None:
         table.add_row(name, *row)
     console.print(table)
     for state, reason in reasons:
-        line_printer(console)(reason, style=STYLES[state])
+        console.print(reason, style=STYLES[state], soft_wrap=True, highlight=False, markup=False)
 
 
 def _split_names(names: list[str]) -> tuple[str, list[str]]:

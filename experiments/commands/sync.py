@@ -4,7 +4,7 @@ from functools import partial
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError, without_password
-from experiments.runs.plan import load_plans
+from experiments.runs.stored_plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tracking.studies import sync_study
 from experiments.tuning.storage import load_study, storage_address, storage_exists, study_names

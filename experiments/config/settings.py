@@ -5,7 +5,6 @@ from typing import Any, Literal, get_origin
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from cskd.data.sources.registry import SOURCES
-from cskd.methods import method_parts
 from cskd.utils.errors import UserError, did_you_mean
 
 MAX_COUNT = 1_000_000  # a larger number of epochs, images or seeds is a typing error, and some would use all memory
@@ -177,6 +176,8 @@ class Settings(StrictModel):
 
         A composite ``a+b`` has those of ``a`` and ``b``, overridden by its own entry.
         """
+        from cskd.methods import method_parts  # noqa: PLC0415 - imports torch, which 'status' does not need
+
         parts = method_parts(method)
         own = self._own_parameters(method)
         if len(parts) == 1:

@@ -14,7 +14,7 @@ from cskd.train.precision import autocast, resolve
 from cskd.utils import limits
 from cskd.utils.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.launch.build import initialised_model
+from experiments.launch.network import initialised_model
 from experiments.runs.environment import choose_device
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun

@@ -11,7 +11,8 @@ from cskd.utils.numbers import duration_text
 from experiments.launch.estimate import Estimator, disk_bytes
 from experiments.launch.options import LaunchOptions
 from experiments.runs.folder import DONE
-from experiments.runs.plan import Plan, PlannedRun
+from experiments.runs.plan import PlannedRun
+from experiments.runs.stored_plan import Plan
 
 
 def print_plan(

@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cskd.train.checkpoint import previous_checkpoint
 from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull, atomic_write, write_errors
 from cskd.utils.integrity import CHECKSUMS, Damaged, find_damage, read_json, write_checksums, write_json
@@ -264,6 +263,8 @@ class RunFolder:
         return self.count_epochs() if any(file.exists() for file in self._checkpoints()) else 0
 
     def _checkpoints(self) -> tuple[Path, Path]:
+        from cskd.train.checkpoint import previous_checkpoint  # noqa: PLC0415 - imports torch
+
         return self.checkpoint, previous_checkpoint(self.checkpoint)
 
     def remove_checkpoints(self) -> None:
