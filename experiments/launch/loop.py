@@ -70,9 +70,11 @@ def make_job(run: PlannedRun) -> Job:
     """Return the job that trains a run. Its command is complete: it needs no environment and no working directory."""
     inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     path = os.pathsep.join(str(Path(folder).absolute()) for folder in (ROOT, *inherited))
-    environment = ("env", f"PYTHONPATH={path}", f"DATA_DIR={data_dir()}")
-    command = (*environment, sys.executable, "-m", "experiments", "worker", str(run.folder.path))
-    return Job(command, run.folder.path, run.folder.log, (run.teacher.path,) if run.teacher else ())
+    environment = {"PYTHONPATH": path, "DATA_DIR": str(data_dir())}
+    variables = (f"{name}={value}" for name, value in environment.items())
+    command = ("env", *variables, sys.executable, "-m", "experiments", "worker", str(run.folder.path))
+    needs = (run.teacher.path,) if run.teacher else ()
+    return Job(command, run.folder.path, run.folder.log, needs, environment)
 
 
 def submit(runs: Iterable[PlannedRun], backend: Backend) -> None:

@@ -1,6 +1,6 @@
 """The interface of launch backends: what a job is, and how its process ends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ class Job:
     folder: Path  # of the run
     log: Path  # for the output of the command
     needs: tuple[Path, ...] = ()  # folders of the runs that must be done before this one starts
+    environment: dict[str, str] = field(default_factory=dict)  # the variables that the command sets
 
 
 @dataclass(frozen=True)
