@@ -15,7 +15,7 @@ METHODS ?=##                   methods that replace the grid's; all: the paper's
 ARCHITECTURES ?=##             architectures that replace the grid's; all: the paper's full table
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
-WORKERS ?= 1##                 runs at once (default 1), each on its own GPU if there are several
+WORKERS ?= auto##              runs at once; auto (default): one a GPU, or as many as the cores allow
 LAUNCHER ?=##                  grids, train: local (default); print: print the command of each run, train nothing
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again

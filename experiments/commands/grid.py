@@ -66,6 +66,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         check_writable(RUNS_DIR=runs_dir())
     console = Console()
     profile, settings = load_grid_settings(grid, options.profile, options.overrides)
+    options = options.with_workers(settings.values())
     check_not_replaced(options.architectures, profile, settings)
     tuned = load_tuned(grid, profile, settings) if options.tuned else None
     sections = {name: settings[name].data for name in grid.datasets}

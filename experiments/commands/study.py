@@ -17,7 +17,7 @@ from experiments.config.datasets import is_prepared
 from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.data_progress import preparation_lines
 from experiments.launch.loop import LaunchCallbacks, launch
-from experiments.launch.options import add_launch_arguments
+from experiments.launch.options import MAX_WORKERS, add_launch_arguments
 from experiments.launch.plan_table import check_disk
 from experiments.launch.progress import Display, line_printer
 from experiments.launch.queue import RunQueue
@@ -58,6 +58,8 @@ def run_study(options: StudyOptions) -> int:
         check_writable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
     config = make_study_config(options, console)
     sampler = GRID if config.space.is_finite else options.sampler
+    # Trials at once do not learn from each other, so their number must not depend on the machine.
+    options = options.with_workers([config.settings], maximum=MAX_WORKERS if sampler == GRID else options.seeds)
     points = config.space.grid(options.trials or DEFAULT_TRIALS) if sampler == GRID else []
     max_trials = options.trials or len(points) or DEFAULT_TRIALS
     max_trials = min(max_trials, len(points)) if points else max_trials

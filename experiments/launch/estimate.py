@@ -56,9 +56,13 @@ class Estimator:
             run.spec.teacher and run.spec.teacher.architecture,
             settings.precision,
             settings.batch_size,
+            settings.threads,
         )
         if kind not in self._seconds_per_image:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(min(settings.threads or threads, threads))
             self._seconds_per_image[kind] = time_step(run)
+            torch.set_num_threads(threads)
             torch.cuda.empty_cache()  # the runs need the memory; this process lives as long as they do
         return self._seconds_per_image[kind]
 

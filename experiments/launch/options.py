@@ -1,17 +1,22 @@
 """The options of launches, and their command-line arguments, for the commands that train grids and studies."""
 
-from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass, fields
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from cskd.methods import canonical_name
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
+from cskd.utils.limits import usable_cores
 from experiments.config.grid import ALL
+from experiments.config.settings import Settings
 from experiments.launch.backends import BACKENDS
+from experiments.launch.backends.local import visible_gpus
 
 MAX_WORKERS = 1000
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +25,14 @@ class LaunchOptions:
 
     profile: str | None = None  # None: the recipe's default
     overrides: tuple[str, ...] = ()  # "key=value": settings changed from the recipe
-    workers: int = 1  # runs at once
+    workers: int | None = None  # runs at once; None: as many as ``with_workers`` finds
     launcher: str = "local"
     retry: bool = False  # run failed runs or trials again
     dry_run: bool = False  # print the plan or the budget, and train nothing
 
     def __post_init__(self):
-        check_range("WORKERS", self.workers, MAX_WORKERS)
+        if self.workers is not None:
+            check_range("WORKERS", self.workers, MAX_WORKERS)
         check_choice("launcher", self.launcher, BACKENDS)
 
     @classmethod
@@ -35,6 +41,13 @@ class LaunchOptions:
         values = {field.name: getattr(arguments, field.name) for field in fields(cls) if field.name in arguments}
         tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**values | tuples | more)
+
+    def with_workers(self, settings: Iterable[Settings], maximum: int = MAX_WORKERS) -> Self:
+        """Return the options with a number of workers, if none was given: one a GPU, or as many as the cores allow."""
+        if self.workers is not None:
+            return self
+        threads = max(recipe.threads or usable_cores() for recipe in settings)
+        return replace(self, workers=min(maximum, len(visible_gpus()) or max(1, usable_cores() // threads)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +65,15 @@ def check_range(variable: str, value: int, maximum: int) -> None:
     """Raise UserError unless 1 <= value <= maximum."""
     if not 1 <= value <= maximum:
         raise UserError(f"{variable} must be from 1 to {maximum}, not {value}")
+
+
+def workers_or_auto(text: str) -> int | None:
+    """Argument type: a number of workers, or None for "auto"."""
+    if text == AUTO:
+        return None
+    if not text.lstrip("-").isdecimal():
+        raise ArgumentTypeError(f"WORKERS is a number or {AUTO}, not {text}")
+    return int(text)
 
 
 def method_or_all(name: str) -> str:
@@ -76,7 +98,8 @@ def add_settings_arguments(parser: ArgumentParser) -> None:
 def add_launch_arguments(parser: ArgumentParser) -> None:
     """Add the options of ``LaunchOptions``, for every command that trains runs."""
     add_settings_arguments(parser)
-    parser.add_argument("--workers", type=int, default=1, help="runs at once, each on its own GPU (default 1)")
+    workers = f"runs at once; {AUTO} (default): one a GPU, or as many as the cores allow with the recipe's threads"
+    parser.add_argument("--workers", type=workers_or_auto, help=workers)
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")

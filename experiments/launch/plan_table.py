@@ -40,7 +40,7 @@ def print_plan(
     console.print(table)
     needed, free = sum(disk_bytes(run) for run in pending), free_bytes(runs_dir())
     if runs:
-        duration = duration_text(sum(seconds.values()) / options.workers)
+        duration = duration_text(sum(seconds.values()) / max(1, min(options.workers, len(pending))))
         console.print(
             f"{len(pending)} of {len(runs)} runs to do, about {duration} with {options.workers} at "
             f"once (from a measured training step, without data loading), about {needed / 1e9:.1f} GB of disk "

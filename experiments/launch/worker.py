@@ -41,7 +41,8 @@ OUT_OF_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch raises
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments worker", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a run folder with a spec.json")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="CPU threads of this run")
+    threads = "CPU threads, if the recipe does not set them (default: one for each usable core)"
+    parser.add_argument("--threads", type=int, default=usable_cores(), help=threads)
     parser.add_argument("--launcher", type=int, metavar="PID", help="stop when this process is no longer the parent")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -90,6 +91,8 @@ def train_to_end(folder: RunFolder, should_stop: "StopRequest") -> int:
 def work(folder: RunFolder, should_stop: "StopRequest") -> None:
     """Train the run of this folder to its last epoch and write its results."""
     spec = folder.spec()
+    if spec.settings.threads is not None:
+        torch.set_num_threads(min(spec.settings.threads, usable_cores()))
     device = choose_device()
     folder.remove_partial_files()
     if folder.is_complete():  # only its state is missing
