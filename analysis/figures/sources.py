@@ -9,9 +9,9 @@ import pandas as pd
 
 from analysis.load.pools import Pool
 from analysis.load.store import Store
-from analysis.stats.evaluation import Evaluation, Evaluations
 from cskd.data.splits import Split
 from cskd.data.store import open_dataset
+from cskd.evaluate.evaluation import Evaluation, Evaluations
 from cskd.evaluate.predictions import Predictions
 from cskd.utils.errors import UserError
 

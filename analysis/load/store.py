@@ -28,6 +28,7 @@ from cskd.utils.integrity import read_json
 
 FIRST_RUNS = "run 'make demo' or 'make reproduce-table1 PROFILE=mini' first"
 PREDICTIONS = "predictions.npz"  # in a run folder, and as an artifact
+EVALUATION = "evaluation.npz"  # beside the predictions
 ENVIRONMENT = "environment.json"  # in a run folder; has its training_id
 ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database
 HISTORY = "history"  # the folder in the cache of a run, with a file for each metric

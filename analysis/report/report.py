@@ -19,7 +19,6 @@ from analysis.load.pools import PAPER, Pool, pools
 from analysis.load.store import Store
 from analysis.load.studies import Study, load_studies
 from analysis.report.html import Chapter, Page, Part, Picture, StudySection, to_html
-from analysis.stats.evaluation import Evaluations
 from analysis.stats.run_evaluations import evaluations
 from analysis.tables.calibration import calibration_table, measures_table, scaling_table
 from analysis.tables.export import save_table, save_text
@@ -29,6 +28,7 @@ from analysis.tables.paper import against_paper_table, paper_tables
 from analysis.tables.provenance import introduction
 from analysis.tables.runs import run_table, settings_table
 from analysis.tables.verdicts import summary_table, verdict_table
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import all_metrics
 from cskd.plots import save_figure
 from cskd.utils import cli

@@ -7,6 +7,7 @@ from pathlib import Path
 from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
 from analysis.load.store import Store
+from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv, to_latex, to_markdown
 from analysis.tables.metrics import is_tracked, metric_table
 from analysis.tables.model import Table
@@ -42,11 +43,11 @@ def results_in(folder: Path) -> Iterator[None]:
 
 
 def export_experiment(
-    experiment: Experiment, store: Store, folder: Path, cache: Path, shown: Collection[str]
+    experiment: Experiment, store: Store, folder: Path, caches: Path, shown: Collection[str]
 ) -> tuple[list[Table], list[str]]:
     """Write all tables and diagrams of an experiment; return the tables to print, and the notes that are in no table.
 
-    shown: short names of the metrics to print. cache: the folder for downloaded predictions.
+    shown: short names of the metrics to print. caches: the folder of the caches.
     """
     printed = []
     for metric in TRACKED:
@@ -55,7 +56,8 @@ def export_experiment(
             save_table(folder, metric.short_name, table)
             printed += [table] if metric.short_name in shown else []
     save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
-    cells, notes = cell_reliabilities(experiment, store, cache)
+    evaluated, notes = evaluations(experiment.done, store, caches / ".evaluations", caches / ".predictions")
+    cells = cell_reliabilities(experiment, evaluated)
     if not cells:
         return printed, notes
     save_table(folder, "reliability", reliability_table(experiment, cells, notes))

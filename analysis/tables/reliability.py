@@ -2,22 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.load.frames import NAME, Experiment
-from analysis.load.store import Store, UnusableRun
 from analysis.stats.summary import summary
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
-from cskd.evaluate.scores import ReliabilityBins, reliability_bins
+from cskd.evaluate.evaluation import Evaluations
+from cskd.evaluate.scores import ReliabilityBins
 from cskd.plots import DIAGRAM_BINS, reliability_panels
 from cskd.utils.numbers import ABSENT, number_text
 
-TABLE_BINS = 20
 COLUMNS = (
     Column("confidence in"),
     Column("samples", number=True),
@@ -86,24 +84,17 @@ def _merged(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> 
         return total, *(np.nansum(count * mean, axis=0) / total for mean in (confidence, accuracy))
 
 
-def cell_reliabilities(experiment: Experiment, store: Store, cache: Path) -> tuple[list[CellReliability], list[str]]:
-    """Return every cell with predictions in the grid's order, and a note on each finished run without predictions."""
-    cells, notes = [], []
-    done = dict(list(experiment.done.groupby("cell_key", sort=False)))
+def cell_reliabilities(experiment: Experiment, evaluated: Evaluations) -> list[CellReliability]:
+    """Return every cell with an evaluated run, in the grid's order."""
+    cells = []
     for cell in experiment.cells.itertuples():
-        bins = []
-        for _, run in done.get(cell.cell_key, experiment.done[:0]).iterrows():
-            try:
-                predictions = store.load_predictions(run, cache)
-            except UnusableRun as error:
-                notes.append(f"{error}: not in the reliability tables.")
-                continue
-            bins.append(reliability_bins(predictions.logits, predictions.labels, TABLE_BINS))
+        keys = experiment.done.run_key[experiment.done.cell_key == cell.cell_key]
+        bins = [evaluated[key].bins for key in keys if key in evaluated]
         if bins:
             mean_ece = summary(list(map(ece, bins))).mean
             names = (cell.dataset, cell.architecture, cell.method)
             cells.append(CellReliability(*names, len(bins), pooled(bins), mean_ece))
-    return cells, notes
+    return cells
 
 
 def reliability_table(experiment: Experiment, cells: list[CellReliability], notes: list[str]) -> Table:

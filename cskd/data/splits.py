@@ -4,10 +4,9 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from cskd.utils.errors import UserError
-from cskd.utils.seeding import generator
+from cskd.utils.seeding import choose
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +97,6 @@ class Splits:
     train: Split
     test: Split | None
     unused: Split | None = None
-
-
-def choose(count: int, wanted: int, stream: str, seed: int = 0) -> np.ndarray:
-    """Return ``wanted`` of ``count`` indices, ascending, drawn from (seed, stream)."""
-    order = torch.randperm(count, generator=generator(seed, stream)).numpy()
-    return np.sort(order[:wanted])
 
 
 def restrict(

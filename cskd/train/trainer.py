@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from cskd.batch import Normalise
 from cskd.data.loader import TestSet, TrainLoader
-from cskd.data.splits import choose
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.evaluate.predictions import Predictions
 from cskd.methods import Method
@@ -21,7 +20,7 @@ from cskd.train.precision import autocast
 from cskd.train.schedule import Schedule
 from cskd.train.step import Step
 from cskd.utils.errors import UserError
-from cskd.utils.seeding import derived_seed, generator
+from cskd.utils.seeding import choose, derived_seed, generator
 
 Record = dict[str, Any]  # one epoch: {"epoch": from 0, "timestamp": unix seconds, "metrics": {name: value}}
 

@@ -7,6 +7,7 @@ import os
 import sys
 from multiprocessing.connection import Connection
 
+import scipy.stats  # noqa: F401 - the evaluation at the end of a run needs it
 import torch._dynamo  # noqa: F401 - torch imports it with the first optimizer, which takes seconds
 
 from cskd.utils import cli

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import torch
 
-from cskd.evaluate.predictions import save_predictions
+from cskd.evaluate.evaluation import evaluate, save_evaluation
+from cskd.evaluate.predictions import load_predictions, save_predictions
 from cskd.train.precision import resolve
 from cskd.train.trainer import Diverged, Interrupted, Progress, Record, Trainer
 from cskd.utils import cli
@@ -144,8 +145,21 @@ def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", sh
     training = trainer.predict_training(should_stop=should_stop)
     unused = trainer.predict_unused(should_stop=should_stop)
     save_predictions(folder.predictions, predictions, training, unused, before_replace=folder.before_replace)
+    if spec.validation is None:
+        store_evaluation(folder)
     weights = trainer.model.state_dict()
     write_archive(folder.weights, lambda file: torch.save(weights, file), before_replace=folder.before_replace)
+
+
+def store_evaluation(folder: RunFolder) -> None:
+    """Evaluate the run's predictions, so that tables and reports need not. Without an evaluation, they do it."""
+    torch.set_num_threads(1)  # of an otherwise finished process: the same result for any number of threads
+    try:
+        evaluation = evaluate(load_predictions(folder.predictions))
+    except (ValueError, MemoryError) as error:  # such as a test set of one image
+        log(f"not evaluated: {error}")
+    else:
+        save_evaluation(folder.evaluation, evaluation, folder.predictions, before_replace=folder.before_replace)
 
 
 FIXED = ("threads", "precision", "compiled")  # a resumed run keeps those of its first start

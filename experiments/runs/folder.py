@@ -7,6 +7,7 @@ runs/<run key>/spec.json         the run: everything that can change its numbers
                checkpoint.pt     the state to resume from, with all epochs so far; removed when the run is done
                previous.pt       the checkpoint before it, used if checkpoint.pt is damaged
                predictions.npz   predictions of the test set and of some training images, after the last epoch
+               evaluation.npz    the evaluation of the test predictions; computed again if it is missing or damaged
                weights.pt        the trained network's state_dict
                summary.json      how the latest training process ended
                SHA256SUMS        checksums of a run that is done
@@ -45,7 +46,9 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.pt"
+        self._previous = path / "previous.pt"  # named by cskd.train.checkpoint
         self.predictions = path / "predictions.npz"
+        self.evaluation = path / "evaluation.npz"
         self.weights = path / "weights.pt"
         self.summary_file = path / "summary.json"
         self.log = path / "log.txt"
@@ -263,9 +266,7 @@ class RunFolder:
         return self.count_epochs() if any(file.exists() for file in self._checkpoints()) else 0
 
     def _checkpoints(self) -> tuple[Path, Path]:
-        from cskd.train.checkpoint import previous_checkpoint  # noqa: PLC0415 - imports torch
-
-        return self.checkpoint, previous_checkpoint(self.checkpoint)
+        return self.checkpoint, self._previous
 
     def remove_checkpoints(self) -> None:
         self.before_replace()

@@ -20,7 +20,7 @@ WAIT_SECONDS = 240  # so that a defect does not make the tests hang
 EPOCHS = 24
 GRID = ("experiments grid", "demo", "--methods", "cs-kd", "--workers", "2", "--set", "width=4", *epoch_options(EPOCHS))
 STRIKES = Path(__file__).resolve().parent / "strikes"
-RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
+RESULTS = {"predictions.npz", "evaluation.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
 MEASURED = ("time/", "system/")  # metrics that differ if an epoch is trained again
 SINGLE = ("best/", "minutes", "energy_kilojoules")  # metrics of a run, not of its epochs
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from builders import make_pool, predictions_of
 
-from analysis.stats.evaluation import CROSS_FITTED, RAW, evaluate
 from analysis.stats.intervals import mean_interval
 from analysis.tables.calibration import METRICS, calibration_table, measures_table, scaling_table
 from cskd.evaluate.bootstrap import resampling_weights
+from cskd.evaluate.evaluation import CROSS_FITTED, RAW, evaluate
 from cskd.evaluate.metrics import UNSCALED, all_metrics
 from cskd.utils.numbers import ABSENT, mean_std_text
 

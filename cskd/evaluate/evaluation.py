@@ -1,17 +1,26 @@
-"""Metrics that are computed from a run's stored predictions."""
+"""The evaluation of a run's predictions beyond the tracked metrics, and the file that stores it.
 
+It is computed once, by the process that has trained the run. The file stays valid as long as the predictions do.
+"""
+
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from cskd.data.splits import choose
-from cskd.evaluate.bootstrap import bootstrap_metrics
+from cskd.evaluate.bootstrap import bootstrap_metrics, resampling_weights
 from cskd.evaluate.calibration import cross_fitted_logits, fit_temperature
-from cskd.evaluate.metrics import UNSCALED, Metric, evaluate_calibration
-from cskd.evaluate.predictions import Predictions
+from cskd.evaluate.metrics import RESCALED, UNSCALED, Metric, evaluate_calibration
+from cskd.evaluate.predictions import Predictions, load_arrays
 from cskd.evaluate.scores import ReliabilityBins, reliability_bins
+from cskd.utils.integrity import archive_checksums, write_archive
+from cskd.utils.seeding import choose
 
+VERSION = 2  # of the computed values; increase it when they change, so that stored evaluations are computed again
 BINS = 20
 RESAMPLES = 400  # of the test images; the standard error from them has a relative error of 3.5 %
 RAW, TRAINING_SPLIT, UNUSED, CROSS_FITTED = "none", "training split", "unused images", "cross-fitted"
@@ -33,7 +42,6 @@ class Evaluation:
     stored: the metrics of UNSCALED by name; NaN if undefined.
     """
 
-    run_key: str
     metrics: dict[str, dict[str, float]]
     temperatures: dict[str, float]
     replicates: dict[str, np.ndarray]
@@ -51,14 +59,16 @@ class Evaluation:
 Evaluations = dict[str, Evaluation]  # by run key
 
 
-def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Evaluation:
+def evaluate(predictions: Predictions, weights: np.ndarray | None = None) -> Evaluation:
     """Return the evaluation of one run's predictions.
 
     Args:
-        weights: (R, N), see ``cskd.evaluate.bootstrap.resampling_weights``.
+        weights: (R, N), see ``cskd.evaluate.bootstrap.resampling_weights``; None for RESAMPLES resamples.
 
     Raises ValueError for undefined input, as the metrics do.
     """
+    if weights is None:
+        weights = _weights(predictions.labels.tobytes(), predictions.labels.dtype.str)
     logits, labels = predictions.logits, predictions.labels
     metrics, temperatures = {RAW: evaluate_calibration(logits, labels)}, {}
     for scaling, images in ((TRAINING_SPLIT, predictions.training), (UNUSED, _first(predictions.unused))):
@@ -75,7 +85,7 @@ def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Eva
     replicates["scaled_nll"] = bootstrap_metrics(scaled, labels, weights)["nll"]
     predicted, true = _misclassified(logits, labels)
     bins = reliability_bins(logits, labels, BINS)
-    return Evaluation(run_key, metrics, temperatures, replicates, bins, predicted, true, stored)
+    return Evaluation(metrics, temperatures, replicates, bins, predicted, true, stored)
 
 
 def _first(unused: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -103,3 +113,56 @@ def _misclassified(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     rows = np.arange(len(wrong))
     return log_probability[rows, predicted[wrong]], log_probability[rows, labels[wrong]]
+
+
+@lru_cache(2)
+def _weights(labels: bytes, dtype: str) -> np.ndarray:
+    """Return the resampling weights of a test set. Cached, since consecutive runs share their test set."""
+    return resampling_weights(np.frombuffer(labels, dtype).copy(), RESAMPLES)
+
+
+def save_evaluation(
+    path: Path, evaluation: Evaluation, predictions: Path, before_replace: Callable[[], None] = lambda: None
+) -> None:
+    """Write an evaluation of the predictions in a file. before_replace: as in ``atomic_write``."""
+    numbers = {
+        "version": _version(),
+        "source": archive_checksums(predictions),
+        "metrics": evaluation.metrics,
+        "temperatures": evaluation.temperatures,
+        "stored": evaluation.stored,
+    }
+    arrays = {f"replicates/{name}": values for name, values in evaluation.replicates.items()}
+    arrays |= {f"bins/{field.name}": getattr(evaluation.bins, field.name) for field in fields(ReliabilityBins)}
+    arrays |= {"predicted": evaluation.predicted_log_probability, "true": evaluation.true_log_probability}
+    arrays |= {"numbers": np.array(json.dumps(numbers))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_archive(path, lambda file: np.savez(file, **arrays), durable=False, before_replace=before_replace)
+
+
+def load_evaluation(path: Path, predictions: Path) -> Evaluation | None:
+    """Return a stored evaluation; None if it is missing, damaged, or of other predictions or another version."""
+    try:
+        arrays = load_arrays(path)
+        numbers = json.loads(str(arrays["numbers"]))
+    except (OSError, ValueError, KeyError):
+        return None
+    if (numbers["version"], numbers["source"]) != (_version(), archive_checksums(predictions)):
+        return None
+
+    def group(prefix: str) -> dict[str, np.ndarray]:
+        return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+
+    return Evaluation(
+        numbers["metrics"],
+        numbers["temperatures"],
+        group("replicates/"),
+        ReliabilityBins(**group("bins/")),
+        arrays["predicted"],
+        arrays["true"],
+        numbers["stored"],
+    )
+
+
+def _version() -> list:
+    return [VERSION, RESAMPLES, *(metric.name for metric in (*RESCALED, *UNSCALED))]
