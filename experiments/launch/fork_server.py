@@ -17,8 +17,6 @@ from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from experiments.runs.source import ROOT
-
 
 @dataclass(frozen=True)
 class ForkRequest:
@@ -37,7 +35,7 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "experiments.launch.forked_worker", str(theirs.fileno())],
-                cwd=ROOT,
+                cwd=Path(__file__).parents[2],  # of the package experiments
                 env=os.environ | {"OMP_NUM_THREADS": "1"},  # so that no library starts threads, which a fork would lose
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
