@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from cskd.evaluate.scores import ReliabilityBins, expected_calibration_error, reliability_bins
+from cskd.evaluate.bins import ReliabilityBins
 from cskd.utils.files import atomic_write
 from cskd.utils.numbers import MEAN_STD
 
@@ -116,6 +116,8 @@ def reliability_panels(title: str, panels: dict[str, tuple[ReliabilityBins, floa
 
 def reliability_figure(logits, labels, title: str, color: str = BLUE) -> Figure:
     """Return the reliability diagram (10 bins) and ECE (20 bins) of one run: logits (N, C), labels (N,)."""
+    from cskd.evaluate.scores import expected_calibration_error, reliability_bins  # noqa: PLC0415 - imports torch
+
     figure, [(axes, counts)] = square_panels(1, title, RELIABILITY_LEGEND)
     bins, ece = reliability_bins(logits, labels, DIAGRAM_BINS), expected_calibration_error(logits, labels)
     reliability_diagram(axes, counts, bins, ece=ece, title=f"{len(labels):,} samples", color=color)

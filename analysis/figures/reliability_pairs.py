@@ -8,8 +8,8 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.sources import Group, NotDrawn, Note, pooled_seeds
 from analysis.paper.published import CS_KD
 from analysis.tables.reliability import coarser, pooled
+from cskd.evaluate.bins import ReliabilityBins
 from cskd.evaluate.evaluation import RAW
-from cskd.evaluate.scores import ReliabilityBins
 from cskd.plots import DIAGONAL, DIAGRAM_BINS, INK, method_style, plain, square_panels
 
 PER_ROW = 4

@@ -11,8 +11,8 @@ from analysis.load.frames import NAME, Experiment
 from analysis.stats.summary import summary
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
+from cskd.evaluate.bins import ReliabilityBins
 from cskd.evaluate.evaluation import Evaluations
-from cskd.evaluate.scores import ReliabilityBins
 from cskd.plots import DIAGRAM_BINS, reliability_panels
 from cskd.utils.numbers import ABSENT, number_text
 

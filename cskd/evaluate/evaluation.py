@@ -1,31 +1,24 @@
 """The evaluation of a run's predictions beyond the tracked metrics, and the file that stores it.
 
-It is computed once, by the process that has trained the run. The file stays valid as long as the predictions do.
+``evaluate_run`` computes it, once, in the process that has trained the run. Reading it does not import torch.
 """
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from cskd.evaluate.bootstrap import bootstrap_metrics, resampling_weights
-from cskd.evaluate.calibration import cross_fitted_logits, fit_temperature
-from cskd.evaluate.metrics import RESCALED, UNSCALED, Metric, evaluate_calibration
-from cskd.evaluate.predictions import Predictions, load_arrays
-from cskd.evaluate.scores import ReliabilityBins, reliability_bins
+from cskd.evaluate.bins import ReliabilityBins
+from cskd.evaluate.metrics import RESCALED, UNSCALED
+from cskd.evaluate.predictions import load_arrays
 from cskd.utils.integrity import archive_checksums, write_archive
-from cskd.utils.seeding import choose
 
 VERSION = 2  # of the computed values; increase it when they change, so that stored evaluations are computed again
-BINS = 20
 RESAMPLES = 400  # of the test images; the standard error from them has a relative error of 3.5 %
 RAW, TRAINING_SPLIT, UNUSED, CROSS_FITTED = "none", "training split", "unused images", "cross-fitted"
 SCALINGS = (RAW, TRAINING_SPLIT, UNUSED, CROSS_FITTED)
-UNUSED_IMAGES = 5000  # to which the temperature is fitted
 
 
 @dataclass(frozen=True)
@@ -57,68 +50,6 @@ class Evaluation:
 
 
 Evaluations = dict[str, Evaluation]  # by run key
-
-
-def evaluate(predictions: Predictions, weights: np.ndarray | None = None) -> Evaluation:
-    """Return the evaluation of one run's predictions.
-
-    Args:
-        weights: (R, N), see ``cskd.evaluate.bootstrap.resampling_weights``; None for RESAMPLES resamples.
-
-    Raises ValueError for undefined input, as the metrics do.
-    """
-    if weights is None:
-        weights = _weights(predictions.labels.tobytes(), predictions.labels.dtype.str)
-    logits, labels = predictions.logits, predictions.labels
-    metrics, temperatures = {RAW: evaluate_calibration(logits, labels)}, {}
-    for scaling, images in ((TRAINING_SPLIT, predictions.training), (UNUSED, _first(predictions.unused))):
-        if images is not None:
-            temperatures[scaling] = fit_temperature(*images)
-            metrics[scaling] = evaluate_calibration(logits / temperatures[scaling], labels)
-    scaled, halves = cross_fitted_logits(logits, labels)
-    temperatures[CROSS_FITTED] = float(np.mean(halves))
-    metrics[CROSS_FITTED] = evaluate_calibration(scaled, labels)
-    stored = {metric.name: _value_or_nan(metric, predictions) for metric in UNSCALED}
-    if UNUSED in metrics:
-        stored["scaled_nll"], scaled = metrics[UNUSED]["nll"], logits / temperatures[UNUSED]
-    replicates = bootstrap_metrics(logits, labels, weights)
-    replicates["scaled_nll"] = bootstrap_metrics(scaled, labels, weights)["nll"]
-    predicted, true = _misclassified(logits, labels)
-    bins = reliability_bins(logits, labels, BINS)
-    return Evaluation(metrics, temperatures, replicates, bins, predicted, true, stored)
-
-
-def _first(unused: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return UNUSED_IMAGES of the unused images, which are stored in the order of their classes or files."""
-    if unused is None:
-        return None
-    chosen = choose(len(unused[1]), min(UNUSED_IMAGES, len(unused[1])), "temperature")
-    return unused[0][chosen], unused[1][chosen]
-
-
-def _value_or_nan(metric: Metric, predictions: Predictions) -> float:
-    """Return the metric; NaN if it is undefined (collapsed features, no errors), to keep the run's other metrics."""
-    try:
-        return metric.value(predictions.logits, predictions.labels, predictions.features, predictions.classes)
-    except ValueError:
-        return math.nan
-
-
-def _misclassified(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log-probabilities of the predicted and of the true label of the misclassified images."""
-    predicted = logits.argmax(1)
-    wrong = np.flatnonzero(predicted != labels)
-    shifted = logits[wrong].astype(float)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    rows = np.arange(len(wrong))
-    return log_probability[rows, predicted[wrong]], log_probability[rows, labels[wrong]]
-
-
-@lru_cache(2)
-def _weights(labels: bytes, dtype: str) -> np.ndarray:
-    """Return the resampling weights of a test set. Cached, since consecutive runs share their test set."""
-    return resampling_weights(np.frombuffer(labels, dtype).copy(), RESAMPLES)
 
 
 def save_evaluation(

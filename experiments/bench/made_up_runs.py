@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cskd.evaluate.evaluation import evaluate, save_evaluation
+from cskd.evaluate.evaluate_run import evaluate
+from cskd.evaluate.evaluation import save_evaluation
 from cskd.evaluate.metrics import LAST, TRACKED
 from cskd.evaluate.predictions import Predictions, load_predictions, save_predictions
 from experiments.config.datasets import expected_data
 from experiments.config.grid import load_grid, load_grid_settings
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun, make_plan
-from experiments.tracking.grids import sync_plan
 
 GRID, PROFILE = "table1", "mini"
 METHODS = ("cross-entropy", "label-smoothing", "max-entropy", "ddgsd", "byot", "cs-kd")
@@ -39,6 +39,8 @@ def make_runs(runs: int, runs_dir: Path, uri: str | None) -> None:
         write_run(run)
     plan.save(runs_dir)
     if uri is not None:
+        from experiments.tracking.grids import sync_plan  # noqa: PLC0415 - imports MLflow
+
         sync_plan(uri, plan, runs_dir)
         shared = {method: _predictions(runs_dir / f"{method}.npz", number) for number, method in enumerate(METHODS)}
         for run in planned:

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import torch
 
-from cskd.evaluate.evaluation import evaluate, save_evaluation
+from cskd.evaluate.evaluate_run import evaluate
+from cskd.evaluate.evaluation import save_evaluation
 from cskd.evaluate.predictions import load_predictions, save_predictions
 from cskd.train.precision import resolve
 from cskd.train.trainer import Diverged, Interrupted, Progress, Record, Trainer

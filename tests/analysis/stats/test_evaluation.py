@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.stats import run_evaluations
 from analysis.stats.run_evaluations import evaluations
-from cskd.evaluate import evaluation
+from cskd.evaluate import evaluate_run, evaluation
 from cskd.evaluate.bootstrap import resampling_weights
 from cskd.evaluate.calibration import fit_temperature
-from cskd.evaluate.evaluation import CROSS_FITTED, RAW, RESAMPLES, TRAINING_SPLIT, UNUSED, evaluate, save_evaluation
+from cskd.evaluate.evaluate_run import evaluate
+from cskd.evaluate.evaluation import CROSS_FITTED, RAW, RESAMPLES, TRAINING_SPLIT, UNUSED, save_evaluation
 from cskd.evaluate.metrics import evaluate_calibration
 from cskd.evaluate.predictions import Predictions, save_predictions
 
@@ -89,7 +89,7 @@ def runs(tmp_path):
 
 def test_cached_evaluations_are_computed_again_only_if_something_changed(runs, store, tmp_path, monkeypatch):
     computed = []
-    monkeypatch.setattr(run_evaluations, "evaluate", lambda predictions: computed.append(1) or evaluate(predictions))
+    monkeypatch.setattr(evaluate_run, "evaluate", lambda predictions: computed.append(1) or evaluate(predictions))
 
     def found(advance=lambda: None):
         computed.clear()
@@ -123,7 +123,7 @@ def test_evaluation_beside_its_predictions_is_not_computed_again(runs, store, tm
         path = tmp_path / run / "evaluation.npz"
         save_evaluation(path, evaluate(PREDICTIONS, WEIGHTS), tmp_path / of / "predictions.npz")
     computed = []
-    monkeypatch.setattr(run_evaluations, "evaluate", lambda data: computed.append(data) or evaluate(data))
+    monkeypatch.setattr(evaluate_run, "evaluate", lambda data: computed.append(data) or evaluate(data))
     found, _ = evaluations(runs, store, tmp_path / "cache", tmp_path)
     assert len(computed) == 1
     assert [len(found[key].replicates["ece"]) for key in ("k0", "k1")] == [len(WEIGHTS), RESAMPLES]
