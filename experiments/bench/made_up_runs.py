@@ -26,11 +26,8 @@ ENVIRONMENT = {
 }
 
 
-def make_runs(runs: int, runs_dir: Path, uri: str | None) -> None:
-    """Write finished runs of table 1 and their plan, and upload them to a store, without files, if ``uri`` is given.
-
-    runs: a multiple of CELLS. All runs of a method share the files of their predictions, by hard links.
-    """
+def make_runs(runs: int, runs_dir: Path) -> list[PlannedRun]:
+    """Write finished runs of table 1, without predictions, and their plan. runs: a multiple of CELLS."""
     grid = load_grid(GRID, methods=list(METHODS), seeds=list(range(runs // CELLS)))
     profile, settings = load_grid_settings(grid, PROFILE, ())
     data = {name: expected_data(name, settings[name].data, runs_dir / "no data") for name in grid.datasets}
@@ -38,14 +35,15 @@ def make_runs(runs: int, runs_dir: Path, uri: str | None) -> None:
     for run in planned:
         write_run(run)
     plan.save(runs_dir)
-    if uri is not None:
-        from experiments.tracking.grids import sync_plan  # noqa: PLC0415 - imports MLflow
+    return planned
 
-        sync_plan(uri, plan, runs_dir)
-        shared = {method: _predictions(runs_dir / f"{method}.npz", number) for number, method in enumerate(METHODS)}
-        for run in planned:
-            for source, target in zip(shared[run.spec.method], _files(run.folder), strict=True):
-                os.link(source, target)
+
+def add_predictions(runs: list[PlannedRun], runs_dir: Path) -> None:
+    """Add predictions and their evaluation to the runs. Those of a method share the files, by hard links."""
+    shared = {method: _predictions(runs_dir / f"{method}.npz", number) for number, method in enumerate(METHODS)}
+    for run in runs:
+        for source, target in zip(shared[run.spec.method], _files(run.folder), strict=True):
+            os.link(source, target)
 
 
 def write_run(run: PlannedRun) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from cskd.utils.errors import UserError
-from experiments.bench.made_up_runs import make_runs
+from experiments.bench.made_up_runs import add_predictions, make_runs
 from experiments.bench.results import Cell, Measurement, Options, Row, Shown
 from experiments.runs.folder import RunFolder
 from experiments.runs.source import ROOT
@@ -56,8 +56,10 @@ def measure(cell: Cell, options: Options) -> dict[str, list[Row]]:
         }.items():
             options.status(f"making {runs:,} runs")
             folder = Path(temporary) / str(runs)
-            uri = None if runs == 1020 else _environment(folder)["MLFLOW_TRACKING_URI"]
-            make_runs(runs, folder / "runs", uri)
+            made = make_runs(runs, folder / "runs")
+            if ("experiments", "status") not in commands.values():
+                _wait(folder, "experiments", "sync")  # without predictions: it copies them
+                add_predictions(made, folder)
             for name, command in commands.items():
                 options.status(name)
                 waits[name] = _wait(folder, *command)
