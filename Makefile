@@ -16,7 +16,8 @@ ARCHITECTURES ?=##             architectures that replace the grid's; all: the p
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
 WORKERS ?= auto##              runs at once; auto (default): one a GPU, or as many as the cores allow
-LAUNCHER ?=##                  grids, train: local (default); print: print the command of each run, train nothing
+LAUNCHER ?=##                  local (default); slurm: submit to a Slurm cluster; print: print the command of each run, train nothing
+SLURM ?=##                     options of sbatch, such as "--partition=gpu --time=8:00:00" (docs/clusters.md)
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
 SKIP_MISSING ?=##              grids: 1 leaves out datasets that cannot be had, and runs the others
@@ -52,6 +53,9 @@ export MLFLOW_TRACKING_URI
 endif
 ifneq ($(OPTUNA_STORAGE),)
 export OPTUNA_STORAGE
+endif
+ifneq ($(SLURM),)
+export SLURM
 endif
 ifneq ($(TUNED_DIR),)
 export TUNED_DIR
@@ -105,9 +109,9 @@ LAUNCH = $(TRAINING) $(if $(filter-out 0,$(TUNED)),--tuned) $(if $(filter-out 0,
 CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
-.PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate tuned dashboard status tables report \
-	paired measured readme ui sync audit lint lock
+.PHONY: help setup demo test test-faults test-clusters data reproduce-table1 reproduce-table2 reproduce-table3 \
+	reproduce-table4 reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate tuned dashboard \
+	status tables report paired measured readme ui sync audit lint lock
 
 help: ## list all targets and variables
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -146,6 +150,9 @@ test: $(READY) ## run the tests
 test-faults: $(READY) ## kill processes, fill disks, damage files while commands run, all cases; print one line per fault
 	@$(PYTEST) tests/faults --all-faults
 
+test-clusters: $(READY) ## train on a real Slurm and Ray, PostgreSQL and S3, started on this machine; print one line per case
+	@$(PYTEST) --dist loadfile tests/clusters --clusters
+
 data: $(READY) ## download, verify and prepare DATASET (or all)
 	@$(RUN) -m experiments data $(or $(DATASET),$(error give DATASET: make data DATASET=cub200, or DATASET=all)) \
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
@@ -170,7 +177,7 @@ reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entr
 
 ingredients: PROFILE := $(or $(PROFILE),mini)
 ingredients: $(READY) ## what makes CS-KD work: variants that each leave out one ingredient, PROFILE=mini by default
-	@$(RUN) -m experiments grid ingredients --set 'subset.draw=seed' $(CROSS) $(LAUNCH) --tables
+	@$(RUN) -m experiments grid ingredients $(CROSS) $(LAUNCH) --tables
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \

@@ -43,7 +43,8 @@ def evaluate(predictions: Predictions, weights: np.ndarray | None = None) -> Eva
     replicates["scaled_nll"] = bootstrap_metrics(scaled, labels, weights)["nll"]
     predicted, true = _misclassified(logits, labels)
     bins = reliability_bins(logits, labels, BINS)
-    return Evaluation(metrics, temperatures, replicates, bins, predicted, true, stored)
+    unused = evaluate_calibration(*predictions.unused) if predictions.unused else {}
+    return Evaluation(metrics, temperatures, replicates, bins, predicted, true, stored, unused)
 
 
 def _first(unused: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -57,7 +58,9 @@ def _first(unused: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np
 def _value_or_nan(metric: Metric, predictions: Predictions) -> float:
     """Return the metric; NaN if it is undefined (collapsed features, no errors), to keep the run's other metrics."""
     try:
-        return metric.value(predictions.logits, predictions.labels, predictions.features, predictions.classes)
+        return metric.value(
+            predictions.logits, predictions.labels, predictions.features, predictions.classes, predictions.near_ood
+        )
     except ValueError:
         return math.nan
 

@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from cskd.evaluate.metrics import RESCALED, UNSCALED
 from cskd.evaluate.predictions import load_arrays
 from cskd.utils.integrity import archive_checksums, write_archive
 
-VERSION = 2  # of the computed values; increase it when they change, so that stored evaluations are computed again
+VERSION = 3  # of the computed values; increase it when they change, so that stored evaluations are computed again
 RESAMPLES = 400  # of the test images; the standard error from them has a relative error of 3.5 %
 RAW, TRAINING_SPLIT, UNUSED, CROSS_FITTED = "none", "training split", "unused images", "cross-fitted"
 SCALINGS = (RAW, TRAINING_SPLIT, UNUSED, CROSS_FITTED)
@@ -33,6 +33,7 @@ class Evaluation:
     bins: 20 equal-width bins of confidence.
     predicted_log_probability, true_log_probability: (M,) natural logarithms for the M misclassified images.
     stored: the metrics of UNSCALED by name; NaN if undefined.
+    unused: the metrics of RESCALED by name, of training images that the run did not use; {} if it stored none.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -42,6 +43,7 @@ class Evaluation:
     predicted_log_probability: np.ndarray
     true_log_probability: np.ndarray
     stored: dict[str, float]
+    unused: dict[str, float] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
@@ -62,9 +64,10 @@ def save_evaluation(
         "metrics": evaluation.metrics,
         "temperatures": evaluation.temperatures,
         "stored": evaluation.stored,
+        "unused": evaluation.unused,
     }
     arrays = {f"replicates/{name}": values for name, values in evaluation.replicates.items()}
-    arrays |= {f"bins/{field.name}": getattr(evaluation.bins, field.name) for field in fields(ReliabilityBins)}
+    arrays |= {f"bins/{part.name}": getattr(evaluation.bins, part.name) for part in fields(ReliabilityBins)}
     arrays |= {"predicted": evaluation.predicted_log_probability, "true": evaluation.true_log_probability}
     arrays |= {"numbers": np.array(json.dumps(numbers))}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +95,7 @@ def load_evaluation(path: Path, predictions: Path) -> Evaluation | None:
         arrays["predicted"],
         arrays["true"],
         numbers["stored"],
+        numbers["unused"],
     )
 
 

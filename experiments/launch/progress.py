@@ -1,16 +1,20 @@
 """The progress of a launch: bars on a terminal, lines elsewhere."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from cskd.utils.numbers import duration_text
 from experiments.runs.folder import DONE, FAILED, RUNNING
-from experiments.runs.plan import PlannedRun
+
+if TYPE_CHECKING:  # 'status' prints lines too, and need not import torch
+    from experiments.runs.plan import PlannedRun
 
 LINE_SECONDS = 5.0  # between two lines about one run, if the output is not a terminal
 
@@ -52,7 +56,7 @@ class Display:
         )
         self.overall = self.progress.add_task(name, total=max(total_seconds, 1e-9), message=self.heading())
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Display:
         self.progress.start()
         return self
 

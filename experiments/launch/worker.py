@@ -145,7 +145,8 @@ def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", sh
     )
     training = trainer.predict_training(should_stop=should_stop)
     unused = trainer.predict_unused(should_stop=should_stop)
-    save_predictions(folder.predictions, predictions, training, unused, before_replace=folder.before_replace)
+    near_ood = trainer.predict_near_ood(should_stop=should_stop)
+    save_predictions(folder.predictions, predictions, training, unused, near_ood, before_replace=folder.before_replace)
     if spec.validation is None:
         store_evaluation(folder)
     weights = trainer.model.state_dict()

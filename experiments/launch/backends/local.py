@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from cskd.utils.limits import usable_cores
 from experiments.launch.backends.base import Exit, Job
 from experiments.launch.fork_server import ForkRequest, ForkServer, fork_server
@@ -57,6 +55,8 @@ class LocalBackend:
 
 def visible_gpus() -> list[str]:
     """Return the GPUs that a launch may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch  # noqa: PLC0415 - 'status' imports this package, and needs no GPU
+
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [device for device in visible.split(",") if device]
