@@ -54,7 +54,6 @@ def error_detection_auroc(logits, labels) -> float:
     Raises ValueError, beside undefined input, if all predictions are right or all are wrong.
     Source: Hendrycks and Gimpel, ICLR 2017.
     """
-
     confidence, correct = confidence_and_correct(logits, labels)
     if correct.all() or not correct.any():
         raise ValueError("the AUROC of error detection needs right and wrong predictions")

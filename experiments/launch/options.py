@@ -16,7 +16,7 @@ from experiments.launch.backends import BACKENDS
 from experiments.launch.backends.local import visible_gpus
 
 MAX_WORKERS = 1000
-AUTO = "auto"
+AUTO, LOCAL = "auto", "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class LaunchOptions:
     profile: str | None = None  # None: the recipe's default
     overrides: tuple[str, ...] = ()  # "key=value": settings changed from the recipe
     workers: int | None = None  # runs at once; None: as many as ``with_workers`` finds
-    launcher: str = "local"
+    launcher: str = LOCAL
     retry: bool = False  # run failed runs or trials again
     dry_run: bool = False  # print the plan or the budget, and train nothing
 
@@ -43,9 +43,14 @@ class LaunchOptions:
         return cls(**values | tuples | more)
 
     def with_workers(self, settings: Iterable[Settings], maximum: int = MAX_WORKERS) -> Self:
-        """Return the options with a number of workers, if none was given: one a GPU, or as many as the cores allow."""
+        """Return the options with a number of workers, if none was given.
+
+        On this machine, it is one a GPU, or as many as the cores allow; with another launcher, one.
+        """
         if self.workers is not None:
             return self
+        if self.launcher != LOCAL:
+            return replace(self, workers=1)
         threads = max(recipe.threads or usable_cores() for recipe in settings)
         return replace(self, workers=min(maximum, len(visible_gpus()) or max(1, usable_cores() // threads)))
 
