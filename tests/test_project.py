@@ -55,16 +55,6 @@ def test_import_contracts_hold():
     assert done.returncode == 0, done.stdout
 
 
-def test_launching_imports_no_slow_packages():
-    """A user waits for these imports, in the launching process and in the training process."""
-    code = (
-        "import sys, experiments.commands.grid, experiments.commands.worker\n"
-        "print(*{'torchvision', 'mlflow', 'optuna', 'pandas'} & {*sys.modules})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
-
-
 def test_documents_name_every_target_and_no_other():
     command = re.compile(r"(?:^ *|[`$] ?)make ([a-z][a-z0-9-]*)", re.MULTILINE)
     assert {name for path in DOCUMENTS for name in command.findall(path.read_text())} == TARGETS

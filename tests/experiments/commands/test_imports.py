@@ -19,13 +19,13 @@ for command in json.loads(sys.argv[1]):
 SLOW = {"mlflow", "matplotlib", "scipy", "optuna", "sklearn", "pandas", "torchvision"}
 
 
-def test_help_status_and_plan_do_not_import_slow_packages(tmp_path):
+def test_help_status_plan_and_worker_do_not_import_slow_packages(tmp_path):
     place = Place(tmp_path)
     make_grid(place.runs, "cs-kd", seeds=1, epochs=2)
-    commands = ["--help"], ["status"], ["grid", "demo", "--dry-run"]
+    commands = ["--help"], ["status"], ["grid", "demo", "--dry-run"], ["worker", "--help"]
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, json.dumps(commands)],
         cwd=place.sources, env=place.environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    usage, status, plan = ({*SLOW, "torch"} & set(json.loads(line)) for line in done.stdout.splitlines())
-    assert (usage, status, plan) == (set(), set(), {"torch"})
+    usage, status, plan, worker = ({*SLOW, "torch"} & set(json.loads(line)) for line in done.stdout.splitlines())
+    assert (usage, status, plan, worker) == (set(), set(), {"torch"}, {"torch", "scipy"})
