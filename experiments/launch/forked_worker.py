@@ -4,8 +4,10 @@ It imports everything that a worker needs, starts no thread and uses no GPU: nei
 """
 
 import os
+import signal
 import sys
 from multiprocessing.connection import Connection
+from typing import Any
 
 import scipy.stats  # noqa: F401 - the evaluation at the end of a run needs it
 import torch._dynamo  # noqa: F401 - torch imports it with the first optimizer, which takes seconds
@@ -19,9 +21,11 @@ from experiments.runs.source import source_at_start
 def main() -> int:
     source_at_start()  # of the code that is imported now, whatever is edited while runs are trained
     server = os.getpid()
+    _handle_signals(signal.SIG_IGN)  # the server ends with its launcher
     request = serve(Connection(int(sys.argv[1])))
     if request is None:
         return 0
+    _handle_signals(signal.default_int_handler)
     os.setsid()
     with request.log.open("ab") as log:
         for output in (sys.stdout, sys.stderr):
@@ -30,6 +34,11 @@ def main() -> int:
     os.environ.update(request.environment)
     sys.argv[1:] = [*request.arguments, "--launcher", str(server)]
     return worker.main()
+
+
+def _handle_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def serve(connection: Connection) -> ForkRequest | None:
