@@ -6,6 +6,7 @@ It imports everything that a worker needs, starts no thread and uses no GPU: nei
 import os
 import signal
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -46,15 +47,17 @@ def serve(connection: Connection) -> ForkRequest | None:
     while True:
         try:
             request = connection.recv()
-            answer = os.fork() if isinstance(request, ForkRequest) else _exit_status(request)
-        except EOFError:
+        except (EOFError, OSError):
             return None
-        except OSError as error:  # no more processes
+        try:
+            answer = os.fork() if isinstance(request, ForkRequest) else _exit_status(request)
+        except OSError as error:  # such as: no more processes
             answer = error
         if isinstance(request, ForkRequest) and answer == 0:
             connection.close()
             return request
-        connection.send(answer)
+        with suppress(OSError):  # the launcher has ended meanwhile
+            connection.send(answer)
 
 
 def _exit_status(pid: int) -> int | None:
