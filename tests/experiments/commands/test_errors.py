@@ -12,7 +12,7 @@ INVALID = [
     ("grid", ["demo", "--methods", "all", "cs-kd"], "methods: 'all' cannot be combined with other names"),
     ("grid", ["demo", "--architectures", "resnet18"], "digits: profile demo trains resnet10, not resnet18"),
     ("grid", ["demo", "--profile", "mini"], "digits has no profile 'mini': choose from demo"),
-    ("grid", ["demo", "--launcher", "slurm"], "unknown launcher 'slurm': choose from local, print"),
+    ("grid", ["demo", "--launcher", "mpi"], "unknown launcher 'mpi': choose from local, "),
     ("grid", ["demo", "--set", "widht=3"], "unknown key 'widht' (did you mean width? known: data"),
     ("grid", ["demo", "--set", "schedule.epochs"], "write key=value, such as schedule.epochs=10"),
     ("grid", ["demo", "--set", "batch_size=199"], "'batch_size': 199 leaves a last batch of one"),
