@@ -69,7 +69,8 @@ class StopSignals:
 def make_job(run: PlannedRun) -> Job:
     """Return the job that trains a run. Its command is complete: it needs no environment and no working directory."""
     command, needs = make_command("worker", str(run.folder.path)), (run.teacher.path,) if run.teacher else ()
-    return Job(command, run.folder.path, run.folder.log, needs, make_environment())
+    log, environment = run.folder.log, make_environment()
+    return Job(command, run.folder.path, log, needs, gpus=run.spec.settings.replicas, environment=environment)
 
 
 def make_command(*arguments: str, **environment: str) -> tuple[str, ...]:

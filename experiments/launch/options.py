@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
 from cskd.methods import canonical_name
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
@@ -37,9 +39,13 @@ class LaunchOptions:
 
     @classmethod
     def from_arguments(cls, arguments: Namespace, **more: Any) -> Self:
-        """Return the options that a command line and ``more`` set."""
+        """Return the options that a command line and ``more`` set. ``--gpus`` is the setting ``replicas``."""
         values = {field.name: getattr(arguments, field.name) for field in fields(cls) if field.name in arguments}
         tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        if arguments.gpus is not None:
+            tuples["overrides"] += (f"replicas={arguments.gpus}",)
+            if arguments.launcher == "local" and not arguments.dry_run:
+                check_gpus(arguments.gpus)
         return cls(**values | tuples | more)
 
     def with_workers(self, settings: Iterable[Settings], maximum: int = MAX_WORKERS) -> Self:
@@ -51,8 +57,11 @@ class LaunchOptions:
             return self
         if self.launcher != LOCAL:
             return replace(self, workers=1)
-        threads = max(recipe.threads or usable_cores() for recipe in settings)
-        return replace(self, workers=min(maximum, len(visible_gpus()) or max(1, usable_cores() // threads)))
+        recipes = list(settings)
+        cores, replicas = usable_cores(), max(recipe.replicas for recipe in recipes)
+        threads = max(replicas, *(recipe.threads or cores for recipe in recipes))
+        fitting = len(gpus) // replicas if (gpus := visible_gpus()) else cores // threads
+        return replace(self, workers=max(1, min(maximum, fitting)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +73,16 @@ class GridOptions(LaunchOptions):
     skip_missing: bool = False  # leave out datasets that cannot be had
     tables: tuple[str, ...] | None = None  # make the tables afterwards, and print these; (): the default ones
     tracking_cost: Path | None = None  # a file for the processor time of the uploads
+
+
+def check_gpus(wanted: int) -> None:
+    """Raise UserError if this machine has fewer GPUs."""
+    count = torch.cuda.device_count()
+    if count < wanted:
+        advice = (
+            f"SET=replicas={wanted} trains {wanted} processes on the CPU" if count == 0 else f"give at most {count}"
+        )
+        raise UserError(f"GPUS={wanted}: this machine has {count or 'none'}: {advice}")
 
 
 def check_range(variable: str, value: int, maximum: int) -> None:
@@ -105,6 +124,8 @@ def add_launch_arguments(parser: ArgumentParser) -> None:
     add_settings_arguments(parser)
     workers = f"runs at once; {AUTO} (default): one a GPU, or as many as the cores allow with the recipe's threads"
     parser.add_argument("--workers", type=workers_or_auto, help=workers)
+    gpus = "GPUs for each run, which divide its batches; without it, the recipe's 'replicas' (default 1)"
+    parser.add_argument("--gpus", type=int, metavar="N", help=gpus)
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")

@@ -1,4 +1,4 @@
-"""Runs jobs on this machine, each in its own process and on its own GPU."""
+"""Runs jobs on this machine, each in its own process and on its own GPU or GPUs."""
 
 import os
 import re
@@ -34,10 +34,15 @@ class LocalBackend:
         kills, server = out_of_memory_kills(), fork_server()
         environment = os.environ | job.environment
         if self.devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._devices_of(slot, job.gpus))
         job.log.open("ab").close()  # an OSError is raised here, not in the worker
         arguments = (str(job.folder), "--threads", str(self.threads))
         return Handle(server, server.fork(ForkRequest(arguments, environment, job.log)), kills)
+
+    def _devices_of(self, slot: int, gpus: int) -> list[str]:
+        """Return the GPUs of a job. Jobs share GPUs if there are not enough for all slots."""
+        first = slot % max(1, len(self.devices) // gpus) * gpus
+        return self.devices[first : first + gpus]
 
     def poll(self, handle: Handle) -> Exit | None:
         try:
