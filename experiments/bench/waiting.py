@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -91,26 +92,21 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _wait(folder: Path, package: str, *arguments: str) -> Wait:
-    """Run a command whose errors go to a terminal, as a user's do. Raises UserError if it fails."""
+    """Run a command in a terminal, as a user does. Raises UserError if it fails."""
     terminal, its_terminal = pty.openpty()
-    with tempfile.TemporaryFile() as output:
-        started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", package, *arguments],
-            cwd=ROOT, env=_environment(folder), stdin=subprocess.DEVNULL, stdout=output, stderr=its_terminal,
-        )  # fmt: skip
-        os.close(its_terminal)
-        text = os.read(terminal, 4096)
-        first = time.monotonic() - started
-        try:
-            while part := os.read(terminal, 4096):
-                text += part
-        except OSError:  # all processes have closed the terminal
-            pass
-        os.close(terminal)
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - started
+    started, first, text = time.monotonic(), 0.0, b""
+    process = subprocess.Popen(
+        [sys.executable, "-m", package, *arguments],
+        cwd=ROOT, env=_environment(folder), stdin=subprocess.DEVNULL, stdout=its_terminal, stderr=its_terminal,
+    )  # fmt: skip
+    os.close(its_terminal)
+    with suppress(OSError):  # all processes have closed the terminal
+        while part := os.read(terminal, 4096):
+            first = first or time.monotonic() - started
+            text = text[-4096:] + part
+    os.close(terminal)
+    _, status, used = os.wait4(process.pid, 0)
     if status:
         lines = text.decode(errors="replace").split("\n")
         raise UserError(f"{package} {' '.join(arguments)} failed: {next(filter(str.strip, reversed(lines)), '')}")
-    return Wait(seconds, first, used.ru_maxrss / 1000)
+    return Wait(time.monotonic() - started, first, used.ru_maxrss / 1000)
