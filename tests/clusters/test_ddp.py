@@ -12,11 +12,11 @@ from place import Place, epoch_options, make_once
 from replicas import Case, emulate, on_replicas, train
 
 from cskd.methods import METHODS, PAPER_COMPOSITES
-from experiments.runs.folder import DONE, INTERRUPTED, RunFolder
+from experiments.runs.folder import INTERRUPTED, RunFolder
 
 CASES = [Case(method, lr=0.01) for method in (*METHODS, *PAPER_COMPOSITES)]
-GRID = ("experiments train", "--dataset", "digits", "--method", "mixup+cs-kd", "--set", "width=4", *epoch_options(24))
-COMMAND = (*GRID, "--set", "replicas=2")
+RUN = ("--dataset", "digits", "--method", "mixup+cs-kd", "--set", "width=4", "--set", "replicas=2")
+COMMAND = ("experiments train", *RUN, *epoch_options(24))
 STEP = "cskd.train.step:Step.__call__"
 
 
@@ -106,18 +106,6 @@ def test_failure_of_a_replica_is_the_runs(tally, tmp_path):
         status, output = place.strike(strike(STEP, 31, "NO_MEMORY_FOR_TORCH", "rank1"))
         assert status == 1
         assert "failed: out of memory" in output
-
-
-@pytest.mark.cluster("DDP: another number of replicas is another run")
-def test_run_on_replicas_is_not_the_run_on_one(undisturbed, tally, tmp_path):
-    place = Place(tmp_path)
-    with tally:
-        status, output, errors = place.call(*GRID)
-        assert (status, errors) == (0, ""), output
-        (single,), (replicated,) = place.folders(), undisturbed.folders()
-        assert single.path.name != replicated.path.name
-        assert (single.state()["state"], replicated.state()["state"]) == (DONE, DONE)
-        assert single.epochs()[-1]["metrics"]["train/loss"] != replicated.epochs()[-1]["metrics"]["train/loss"]
 
 
 def has_trained(folder: RunFolder, start: int) -> bool:
