@@ -9,9 +9,9 @@ from analysis.claims.comparison import Comparison, Side, compare, other_values, 
 from analysis.claims.verdicts import NOT_RUN, UNDECIDED, Verdict, judge, verdict_frame
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
-from analysis.stats.evaluation import Evaluations
 from analysis.tables.format import interval_text
 from analysis.tables.verdicts import verdict_texts
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import all_metrics
 from cskd.methods.composite import SEPARATOR
 from cskd.utils.numbers import number_text
