@@ -31,6 +31,8 @@ def download(archive: Archive, folder: Path, report: ProgressReport = no_report)
 
     Raises UserError with the address, file name, folder and checksum if the download fails.
     """
+    if archive.needs_account:
+        raise _failure(archive, folder, "its server asks for an account")
     part = folder / f"{archive.filename}.part"
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +133,13 @@ def _checksum(path: Path, archive: Archive, report: ProgressReport) -> str | Non
             done += len(block)
             report(f"check {archive.filename}", done, total)
     return f"{archive.algorithm}:{digest.hexdigest()}"
+
+
+def link(path: Path, folder: Path) -> None:
+    """Link a file into ``folder``."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).symlink_to(path.absolute())
 
 
 def unpack_or_copy(path: Path, folder: Path, report: ProgressReport = no_report) -> None:
