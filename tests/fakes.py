@@ -175,7 +175,7 @@ def mit67(root: Path) -> Path:
 
 
 def imagenet(root: Path) -> Path:
-    """``imagenet/{train,val}/<wnid>``, with a greyscale image, a CMYK one, and a PNG named .JPEG, like the official set.
+    """``imagenet/{train,val}/<wnid>``, with greyscale and CMYK images, and PNGs named .JPEG, like the official set.
 
     The first validation images have the last class, so their order differs from that of the class folders.
     """

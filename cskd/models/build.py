@@ -21,7 +21,7 @@ Depths = tuple[int, ...]  # the number of blocks (ResNet) or layers (DenseNet) i
 class Family(NamedTuple):
     """The networks of one kind."""
 
-    small: Callable[[Depths, int], Backbone] | None  # (depths, width) -> the network for small images; None: there is none
+    small: Callable[[Depths, int], Backbone] | None  # (depths, width) -> the network for small images, if there is one
     large: Callable[[Depths], Backbone]  # depths -> the network for large images
     min_width: int = 1
     zero_bias: bool = False  # torchvision initialises the bias of the head of large networks with zeros
@@ -80,11 +80,11 @@ def build_model(
     The network computes the same function as the paper's released network, and has the same initialisation.
 
     Args:
-        name: a key of ARCHITECTURES, or a network of torchvision or timm, such as ``torchvision:resnet50``.
+        name: a key of ARCHITECTURES, or a network of torchvision or timm, such as ``torchvision:convnext_tiny``.
         num_classes: C >= 1.
         image_size: side of the square images in pixels. Up to 64: the paper's network for 32 px (with 100 classes,
             11.2 M parameters for resnet18 and 7.0 M for densenet121). Above: torchvision's network. A network of
-            torchvision or timm is the same for all sizes.
+            torchvision or timm is the same for all sizes; the networks of table 5 are only for larger images.
         width: channels of the stem, 64 in the paper. A DenseNet's growth is half of it. Without effect on a network of
             torchvision or timm.
         build_head: called with (feature size, C); a method's ``build_head``.

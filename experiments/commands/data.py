@@ -51,7 +51,9 @@ def parse_arguments() -> argparse.Namespace:
         "DATA_DIR are used instead of a download; a prepared dataset is not prepared again.",
         epilog=f"Known datasets: {', '.join(known_datasets())}; or all.",
     )
-    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="a dataset to prepare; all: every dataset that needs no account")
+    parser.add_argument(
+        "datasets", nargs="+", metavar="DATASET", help="a dataset to prepare; all: every one that needs no account"
+    )
     parser.add_argument(
         "--partial",
         action="store_true",

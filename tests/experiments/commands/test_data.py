@@ -26,7 +26,10 @@ def command(monkeypatch, call, data_dir):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(archives, "ATTEMPTS", 1)
     for name, source in list(SOURCES.items()):
-        unreachable = tuple(Archive(f"http://127.0.0.1:9/{one.filename}", one.filename) for one in source.archives)
+        unreachable = tuple(
+            Archive(f"http://127.0.0.1:9/{one.filename}", one.filename, needs_account=one.needs_account)
+            for one in source.archives
+        )
         small = source if source.bundled else fakes.small(source)
         monkeypatch.setitem(SOURCES, name, dataclasses.replace(small, archives=unreachable))
     return lambda *arguments: call("experiments data", *arguments)
@@ -40,6 +43,7 @@ def test_all_continues_after_a_failure_and_lists_every_error(command, data_dir):
     assert "dogs: 3 classes, 9 training and 6 test images, " in output
     assert "digits: 10 classes, 200 training and 1,597 test images, 0.3 MB, digest 1b06341fe337" in output
     assert "merged" not in output + errors  # its parts are prepared instead
+    assert "imagenet" not in output + errors  # it needs an account
     failed = [line.split()[1] for line in errors.splitlines()]
     assert failed == ["cifar-100-python.tar.gz", "tiny-imagenet-200.zip", "CUB_200_2011.tgz", "TrainImages.txt"]
 
