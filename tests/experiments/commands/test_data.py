@@ -43,7 +43,7 @@ def test_all_continues_after_a_failure_and_lists_every_error(command, data_dir):
     assert "dogs: 3 classes, 9 training and 6 test images, " in output
     assert "digits: 10 classes, 200 training and 1,597 test images, 0.3 MB, digest 1b06341fe337" in output
     assert "merged" not in output + errors  # its parts are prepared instead
-    assert "imagenet" not in output + errors  # it needs an account
+    assert "ILSVRC2012" not in output + errors  # ImageNet needs an account
     failed = [line.split()[1] for line in errors.splitlines()]
     assert failed == ["cifar-100-python.tar.gz", "tiny-imagenet-200.zip", "CUB_200_2011.tgz", "TrainImages.txt"]
 
