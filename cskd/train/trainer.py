@@ -53,6 +53,7 @@ class Trainer:
         eval_split: "test" or "validation": what ``test_set`` holds, and the prefix of its metrics.
         domains: the domain of each class, for metrics per domain.
         unused: makes the set of training images that the run does not train on; None if there are none.
+        near_ood: makes the set of test images of classes that the run does not train on; None if there are none.
         checkpoint: the file of the checkpoint (see cskd.train.checkpoint); None neither writes nor restores one.
         identity: a text that must be the same when a checkpoint is restored (the run key).
         before_replace: called before a checkpoint is replaced; if it raises, the old ones stay.
@@ -80,6 +81,7 @@ class Trainer:
         eval_split: str = "test",
         domains: tuple[str, ...] | None = None,
         unused: Callable[[], TestSet] | None = None,
+        near_ood: Callable[[], TestSet] | None = None,
         checkpoint: Path | None = None,
         identity: str = "",
         before_replace: Callable[[], None] = lambda: None,
@@ -95,7 +97,7 @@ class Trainer:
             raise ValueError(f"{method.name} needs a teacher")
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.eval_split, self.domains, self.unused = eval_split, domains, unused
+        self.eval_split, self.domains, self.unused, self.near_ood = eval_split, domains, unused, near_ood
         self.step = replicas.wrap(Step(self.model, method, normalise, precision, device, teacher))
         self.optimizer = schedule.make_optimizer(model, device)
         self.checkpoints = Checkpoints(checkpoint, identity, before_replace)
@@ -223,6 +225,10 @@ class Trainer:
     def predict_unused(self, should_stop: Callable[[], bool] = lambda: False) -> Predictions | None:
         """Return the predictions of training images that the run did not train on; None if there are none."""
         return None if self.unused is None else self._predict(self.unused(), should_stop)
+
+    def predict_near_ood(self, should_stop: Callable[[], bool] = lambda: False) -> Predictions | None:
+        """Return the predictions of test images of classes that the run does not train on; None if there are none."""
+        return None if self.near_ood is None else self._predict(self.near_ood(), should_stop)
 
     def predict_training(self, max_images: int = 5000, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
         """Return the predictions of training images without augmentation; the same images in every run."""
