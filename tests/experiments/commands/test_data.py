@@ -12,6 +12,8 @@ from cskd.data.prepare import prepare, prepared_folder
 from cskd.data.sources.base import Archive
 from cskd.data.sources.registry import SOURCES
 from experiments.config import recipe
+from experiments.config.settings import Data
+from experiments.launch.data_progress import preparation_lines
 
 
 @pytest.fixture
@@ -122,6 +124,16 @@ def test_dry_run_names_an_image_folder_that_it_cannot_count(call, flowers):
     status, output, errors = call("experiments grid", "table1", "--datasets", "flowers", "--dry-run")
     assert (status, errors) == (0, "")
     assert output.splitlines()[-1] == "Not counted: flowers (not prepared: make data DATASET=flowers)"
+
+
+def test_plan_names_the_archives_that_need_an_account(tmp_path):
+    (tmp_path / "ILSVRC2012_img_val.tar").touch()
+    plan, *missing = preparation_lines({"imagenet": Data(reader="imagenet")}, tmp_path)
+    assert "147.90 GB to download and 302.55 GB of disk" in plan  # the archives and, once more, their images
+    assert [line.split(" download ")[1].split()[0] for line in missing] == [
+        "ILSVRC2012_img_train.tar",
+        "ILSVRC2012_devkit_t12.tar.gz",
+    ]
 
 
 def sort_into_class_folders(folder: Path) -> None:
