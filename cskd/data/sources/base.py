@@ -38,6 +38,7 @@ class Archive:
 
     checksum: ``md5:...``, ``sha1:...`` or ``sha256:...``, in hexadecimal; None if no checksum is published.
     size: in bytes, to estimate the download; 0 for a short list.
+    mirrors: further addresses of the same file, tried in this order if the official one cannot be reached.
     needs_account: True if only a user with an account can download it; ``url`` is then the page of the download.
     """
 
@@ -45,6 +46,7 @@ class Archive:
     filename: str
     checksum: str | None = None
     size: int = 0
+    mirrors: tuple[str, ...] = ()
     needs_account: bool = False
 
     @property
