@@ -38,8 +38,10 @@ def download(archive: Archive, folder: Path, report: ProgressReport = no_report)
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    reasons = ["its server asks for an account"] if archive.needs_account else []
-    for url in () if archive.needs_account else (archive.url, *archive.mirrors):
+    reasons, urls = [], (archive.url, *archive.mirrors)
+    if archive.needs_account:
+        reasons, urls = ["its server asks for an account"], ()
+    for url in urls:
         try:
             return _download_from(url, archive, folder, report)
         except _UnavailableError as error:
