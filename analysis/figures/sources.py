@@ -43,7 +43,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        return f"{self.dataset}, {self.architecture} ({self.pool.name})"
+        return f"{self.dataset}, {self.architecture} ({self.pool.title})"
 
     def methods(self) -> list[str]:
         """Return the methods with finished runs, in the pool's order."""

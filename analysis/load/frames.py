@@ -65,6 +65,11 @@ class Experiment:
     experiments: tuple["Experiment", ...] = ()
 
     @property
+    def title(self) -> str:
+        """The name in headings."""
+        return self.name
+
+    @property
     def done(self) -> pd.DataFrame:
         """The finished runs."""
         return self.runs[self.runs.state == DONE]

@@ -13,15 +13,25 @@ import pandas as pd
 from analysis.load.frames import DONE, NAME, Experiment, format_count, sort_runs
 
 PAPER = "paper"
+EPOCHS = "schedule.epochs"
 
 
 @dataclass(frozen=True)
 class Pool(Experiment):
     """All cells and runs of one profile with the same tuning and the same overrides.
 
-    name: see ``pool_name``. cells: each dataset/architecture/method once, with ``grids``, the names of the grids that
-        launched it. runs: each cell and seed once, with ``experiment``, the experiment's name.
+    name: see ``pool_name``; it is part of file names.
+    cells: each dataset/architecture/method once, with ``grids``, the names of the grids that launched it.
+    runs: each cell and seed once, with ``experiment``, the experiment's name.
     """
+
+    @property
+    def title(self) -> str:
+        """What its runs are: "mini, 60 epochs", or "mini, tuned, subset.draw=seed, 60 epochs"."""
+        epochs = self.runs.get(f"params.{EPOCHS}", pd.Series(dtype=str)).dropna().unique()
+        changed = [override for override in self.overrides if len(epochs) != 1 or not override.startswith(f"{EPOCHS}=")]
+        parts = [self.profile, *(["tuned"] if self.tuned else []), *changed]
+        return ", ".join([*parts, *([f"{epochs[0]} epochs"] if len(epochs) == 1 else [])])
 
     def runs_of(self, dataset: str, architecture: str, method: str) -> pd.DataFrame:
         """Return the finished runs of one cell by seed; empty if there is none."""
