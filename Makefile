@@ -105,9 +105,9 @@ LAUNCH = $(TRAINING) $(if $(filter-out 0,$(TUNED)),--tuned) $(if $(filter-out 0,
 CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
-.PHONY: help setup demo test test-faults data reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 \
-	reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate tuned dashboard status tables report \
-	paired measured readme ui sync audit lint lock
+.PHONY: help setup demo test test-faults test-clusters data reproduce-table1 reproduce-table2 reproduce-table3 \
+	reproduce-table4 reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate tuned dashboard \
+	status tables report paired measured readme ui sync audit lint lock
 
 help: ## list all targets and variables
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -145,6 +145,9 @@ test: $(READY) ## run the tests
 
 test-faults: $(READY) ## kill processes, fill disks, damage files while commands run, all cases; print one line per fault
 	@$(PYTEST) tests/faults --all-faults
+
+test-clusters: $(READY) ## train on a real Slurm and Ray, PostgreSQL and S3, started on this machine; print one line per case
+	@$(PYTEST) --dist loadfile tests/clusters --clusters
 
 data: $(READY) ## download, verify and prepare DATASET (or all)
 	@$(RUN) -m experiments data $(or $(DATASET),$(error give DATASET: make data DATASET=cub200, or DATASET=all)) \

@@ -8,11 +8,8 @@ import pytest
 from builders import empty_store
 from place import Place, epoch_options, make_once
 
+pytest_plugins = ["tally"]
 pytest.register_assert_rewrite("faults.disturbed")
-
-
-def pytest_addoption(parser):
-    parser.addoption("--all-faults", action="store_true", help="try every case of the faults, and print their table")
 
 
 def pytest_configure(config):

@@ -1,0 +1,17 @@
+"""The tests of ``make test-clusters`` (``--clusters``), with real services on this machine. ``make test`` skips them.
+
+A test has the mark ``cluster`` with a line of the table of ``tally.py``, and counts its cases with ``tally``.
+"""
+
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--clusters"):
+        for item in items:
+            if FOLDER in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="only in make test-clusters"))
