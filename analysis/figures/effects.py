@@ -14,7 +14,7 @@ from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
 from analysis.tables.answer import METRICS, groups, main_verdict
 from cskd.evaluate.metrics import PERCENT, Metric, all_metrics
-from cskd.plots import BLACK, BLUE, GREEN, INK, ORANGE, VERMILION, MethodStyle, method_style, plain
+from cskd.plots import BLACK, BLUE, GREEN, INK, ORANGE, VERMILION, MethodStyle, method_style, plain, wrapped
 
 # Colour and marker both differ, for grey print and colour-blind readers.
 OUTCOME_STYLES = dict(
@@ -122,20 +122,22 @@ def forest_plot(
 ) -> Figure:
     """Draw one row per effect, from top to bottom: its label, and below it the interval as a line."""
     labels = [textwrap.wrap(effect.label, LETTERS, break_on_hyphens=False) for effect in effects]
-    titles = textwrap.wrap(title, LETTERS - 6, break_on_hyphens=False)
+    title = wrapped(title, WIDTH)
     rows, below = [], 0.0  # the position of each row, in lines of text
     for lines in labels:
         rows.append(below + len(lines) + 0.4)
         below += len(lines) + 1.1
     entries = [name for name in styles if any(effect.style == name for effect in effects)] if legend else []
-    height = 0.75 + 0.17 * (len(titles) + below) + 0.2 * bool(entries)
+    height = 0.92 + 0.17 * (title.count("\n") + below) + 0.2 * bool(entries)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots()
     for row, lines, effect in zip(rows, labels, effects, strict=True):
         color, marker, _ = styles[effect.style]
-        axes.plot([0, 0], [row - 0.5, row + 0.7], color=INK, linewidth=1)
+        axes.plot([0, 0], [row - 0.4, row + 0.45], color=INK, linewidth=1)
         axes.plot([effect.low, effect.high], [row, row], color=color, linewidth=1.8)
-        axes.plot([effect.effect], [row], color=color, marker=marker, markersize=7, linestyle="none")
+        axes.plot(
+            [effect.effect], [row], color=color, marker=marker, markersize=7, markeredgewidth=1.6, linestyle="none"
+        )
         text = plain("\n".join(lines))
         axes.text(0, row - 0.5, text, transform=axes.get_yaxis_transform(), va="bottom", fontsize=8, color=INK)
     axes.set(ylim=(below, 0), yticks=[])
@@ -143,7 +145,7 @@ def forest_plot(
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.suptitle(plain("\n".join(titles)), fontsize=9, x=0.02, ha="left")
+    figure.suptitle(plain(title), fontsize=9, x=0.02, ha="left")
     if entries:
         handles = [
             Line2D([], [], color=color, marker=marker, markersize=6, linewidth=1.8)

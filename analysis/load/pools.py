@@ -27,11 +27,13 @@ class Pool(Experiment):
 
     @property
     def title(self) -> str:
-        """What its runs are: "mini, 60 epochs", or "mini, tuned, subset.draw=seed, 60 epochs"."""
+        """What its runs are: "mini, 60 epochs", or "mini, tuned, 60 epochs, subset.draw=seed"."""
         epochs = self.runs.get(f"params.{EPOCHS}", pd.Series(dtype=str)).dropna().unique()
         changed = [override for override in self.overrides if len(epochs) != 1 or not override.startswith(f"{EPOCHS}=")]
-        parts = [self.profile, *(["tuned"] if self.tuned else []), *changed]
-        return ", ".join([*parts, *([f"{epochs[0]} epochs"] if len(epochs) == 1 else [])])
+        tuned = ["tuned"] if self.tuned else []
+        return ", ".join(
+            [self.profile, *tuned, *(f"{number} epochs" for number in epochs if len(epochs) == 1), *changed]
+        )
 
     def runs_of(self, dataset: str, architecture: str, method: str) -> pd.DataFrame:
         """Return the finished runs of one cell by seed; empty if there is none."""

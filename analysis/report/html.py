@@ -18,20 +18,21 @@ MAX_UNSTACKED = 3  # columns of a table that fits the width of a phone
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its alternative text and its caption."""
+    """A drawing with its alternative text and its caption. drawing: an SVG element, or a PNG."""
 
-    png: bytes
+    drawing: str | bytes
     alt: str
     caption: str
 
     @property
     def base64(self) -> str:
-        return base64.b64encode(self.png).decode("ascii")
+        """The PNG in base 64."""
+        return base64.b64encode(self.drawing).decode("ascii")
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in CSS pixels."""
-        with Image.open(io.BytesIO(self.png)) as image:
+        """(width, height) of the PNG in CSS pixels."""
+        with Image.open(io.BytesIO(self.drawing)) as image:
             return tuple(round(side * CSS_DPI / PICTURE_DPI) for side in image.size)
 
 

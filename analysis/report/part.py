@@ -14,6 +14,7 @@ from analysis.load.frames import NAME, format_count
 from analysis.load.pools import PAPER, Pool
 from analysis.load.store import Store
 from analysis.report.html import Chapter, Part, Picture
+from analysis.report.svg import to_svg
 from analysis.stats.evaluation import Evaluations
 from analysis.tables.calibration import calibration_table, measures_table, scaling_table
 from analysis.tables.export import save_table
@@ -33,7 +34,7 @@ EFFECTS = (
     "other metrics, and for the intervals of all methods (Dunnett's), it is over seeds only, and holds for these test "
     "images. An effect without a line has one seed."
 )
-MAX_LISTED = 40  # a longer list of verdicts or runs is folded
+MAX_LISTED = 40  # rows; a longer table is folded
 OPEN_METRICS = ("top1_error", "ece")  # the tables of the other metrics are folded
 
 
@@ -44,8 +45,9 @@ def pool_part(
 
     A pool without a finished run is one line.
     """
+    heading = pool.title[0].upper() + pool.title[1:]
     if pool.done.empty:
-        return Part(pool.name, f"{pool.title}: not run", (f"{_states(pool)}.",)), []
+        return Part(pool.name, f"{heading}: not run", (f"{_states(pool)}.",)), []
     files = folder / "report" / pool.name
     files.mkdir(parents=True, exist_ok=True)
     tables = _tables(pool, store, verdicts, evaluated)
@@ -66,55 +68,51 @@ def pool_part(
         return tuple(_without_title(tables[name], pool) for name in names if name in tables)
 
     judged = [verdict for verdict in verdicts if verdict.outcome != NOT_RUN]
-    verdict_tables = (_without_title(verdict_table(pool, judged), pool),) if 0 < len(judged) <= MAX_LISTED else ()
+    verdict_tables = (_without_title(verdict_table(pool, judged), pool),) if judged else ()
     filled, partly = _paper_layouts(numbered, pool)
     metrics = [metric.name for metric in TRACKED]
-    runs = shown_tables("runs")
     chapters = (
-        Chapter(
+        _chapter(
             "verdict",
             "Verdicts on the claims",
             (_counts(pool, verdicts),),
             tables=verdict_tables,
             folded=shown_tables("claims", "verdicts"),
         ),
-        Chapter("effects", "Effects", (EFFECTS,), shown("effects")),
-        Chapter("against", "Ours against the paper's numbers", tables=shown_tables("against_paper")),
-        Chapter("methods", "Every method", tables=shown_tables("methods")),
-        Chapter(
+        _chapter("effects", "Effects", (EFFECTS,), pictures=shown("effects")),
+        _chapter("against", "Ours against the paper's numbers", tables=shown_tables("against_paper")),
+        _chapter("methods", "Every method", tables=shown_tables("methods")),
+        _chapter(
             "metrics",
             "Every metric",
             tables=shown_tables(*OPEN_METRICS),
             folded=shown_tables(*(name for name in metrics if name not in OPEN_METRICS)),
         ),
-        Chapter("tables", "The paper's tables", tables=filled, folded=partly, sortable=False),
-        Chapter("figures", "The paper's figures", pictures=shown("figure")),
-        Chapter(
+        _chapter("tables", "The paper's tables", tables=filled, folded=partly, sortable=False),
+        _chapter("figures", "The paper's figures", pictures=shown("figure")),
+        _chapter(
             "calibration",
             "Calibration",
             pictures=shown("calibration", "overfitting"),
             tables=shown_tables("calibration", "temperature"),
         ),
-        Chapter("measures", "Further measures", tables=shown_tables("measures")),
-        Chapter("curves", "Learning curves", pictures=shown("curves")),
-        Chapter(
-            "runs",
-            "Runs and settings",
-            tables=runs if len(pool.runs) <= MAX_LISTED else (),
-            folded=(*(runs if len(pool.runs) > MAX_LISTED else ()), *shown_tables("settings")),
-        ),
+        _chapter("measures", "Further measures", tables=shown_tables("measures")),
+        _chapter("curves", "Learning curves", pictures=shown("curves")),
+        _chapter("runs", "Runs and settings", tables=shown_tables("runs"), folded=shown_tables("settings")),
     )
     chapters = tuple(chapter for chapter in chapters if not chapter.is_empty)
-    return Part(pool.name, f"{pool.title[0].upper()}{pool.title[1:]}", _lead(pool), chapters), notes
+    return Part(pool.name, heading, _lead(pool), chapters), notes
 
 
 def save_picture(folder: Path, name: str, figure: Figure) -> Picture:
     """Save a figure as PNG and PDF; return it for the page."""
+    drawing = to_svg(figure, f"{folder.name}/{name}")
+    figure.set_layout_engine("none")  # keeps the layout, whose computation is slow
     for ending in (".png", ".pdf"):
         save_figure(figure, folder / f"{name}{ending}")
     kind, _, cell = name.partition("-")
     alt, caption = CAPTIONS[kind]
-    return Picture((folder / f"{name}.png").read_bytes(), f"{alt}: {cell}", caption)
+    return Picture(drawing, f"{alt}: {cell}", caption)
 
 
 def _tables(pool: Pool, store: Store, verdicts: list[Verdict], evaluated: Evaluations) -> dict[str, Table]:
@@ -131,6 +129,16 @@ def _tables(pool: Pool, store: Store, verdicts: list[Verdict], evaluated: Evalua
         "settings": settings_table(pool),
     }
     return {name: table for name, table in tables.items() if table is not None and table.blocks}
+
+
+def _chapter(anchor: str, heading: str, lead: tuple[str, ...] = (), **content) -> Chapter:
+    """Return a chapter in which long tables are folded."""
+    tables = content.pop("tables", ())
+    is_long = [sum(len(group) for block in table.blocks for group in block.groups) > MAX_LISTED for table in tables]
+    shown, folded = (
+        tuple(table for table, long in zip(tables, is_long, strict=True) if long == wanted) for wanted in (False, True)
+    )
+    return Chapter(anchor, heading, lead, tables=shown, folded=(*folded, *content.pop("folded", ())), **content)
 
 
 def _without_title(table: Table, pool: Pool) -> Table:

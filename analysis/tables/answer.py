@@ -33,6 +33,9 @@ def answer_table(judged: Iterable[tuple[Pool, list[Verdict]]]) -> Table:
         for dataset, network in groups(pool):
             runs = {method: pool.runs_of(dataset, network, method) for method in METHODS}
             record = {"pool": pool.name, "dataset": dataset, "architecture": network}
+            counts = {
+                method: len(pool.runs_of(dataset, network, method)) for method in pool.methods_on(dataset, network)
+            }
             texts = [Link(f"{dataset}, {network}: {pool.title}", f"#{pool.name}")]
             for name in METRICS:
                 metric = all_metrics()[name]
@@ -43,8 +46,8 @@ def answer_table(judged: Iterable[tuple[Pool, list[Verdict]]]) -> Table:
                 verdict = main_verdict(verdicts, name, dataset, network)
                 record[f"{name} verdict"] = verdict.outcome if verdict else NOT_RUN
                 texts.append(Outcome(record[f"{name} verdict"]))
-            counts = dict.fromkeys(str(len(of_method)) for of_method in runs.values())
-            rows.append((*texts, " and ".join(counts)))
+            seeds = sorted({*counts.values()} - {0})
+            rows.append((*texts, " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))))
             records.append(record)
     return plain_table("The answer so far", columns, rows, pd.DataFrame(records), NOTES)
 

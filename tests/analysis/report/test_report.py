@@ -61,12 +61,17 @@ def test_report_of_one_experiment_has_identical_files(page, store_uri, tmp_path)
 
 
 STATE = """{
-  images: Array.from(document.images, (image) => image.complete && image.naturalWidth > 0),
-  alts: Array.from(document.images, (image) => image.alt.length),
+  drawings: Array.from(document.querySelectorAll(".drawing"), (drawing) => {
+    const svg = drawing.firstElementChild, box = drawing.getBoundingClientRect(), text = svg.querySelector("text");
+    return { alt: drawing.getAttribute("aria-label").length, inside: box.left >= 0 && box.right <= innerWidth,
+      scale: svg.getBoundingClientRect().width / svg.viewBox.baseVal.width, color: getComputedStyle(text).fill };
+  }),
+  rows: Array.from(document.querySelectorAll("#answer tbody tr"), (row) =>
+    Array.from(row.cells).sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)[0].className),
   problems, title: document.title, width: innerWidth, scrollWidth: document.documentElement.scrollWidth,
   fetched: performance.getEntriesByType("resource").map((entry) => entry.name)
     .filter((name) => !name.startsWith("data:")),
-  background: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.body).color, background: getComputedStyle(document.body).backgroundColor,
   broken: Array.from(document.querySelectorAll("nav a, .contents a"), (link) => link.getAttribute("href"))
     .filter((target) => !document.querySelector(target)),
   sorted: (() => {
@@ -85,9 +90,12 @@ STATE = """{
 def test_browser_shows_the_page_without_errors_and_sorts_its_tables(page, tmp_path, width, dark):
     state, console = browser.evaluate(page, STATE, tmp_path, width=width, dark=dark)
     assert (console, state["problems"], state["fetched"], state["broken"]) == ([], [], [], [])
-    assert len(state["images"]) > 5
-    assert all(state["images"])
-    assert min(state["alts"]) > 10
+    assert len(state["drawings"]) > 5
+    for drawing in state["drawings"]:
+        assert (drawing["alt"] > 10, drawing["inside"], drawing["color"]) == (True, True, state["ink"])
+        assert drawing["scale"] > 1  # CSS pixels per point: texts of 8 points stay legible
+    if width < 640:  # stacked rows begin with the verdict
+        assert set(state["rows"]) == {"verdict"}
     assert state["title"].startswith("Does CS-KD hold?")
     assert (state["width"], state["scrollWidth"] <= width) == (width, True)
     assert state["background"] == ("rgb(23, 23, 26)" if dark else "rgb(255, 255, 255)")
