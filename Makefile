@@ -16,7 +16,8 @@ ARCHITECTURES ?=##             architectures that replace the grid's; all: the p
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
 WORKERS ?= 1##                 runs at once (default 1), each on its own GPU if there are several
-LAUNCHER ?=##                  grids, train: local (default); print: print the command of each run, train nothing
+LAUNCHER ?=##                  local (default); slurm: submit to a Slurm cluster; print: print the command of each run, train nothing
+SLURM ?=##                     options of sbatch, such as "--partition=gpu --time=8:00:00" (docs/clusters.md)
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
 SKIP_MISSING ?=##              grids: 1 leaves out datasets that cannot be had, and runs the others
@@ -52,6 +53,9 @@ export MLFLOW_TRACKING_URI
 endif
 ifneq ($(OPTUNA_STORAGE),)
 export OPTUNA_STORAGE
+endif
+ifneq ($(SLURM),)
+export SLURM
 endif
 ifneq ($(TUNED_DIR),)
 export TUNED_DIR
@@ -173,7 +177,7 @@ reproduce-figure4: $(READY) ## figure 4: CUB, Dogs and MIT67 merged x cross-entr
 
 ingredients: PROFILE := $(or $(PROFILE),mini)
 ingredients: $(READY) ## what makes CS-KD work: variants that each leave out one ingredient, PROFILE=mini by default
-	@$(RUN) -m experiments grid ingredients --set 'subset.draw=seed' $(CROSS) $(LAUNCH) --tables
+	@$(RUN) -m experiments grid ingredients $(CROSS) $(LAUNCH) --tables
 
 train: $(READY) ## one run: DATASET, METHOD, SEED, PROFILE
 	@$(RUN) -m experiments train --dataset $(or $(DATASET),$(error give DATASET and METHOD: make train DATASET=cifar100 METHOD=cs-kd)) \

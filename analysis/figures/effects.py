@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -12,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from analysis.claims.verdicts import OUTCOMES, Verdict
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
+from analysis.stats.evaluation import Evaluations
 from analysis.tables.answer import METRICS, groups, main_verdict
+from analysis.tables.methods import methods_table
 from cskd.evaluate.metrics import PERCENT, Metric, all_metrics
 from cskd.plots import BLACK, BLUE, GREEN, INK, ORANGE, VERMILION, MethodStyle, method_style, plain, wrapped
 
@@ -55,7 +56,13 @@ def answer_effects(judged: Iterable[tuple[Pool, list[Verdict]]]) -> Iterator[tup
             yield name, forest_plot(title, direction(all_metrics()[name], "CS-KD"), effects, OUTCOME_STYLES)
 
 
-def claim_effects(pool: Pool, verdicts: Iterable[Verdict]) -> Iterator[tuple[str, Figure]]:
+def pool_effects(pool: Pool, verdicts: Iterable[Verdict], evaluations: Evaluations) -> dict[str, Figure]:
+    """Return ``{name: figure}``: the effects that the claims need, and those of every method."""
+    figures = {f"effects-claims-{name}": figure for name, figure in _claim_effects(pool, verdicts)}
+    return figures | {f"effects-methods-{name}": figure for name, figure in _method_effects(pool, evaluations)}
+
+
+def _claim_effects(pool: Pool, verdicts: Iterable[Verdict]) -> Iterator[tuple[str, Figure]]:
     """Yield (metric, figure) for each metric of a claim with a comparison."""
     by_metric: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -76,14 +83,15 @@ def claim_effects(pool: Pool, verdicts: Iterable[Verdict]) -> Iterator[tuple[str
         yield name, forest_plot(title, direction(metric, better), effects, OUTCOME_STYLES)
 
 
-def method_effects(pool: Pool, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+def _method_effects(pool: Pool, evaluations: Evaluations) -> Iterator[tuple[str, Figure]]:
     """Yield (metric, figure): every method minus cross-entropy, or minus CS-KD where cross-entropy was not run.
 
-    frame: of ``methods_table``. Nothing if cross-entropy and CS-KD are the only methods: the claims compare them.
+    Nothing if cross-entropy and CS-KD are the only methods: the claims compare them.
     """
-    if {*frame.method} <= {BASELINE, CS_KD}:
+    table = None if {*pool.done.method} <= {BASELINE, CS_KD} else methods_table(pool, evaluations)
+    if table is None:
         return
-    for name, rows in frame.groupby("metric", sort=False):
+    for name, rows in table.frame.groupby("metric", sort=False):
         for control in (BASELINE, CS_KD):
             column = f"minus_{control.replace('-', '_')}"
             compared = rows.dropna(subset=[column])

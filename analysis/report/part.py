@@ -8,8 +8,6 @@ from matplotlib.figure import Figure
 
 from analysis.claims.verdicts import NOT_RUN, OUTCOMES, Verdict
 from analysis.figures.captions import CAPTIONS
-from analysis.figures.effects import claim_effects, method_effects
-from analysis.figures.gather import pool_figures
 from analysis.load.frames import NAME, format_count
 from analysis.load.pools import PAPER, Pool
 from analysis.load.store import Store
@@ -17,7 +15,7 @@ from analysis.report.html import Chapter, Part, Picture
 from analysis.report.svg import to_svg
 from analysis.stats.evaluation import Evaluations
 from analysis.tables.calibration import calibration_table, measures_table, scaling_table
-from analysis.tables.export import save_table
+from analysis.tables.files import save_table
 from analysis.tables.methods import methods_table
 from analysis.tables.metrics import is_tracked, metric_table
 from analysis.tables.model import Table
@@ -39,26 +37,21 @@ OPEN_METRICS = ("top1_error", "ece")  # the tables of the other metrics are fold
 
 
 def pool_part(
-    pool: Pool, verdicts: list[Verdict], store: Store, evaluated: Evaluations, folder: Path, data_dir: Path
-) -> tuple[Part, list[str]]:
-    """Write a pool's tables and figures below ``folder``; return its part of the page and notes on what is missing.
+    pool: Pool, verdicts: list[Verdict], store: Store, evaluated: Evaluations, figures: dict[str, Figure], folder: Path
+) -> Part:
+    """Write a pool's tables and figures below ``folder``; return its part of the page.
 
     A pool without a finished run is one line.
     """
     heading = pool.title[0].upper() + pool.title[1:]
     if pool.done.empty:
-        return Part(pool.name, f"{heading}: not run", (f"{_states(pool)}.",)), []
+        return Part(pool.name, f"{heading}: not run", (f"{_states(pool)}.",))
     files = folder / "report" / pool.name
     files.mkdir(parents=True, exist_ok=True)
     tables = _tables(pool, store, verdicts, evaluated)
     numbered = paper_tables(pool)
     for name, table in (tables | numbered).items():
         save_table(files, name, table)
-    figures, notes = pool_figures(pool, store, evaluated, folder / ".predictions", data_dir)
-    figures |= {f"effects-claims-{name}": figure for name, figure in claim_effects(pool, verdicts)}
-    if "methods" in tables:
-        effects = method_effects(pool, tables["methods"].frame)
-        figures |= {f"effects-methods-{name}": figure for name, figure in effects}
     pictures = {name: save_picture(files, name, figure) for name, figure in figures.items()}
 
     def shown(*kinds: str) -> tuple[Picture, ...]:
@@ -101,7 +94,7 @@ def pool_part(
         _chapter("runs", "Runs and settings", tables=shown_tables("runs"), folded=shown_tables("settings")),
     )
     chapters = tuple(chapter for chapter in chapters if not chapter.is_empty)
-    return Part(pool.name, heading, _lead(pool), chapters), notes
+    return Part(pool.name, heading, _lead(pool), chapters)
 
 
 def save_picture(folder: Path, name: str, figure: Figure) -> Picture:

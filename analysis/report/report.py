@@ -7,7 +7,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from analysis.claims.claims import load_claims
 from analysis.claims.verdicts import Verdict, judge
-from analysis.figures.effects import answer_effects
+from analysis.figures.effects import answer_effects, pool_effects
+from analysis.figures.gather import pool_figures
 from analysis.load.data_quality import data_quality_notes
 from analysis.load.pools import PAPER, Pool, pools
 from analysis.load.store import Store
@@ -17,7 +18,7 @@ from analysis.report.part import pool_part, save_picture
 from analysis.stats.evaluation import Evaluations
 from analysis.stats.run_evaluations import evaluations
 from analysis.tables.answer import answer_table
-from analysis.tables.export import save_table, save_text
+from analysis.tables.files import save_table, save_text
 from cskd.utils import cli
 
 TITLE = "Does CS-KD hold? What was reproduced, and what was not"
@@ -59,8 +60,9 @@ def write_report(store: Store, names: list[str] | None, folder: Path, console: C
         for pool, of_pool in zip(all_pools, evaluated, strict=True):
             verdicts = judge(pool, claims, of_pool)
             judged.append((pool, verdicts))
-            part, problems = pool_part(pool, verdicts, store, of_pool, folder, cli.data_dir())
-            parts.append(part)
+            figures, problems = pool_figures(pool, store, of_pool, folder / ".predictions", cli.data_dir())
+            figures |= pool_effects(pool, verdicts, of_pool)
+            parts.append(pool_part(pool, verdicts, store, of_pool, figures, folder))
             note(pool, [*pool.notes, *data_quality_notes(pool), *problems])
             progress.advance(task)
     answer = _answer(judged, folder)

@@ -140,7 +140,8 @@ def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", sh
     )
     training = trainer.predict_training(should_stop=should_stop)
     unused = trainer.predict_unused(should_stop=should_stop)
-    save_predictions(folder.predictions, predictions, training, unused, before_replace=folder.before_replace)
+    near_ood = trainer.predict_near_ood(should_stop=should_stop)
+    save_predictions(folder.predictions, predictions, training, unused, near_ood, before_replace=folder.before_replace)
     weights = trainer.model.state_dict()
     write_archive(folder.weights, lambda file: torch.save(weights, file), before_replace=folder.before_replace)
 

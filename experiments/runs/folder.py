@@ -6,7 +6,7 @@ runs/<run key>/spec.json         the run: everything that can change its numbers
                metrics.jsonl     {"epoch", "timestamp", "metrics"} of each epoch, copied from the checkpoint
                checkpoint.pt     the state to resume from, with all epochs so far; removed when the run is done
                previous.pt       the checkpoint before it, used if checkpoint.pt is damaged
-               predictions.npz   predictions of the test set and of some training images, after the last epoch
+               predictions.npz   predictions of test, training and left-out images, after the last epoch
                weights.pt        the trained network's state_dict
                summary.json      how the latest training process ended
                SHA256SUMS        checksums of a run that is done
