@@ -61,7 +61,7 @@ def pool_part(
         return tuple(_without_title(tables[name], pool) for name in names if name in tables)
 
     judged = [verdict for verdict in verdicts if verdict.outcome != NOT_RUN]
-    verdict_tables = (_without_title(verdict_table(pool, judged), pool),) if judged else ()
+    first = verdict_table(pool, judged) if len(judged) <= MAX_LISTED else tables["claims"]
     filled, partly = _paper_layouts(numbered, pool)
     metrics = [metric.name for metric in TRACKED]
     chapters = (
@@ -69,7 +69,7 @@ def pool_part(
             "verdict",
             "Verdicts on the claims",
             (_counts(pool, verdicts),),
-            tables=verdict_tables,
+            tables=(_without_title(first, pool),) if judged else (),
             folded=shown_tables("claims", "verdicts"),
         ),
         _chapter("effects", "Effects", (EFFECTS,), pictures=shown("effects")),
@@ -81,7 +81,7 @@ def pool_part(
             tables=shown_tables(*OPEN_METRICS),
             folded=shown_tables(*(name for name in metrics if name not in OPEN_METRICS)),
         ),
-        _chapter("tables", "The paper's tables", tables=filled, folded=partly, sortable=False),
+        Chapter("tables", "The paper's tables", tables=filled, folded=partly, sortable=False),
         _chapter("figures", "The paper's figures", pictures=shown("figure")),
         _chapter(
             "calibration",
@@ -124,14 +124,20 @@ def _tables(pool: Pool, store: Store, verdicts: list[Verdict], evaluated: Evalua
     return {name: table for name, table in tables.items() if table is not None and table.blocks}
 
 
-def _chapter(anchor: str, heading: str, lead: tuple[str, ...] = (), **content) -> Chapter:
+def _chapter(
+    anchor: str,
+    heading: str,
+    lead: tuple[str, ...] = (),
+    *,
+    pictures: tuple[Picture, ...] = (),
+    tables: tuple[Table, ...] = (),
+    folded: tuple[Table, ...] = (),
+) -> Chapter:
     """Return a chapter in which long tables are folded."""
-    tables = content.pop("tables", ())
-    is_long = [sum(len(group) for block in table.blocks for group in block.groups) > MAX_LISTED for table in tables]
-    shown, folded = (
-        tuple(table for table, long in zip(tables, is_long, strict=True) if long == wanted) for wanted in (False, True)
-    )
-    return Chapter(anchor, heading, lead, tables=shown, folded=(*folded, *content.pop("folded", ())), **content)
+    rows = {table.title: sum(len(group) for block in table.blocks for group in block.groups) for table in tables}
+    short = tuple(table for table in tables if rows[table.title] <= MAX_LISTED)
+    long = tuple(table for table in tables if rows[table.title] > MAX_LISTED)
+    return Chapter(anchor, heading, lead, pictures, short, (*long, *folded))
 
 
 def _without_title(table: Table, pool: Pool) -> Table:
