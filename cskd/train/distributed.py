@@ -111,6 +111,6 @@ class DistributedStep:
         loss, sums = self._parallel(batch)
         return batch.weight * loss, sums if batch.weight else torch.zeros_like(sums)
 
-    def compile(self, example: Batch) -> None:
+    def compile(self, example: Batch, graphs: bool = True) -> None:
         """Compile the step below DistributedDataParallel."""
-        self.step.compile(example)
+        self.step.compile(example, graphs)
