@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,13 @@ def jobs(tmp_path) -> list[Job]:
 SYNC = Job(("sync",), Path("/runs"), Path("/runs/sync.log"))
 
 
+def test_run_on_several_gpus_asks_for_them_and_their_cores(slurm, jobs):
+    SlurmBackend(1).submit([replace(jobs[0], gpus=2)], SYNC)
+    run, sync = slurm.calls("sbatch")
+    assert options_of(run).items() >= {"gres": "gpu:2", "cpus-per-task": "8"}.items()
+    assert "gres" not in options_of(sync)
+
+
 def test_second_launch_submits_only_what_is_not_in_the_queue(slurm, jobs):
     SlurmBackend(2).submit(jobs, SYNC)
     first, _, sync = slurm.calls("sbatch")
@@ -166,8 +174,10 @@ def test_status_shows_the_queue_beside_the_runs(call, slurm, monkeypatch, tmp_pa
         ("7_1", "PENDING", "", 0, "/elsewhere/0123456789abcdef.tasks"),
     ])  # fmt: skip
     output = call("experiments status")[1]
-    for text in ("running 0/3, on node7", "interrupted 2/3, pending, requeued 2x", "missing, pending"):
-        assert text in output
+    rows = [[cell.strip() for cell in line.split("│")[2:5]] for line in output.splitlines() if line.startswith("│")]
+    assert [" ".join(filter(None, lines)) for lines in zip(*rows, strict=True)] == [
+        "running 0/3 on node7", "interrupted 2/3 pending, requeued 2x", "missing pending",
+    ]  # fmt: skip
     monkeypatch.setenv("PATH", "/nowhere")
     output = call("experiments status")[1]
     assert output.count("Slurm's queue is not shown: squeue cannot be started") == 1
