@@ -50,8 +50,9 @@ class TrackedExperiment:
 
     def __init__(self, uri: str, key: str, lock: Path):
         """lock: the lock file that all launches with the same RUNS_DIR use when they create something."""
-        self.uri, self.key, self.lock = uri, key, lock
+        self.key, self.lock = key, lock
         self.client = open_store(uri)
+        self.artifacts = artifact_location(uri, key)
         self.id = ""
 
     def open(self, note: str, tags: dict[str, str]) -> None:
@@ -165,7 +166,7 @@ class TrackedExperiment:
         for number in count(1):
             label = self.key if number == 1 else f"{self.key} ({number})"
             try:
-                self.client.create_experiment(label, artifact_location(self.uri, self.key), tags)
+                self.client.create_experiment(label, self.artifacts, tags)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
