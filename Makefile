@@ -16,7 +16,8 @@ ARCHITECTURES ?=##             architectures that replace the grid's; all: the p
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
 WORKERS ?= 1##                 runs at once (default 1), each on its own GPU if there are several
-LAUNCHER ?=##                  grids, train: local (default); print: print the command of each run, train nothing
+LAUNCHER ?=##                  local (default); ray: tasks of a Ray cluster; print, for grids and train: print the commands, train nothing
+RAY_ADDRESS ?=##               LAUNCHER=ray: the address of the cluster, host:port (default: the one of this machine)
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
 SKIP_MISSING ?=##              grids: 1 leaves out datasets that cannot be had, and runs the others
@@ -53,6 +54,9 @@ export MLFLOW_TRACKING_URI
 endif
 ifneq ($(MLFLOW_DEFAULT_ARTIFACT_ROOT),)
 export MLFLOW_DEFAULT_ARTIFACT_ROOT
+endif
+ifneq ($(RAY_ADDRESS),)
+export RAY_ADDRESS
 endif
 ifneq ($(OPTUNA_STORAGE),)
 export OPTUNA_STORAGE

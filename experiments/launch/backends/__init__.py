@@ -3,7 +3,8 @@
 from experiments.launch.backends.base import Backend, Exit, Job
 from experiments.launch.backends.local import LocalBackend
 from experiments.launch.backends.print import PrintBackend
+from experiments.launch.backends.ray import RayBackend
 
-BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "print": PrintBackend}
+BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "print": PrintBackend, "ray": RayBackend}
 
 __all__ = ["BACKENDS", "Backend", "Exit", "Job"]

@@ -31,15 +31,17 @@ class Backend(Protocol):
 
     detached: True if the jobs run elsewhere and outlive the launch. The loop then hands over all jobs at once, and
     the backend must respect ``Job.needs``; otherwise it starts a job only when the jobs that it needs are done.
+    capacity: how many jobs run at once, at this moment. Not read of a detached backend.
     """
 
     detached: bool
+    capacity: int
 
     def __init__(self, workers: int):
-        """workers: how many jobs run at once."""
+        """workers: how many jobs run at once, on each machine or GPU if the backend has several machines."""
 
     def start(self, job: Job, slot: int) -> Any:
-        """Start a job and return a handle. slot: a number below ``workers`` that no other running job has.
+        """Start a job and return a handle. slot: a number from 0 that no other running job has.
 
         Raises OSError if the job cannot be started.
         """

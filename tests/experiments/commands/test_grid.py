@@ -88,6 +88,7 @@ class FakeBackend:
     """Ends every job at once: as done, unless its method is ``failing``."""
 
     detached = False
+    capacity = 1
     failing = "none"
 
     def __init__(self, workers: int, *, started: list[str]):
