@@ -16,7 +16,8 @@ ARCHITECTURES ?=##             architectures that replace the grid's; all: the p
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
 WORKERS ?= 1##                 runs at once (default 1), each on its own GPU if there are several
-LAUNCHER ?=##                  local (default); ray: tasks of a Ray cluster; print, for grids and train: print the commands, train nothing
+LAUNCHER ?=##                  local (default); slurm: submit to Slurm; ray: tasks of a Ray cluster; print: print the command of each run, train nothing
+SLURM ?=##                     options of sbatch, such as "--partition=gpu --time=8:00:00" (docs/clusters.md)
 RAY_ADDRESS ?=##               LAUNCHER=ray: the address of the cluster, host:port (default: the one of this machine)
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
@@ -60,6 +61,9 @@ export RAY_ADDRESS
 endif
 ifneq ($(OPTUNA_STORAGE),)
 export OPTUNA_STORAGE
+endif
+ifneq ($(SLURM),)
+export SLURM
 endif
 ifneq ($(TUNED_DIR),)
 export TUNED_DIR

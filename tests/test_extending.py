@@ -22,6 +22,7 @@ from cskd.models import build, build_model
 from experiments.config import recipe
 from experiments.config.datasets import prepare_data
 from experiments.config.recipe import load_settings
+from experiments.launch.backends import base
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -164,3 +165,8 @@ def test_the_network_of_the_text_can_be_selected(monkeypatch):
         assert model(images).shape == (2, 5)
         features, logits = model.auxiliary(model.backbone.stage_maps(images))[0]
         assert (features.shape[1], logits.shape[1]) == (model.backbone.feature_size, 5)
+
+
+def test_the_exit_statuses_are_those_of_the_worker():
+    documented = re.findall(r"^\| (\d) `(EXIT_\w+)`", TEXT, re.MULTILINE)
+    assert documented == [(str(value), name) for name, value in vars(base).items() if name.startswith("EXIT_")]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cskd.batch import Batch
+from cskd.batch import WHOLE, Batch, Replica
 from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
 from cskd.data.splits import Split
 from cskd.data.transforms import Augmentation, CenterCrop, ResizedCrop
@@ -26,6 +26,9 @@ class TrainLoader:
       ``streamed``. None chooses by device and size. The pixels are the same.
 
     Within an epoch the CPU does not wait for a GPU.
+
+    replica: of whose rows the batches consist, all by default. Order, partners and augmentation are drawn for all
+        images, whatever the number of replicas.
     """
 
     AUGMENTED = ("x", "partner", "second")
@@ -56,6 +59,7 @@ class TrainLoader:
             )
         self.split, self.augmentation, self.clean = split, augmentation, clean
         self.views, self.batch_size, self.seed, self.device = views, batch_size, seed, device
+        self.replica: Replica = WHOLE
         self.labels = torch.as_tensor(np.asarray(split.labels)).long()
         self.num_classes = int(self.labels.max()) + 1  # every class has training images
         self.partners = PartnerSampler(split.labels)
@@ -82,7 +86,7 @@ class TrainLoader:
         order, partners = self.partners.epoch(self.seed, epoch)
         image_indices = {view: partners if view == "partner" else order for view in sorted(self.views)}
         # Copied once per epoch, because each small copy to the device makes the CPU wait.
-        labels = self.labels[order].to(self.device).split(self.batch_size)
+        labels = self.labels[order].to(self.device)
         return self._batches(labels, self._views(epoch, image_indices))
 
     def _views(self, epoch: int, image_indices: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
@@ -96,13 +100,21 @@ class TrainLoader:
         }
         return (self._resized if self.images is None else self._shifted)(image_indices, draws)
 
-    def _batches(self, labels: tuple[Tensor, ...], batches: Iterator[dict[str, Tensor]]) -> Iterator[Batch]:
-        for targets, views in zip(labels, batches, strict=True):
-            channels_first = {view: to_channels_first(images) for view, images in views.items()}
-            yield Batch(channels_first, targets, targets, self.num_classes)
+    def _batches(self, labels: Tensor, batches: Iterator[dict[str, Tensor]]) -> Iterator[Batch]:
+        for images, rows, views in zip(self._batch_sizes(), self._batch_slices(), batches, strict=True):
+            channels_first = {view: to_channels_first(pixels) for view, pixels in views.items()}
+            targets = labels[rows]
+            yield Batch(channels_first, targets, targets, self.num_classes, self.replica.weight(images))
+
+    def _batch_sizes(self) -> list[int]:
+        """Return the number of images in each batch, of all replicas."""
+        return [min(self.batch_size, len(self.split) - start) for start in range(0, len(self.split), self.batch_size)]
 
     def _batch_slices(self) -> Iterator[slice]:
-        return (slice(start, start + self.batch_size) for start in range(0, len(self.split), self.batch_size))
+        """Yield the replica's rows of each batch, as rows of the epoch's order."""
+        for number, images in enumerate(self._batch_sizes()):
+            start, rows = number * self.batch_size, self.replica.rows(images)
+            yield slice(start + rows.start, start + rows.stop)
 
     def _shifted(self, image_indices: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Yield each batch's views, gathered from all images on the device."""
@@ -132,10 +144,11 @@ class TrainLoader:
             yield dict(zip(image_indices, images.chunk(len(image_indices)), strict=True))
 
     def blank_batch(self) -> Batch:
-        """Return a full batch of black images of the first class, with every view."""
-        size = self.augmentation.size
-        black = torch.zeros((self.batch_size, size, size, 3), dtype=torch.uint8, device=self.device)
-        labels = torch.zeros(self.batch_size, dtype=torch.long, device=self.device)
+        """Return the replica's rows of a full batch of black images of the first class, with every view."""
+        size, rows = self.augmentation.size, self.replica.rows(self.batch_size)
+        images = rows.stop - rows.start
+        black = torch.zeros((images, size, size, 3), dtype=torch.uint8, device=self.device)
+        labels = torch.zeros(images, dtype=torch.long, device=self.device)
         views = {view: to_channels_first(black.clone()) for view in sorted(self.views)}
         return Batch(views, labels, labels, self.num_classes)
 
@@ -144,7 +157,8 @@ class TestSet:
     """Images that are transformed like test images once and stored on the device, in batches of ``batch_size``.
 
     classes: the names of the labels. indices: (N,) positions of the images in the prepared split. resizing: as in
-    TrainLoader.
+    TrainLoader. A replica has the labels and indices of all images, but stores only its share of the images. All shares
+    have the same size: the last ones repeat the last image.
     """
 
     __test__ = False  # pytest would take it for a test case
@@ -158,20 +172,25 @@ class TestSet:
         device: torch.device,
         classes: tuple[str, ...] = (),
         resizing: str | None = None,
+        replica: Replica = WHOLE,
     ):
+        self.labels = torch.as_tensor(np.asarray(split.labels)).long().to(device)
+        self.batch_size, self.classes = batch_size, classes
+        self.indices = split.indices
+        if replica.count > 1:
+            share = math.ceil(len(split) / replica.count)
+            rows = np.arange(replica.rank * share, (replica.rank + 1) * share)
+            split = split.select(rows.clip(max=len(split) - 1))
         unchanged = transform.unchanged(split)
         if unchanged is not None:
             self.images = unchanged.to(device)
         else:
             pixels = open_pixels(split, device, resizing or ("pillow" if device.type == "cpu" else "streamed"))
             self.images = resize_all(pixels, torch.arange(len(split)), transform.crops(split.sizes), transform.size)
-        self.labels = torch.as_tensor(np.asarray(split.labels)).long().to(device)
-        self.batch_size, self.classes = batch_size, classes
-        self.indices = split.indices
 
     def batches(self) -> Iterator[Tensor]:
         """Yield (N, 3, H, W) uint8 batches in the order of the split."""
-        for start in range(0, len(self.labels), self.batch_size):
+        for start in range(0, len(self.images), self.batch_size):
             yield to_channels_first(self.images[start : start + self.batch_size])
 
 

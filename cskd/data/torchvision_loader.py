@@ -36,7 +36,7 @@ class TorchvisionLoader(TrainLoader):
         )
         batches = DataLoader(
             images,
-            batch_size=self.batch_size,
+            batch_sampler=[range(rows.start, rows.stop) for rows in self._batch_slices()],
             num_workers=torch.get_num_threads(),  # at least 1: _Images seeds the generator of its own process
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # so that DataLoader does not draw from torch's global generator

@@ -117,7 +117,7 @@ class Method(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     needs_teacher: ClassVar[bool] = False  # a trained network, frozen and in evaluation mode
-    mixes_labels: ClassVar[bool] = False  # after its transform an image has several classes
+    mixes_labels: ClassVar[bool] = False  # after its transform an image has several classes; replicas mix whole batches
     requires_hard_labels: ClassVar[bool] = False  # its loss is undefined for mixed labels
     regularisers_have_cross_entropy: ClassVar[bool] = False  # beside the one on the labels
     incompatible_logits: ClassVar[bool] = False  # the losses of other methods cannot use its logits

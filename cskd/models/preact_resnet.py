@@ -4,10 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cskd.models.classifier import Backbone
-
-
-def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
+from cskd.models.conv import Conv3x3
 
 
 class _Shortcut(nn.Conv2d):
@@ -31,9 +28,9 @@ class PreActBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = _conv3x3(inputs, outputs, stride)
+        self.conv1 = Conv3x3(inputs, outputs, stride)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.conv2 = _conv3x3(outputs, outputs)
+        self.conv2 = Conv3x3(outputs, outputs)
         same_shape = stride == 1 and inputs == outputs
         self.shortcut = nn.Identity() if same_shape else _Shortcut(inputs, outputs, stride)
 
@@ -56,7 +53,7 @@ class PreActResNet(Backbone, nn.Module):
         super().__init__()
         self.stage_channels = (width, 2 * width, 4 * width, 8 * width)
         self.feature_size = 8 * width
-        self.conv1 = _conv3x3(3, width)
+        self.conv1 = Conv3x3(3, width)
         self.bn1 = nn.BatchNorm2d(width)
         stages, inputs = [], width
         for number, (blocks, outputs) in enumerate(zip(blocks_per_stage, self.stage_channels, strict=True)):

@@ -11,11 +11,14 @@ from cskd.methods.base import ForwardCache
 from cskd.train.precision import autocast
 
 
-class Step:
+class Step(nn.Module):
     """The loss of a batch under a method: ``loss, sums = step(batch)``.
 
     loss: (), call backward() on it. sums: (2 + terms,) float64 without gradient: the loss, each term, and the share
     of wrong answers, each times the number of images. A step never waits for the device.
+
+    It is a module, so that DistributedDataParallel can wrap it: the passes of a method do not go through the network's
+    ``forward``. The teacher is not a part of it, since replicas do not share it.
     """
 
     def __init__(
@@ -27,13 +30,19 @@ class Step:
         device: torch.device,
         teacher: nn.Module | None = None,
     ):
-        self.model, self.normalise, self.teacher = model, normalise, teacher
+        super().__init__()
+        self.model, self.normalise = model, normalise
+        self._teacher = (teacher,)  # a tuple, so that it is not registered as a part of this module
         self.terms = method.terms()
         self.precision, self.device = precision, device
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         self._compiled_size: int | None = None  # images in a batch
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    @property
+    def teacher(self) -> nn.Module | None:
+        return self._teacher[0]
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         # The last batch of an epoch is smaller; compiling for it would cost more time than it saves.
         if self._compiled is None or len(batch.labels) != self._compiled_size:
             return self.eager(batch)
@@ -57,7 +66,7 @@ class Step:
             means = [loss.detach().double(), *(value.detach().double() for value in values), _wrong(logits, targets)]
             return loss, len(labels) * torch.stack(means)
 
-    def compile(self, example: Batch) -> None:
+    def compile(self, example: Batch) -> None:  # not the method of nn.Module, which compiles ``forward``
         """Compile the step for batches of the example's size, on CUDA with CUDA graphs.
 
         This runs a forward and backward pass, so that a missing compiler raises here. The network stays unchanged.

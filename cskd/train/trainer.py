@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from cskd.batch import Normalise
+from cskd.batch import Batch, Normalise
 from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.splits import choose
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.evaluate.predictions import Predictions
 from cskd.methods import Method
 from cskd.train.checkpoint import Checkpoints
+from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.precision import autocast
 from cskd.train.schedule import Schedule
 from cskd.train.step import Step
@@ -55,6 +56,9 @@ class Trainer:
         checkpoint: the file of the checkpoint (see cskd.train.checkpoint); None neither writes nor restores one.
         identity: a text that must be the same when a checkpoint is restored (the run key).
         before_replace: called before a checkpoint is replaced; if it raises, the old ones stay.
+        replicas: of a run on several devices. Each has a trainer with the same arguments, apart from the device, the
+            test set, which is a replica's, and callbacks. Only the first one computes test metrics and writes
+            checkpoints.
 
     Attributes:
         records: the records of all trained epochs, including those before a resume.
@@ -79,20 +83,24 @@ class Trainer:
         checkpoint: Path | None = None,
         identity: str = "",
         before_replace: Callable[[], None] = lambda: None,
+        replicas: Replicas = SINGLE,
     ):
         self.model = model.to(device, memory_format=torch.channels_last)
         self.method, self.loader, self.test_set = method, train_loader, test_set
         self.normalise, self.schedule = normalise, schedule
-        self.seed, self.device, self.precision = seed, device, precision
+        self.seed, self.device, self.precision, self.replicas = seed, device, precision, replicas
+        if not method.mixes_labels:  # a batch is mixed as a whole, and then divided
+            train_loader.replica = replicas
         if teacher is None and method.needs_teacher:
             raise ValueError(f"{method.name} needs a teacher")
         if teacher is not None:
             teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.eval_split, self.domains, self.unused = eval_split, domains, unused
-        self.step = Step(model, method, normalise, precision, device, teacher)
+        self.step = replicas.wrap(Step(self.model, method, normalise, precision, device, teacher))
         self.optimizer = schedule.make_optimizer(model, device)
         self.checkpoints = Checkpoints(checkpoint, identity, before_replace)
-        self.records: list[Record] = self._restore()
+        with replicas.first_before_others():  # the first one removes damaged checkpoints
+            self.records: list[Record] = self._restore()
 
     @property
     def next_epoch(self) -> int:
@@ -111,7 +119,7 @@ class Trainer:
         Args:
             on_checkpoint: receives the records of all epochs so far, before the first step and after each checkpoint.
             on_step: called after each step.
-            should_stop: called before each step; True raises Interrupted.
+            should_stop: called before each step; True raises Interrupted, on all replicas.
             extra_metrics: returns metrics to record with each epoch.
 
         Metrics are named ``train/...``, ``test/...`` or ``validation/...`` (errors, ECE and R@1 in percent) and
@@ -134,8 +142,9 @@ class Trainer:
                 raise Diverged(f"{error} after epoch {epoch + 1}, lr {metrics['train/lr']:g}") from error
             last = epoch + 1 == self.schedule.epochs
             features = predictions.features if last else None
-            tested = evaluate_predictions(predictions.logits, predictions.labels, features, self.domains)
-            metrics |= {f"{self.eval_split}/{name}": value for name, value in tested.items()}
+            if self.replicas.is_first:
+                tested = evaluate_predictions(predictions.logits, predictions.labels, features, self.domains)
+                metrics |= {f"{self.eval_split}/{name}": value for name, value in tested.items()}
             metrics["time/train_seconds"] = trained - started
             metrics["time/test_seconds"] = time.perf_counter() - trained
             metrics["time/images_per_second"] = len(self.loader.split) / (trained - started)
@@ -157,8 +166,11 @@ class Trainer:
         rate = self.schedule.rate(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        draws = generator(self.seed, "transform", epoch)
-        torch.manual_seed(derived_seed(self.seed, "dropout", epoch))  # networks of other libraries may have dropout
+        replicas = self.replicas
+        stream = "transform" if self.method.mixes_labels else replicas.stream("transform")
+        draws = generator(self.seed, stream, epoch)
+        # networks of other libraries may have dropout
+        torch.manual_seed(derived_seed(self.seed, replicas.stream("dropout"), epoch))
         terms = self.step.terms
         # The sums (loss, terms, wrong answers) stay on the device and are read once, at the end of the epoch.
         # Once a loss is not finite, the sum of the losses stays so: ``finite_steps`` counts the steps before.
@@ -166,18 +178,20 @@ class Trainer:
         finite_steps = torch.zeros((), dtype=torch.int64, device=self.device)
         seen = 0
         for number, raw in enumerate(self.loader.epoch(epoch)):
-            if should_stop():
+            if replicas.any(should_stop()):
                 raise Interrupted
-            batch = self.method.transform(raw, draws)
+            batch = self._transformed(raw, draws)
             loss, step_sums = self.step(batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
             sums += step_sums
             finite_steps += sums[0].isfinite()
-            seen += len(batch.labels)
+            seen += len(batch.labels) if batch.weight else 0
             on_step(Progress(epoch, number + 1, len(self.loader), seen))
-        means = (sums / seen).tolist()
+        counts = torch.tensor([seen, finite_steps], dtype=torch.float64)
+        *totals, seen, finite_steps = replicas.sum(torch.cat([sums.cpu(), counts])).tolist()
+        means = [total / seen for total in totals]
         metrics = {
             "train/loss": means[0],
             **{f"train/{term.name}": mean for term, mean in zip(terms, means[1:-1], strict=True)},
@@ -186,14 +200,21 @@ class Trainer:
         }
         if not math.isfinite(means[0]):
             values = ", ".join(f"{name.removeprefix('train/')} {value:g}" for name, value in metrics.items())
-            raise Diverged(f"the loss is not finite from epoch {epoch + 1}, step {int(finite_steps) + 1} on: {values}")
+            # The step after the first loss that is not finite is not finite on any replica.
+            step = int(finite_steps) // replicas.count + 1
+            raise Diverged(f"the loss is not finite from epoch {epoch + 1}, step {step} on: {values}")
         return metrics
+
+    def _transformed(self, batch: Batch, draws: Generator) -> Batch:
+        """Return the transformed batch, or this replica's part of it."""
+        batch = self.method.transform(batch, draws)
+        return batch.part(self.replicas) if self.method.mixes_labels else batch
 
     def compile(self) -> None:
         """Compile the training step for full batches. Raises the exceptions of the compiler."""
         self.model.train()
         example = self.loader.blank_batch()
-        self.step.compile(self.method.transform(example, generator(self.seed, "compile")))
+        self.step.compile(self._transformed(example, generator(self.seed, "compile")))
 
     def predict(self, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
         """Return the predictions of the test set. Raises Interrupted and Diverged as ``run``."""
@@ -208,18 +229,20 @@ class Trainer:
         split, test_set = self.loader.split, self.test_set
         chosen = split.select(choose(len(split), min(max_images, len(split)), "training predictions"))
         data = {"batch_size": test_set.batch_size, "device": self.device, "classes": test_set.classes}
-        return self._predict(TestSet(chosen, self.loader.clean, **data), should_stop)
+        return self._predict(TestSet(chosen, self.loader.clean, replica=self.replicas, **data), should_stop)
 
     @torch.no_grad()
     def _predict(self, images: TestSet, should_stop: Callable[[], bool]) -> Predictions:
-        """Return the predictions in evaluation mode."""
+        """Return the predictions in evaluation mode. Each replica evaluates its share of the images."""
         self.model.eval()
+        self.replicas.share_buffers(self.model)
         parts = []
         for batch in images.batches():
-            if should_stop():
+            if self.replicas.any(should_stop()):
                 raise Interrupted
             parts += self._evaluate_batch(batch)
-        logits, features = map(torch.cat, zip(*parts, strict=True))
+        shares = map(torch.cat, zip(*parts, strict=True))
+        logits, features = (self.replicas.gather(share, len(images.labels)) for share in shares)
         if not torch.isfinite(logits).all():
             raise Diverged(f"the network's {self.eval_split} predictions are not finite")
         arrays = (values.cpu().numpy() for values in (logits, features, images.labels))
@@ -251,5 +274,7 @@ class Trainer:
             raise UserError(f"{message}: remove it to start this run again") from error
 
     def _save(self) -> None:
+        if not self.replicas.is_first:
+            return
         model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
         self.checkpoints.write({"records": self.records, "model": model, "optimizer": optimizer})

@@ -88,11 +88,11 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         run.folder.discard_damaged()
     plan.save(runs_dir())
     backend = BACKENDS[options.launcher](options.workers)
+    if backend.detached:
+        submit(pending, backend)
+        return 0
     began = time.monotonic()
     with uploader:
-        if backend.detached:
-            submit(pending, backend)
-            return 0
         finished = _train(pending, seconds, backend, uploader, console)
     if options.tracking_cost is not None:
         write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})

@@ -1,11 +1,14 @@
 """Show a grid as a matrix: done, running, failed and why, missing."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Column, Table
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
 from experiments.config.grid import grid_names
+from experiments.launch.backends.slurm import QueuedTask, queued_tasks
 from experiments.launch.progress import line_printer
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
 from experiments.runs.plan import Plan, load_plans
@@ -26,12 +29,17 @@ def main() -> int:
         cli.check_choice("grid", arguments.grid, names | set(grid_names()))
         print(f"{arguments.grid} has not been launched into {cli.runs_dir()}: all its runs are missing")
     console = Console()
+    try:
+        queue = queued_tasks()
+    except UserError as error:
+        line_printer(console)(f"Slurm's queue is not shown: {error}")
+        queue = {}
     for plan in selected:
-        _print_matrix(plan, console)
+        _print_matrix(plan, queue, console)
     return 0
 
 
-def _print_matrix(plan: Plan, console: Console) -> None:
+def _print_matrix(plan: Plan, queue: dict[Path, QueuedTask], console: Console) -> None:
     seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
     common, names = _split_names([cell.name for cell in plan.cells])
     # On a narrow terminal, the columns of the seeds are wrapped first.
@@ -46,11 +54,13 @@ def _print_matrix(plan: Plan, console: Console) -> None:
                 row.append("")
                 continue
             folder = RunFolder(cli.runs_dir() / cell.runs[seed])
-            state = folder.state()
-            row.append(f"[{STYLES[state['state']]}]{_describe(folder, state)}[/]")
+            state, task = folder.state(), queue.get(folder.path)
+            row.append(f"[{STYLES[state['state']]}]{_describe(folder, state, task)}[/]")
             if state["state"] in (FAILED, INTERRUPTED):
                 log = f" (log: {folder.log})" if state["state"] == FAILED else ""
                 reasons.append((state["state"], f"{cell.name}/seed{seed}: {state['reason']}{log}"))
+            elif state["state"] == MISSING and not task and (teacher := _failed_teacher(folder)):
+                reasons.append((MISSING, f"{cell.name}/seed{seed}: not started: its teacher, {teacher}, has failed"))
         table.add_row(name, *row)
     console.print(table)
     for state, reason in reasons:
@@ -67,9 +77,17 @@ def _split_names(names: list[str]) -> tuple[str, list[str]]:
     return common, ["/".join(part for part, differs in zip(name, differ, strict=True) if differs) for name in parts]
 
 
-def _describe(folder: RunFolder, state: dict) -> str:
+def _failed_teacher(folder: RunFolder) -> str:
+    """Return the name of the run's teacher if it has failed, otherwise ""."""
+    teacher = folder.spec().teacher
+    failed = teacher is not None and RunFolder.of(teacher, cli.runs_dir()).state()["state"] == FAILED
+    return teacher.name if failed else ""
+
+
+def _describe(folder: RunFolder, state: dict, task: QueuedTask | None) -> str:
     if state["state"] == DONE:
         return f"done {folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
-    if state["state"] in (RUNNING, INTERRUPTED):
-        return f"{state['state']} {state['epoch']}/{state.get('epochs', '?')}"
-    return state["state"]
+    text = state["state"]
+    if text in (RUNNING, INTERRUPTED):
+        text += f" {state['epoch']}/{state.get('epochs', '?')}"
+    return f"{text}, {task.describe()}" if task else text

@@ -13,6 +13,7 @@ from cskd.utils.cli import STOPPED, check_writable, data_dir, results_dir, runs_
 from cskd.utils.databases import print_address
 from cskd.utils.errors import UserError
 from cskd.utils.numbers import duration_text
+from experiments.commands.study_workers import check_storage_is_shared, submit_workers
 from experiments.config.datasets import is_prepared
 from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.data_progress import preparation_lines
@@ -52,8 +53,13 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_study(options: StudyOptions) -> int:
-    """Start or continue a study and return the exit status: 0 if a trial is complete and none was interrupted."""
-    console = Console()
+    """Start or continue a study and return the exit status: 0 if a trial is complete and none was interrupted.
+
+    With a detached backend, submit its workers and return 0.
+    """
+    console, detached = Console(), BACKENDS[options.launcher].detached
+    if detached:
+        check_storage_is_shared(options.launcher)
     if not options.dry_run:
         check_writable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
     config = make_study_config(options, console)
@@ -74,6 +80,9 @@ def run_study(options: StudyOptions) -> int:
         study.enqueue(points or config.first_points())
         if options.retry:
             study.retry_failed()
+        if detached:
+            submit_workers(config.name, options, BACKENDS[options.launcher](options.workers))
+            return 0
         return _run(study, config, max_trials, options, console)
 
 

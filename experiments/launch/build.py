@@ -16,6 +16,7 @@ from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import build_method
 from cskd.models import Classifier, build_model
 from cskd.models.weights import load_weights, start_from
+from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.schedule import Schedule
 from cskd.train.trainer import Trainer
 from cskd.utils.cli import data_dir
@@ -31,7 +32,9 @@ from experiments.runs.folder import DONE, RunFolder
 PIPELINES = {"batched": TrainLoader, "torchvision": TorchvisionLoader}
 
 
-def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precision: str) -> Trainer:
+def build_trainer(
+    spec: RunSpec, folder: RunFolder, device: torch.device, precision: str, replicas: Replicas = SINGLE
+) -> Trainer:
     """Return a run's trainer, made from its spec, the prepared data, its checkpoint and its teacher's weights."""
     if spec.numerics_version != NUMERICS_VERSION:
         message = f"numerics version {spec.numerics_version}, this is {NUMERICS_VERSION}"
@@ -48,6 +51,7 @@ def build_trainer(spec: RunSpec, folder: RunFolder, device: torch.device, precis
         teacher=teacher,
         checkpoint=folder.checkpoint,
         before_replace=folder.before_replace,
+        replicas=replicas,
     )
 
 
@@ -60,8 +64,9 @@ def build_on(
     teacher: Classifier | None = None,
     checkpoint: Path | None = None,
     before_replace: Callable[[], None] = lambda: None,
+    replicas: Replicas = SINGLE,
 ) -> Trainer:
-    """Return the trainer of a run on an opened dataset; ``checkpoint`` and ``before_replace`` as in Trainer."""
+    """Return the trainer of a run on an opened dataset; the arguments from ``checkpoint`` on are as in Trainer."""
     settings = spec.settings
     method = build_method(spec.method, spec.parameters)
     splits = make_splits(spec, dataset)
@@ -83,7 +88,8 @@ def build_on(
     batch_size = evaluation_batch_size(device, inputs.image_size)
 
     def images_of(split: Split) -> TestSet:
-        return TestSet(split, center_crop, batch_size=batch_size, device=device, classes=splits.classes)
+        data = {"batch_size": batch_size, "device": device, "classes": splits.classes}
+        return TestSet(split, center_crop, replica=replicas, **data)
 
     model = initialised_model(spec, len(splits.classes))
     if settings.weights:
@@ -108,6 +114,7 @@ def build_on(
         checkpoint=checkpoint,
         identity=spec.run_key,
         before_replace=before_replace,
+        replicas=replicas,
     )
 
 

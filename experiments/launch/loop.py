@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cskd.utils.cli import data_dir
+from cskd.utils.cli import data_dir, results_dir, runs_dir
 from cskd.utils.errors import UserError, first_line
-from experiments.launch.backends import Backend, Exit, Job
+from experiments.launch.backends import Backend, DetachedBackend, Exit, Job
 from experiments.launch.backends.base import EXIT_HELD, EXIT_INTERRUPTED
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.plan import PlannedRun
@@ -68,17 +68,35 @@ class StopSignals:
 
 def make_job(run: PlannedRun) -> Job:
     """Return the job that trains a run. Its command is complete: it needs no environment and no working directory."""
-    inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    path = os.pathsep.join(str(Path(folder).absolute()) for folder in (ROOT, *inherited))
-    environment = ("env", f"PYTHONPATH={path}", f"DATA_DIR={data_dir()}")
-    command = (*environment, sys.executable, "-m", "experiments", "worker", str(run.folder.path))
+    command = make_command("worker", str(run.folder.path))
     return Job(command, run.folder.path, run.folder.log, (run.teacher.path,) if run.teacher else ())
 
 
-def submit(runs: Iterable[PlannedRun], backend: Backend) -> None:
-    """Hand all runs to a detached backend, teachers first."""
+def make_command(*arguments: str, **environment: str) -> tuple[str, ...]:
+    """Return a command of this package with absolute paths, and with further variables in its environment."""
+    inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = os.pathsep.join(str(Path(folder).absolute()) for folder in (ROOT, *inherited))
+    variables = {"PYTHONPATH": path, "DATA_DIR": data_dir()} | environment
+    settings = [f"{name}={value}" for name, value in variables.items()]
+    return ("env", *settings, sys.executable, "-m", "experiments", *arguments)
+
+
+def submit(runs: Iterable[PlannedRun], backend: DetachedBackend) -> None:
+    """Hand all runs to a detached backend, teachers first, except students whose teacher will not be trained."""
+    jobs: dict[Path, Job] = {}  # by folder
     for run in runs:
-        backend.start(make_job(run), slot=0)
+        if run.teacher is None or run.teacher.path in jobs or run.teacher.state()["state"] == DONE:
+            jobs[run.folder.path] = make_job(run)
+        else:
+            teacher = f"its teacher, {run.spec.teacher.name}, {run.teacher.state()['reason']}"
+            print(f"{run.spec.name}: not started: {teacher}: RETRY=1 trains it again")
+    backend.submit(list(jobs.values()), make_sync_job())
+
+
+def make_sync_job() -> Job:
+    """Return the job that uploads all results. The address of the store may have a password: it is inherited."""
+    command = make_command("sync", RUNS_DIR=str(runs_dir()), RESULTS_DIR=str(results_dir()))
+    return Job(command, runs_dir(), runs_dir() / "sync.log")
 
 
 def launch(runs: Iterable[PlannedRun | None], backend: Backend, callbacks: LaunchCallbacks) -> bool:

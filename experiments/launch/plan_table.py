@@ -8,6 +8,7 @@ from cskd.data.folders import free_bytes
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError
 from cskd.utils.numbers import duration_text
+from experiments.launch.backends import BACKENDS
 from experiments.launch.estimate import Estimator, disk_bytes
 from experiments.launch.options import LaunchOptions
 from experiments.runs.folder import DONE
@@ -23,26 +24,32 @@ def print_plan(
 ) -> dict[str, float]:
     """Print the plan and return the estimated seconds of each pending run by run key.
 
-    Raises UserError if the disk is too small.
+    A run that is trained elsewhere has no estimate. Raises UserError if the disk is too small.
     """
-    estimator = Estimator()
-    with console.status("measuring a training step of each kind on this machine"):
-        seconds = {run.spec.run_key: estimator.seconds(run) for run in pending}
+    seconds, estimator = {}, Estimator()
+    if not BACKENDS[options.launcher].detached:
+        with console.status("measuring a training step of each kind on this machine"):
+            seconds = {run.spec.run_key: estimator.seconds(run) for run in pending}
     columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "time per run")
     table = Table(*columns, title=plan.experiment, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for cell in plan.cells:
         cell_runs = [run for run in runs if run.spec.cell == cell.name]
-        times = [seconds[run.spec.run_key] for run in cell_runs if run in pending]
+        to_do = [run for run in cell_runs if run in pending]
+        times = [seconds[run.spec.run_key] for run in to_do if seconds]
         done = sum(run.folder.state()["state"] == DONE for run in cell_runs)
         time = duration_text(sum(times) / len(times)) if times else "-"
-        table.add_row(cell.name, " ".join(str(run.spec.seed) for run in cell_runs), str(done), str(len(times)), time)
+        table.add_row(cell.name, " ".join(str(run.spec.seed) for run in cell_runs), str(done), str(len(to_do)), time)
     console.print(table)
     needed, free = sum(disk_bytes(run) for run in pending), free_bytes(runs_dir())
     if runs:
-        duration = duration_text(sum(seconds.values()) / options.workers)
+        duration = ""
+        if seconds or not pending:
+            total = duration_text(sum(seconds.values()) / options.workers)
+            duration = (
+                f"about {total} with {options.workers} at once (from a measured training step, without data loading), "
+            )
         console.print(
-            f"{len(pending)} of {len(runs)} runs to do, about {duration} with {options.workers} at "
-            f"once (from a measured training step, without data loading), about {needed / 1e9:.1f} GB of disk "
+            f"{len(pending)} of {len(runs)} runs to do, {duration}about {needed / 1e9:.1f} GB of disk "
             f"({free / 1e9:.1f} GB free).",
             highlight=False,
         )

@@ -19,7 +19,6 @@ from experiments.config.recipe import NAME, load_settings, recipe_names
 from experiments.config.settings import Settings
 from experiments.config.spec import RunSpec, Validation, make_spec
 from experiments.config.splits import make_validation
-from experiments.launch.backends import BACKENDS
 from experiments.launch.data_progress import prepare_with_progress
 from experiments.launch.options import LaunchOptions, check_range
 from experiments.runs.folder import RunFolder
@@ -63,10 +62,6 @@ class StudyOptions(LaunchOptions):
             raise UserError(f"TIMEOUT must be positive minutes, not {self.timeout:g}")
         if self.name is not None and not NAME.fullmatch(self.name):
             raise UserError(f"STUDY={self.name}: use letters, digits and - _ . only")
-        if BACKENDS[self.launcher].detached:
-            raise UserError(
-                f"LAUNCHER={self.launcher} cannot run a study, whose trials need earlier results: use local"
-            )
         objectives = parse_objectives(self.objective)
         if self.prune and len(objectives) > 1:
             raise UserError("PRUNE=1 needs a single objective: Optuna prunes by one value")

@@ -19,6 +19,7 @@ from experiments.runs.folder import DONE, RunFolder
 WAIT_SECONDS = 240  # so that a defect does not make the tests hang
 EPOCHS = 24
 GRID = ("experiments grid", "demo", "--methods", "cs-kd", "--workers", "2", "--set", "width=4", *epoch_options(EPOCHS))
+STEP = "cskd.train.step:Step.__call__"  # there are four steps in an epoch of the demo
 STRIKES = Path(__file__).resolve().parent / "strikes"
 RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
 MEASURED = ("time/", "system/")  # metrics that differ if an epoch is trained again

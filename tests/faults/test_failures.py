@@ -4,12 +4,12 @@ import math
 import re
 
 import pytest
-from faults.disturbed import Disturbed, assert_uploaded_once, rows, strike, tag_of, tagged
+from faults.disturbed import STEP, Disturbed, assert_uploaded_once, rows, strike, tag_of, tagged
 from place import epoch_options
 
 from experiments.runs.folder import DONE, FAILED
 
-STEP = "cskd.train.step:Step.__call__"  # its seventh call is step 3 of epoch 2
+# The seventh step is step 3 of epoch 2.
 LOSS = r"the loss is not finite from epoch 2, step 3 on: loss {0}, cross_entropy {0}, top1_error \S+, lr 0\.01"
 NO_MEMORY = r"out of memory \(.*\): fewer WORKERS, or a smaller batch \(SET=batch_size=\.\.\., .*\)"
 # What a worker does to itself, and the reason that is recorded. The run of seed 0 is undisturbed.

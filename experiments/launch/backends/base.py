@@ -1,5 +1,6 @@
-"""The interface of launch backends: what a job is, and how its process ends."""
+"""The interfaces of launch backends: what a job is, and how its process ends."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,15 +28,10 @@ class Exit:
 
 
 class Backend(Protocol):
-    """Starts jobs on one kind of machine.
+    """Starts jobs that live as long as the launch. The loop starts a job when the jobs that it needs are done."""
 
-    detached: True if the jobs run elsewhere and outlive the launch. The loop then hands over all jobs at once, and
-    the backend must respect ``Job.needs``; otherwise it starts a job only when the jobs that it needs are done.
-    capacity: how many jobs run at once, at this moment. Not read of a detached backend.
-    """
-
-    detached: bool
-    capacity: int
+    detached: bool  # False
+    capacity: int  # how many jobs run at once, at this moment
 
     def __init__(self, workers: int):
         """workers: how many jobs run at once, on each machine or GPU if the backend has several machines."""
@@ -51,3 +47,18 @@ class Backend(Protocol):
 
     def stop(self, handle: Any, number: int) -> None:
         """Send a signal to the job: SIGINT or SIGTERM ask it to stop, SIGKILL ends it."""
+
+
+class DetachedBackend(Protocol):
+    """Hands all jobs over to something else, such as a scheduler, which runs them after the launch has ended."""
+
+    detached: bool  # True
+
+    def __init__(self, workers: int):
+        """workers: how many jobs run at once. Raises UserError if there is no such scheduler here."""
+
+    def submit(self, jobs: Sequence[Job], last: Job) -> None:
+        """Hand over jobs. A job comes after the jobs that it needs; a needed run without a job is done.
+
+        last: to be run once after all the others have ended, whether or not they succeeded.
+        """

@@ -4,8 +4,9 @@ Teachers are printed before their students, and must be done before the students
 """
 
 import shlex
+from collections.abc import Sequence
 
-from experiments.launch.backends.base import Exit, Job
+from experiments.launch.backends.base import Job
 
 
 class PrintBackend:
@@ -14,11 +15,6 @@ class PrintBackend:
     def __init__(self, workers: int):
         pass
 
-    def start(self, job: Job, slot: int) -> None:
-        print(shlex.join(job.command))
-
-    def poll(self, handle: None) -> Exit | None:
-        return None
-
-    def stop(self, handle: None, number: int) -> None:
-        pass
+    def submit(self, jobs: Sequence[Job], last: Job) -> None:
+        for job in jobs:
+            print(shlex.join(job.command))

@@ -10,6 +10,7 @@ from arrays import array_split, random_split
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cskd.batch import Replica
 from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.pixels import RESIZING
 from cskd.data.splits import Split
@@ -118,6 +119,32 @@ def test_epoch_depends_only_on_seed_and_number(augmentation):
     others = [expected, loader(split, augmentation, VIEWS, seed=8).epoch(3), used.epoch(4)]
     images = [joined(batches, "x") for batches in others] + [joined(expected, view) for view in VIEWS[1:]]
     assert not any(torch.equal(first, second) for first, second in itertools.combinations(images, 2))
+
+
+@pytest.mark.parametrize("augmentation", [PadAndCrop(8, 1), ResizedCrop(8)])
+def test_replicas_have_the_rows_of_the_whole_batches(augmentation):
+    """With the same order, partners and augmentation. A last batch of 2 images is too small for two replicas."""
+    split = random_split(42, 5)
+    whole = list(loader(split, augmentation, VIEWS).epoch(3))
+    parts = []
+    for rank in range(2):
+        of_replica = loader(split, augmentation, VIEWS)
+        of_replica.replica = Replica(rank, 2)
+        parts.append(list(of_replica.epoch(3)))
+    assert [batch.weight for batch in parts[1]] == [1.0] * 5 + [0.0]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        trained = [part for part in (first, second) if part.weight]
+        for view in VIEWS:
+            assert torch.equal(torch.cat([part.views[view] for part in trained]), batch.views[view])
+        assert torch.equal(torch.cat([part.labels for part in trained]), batch.labels)
+    assert len(second.labels) == 2
+
+
+def test_replicas_have_equal_shares_of_the_test_images_and_all_labels():
+    split = numbered(np.arange(11) % 3)
+    shares = [TestSet(split, CenterCrop(8), batch_size=2, device=CPU, replica=Replica(rank, 3)) for rank in range(3)]
+    assert [share.images[:, 0, 0, 0].tolist() for share in shares] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 10]]
+    assert all(len(share.labels) == len(share.indices) == 11 for share in shares)
 
 
 def test_test_set_keeps_the_order_and_the_positions_of_its_images():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -90,9 +91,10 @@ class FakeBackend:
     detached = False
     capacity = 1
     failing = "none"
+    started: ClassVar[list[str]]
 
-    def __init__(self, workers: int, *, started: list[str]):
-        self.started = started
+    def __init__(self, workers: int):
+        pass
 
     def start(self, job, slot):
         folder = RunFolder(job.folder)
@@ -117,7 +119,8 @@ def started(call, monkeypatch) -> list[str]:
 
     assert call("experiments data", "digits")[0] == 0
     names: list[str] = []
-    monkeypatch.setitem(BACKENDS, "local", partial(FakeBackend, started=names))
+    monkeypatch.setattr(FakeBackend, "started", names, raising=False)
+    monkeypatch.setitem(BACKENDS, "local", FakeBackend)
     monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
     monkeypatch.setattr(RunFolder, "damage", lambda folder: None)
     return names

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cskd.evaluate.predictions import load_predictions
 from experiments.config.settings import Subset
 from experiments.launch import worker
 from experiments.launch.build import build_trainer
-from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
+from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RunFolder
 from experiments.runs.source import describe_source
 
 
@@ -126,6 +127,14 @@ def test_interruption_and_failure_are_recorded_with_their_reason(digits, train, 
     assert train(folder) == worker.EXIT_FAILED
     assert folder.summary()["state"] == FAILED
     assert folder.summary()["reason"].startswith("failed: out of memory (MemoryError): fewer WORKERS")
+
+
+def test_run_that_another_process_trains_is_left_to_it(digits, train, monkeypatch):
+    folder = with_settings(*digits, **schedule_of(1))
+    with folder.leased():
+        monkeypatch.setattr(RunFolder, "leased", partialmethod(RunFolder.leased, patience=0.1))
+        assert train(folder) == worker.EXIT_HELD
+    assert folder.state()["state"] == MISSING
 
 
 def test_environment_without_threads_or_precision_is_damaged(digits):

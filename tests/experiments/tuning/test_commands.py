@@ -255,7 +255,7 @@ BAD_INPUT = [
     ("tune --objective error,nll,ece", "or two of them"),
     ("tune --objective error,ece --prune", "PRUNE=1 needs a single objective"),
     ("tune --prune --set schedule.milestones=[]", "PRUNE=1 prunes after the first of"),
-    ("tune --launcher print", "LAUNCHER=print cannot run a study"),
+    ("tune --launcher print", "LAUNCHER=print: workers on several machines cannot share a journal file"),
     ("tune --sampler grid --trials 7", "TRIALS=7 is not a regular grid"),
     ("tune --trials 0", "TRIALS must be from 1 to 100000, not 0"),
     ("tune --seeds 0", "TUNE_SEEDS must be from 1 to 1000, not 0"),

@@ -46,6 +46,17 @@ def limit_memory(*_) -> None:
     allocate(2**26)
 
 
+def slow_down(step, *_) -> None:
+    """Let every later call of the step take a second longer."""
+    call = type(step).__call__
+
+    def slow(self, *arguments, **named):
+        time.sleep(1)
+        return call(self, *arguments, **named)
+
+    type(step).__call__ = slow
+
+
 # Each is called with the arguments of the function.
 ACTIONS = {
     "HANG": lambda *_: time.sleep(3600),  # this thread only
@@ -55,6 +66,7 @@ ACTIONS = {
     "NO_MEMORY_FOR_TORCH": lambda *_: allocate(2**50),
     "NO_MEMORY_FOR_PYTHON": lambda *_: bytearray(2**60),
     "MEMORY_LIMIT": limit_memory,
+    "SLOW": slow_down,
 }
 
 
