@@ -35,6 +35,7 @@ class TrackedRun:
     has_settings: bool
     state: str
     epochs: dict[str, int] = field(default_factory=dict)  # number uploaded, by the prefix of the metrics
+    tags: dict[str, str] = field(default_factory=dict)  # those of the state, as this process uploaded them
 
     @classmethod
     def of(cls, run: Run) -> "TrackedRun":
@@ -137,12 +138,14 @@ class TrackedExperiment:
 
     def log_state(self, tracked: TrackedRun, state: str, tags: dict[str, str], ended: float) -> None:
         """Log the state with other tags, and then MLflow's status. ended: unix seconds, unless it is running."""
+        if STATUS[state] == "RUNNING" and (tracked.state, tracked.tags) == (state, tags):
+            return  # most updates of a running run: only its epochs are new
         self.set_tags(tracked.run_id, {"state": state} | tags)
         if STATUS[state] == "RUNNING":
             self.client.update_run(tracked.run_id, status="RUNNING")
         else:
             self.client.set_terminated(tracked.run_id, STATUS[state], int(ended * 1000))
-        tracked.state = state
+        tracked.state, tracked.tags = state, tags
 
     def log_values(self, tracked: TrackedRun, values: dict[str, float], timestamp: float, step: int = 0) -> None:
         """Log metrics that have one value. timestamp: unix seconds, the same when the upload is repeated."""

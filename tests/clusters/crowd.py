@@ -133,6 +133,7 @@ def measure(place: Place, server: Server, count: int, *, epochs: int, seconds: f
         folder.write_environment(f"training-{spec.seed}", [START])
         folder.begin(0, epochs)
     make_plan(specs).save(place.runs)
+    place.environment["MLFLOW_TRACKING_URI"] = server.uri
     tracker = GridTracker(server.uri, "demo", place.runs)
     for spec in specs:
         tracker.watch(spec.run_key)
