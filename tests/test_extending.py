@@ -137,7 +137,7 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
     grid.log(empty_store(tmp_path), tmp_path)
     file = tmp_path / "results" / "measured" / "runs-mini.csv"
     file.parent.mkdir(parents=True)
-    shutil.copy(ROOT / "results" / "measured" / file.name, file)
+    shutil.copy(ROOT / "results" / "measured" / "runs-mini-custom-7e6741.csv", file)
     (tmp_path / "page.md").write_text("<!-- begin generated: results mini -->\n<!-- end generated -->\n")
     done = subprocess.run([sys.executable, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

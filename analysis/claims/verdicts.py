@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.claims.claims import DOMAIN_METRICS, OURS, Claim
+from analysis.claims.columns import CLAIM_COLUMNS, VERDICT_COLUMNS, VERDICT_NUMBERS
 from analysis.claims.comparison import Comparison, Side, compare, other_values, side_of
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE
@@ -31,17 +32,6 @@ CORRECTION = "excludes zero only before the correction"
 SMALL_TEST_SET = "test set too small"
 TOO_MANY_SEEDS = "too many seeds needed"
 MORE_SEEDS = "more seeds needed"
-
-CLAIM_COLUMNS = ("id", "where", "claim", "metric", "method", "against", "better")
-VERDICT_NUMBERS = (
-    *("effect", "seeds_low", "seeds_high", "seeds_and_images_low", "seeds_and_images_high"),
-    *("p_value", "corrected_p"),
-)
-VERDICT_COLUMNS = (
-    *(*CLAIM_COLUMNS, "dataset", "architecture", *VERDICT_NUMBERS),
-    *("n_method", "n_against", "comparison", "seeds_method", "seeds_against"),
-    *("outcome", "reason", "missing", "settings", "seeds_for_power", "left_out", "pool"),
-)
 
 
 @dataclass(frozen=True)

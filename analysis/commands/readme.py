@@ -1,7 +1,7 @@
 """Regenerate the result tables of README.md and docs/ from results/measured/.
 
-A table is between the lines <!-- begin generated: results POOL --> (or: verdicts POOL, bench TABLE, answer) and
-<!-- end generated -->. No tracking store is read: 'make measured' and 'make bench KEEP=1' write the files.
+A table is between the lines <!-- begin generated: results POOL --> (or: verdicts POOL, ingredients POOL, bench TABLE,
+answer) and <!-- end generated -->. No tracking store is read: 'make measured' and 'make bench KEEP=1' write the files.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from analysis.measured.csv_files import MEASURED
 from analysis.measured.documents import update
 from cskd.utils import cli
 
-DOCUMENTS = [Path("README.md"), Path("docs/results.md"), Path("docs/speed.md")]
+DOCUMENTS = [Path("README.md"), Path("docs/results.md"), Path("docs/ingredients.md"), Path("docs/speed.md")]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.claims.verdicts import VERDICT_COLUMNS
+from analysis.claims.columns import VERDICT_COLUMNS
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
 from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, UNSCALED
@@ -20,11 +20,13 @@ from cskd.utils.files import atomic_write
 MEASURED = Path("results/measured")  # in the repository, independent of RESULTS_DIR
 DATES = ("started", "ended")
 TRAINING_SETTINGS = ("subset.classes", "subset.images_per_class", "width", "inputs.image_size", "schedule.epochs")
+UNUSED_METRICS = ("top1_error", "ece", "nll")  # of the training images that a run did not use
 EVALUATED = (
     *(metric.name for metric in RESCALED if metric.when == STORED),
     *("temperature_training_split", "ece_training_split", "nll_training_split"),
     *("temperature_cross_fitted", "ece_cross_fitted", "nll_cross_fitted"),
     *(metric.name for metric in UNSCALED),
+    *(f"unused_{name}" for name in UNUSED_METRICS),
 )
 RUN_NUMBERS = (
     *("minutes", ENERGY),

@@ -1,14 +1,16 @@
 """The generated tables of the documentation: the text between two markers.
 
 A table is between the lines ``<!-- begin generated: KIND NAME -->`` and ``<!-- end generated -->``. Kinds: ``results
-POOL``, ``verdicts POOL``, ``bench TABLE``, and ``answer``, the README's table.
+POOL``, ``verdicts POOL``, ``ingredients POOL``, ``bench TABLE``, and ``answer``, the README's table.
 """
 
 import re
 from pathlib import Path
 
 from analysis.measured.bench_tables import bench
+from analysis.measured.ingredients import figure_path, ingredients, ingredients_figure
 from analysis.measured.results_tables import answer, results, verdicts
+from cskd.plots import save_figure
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.files import atomic_write
@@ -17,12 +19,13 @@ BEGIN, END = "<!-- begin generated: ", "<!-- end generated -->"
 MARKER = re.compile(f"^(?:{BEGIN}|{END})", re.MULTILINE)
 TABLE = re.compile(rf"^({BEGIN}([^\n]+) -->\n)(.*?)^({END})$", re.MULTILINE | re.DOTALL)
 EXAMPLE = "<!-- begin generated: results mini -->"
-KINDS = {"results": results, "verdicts": verdicts, "bench": bench}
+KINDS = {"results": results, "verdicts": verdicts, "ingredients": ingredients, "bench": bench}
+FIGURES = {"ingredients": (figure_path, ingredients_figure)}  # kinds with a figure: its path, and its drawing
 ANSWER = "answer"
 
 
 def update(path: Path, folder: Path, check: bool) -> list[str]:
-    """Regenerate the tables of a document; return the names of the tables that changed.
+    """Regenerate the tables of a document, and their figures; return the names of the tables that changed.
 
     folder: contains the measured CSV files. check: write nothing. Raises UserError if the document cannot be read, has
     no marker, or has a marker without its counterpart.
@@ -47,6 +50,11 @@ def update(path: Path, folder: Path, check: bool) -> list[str]:
     if changed and not check:
         with atomic_write(path) as file:
             file.write(after.encode())
+        for name in changed:
+            kind, _, pool = name.partition(" ")
+            if kind in FIGURES:
+                place, draw = FIGURES[kind]
+                save_figure(draw(pool, folder), path.parent / place(pool))
     return changed
 
 

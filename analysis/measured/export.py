@@ -17,6 +17,7 @@ from analysis.measured.csv_files import (
     RUN_COLUMNS,
     RUNS,
     TRAINING_SETTINGS,
+    UNUSED_METRICS,
     VERDICTS,
     Schema,
     merge,
@@ -92,6 +93,7 @@ def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
     if evaluation is None:
         return numbers
     numbers |= {name: value for name, value in evaluation.values.items() if name in EVALUATED}
+    numbers |= {f"unused_{name}": evaluation.unused.get(name, float("nan")) for name in UNUSED_METRICS}
     for scaling in (TRAINING_SPLIT, CROSS_FITTED):
         name = scaling.replace(" ", "_").replace("-", "_")
         if scaling in evaluation.metrics:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.load.pools import PAPER
 
-TRAIN, DEMO = "train", "demo"  # grids with their own make target
+TRAIN, DEMO, INGREDIENTS = "train", "demo", "ingredients"  # grids whose make target is their name
 SHELL_SAFE = re.compile(r"[\w.+-]+=[\w.,:/\[\]+-]+")  # a setting that the shell leaves unchanged
 LAUNCH = ["threads", "tuned", "overrides"]  # columns that become variables of every line
 
@@ -52,7 +52,8 @@ def _lines(runs: pd.DataFrame) -> Iterator[str]:
     for (grid, profile, architecture, seeds, names), joined in datasets.items():
         crossed = {"DATASETS": joined, "ARCHITECTURES": [architecture], "METHODS": names, "SEEDS": seeds}
         variables = " ".join(f"{name}={_quoted(values)}" for name, values in crossed.items())
-        yield f"reproduce-{grid}{_profile(profile)} {variables}"
+        target = grid if grid == INGREDIENTS else f"reproduce-{grid}"
+        yield f"{target}{_profile(profile)} {variables}"
 
 
 def _profile(name: str) -> str:

@@ -1,41 +1,42 @@
 """Markdown tables of results and verdicts, from the measured CSV files and the paper's numbers alone."""
 
 import itertools
-import json
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED, VERDICT_NUMBERS
+from analysis.claims.claims import load_claims
+from analysis.claims.columns import VERDICT_NUMBERS
+from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED
 from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, pool_name
 from analysis.measured.csv_files import (
-    DATES,
-    RUN_COLUMNS,
-    RUN_NUMBERS,
-    RUNS,
-    TRAINING_SETTINGS,
     VERDICTS,
     read_rows,
     runs_path,
     to_numbers,
     verdicts_path,
 )
-from analysis.measured.make_commands import make_commands
-from analysis.paper.published import BASELINE, CS_KD, published, published_numbers
+from analysis.measured.runs import (
+    COMMAND,
+    MAIN_METHODS,
+    cell_text,
+    column_of,
+    load_runs,
+    paper_order,
+    provenance,
+    setting,
+)
+from analysis.paper.published import published, published_numbers
 from analysis.stats.summary import summary
 from analysis.tables.format import markdown_link, markdown_list, markdown_rows, to_markdown, to_markdown_text
-from analysis.tables.metrics import PAPER_PROTOCOL, footnote_mark, footnotes, incomparable_notes
+from analysis.tables.metrics import PAPER_PROTOCOL, footnote_mark, footnotes
 from analysis.tables.model import Block, Column, Row, Table, name_once
-from analysis.tables.provenance import origin, trained
 from analysis.tables.verdicts import NOTES, verdict_texts
 from cskd.evaluate.metrics import all_metrics
 from cskd.utils.numbers import ABSENT, MEAN_STD, mean_std_text
 
-COMMAND = "make measured"  # writes the files of a pool
-MAIN_METHODS = (BASELINE, CS_KD)
 MAIN_NETWORK = "resnet18"  # table 1 has both main methods on every dataset with it: shown even if not run
 SHOWN = {  # column of the file: (metric, header)
     "last_top1_error": ("top1_error", "error, last epoch (%)"),
@@ -58,12 +59,15 @@ MEANING = (
 FEWER = "(n=…): over fewer seeds than the row; the other seeds have no such value."
 VERDICT_HEADERS = ("claim", "dataset", "network", "effect [95 %]", "n", "verdict", "what would decide")
 MAX_LISTED = 20  # a longer list of verdicts is folded
+ONE_DRAW = "subset.draw=fixed"  # all seeds have the same training images
 LONG_SCHEDULE = ("schedule.epochs=200", "schedule.milestones=[100,150]")
 ANSWER_POOLS = {
-    "mini": ("cifar100", "tinyimagenet", "cub200", "dogs"),
-    pool_name("mini", overrides=LONG_SCHEDULE): ("tinyimagenet", "cub200"),
+    pool_name("mini", overrides=(ONE_DRAW,)): ("cifar100", "tinyimagenet", "cub200", "dogs"),
+    pool_name("mini", overrides=(*LONG_SCHEDULE, ONE_DRAW)): ("tinyimagenet", "cub200"),
 }
 ANSWER_CLAIMS = ("error-cross-entropy", "ece-cross-entropy")
+DECIDING, DECIDING_DATASET = "small", "cifar100"  # profile and dataset of the deciding experiment
+DECIDING_HEADERS = ("small, cifar100", "cross-entropy", "CS-KD", "difference [95 %]", "n", "verdict")
 
 
 def results(pool: str, folder: Path, base: Path) -> str:
@@ -77,22 +81,19 @@ def results(pool: str, folder: Path, base: Path) -> str:
     """
     path = runs_path(folder, pool)
     is_paper = pool == PAPER
-    runs, notes = _load_runs(path, may_be_absent=is_paper)
+    runs, notes = load_runs(path, may_be_absent=is_paper)
     columns, blocks = _beside_paper(runs) if is_paper else _by_dataset(runs)
     shown = itertools.chain(*BESIDE_PAPER.values()) if is_paper else SHOWN
     cells = [cell for _, cell in runs.groupby(NAME, sort=False)]
     has_fewer = any(0 < summary(cell[column]).n < len(cell) for column in shown for cell in cells)
     notes = [
-        *(*_setting(runs, is_paper), PAPER_PROTOCOL if is_paper else MEANING),
+        *(*setting(runs, is_paper), PAPER_PROTOCOL if is_paper else MEANING),
         *(*footnotes(map(_mark, cells)), *notes, *([FEWER] if has_fewer else [])),
     ]
     text = to_markdown(Table("", columns, blocks, runs, notes=tuple(notes)))
     if runs.empty:
         return f"{text}\n**Not run** yet: `make reproduce-table1` trains these."
-    source = to_markdown_text(f"{len(runs)} runs. {origin(runs)} All metrics of each run:")
-    text += f"\n{source} {markdown_link(path, base)}."
-    commands = make_commands(runs)
-    return "\n".join([f"{text}\n", "```sh", *commands, "```"]) if commands else text
+    return f"{text}\n{provenance(runs, path, base)}"
 
 
 def verdicts(pool: str, folder: Path, base: Path) -> str:
@@ -116,47 +117,44 @@ def verdicts(pool: str, folder: Path, base: Path) -> str:
 
 
 def answer(folder: Path) -> str:
-    """Return the README's table: cross-entropy and CS-KD on each dataset of the mini profile, with the verdicts."""
+    """Return the README's tables: the deciding experiment's primary outcomes, and the mini runs."""
+    return f"{_deciding_table(folder)}\n\n{_mini_table(folder)}"
+
+
+def _deciding_table(folder: Path) -> str:
+    """Return the primary outcomes of the deciding experiment in their order, as "not run" without its files."""
+    path, rows = runs_path(folder, DECIDING), []
+    runs, _ = load_runs(path, may_be_absent=True)
+    judged = _load_verdicts(verdicts_path(folder, DECIDING)) if path.exists() else pd.DataFrame()
+    for claim in sorted((claim for claim in load_claims() if claim.primary), key=lambda claim: claim.primary):
+        label = f"H{claim.primary}: {all_metrics()[claim.metric].label}"
+        of_claim = judged[(judged.id == claim.id) & (judged.dataset == DECIDING_DATASET)] if len(judged) else judged
+        texts = [NOT_RUN, NOT_RUN, ABSENT, "0/0", NOT_RUN]
+        for row in of_claim[:1].itertuples():
+            cells = [runs[(runs.dataset == DECIDING_DATASET) & (runs.method == method)] for method in MAIN_METHODS]
+            means = [
+                NOT_RUN if cell.empty else cell_text(cell, column_of(claim.metric), claim.metric) for cell in cells
+            ]
+            texts = [*means, *verdict_texts(row)[2:4], row.outcome]
+        rows.append((label, *texts))
+    return markdown_rows(tuple(map(Column, DECIDING_HEADERS)), Block("", (tuple(rows),)))
+
+
+def _mini_table(folder: Path) -> str:
+    """Return cross-entropy and CS-KD on each dataset of the mini runs, with the verdicts."""
     headers = [f"{metric}, {method} (%)" for metric in ("error", "ECE") for method in ("cross-entropy", "CS-KD")]
     columns = (Column("dataset"), *(Column(header, number=True) for header in headers), Column("verdict (error; ECE)"))
     rows = []
     for pool, datasets in ANSWER_POOLS.items():
-        runs, _ = _load_runs(runs_path(folder, pool))
+        runs, _ = load_runs(runs_path(folder, pool))
         judged = _load_verdicts(verdicts_path(folder, pool)).set_index(["dataset", "id"]).outcome
         for dataset in datasets:
             cells = [runs[(runs.dataset == dataset) & (runs.method == method)] for method in MAIN_METHODS]
             epochs = ", ".join(dict.fromkeys(cells[0]["schedule.epochs"]))
             means = [_mean(cell, column) for column in ("last_top1_error", "last_ece") for cell in cells]
             outcomes = "; ".join(judged.get((dataset, claim), NOT_RUN) for claim in ANSWER_CLAIMS)
-            rows.append((f"{dataset}, mini, {epochs} epochs", *means, outcomes))
+            rows.append((f"{dataset}, mini (one draw), {epochs} epochs", *means, outcomes))
     return markdown_rows(columns, Block("", (tuple(rows),)))
-
-
-def paper_order(names: Iterable[str], kind: str) -> list[str]:
-    """Return datasets, architectures or methods, each once: in the paper's order (CS-KD second), then by name."""
-    order = list(published_numbers()[kind].unique())
-    order = [*MAIN_METHODS, *(name for name in order if name not in MAIN_METHODS)] if kind == "method" else order
-    return sorted(set(names), key=lambda name: (order.index(name) if name in order else len(order), name))
-
-
-def _load_runs(path: Path, may_be_absent: bool = False) -> tuple[pd.DataFrame, list[str]]:
-    """Return the runs with the latest settings of each cell, and a note for each cell with other runs."""
-    if may_be_absent and not path.exists():
-        rows = pd.DataFrame(columns=list(RUN_COLUMNS), dtype=str)
-    else:
-        rows = read_rows(path, RUNS, COMMAND)
-    runs = to_numbers(rows, path, ("seed", *RUN_NUMBERS), DATES)
-    runs["comparable"] = runs.comparable == "true"
-    started = runs.groupby([*NAME, "cell_key"]).started.max().sort_values(kind="stable")
-    latest = {cell[:3]: cell[3] for cell in started.index}
-    is_latest = [latest[cell[:3]] == cell[3] for cell in runs[[*NAME, "cell_key"]].itertuples(index=False, name=None)]
-    current = runs[pd.Series(is_latest, runs.index, bool)]
-    earlier = runs.drop(current.index).groupby(NAME, sort=False).size()
-    notes = [
-        f"{'/'.join(cell)}: {count} runs with other settings than the latest: left out."
-        for cell, count in earlier.items()
-    ]
-    return current, notes
 
 
 def _load_verdicts(path: Path) -> pd.DataFrame:
@@ -220,21 +218,4 @@ def _marked(cell: pd.DataFrame) -> str:
 
 
 def _mean(cell: pd.DataFrame, column: str) -> str:
-    """Return mean and std as text, and the number of seeds if some have no value."""
-    values = summary(cell[column])
-    metric = SHOWN[column][0] if column in SHOWN else column.removeprefix("best_")
-    fewer = values.n if values.n < len(cell) else 0
-    return mean_std_text(values.mean, values.std, all_metrics()[metric].decimals, n=fewer)
-
-
-def _setting(runs: pd.DataFrame, is_paper: bool) -> list[str]:
-    """Return why the runs are not comparable with the paper, their training settings, and the changed settings."""
-    reasons = list(dict.fromkeys(runs.comparable_reason[~runs.comparable]))
-    notes = incomparable_notes(runs)
-    if not is_paper:
-        notes = [f"Not comparable with the paper: {'; '.join(reasons)}."] if reasons else []
-    names = {f"params.{name}": runs[name] for name in TRAINING_SETTINGS}
-    records = runs[["dataset", "architecture"]].assign(**names).to_dict("records")
-    notes += trained(records, lambda datasets: paper_order(datasets, "dataset"))
-    changed = [", ".join(json.loads(overrides)) for overrides in dict.fromkeys(runs.overrides)]
-    return notes + [f"Settings changed from the recipe: {settings}." for settings in changed if settings]
+    return cell_text(cell, column, SHOWN[column][0] if column in SHOWN else column.removeprefix("best_"))

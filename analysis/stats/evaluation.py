@@ -1,7 +1,7 @@
 """Metrics that are computed from a run's stored predictions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Evaluation:
     bins: 20 equal-width bins of confidence.
     predicted_log_probability, true_log_probability: (M,) natural logarithms for the M misclassified images.
     stored: the metrics of UNSCALED by name; NaN if undefined.
+    unused: the metrics of RESCALED by name, of training images that the run did not use; {} if it stored none.
     """
 
     run_key: str
@@ -41,6 +42,7 @@ class Evaluation:
     predicted_log_probability: np.ndarray
     true_log_probability: np.ndarray
     stored: dict[str, float]
+    unused: dict[str, float] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
@@ -75,7 +77,8 @@ def evaluate(run_key: str, predictions: Predictions, weights: np.ndarray) -> Eva
     replicates["scaled_nll"] = bootstrap_metrics(scaled, labels, weights)["nll"]
     predicted, true = _misclassified(logits, labels)
     bins = reliability_bins(logits, labels, BINS)
-    return Evaluation(run_key, metrics, temperatures, replicates, bins, predicted, true, stored)
+    unused = evaluate_calibration(*predictions.unused) if predictions.unused else {}
+    return Evaluation(run_key, metrics, temperatures, replicates, bins, predicted, true, stored, unused)
 
 
 def _first(unused: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -89,7 +92,9 @@ def _first(unused: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np
 def _value_or_nan(metric: Metric, predictions: Predictions) -> float:
     """Return the metric; NaN if it is undefined (collapsed features, no errors), to keep the run's other metrics."""
     try:
-        return metric.value(predictions.logits, predictions.labels, predictions.features, predictions.classes)
+        return metric.value(
+            predictions.logits, predictions.labels, predictions.features, predictions.classes, predictions.near_ood
+        )
     except ValueError:
         return math.nan
 

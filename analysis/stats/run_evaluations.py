@@ -20,7 +20,7 @@ from cskd.evaluate.bootstrap import resampling_weights
 from cskd.evaluate.metrics import RESCALED, UNSCALED
 from cskd.evaluate.scores import ReliabilityBins
 
-VERSION = 2  # of the computed values; increase it when they change, so that cached values are discarded
+VERSION = 3  # of the computed values; increase it when they change, so that cached values are discarded
 WORKERS = 2  # runs at once; each takes about 150 MB for the 10,000 predictions of CIFAR-100
 
 
@@ -94,6 +94,7 @@ def _save(path: Path, checksums: str, evaluation: Evaluation) -> None:
         "metrics": evaluation.metrics,
         "temperatures": evaluation.temperatures,
         "stored": evaluation.stored,
+        "unused": evaluation.unused,
     }
     arrays = {f"replicates/{name}": values for name, values in evaluation.replicates.items()}
     arrays |= {f"bins/{field.name}": getattr(evaluation.bins, field.name) for field in fields(ReliabilityBins)}
@@ -122,4 +123,5 @@ def _load(path: Path, run_key: str, checksums: str) -> Evaluation | None:
         arrays["predicted"],
         arrays["true"],
         numbers["stored"],
+        numbers["unused"],
     )

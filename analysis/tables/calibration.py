@@ -39,6 +39,7 @@ MEASURES = (
     "images that the run did not use; without such images it is cross-fitted. ECE of a calibrated network: of the same "
     "confidences, with labels drawn from the predicted probabilities. AURC: the error of the n most confident images, "
     "averaged over all n. AUROC of error detection: how often a right prediction is more confident than a wrong one. "
+    "AUROC of unknown classes: how often a test image is more confident than one of a class that was left out. "
     "Errors within the superclass: CIFAR-100 only; by chance they are 4 % of the errors. "
     f"{MEAN_STD} over n seeds."
 )

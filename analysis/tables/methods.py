@@ -21,11 +21,14 @@ from cskd.utils.numbers import ABSENT, number_text
 CONTROLS = (BASELINE, CS_KD)
 COMPARED = ("top1_error", "scaled_nll", "debiased_ece")  # the primary claims' metrics
 DIFFERENT = "*"  # marks groups whose spreads differ
+SPREADS_DIFFER = (
+    f"{DIFFERENT} The spreads of the methods differ (Bartlett's test at 20 %), but the intervals take them as equal."
+)
 NOTES = (
     "The mean of the method minus that of the column's method after the last epoch [95 %: Dunnett's simultaneous "
     "intervals over seeds; all intervals of a column on one dataset and network hold at once]. Both sides have two "
     "seeds or more and equal settings. The intervals hold for these test images.",
-    f"{DIFFERENT} The spreads of the methods differ (Bartlett's test at 20 %), but the intervals take them as equal.",
+    SPREADS_DIFFER,
 )
 
 
@@ -69,7 +72,7 @@ def _rows(
     for method, of_method in values.items():
         compared = [found.get(control, {}).get(method) for control in CONTROLS]
         if any(compared):
-            texts = [_text(one, metric, mark) for one in compared]
+            texts = [difference_text(one, metric, mark) for one in compared]
             record = dict(zip(NAME, (dataset, architecture, method), strict=True)) | {"metric": metric.name}
             record |= {"n": len(of_method), "spreads_differ": bool(mark)}
             for control, one in zip(CONTROLS, compared, strict=True):
@@ -77,7 +80,8 @@ def _rows(
             yield (metric.label, dataset, architecture, method, str(len(of_method)), *texts), record
 
 
-def _text(one: Simultaneous | None, metric: Metric, mark: str) -> str:
+def difference_text(one: Simultaneous | None, metric: Metric, mark: str) -> str:
+    """Return "effect [low, high]" and the mark, or ``ABSENT``."""
     if one is None:
         return ABSENT
     interval = interval_text(one.interval, metric.decimals, sign=True)

@@ -92,12 +92,14 @@ class Splits:
 
     classes: the names of the labels. test: the evaluation split; None while the test files are closed.
     unused: the training images of these classes that a subset leaves out; None if there are none.
+    near_ood: the test images of the classes that a subset leaves out, with their own labels; None if there are none.
     """
 
     classes: tuple[str, ...]
     train: Split
     test: Split | None
     unused: Split | None = None
+    near_ood: Split | None = None
 
 
 def choose(count: int, wanted: int, stream: str, seed: int = 0) -> np.ndarray:
@@ -138,6 +140,7 @@ def restrict(
         chosen.append(members[choose(len(members), images_per_class, f"subset/images/{label}", seed)])
     rows = np.sort(np.concatenate(chosen))
     unused = np.setdiff1d(np.flatnonzero(np.isin(train.labels, labels)), rows)
+    others = [] if test is None else np.flatnonzero(~np.isin(test.labels, labels))
 
     def relabelled(split: Split, rows: np.ndarray) -> Split:
         return split.select(rows, np.searchsorted(labels, split.labels[rows]))
@@ -147,6 +150,7 @@ def restrict(
         relabelled(train, rows),
         None if test is None else relabelled(test, np.flatnonzero(np.isin(test.labels, labels))),
         relabelled(train, unused) if len(unused) else None,
+        test.select(others) if len(others) else None,
     )
 
 

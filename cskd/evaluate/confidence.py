@@ -56,11 +56,28 @@ def error_detection_auroc(logits, labels) -> float:
     Source: Hendrycks and Gimpel, ICLR 2017.
     """
     confidence, correct = confidence_and_correct(logits, labels)
-    right = int(correct.sum())
-    if right in (0, len(correct)):
+    if correct.all() or not correct.any():
         raise ValueError("the AUROC of error detection needs right and wrong predictions")
-    ranks = rankdata(confidence)[correct].sum()
-    return float((ranks - right * (right + 1) / 2) / (right * (len(correct) - right)))
+    return _auroc(confidence[correct], confidence[~correct])
+
+
+def near_ood_auroc(logits, labels, near_ood_logits) -> float:
+    """Return the probability that an image is more confident than one of an unknown class; equal ones count half.
+
+    near_ood_logits: (M, C), of images of classes that the network was not trained on, from the same dataset. Raises
+    ValueError, beside undefined input, if it is None. Source: Hendrycks and Gimpel, ICLR 2017 (maximum softmax).
+    """
+    if near_ood_logits is None:
+        raise ValueError("there are no predictions of images of other classes")
+    known, _ = confidence_and_correct(logits, labels)
+    unknown, _ = confidence_and_correct(near_ood_logits, np.zeros(len(near_ood_logits), int))  # labels are not used
+    return _auroc(known, unknown)
+
+
+def _auroc(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the probability that a value of ``first`` is above one of ``second``; equal ones count half."""
+    ranks = rankdata(np.concatenate([first, second]))[: len(first)].sum()
+    return float((ranks - len(first) * (len(first) + 1) / 2) / (len(first) * len(second)))
 
 
 def superclass_error_share(logits, labels, classes: Sequence[str]) -> float:

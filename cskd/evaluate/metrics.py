@@ -14,7 +14,12 @@ from cskd.evaluate.calibration import (
     debiased_calibration_error,
     scaled_nll,
 )
-from cskd.evaluate.confidence import error_detection_auroc, risk_coverage_area, superclass_error_share
+from cskd.evaluate.confidence import (
+    error_detection_auroc,
+    near_ood_auroc,
+    risk_coverage_area,
+    superclass_error_share,
+)
 from cskd.evaluate.scores import (
     brier_score,
     domain_metrics,
@@ -26,7 +31,7 @@ from cskd.evaluate.scores import (
 from cskd.evaluate.separation import feature_spread, prediction_variance
 
 EPOCH, LAST, STORED = "epoch", "last", "stored"
-LOGITS, FEATURES, CLASSES = "logits", "features", "classes"
+LOGITS, FEATURES, CLASSES, NEAR_OOD = "logits", "features", "classes", "near_ood"
 PERCENT = 100
 
 
@@ -38,7 +43,8 @@ class Metric:
     short_name: the name in file names, and of a tuning objective.
     title, unit: the heading of its table is ``title (unit)``.
     function: ``(logits (N, C), labels (N,)) -> float``; ``(features (N, D), labels (N,)) -> float`` if ``of`` is
-        FEATURES; ``(logits, labels, class names) -> float`` if it is CLASSES. None for the metrics of one domain, which
+        FEATURES; ``(logits, labels, class names) -> float`` if it is CLASSES; ``(logits, labels, logits (M, C) of
+        images of other classes or None) -> float`` if it is NEAR_OOD. None for the metrics of one domain, which
         ``scores.domain_metrics`` computes together.
     scale: multiplies the function's value; PERCENT for a fraction.
     when: EPOCH, after every epoch; LAST, after the last epoch only, for slow metrics and metrics of the features;
@@ -79,8 +85,10 @@ class Metric:
     def at_best_epoch(self) -> bool:
         return self.when == EPOCH
 
-    def value(self, logits, labels, features=None, classes: Sequence[str] = ()) -> float:
+    def value(self, logits, labels, features=None, classes: Sequence[str] = (), near_ood=None) -> float:
         """Return the metric of these predictions in its unit. Raises ValueError for undefined input."""
+        if self.of == NEAR_OOD:
+            return self.scale * self.function(logits, labels, near_ood)
         if self.of == CLASSES:
             return self.scale * self.function(logits, labels, classes)
         return self.scale * self.function(features if self.of == FEATURES else logits, labels)
@@ -109,6 +117,8 @@ METRICS = (
     Metric("aurc", "aurc", "AURC", "%", risk_coverage_area, PERCENT, when=STORED),
     Metric("error_auroc", "error_auroc", "AUROC of error detection", "%", error_detection_auroc, PERCENT, when=STORED,
            higher_is_better=True),
+    Metric("near_ood_auroc", "near_ood_auroc", "AUROC of unknown classes", "%", near_ood_auroc, PERCENT, NEAR_OOD,
+           STORED, higher_is_better=True),
     Metric("superclass_errors", "superclass_errors", "Errors within the superclass", "% of the errors",
            superclass_error_share, PERCENT, CLASSES, STORED, higher_is_better=True),
     Metric("feature_spread", "feature_spread", "Feature spread", "within-class / between-class distance",

@@ -22,6 +22,7 @@ class Predictions:
     classes: the C class names; empty if unknown.
     training, unused: the logits and labels of images that the network was trained on, and of training images that a
         subset leaves out; None if they are not stored.
+    near_ood: (M, C), the logits of test images of the classes that a subset leaves out; None if they are not stored.
     """
 
     logits: np.ndarray
@@ -31,6 +32,7 @@ class Predictions:
     classes: tuple[str, ...] = ()
     training: tuple[np.ndarray, np.ndarray] | None = None
     unused: tuple[np.ndarray, np.ndarray] | None = None
+    near_ood: np.ndarray | None = None
 
 
 def save_predictions(
@@ -38,12 +40,14 @@ def save_predictions(
     predictions: Predictions,
     training: Predictions | None = None,
     unused: Predictions | None = None,
+    near_ood: Predictions | None = None,
     before_replace: Callable[[], None] = lambda: None,
 ) -> None:
     """Write predictions to an npz file atomically.
 
     Args:
         training, unused: predictions for training images, of which only logits and labels are stored.
+        near_ood: predictions for test images of other classes, of which only logits are stored.
         before_replace: as in ``atomic_write``.
     """
     arrays = {"logits": predictions.logits, "features": predictions.features, "labels": predictions.labels}
@@ -54,6 +58,8 @@ def save_predictions(
     for name, images in (("training", training), ("unused", unused)):
         if images is not None:
             arrays |= {f"{name}_logits": images.logits, f"{name}_labels": images.labels}
+    if near_ood is not None:
+        arrays["near_ood_logits"] = near_ood.logits
     write_archive(path, lambda file: np.savez(file, **arrays), before_replace=before_replace)
 
 
@@ -70,6 +76,7 @@ def load_predictions(path: Path) -> Predictions:
             (arrays[f"{name}_logits"], arrays[f"{name}_labels"]) if f"{name}_logits" in arrays else None
             for name in ("training", "unused")
         ),
+        arrays.get("near_ood_logits"),
     )
 
 

@@ -111,6 +111,7 @@ def build_on(
         eval_split=spec.eval_split,
         domains=dataset.domains_of(splits.classes),
         unused=None if splits.unused is None else lambda: images_of(some_of(splits.unused, MAX_UNUSED_IMAGES)),
+        near_ood=None if splits.near_ood is None else lambda: images_of(some_of(splits.near_ood, MAX_UNUSED_IMAGES)),
         checkpoint=checkpoint,
         identity=spec.run_key,
         before_replace=before_replace,

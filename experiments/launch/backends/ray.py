@@ -63,13 +63,12 @@ class RayBackend:
         return self._capacity
 
     def _count(self) -> int:
-        """Return how many jobs the machines run at once, and set what each job asks of its machine."""
+        """Return how many jobs the machines run at once, and set the cores that a job has for each of its GPUs."""
         resources = [machine["Resources"] for machine in self._machines()]
         with_gpus = [one for one in resources if one.get("GPU")]
         machines = [(one["CPU"], self.workers * int(one.get("GPU", 1))) for one in with_gpus or resources]
-        cores = min((count / jobs for count, jobs in machines), default=1.0)
-        self._threads = max(1, int(cores))
-        self._options = {"num_cpus": min(cores, self._threads)} | ({"num_gpus": 1 / self.workers} if with_gpus else {})
+        self._cores, self._has_gpus = min((count / jobs for count, jobs in machines), default=1.0), bool(with_gpus)
+        self._threads = max(1, int(self._cores))
         return max(1, sum(jobs for _, jobs in machines))  # 1: the job waits until a machine joins
 
     def start(self, job: Job, slot: int) -> Task:
@@ -78,8 +77,11 @@ class RayBackend:
         return task
 
     def _submit(self, task: Task) -> None:
-        command = [*task.job.command, "--threads", str(self._threads)]
-        options = self._options | {"name": task.job.folder.name}
+        gpus = task.job.gpus
+        command = [*task.job.command, "--threads", str(gpus * self._threads)]
+        options = {"num_cpus": gpus * min(self._cores, self._threads), "name": task.job.folder.name}
+        if self._has_gpus:  # a run on several GPUs does not share them
+            options["num_gpus"] = gpus if gpus > 1 else 1 / self.workers
         task.reference = self._run.options(**options).remote(command, str(task.job.log))
 
     def poll(self, handle: Task) -> Exit | None:

@@ -1,6 +1,7 @@
 """Generated tables of the documentation: they show the files' numbers, and documents are updated between markers."""
 
 import itertools
+import json
 import re
 import shlex
 from pathlib import Path
@@ -30,12 +31,28 @@ def test_documents_show_the_checked_in_files(monkeypatch, capsys):
     assert status == 0, capsys.readouterr().err
 
 
-def test_answer_has_six_rows_of_numbers_and_verdicts():
-    rows = rows_of(table("answer", MEASURED, ROOT))[2:]
+def test_answer_has_the_deciding_experiment_above_six_rows_of_numbers_and_verdicts():
+    deciding, mini = table("answer", MEASURED, ROOT).split("\n\n")
+    not_run = ["not run", "not run", ABSENT, "0/0", "not run"]
+    assert [row[1:] for row in rows_of(deciding)[2:]] == [not_run] * 3
+    rows = rows_of(mini)[2:]
     places = ("cifar100 60", "tinyimagenet 60", "cub200 60", "dogs 60", "tinyimagenet 200", "cub200 200")
-    assert [row[0] for row in rows] == ["{}, mini, {} epochs".format(*place.split()) for place in places]
+    assert [row[0] for row in rows] == ["{}, mini (one draw), {} epochs".format(*place.split()) for place in places]
     numbers = ((49.33, 2.37), (45.37, 1.64), (16.48, 0.64), (4.94, 0.83))
     assert rows[0][1:] == [*(mean_std_text(*number, 2) for number in numbers), "holds; holds"]
+
+
+def test_deciding_experiment_shows_its_primary_outcomes_once_it_is_measured(tmp_path):
+    """The runs and verdicts of another pool take the place of those of the profile."""
+    for kind in ("runs", "verdicts"):
+        for path in MEASURED.glob(f"{kind}-mini-custom-*.csv"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        [source] = MEASURED.glob(f"{kind}-mini-custom-7e6741.csv")
+        (tmp_path / f"{kind}-small.csv").write_bytes(source.read_bytes())
+    error, nll, ece = rows_of(table("answer", tmp_path, ROOT).split("\n\n")[0])[2:]
+    assert error[:3] == ["H1: Top-1 error (%)", mean_std_text(49.33, 2.37, 2), mean_std_text(45.37, 1.64, 2)]
+    assert error[4:] == ["5/5", "holds"]
+    assert (nll[5], ece[5]) == ("holds", "undecided")
 
 
 @pytest.mark.parametrize("path", sorted(MEASURED.glob("runs-*.csv")), ids=lambda path: path.stem)
@@ -46,10 +63,10 @@ def test_make_commands_train_exactly_the_checked_in_runs(path):
         _, target, *variables = shlex.split(command)
         chosen = {name.lower(): text.split() for name, text in (variable.split("=", 1) for variable in variables)}
         [profile] = chosen.pop("profile", ["paper"])
-        assert (chosen.pop("tuned", []) == ["1"]) == path.stem.endswith("-tuned")
+        assert (chosen.pop("tuned", []) == ["1"]) == ("-tuned" in path.stem)
         assert set(runs.threads) == set(chosen.pop("omp_num_threads"))
         overrides = tuple(chosen.pop("set", []))
-        assert len(overrides) == (2 if "custom" in path.stem else 0)
+        assert [*overrides] == json.loads(runs.overrides[0])
         grid = load_grid(target.removeprefix("reproduce-"), **chosen)
         _, settings = load_grid_settings(grid, profile, overrides)
         for dataset, network in itertools.product(grid.datasets, grid.architectures):
@@ -74,6 +91,7 @@ def test_make_commands_cross_datasets_methods_and_seeds():
     assert make_commands(runs.assign(overrides='["data.reader=$(true)"]')) == []  # not safe in a shell
     assert make_commands(runs.assign(grids="")) == []
     assert make_commands(runs.assign(grids="demo", profile="demo")) == ["make demo"]
+    assert make_commands(runs.assign(grids="ingredients"))[0].startswith("make ingredients PROFILE=mini DATASETS=")
 
 
 def rows_of(text):

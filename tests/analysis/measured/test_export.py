@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from builders import MINI_SETTINGS, Grid
 
-from analysis.claims.verdicts import VERDICT_COLUMNS
+from analysis.claims.columns import VERDICT_COLUMNS
 from analysis.load.pools import pools
 from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, read_rows
 from analysis.measured.export import run_rows

@@ -12,6 +12,7 @@ from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, UNUSED,
 from analysis.stats.run_evaluations import evaluations
 from cskd.evaluate.bootstrap import resampling_weights
 from cskd.evaluate.calibration import fit_temperature
+from cskd.evaluate.confidence import near_ood_auroc
 from cskd.evaluate.metrics import evaluate_calibration
 from cskd.evaluate.predictions import Predictions, save_predictions
 
@@ -51,10 +52,18 @@ def test_temperature_of_unused_images_replaces_the_cross_fitted_one():
     assert one.metrics[UNUSED] == evaluate_calibration(PREDICTIONS.logits / temperature, PREDICTIONS.labels)
     assert one.stored["scaled_nll"] == one.metrics[UNUSED]["nll"] != crossed.stored["scaled_nll"]
     assert crossed.stored["scaled_nll"] == pytest.approx(crossed.metrics[CROSS_FITTED]["nll"])
+    assert (one.unused, crossed.unused) == (evaluate_calibration(unused.logits, unused.labels), {})
     for run in (one, crossed):
         error = run.replicates["scaled_nll"].std() / run.replicates["nll"].std()
         assert run.replicates["scaled_nll"].mean() == pytest.approx(run.stored["scaled_nll"], rel=0.1)
         assert 0.2 < error < 1  # softer predictions vary less
+
+
+def test_auroc_of_unknown_classes_needs_their_predictions():
+    others = predictions_of(3).logits / 9
+    one = evaluate("key", dataclasses.replace(PREDICTIONS, near_ood=others), WEIGHTS)
+    assert one.stored["near_ood_auroc"] == 100 * near_ood_auroc(PREDICTIONS.logits, PREDICTIONS.labels, others) > 60
+    assert np.isnan(evaluate("key", PREDICTIONS, WEIGHTS).stored["near_ood_auroc"])
 
 
 def test_log_probabilities_are_those_of_misclassified_images_and_undefined_metrics_are_nan():

@@ -41,6 +41,8 @@ def test_subset_has_the_images_of_its_indices_and_the_seed_draws_them():
     assert not np.array_equal(first.train.indices, second.train.indices)
     members = np.flatnonzero(np.isin(split.labels, ["abc".index(name) for name in first.classes]))
     assert np.array_equal(np.sort(np.concatenate([first.train.indices, first.unused.indices])), members)
+    assert np.array_equal(np.sort(np.concatenate([first.test.indices, first.near_ood.indices])), np.arange(90))
+    assert restrict("name", ("a", "b", "c"), split, split, num_classes=None, images_per_class=10).near_ood is None
     rest, validation = hold_out("name", first.train, 0.2)
     assert (len(rest), len(validation)) == (16, 4)
     for part in (rest, validation, first.unused):

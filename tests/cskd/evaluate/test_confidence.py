@@ -11,6 +11,7 @@ from cskd.evaluate.confidence import (
     CIFAR100_SUPERCLASSES,
     SUPERCLASS_OF,
     error_detection_auroc,
+    near_ood_auroc,
     risk_coverage_area,
     superclass_error_share,
 )
@@ -47,6 +48,26 @@ def test_limits():
     assert error_detection_auroc(sure_and_right, np.zeros(3, int)) == 1
     with pytest.raises(ValueError, match="right and wrong"):
         error_detection_auroc(np.array([RIGHT]), np.array([0]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31), samples=st.integers(1, 60), unknown=st.integers(1, 60))
+def test_auroc_of_unknown_classes_is_scikit_learns(seed, samples, unknown):
+    logits, labels = random_predictions(seed, samples, classes=4)
+    others, _ = random_predictions(seed + 1, unknown, classes=4)
+    others[0] = logits[0]  # equal confidences
+    scores = np.concatenate([confidence_and_wrong(part, np.zeros(len(part)))[0] for part in (logits, others)])
+    expected = roc_auc_score(np.arange(samples + unknown) < samples, scores)
+    assert near_ood_auroc(logits, labels, others) == pytest.approx(expected)
+
+
+def test_auroc_of_unknown_classes_has_its_limits():
+    sure, unsure, labels = np.array([[5.0, 0.0], [0.0, 4.0]]), np.array([[0.1, 0.0]] * 3), np.zeros(2, int)
+    assert near_ood_auroc(sure, labels, unsure) == 1
+    assert near_ood_auroc(unsure[:2], labels, sure) == 0
+    assert near_ood_auroc(unsure[:2], labels, unsure) == 0.5
+    with pytest.raises(ValueError, match="no predictions of images of other classes"):
+        near_ood_auroc(sure, labels, None)
 
 
 def test_superclass_errors_are_counted_among_the_errors():

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -120,6 +121,13 @@ def test_workers_share_each_gpu_or_else_each_machine(ray, job, machines, capacit
     assert backend.capacity == capacity
     assert task.options == {"max_retries": 0, "name": "0"} | options
     assert task.arguments == (["python", "--threads", threads], str(job.log))
+
+
+def test_run_on_several_gpus_has_them_for_itself(ray, job):
+    ray.machines = [GPU]
+    RayBackend(2).start(replace(job, gpus=4), 0)
+    assert ray.tasks[0].options == {"max_retries": 0, "name": "0", "num_cpus": 8, "num_gpus": 4}
+    assert ray.tasks[0].arguments[0] == ["python", "--threads", "8"]
 
 
 def test_machine_without_the_shared_folders_is_refused(ray, tmp_path):

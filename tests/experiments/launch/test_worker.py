@@ -11,6 +11,7 @@ import torch
 from noise_runs import CLASSES, CPU, IMAGES, make_run, schedule_of, with_settings
 
 from cskd.evaluate.predictions import load_predictions
+from cskd.utils.integrity import read_archive
 from experiments.config.settings import Subset
 from experiments.launch import worker
 from experiments.launch.build import build_trainer
@@ -52,17 +53,23 @@ def test_run_records_how_it_was_trained(digits, train, setting, expected, monkey
     assert folder.state() == before
 
 
-def test_finished_run_stores_predictions_of_the_images_that_its_subset_leaves_out(tmp_path, train, monkeypatch):
+def test_finished_run_stores_predictions_of_the_images_and_classes_that_its_subset_leaves_out(
+    tmp_path, train, monkeypatch
+):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     spec, folder = make_run("cifar100", "mini", "cross-entropy", tmp_path)
-    subset = Subset(classes=CLASSES, images_per_class=IMAGES - 1, draw="seed")
+    subset = Subset(classes=CLASSES - 1, images_per_class=IMAGES - 1, draw="seed")
     folder = with_settings(spec, folder, subset=subset, batch_size=3, **schedule_of(1))
     assert train(folder) == worker.EXIT_DONE
-    logits, labels = load_predictions(folder.predictions).unused
-    assert sorted(labels) == list(range(CLASSES))
+    stored = load_predictions(folder.predictions)
+    logits, labels = stored.unused
+    assert sorted(labels) == list(range(CLASSES - 1))
     trainer = build_trainer(folder.spec(), folder, CPU, "fp32")
+    trainer.model.load_state_dict(torch.load(read_archive(folder.weights), weights_only=True))
     assert not set(trainer.unused().indices) & set(trainer.loader.split.indices)
     np.testing.assert_allclose(trainer.predict_unused().logits, logits, rtol=0.1, atol=0.05)  # trained in bf16
+    np.testing.assert_allclose(trainer.predict_near_ood().logits, stored.near_ood, rtol=0.1, atol=0.05)
+    assert not set(trainer.near_ood().indices) & set(stored.indices)
 
 
 def test_missing_compiler_fails_only_the_run_that_requires_it(digits, train, monkeypatch):

@@ -1,0 +1,92 @@
+"""The ingredient study: its tables and figure show Dunnett's intervals at the published numbers of seeds."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.measured.csv_files import RUN_COLUMNS, runs_path, write_rows
+from analysis.measured.ingredients import ARMS, ingredients, ingredients_figure
+from analysis.stats.multiplicity import many_to_one
+from cskd.utils.numbers import ABSENT, mean_std_text, number_text
+
+POOL = "mini-custom-1a2b3c"
+FACTS = {
+    "profile": "mini",
+    "overrides": '["subset.draw=seed"]',
+    "tuned": "false",
+    "threads": "1",
+    "grids": "ingredients",
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Write measured runs with these numbers of seeds by method; return the folder and each method's errors."""
+
+    def write(**seeds):
+        errors = {name: 50 - row + np.random.default_rng(row).normal(size=16) for row, name in enumerate(ARMS)}
+        rows = [
+            FACTS
+            | {"run_key": f"{method}:{seed}", "cell_key": method, "dataset": "cifar100", "architecture": "resnet10"}
+            | {"method": method, "seed": seed, "started": "2026-01-01", "ended": "2026-01-02"}
+            | {"last_top1_error": errors[method][seed], "scaled_nll": errors[method][seed] / 30}
+            | {"debiased_ece": errors[method][seed] / 5, "unused_top1_error": 60 + seed}
+            for method in ARMS
+            for seed in range(seeds.get(method.replace("-", "_"), seeds["others"]))
+        ]
+        write_rows(runs_path(tmp_path, POOL), pd.DataFrame(rows, columns=list(RUN_COLUMNS)))
+        return tmp_path, errors
+
+    return write
+
+
+def rows_of(text):
+    """Return the cells of each row by method, for each table of the text."""
+    tables = [re.findall(r"^\| *([\w-]+) +\|(.*)\|$", part, re.MULTILINE) for part in text.split("\n\n**")[1:]]
+    return [{name: [cell.strip() for cell in cells.split("|")] for name, cells in table[1:]} for table in tables]
+
+
+def test_tables_show_dunnetts_intervals_of_the_published_seeds(study):
+    folder, errors = study(others=5)
+    first = {method: values[:4] for method, values in errors.items()}
+    expected = many_to_one(first["cs-kd"], {name: first[name] for name in ARMS if name != "cs-kd"})["class-mean"]
+    text = ingredients(POOL, folder, folder)
+    error, nll, ece, description = rows_of(text)
+    n, mean, _, difference = error["class-mean"]
+    assert (n, mean) == ("4", mean_std_text(first["class-mean"].mean(), first["class-mean"].std(ddof=1), 2))
+    ends = (number_text(end, 2, sign=True) for end in expected.interval)
+    assert difference.removesuffix(r" \*") == f"{number_text(expected.effect, 2, sign=True)} [{', '.join(ends)}]"
+    assert len(error) == len(nll) == len(ece) == len(ARMS)
+    assert description["cs-kd"][2] == mean_std_text(61.5, np.std(range(4), ddof=1), 2)
+    assert "Not finished" not in text
+    assert "seeds 0 to 15" not in text
+
+
+def test_larger_number_of_seeds_is_published_beside_the_first_once_every_method_has_it(study):
+    folder, _ = study(others=16)
+    text = ingredients(POOL, folder, folder)
+    assert [table["cs-kd"][0] for table in rows_of(text)] == ["4"] * 3 + ["16"] * 4
+    folder, _ = study(others=16, pair_halves=15)
+    assert "seeds 0 to 15" not in ingredients(POOL, folder, folder)
+
+
+def test_unfinished_methods_are_named_and_have_no_interval(study):
+    folder, _ = study(others=4, pair_halves=1, same_image=0)
+    text = ingredients(POOL, folder, folder)
+    error = rows_of(text)[0]
+    assert error["same-image"] == ["0", "not run", ABSENT, ABSENT]
+    assert error["pair-halves"][2:] == [ABSENT, ABSENT]
+    assert "**Not finished**: of 4 seeds, same-image 0, pair-halves 1." in text
+
+
+def test_figure_draws_each_interval_beside_each_control(study):
+    folder, errors = study(others=4)
+    axes = ingredients_figure(POOL, folder).axes[0]
+    first = {method: values[:4] for method, values in errors.items()}
+    drawn = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2]
+    for control in ARMS[:2]:
+        found = many_to_one(first[control], {name: first[name] for name in ARMS if name != control})
+        assert all(any(ends == pytest.approx(one.interval) for ends in drawn) for one in found.values())
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(ARMS)
