@@ -164,7 +164,7 @@ setup-clusters: $(READY) ## add the packages of Ray, PostgreSQL and S3 to .venv,
 	@[ -e $(VENV)/.clusters-$(CLUSTERS) ] || { $(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes \
 	  --requirement requirements-clusters.lock && touch $(VENV)/.clusters-$(CLUSTERS); }
 
-CLUSTERS := $(subst $() $(),-,$(shell cksum < requirements-clusters.lock))
+CLUSTERS = $(subst $() $(),-,$(shell cksum < requirements-clusters.lock))
 
 test-clusters: $(READY) ## train on a real Slurm and Ray, PostgreSQL and S3, started on this machine; print one line per case
 	@$(MAKE) --no-print-directory setup-clusters || echo "warning: the tests that need these packages are skipped" >&2

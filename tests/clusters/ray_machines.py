@@ -52,14 +52,14 @@ class RayMachines:
     def __exit__(self, *exception: object) -> None:
         self.stack.close()
 
-    def _ray(self, options: list[str], number: int, *before: str) -> subprocess.Popen:
+    def _ray(self, options: list[str], number: int, *before: str, **environment: str) -> subprocess.Popen:
         """Start Ray's processes of the machine with this address, and wait until it is in the cluster."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
         file, until = self.temporary / f"{number}.log", time.monotonic() + WAIT_SECONDS
         with file.open("wb") as log:
             process = subprocess.Popen(
                 [*before, *command, f"--node-ip-address={self.net}.{number}"],
-                env=os.environ | self.environment,
+                env=os.environ | self.environment | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -70,8 +70,8 @@ class RayMachines:
             time.sleep(0.5)
         return process
 
-    def start(self, name: str, number: int) -> None:
-        """Start a machine, unless it runs. number: from 2, of its address."""
+    def start(self, name: str, number: int, **environment: str) -> None:
+        """Start a machine, unless it runs. number: from 2, of its address. environment: of its jobs."""
         if name in self.machines and self.machines[name].poll() is None:
             return
         space, link = f"{self.bridge}-{name}", f"{self.bridge}{name}"
@@ -86,7 +86,7 @@ class RayMachines:
         ip("link", "set", link, "up")
         named = ("unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh")
         options = [f"--address={self.address}", f"--num-cpus={CORES}"]
-        self.machines[name] = self._ray(options, number, "ip", "netns", "exec", space, *named)
+        self.machines[name] = self._ray(options, number, "ip", "netns", "exec", space, *named, **environment)
 
     def cut(self, name: str) -> None:
         """Cut the machine off from the network. Its processes go on."""

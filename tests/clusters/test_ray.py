@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clusters.ray_machines import CORES, RayMachines
-from faults.disturbed import EPOCHS, Disturbed, assert_same_results, assert_uploaded_once, wait_for
+from faults.disturbed import EPOCHS, STEP, Disturbed, assert_same_results, assert_uploaded_once, strike, wait_for
 from place import Place, epoch_options, make_once
 
 from experiments.runs.folder import RUNNING, RunFolder
@@ -55,8 +55,9 @@ def read(file: Path) -> str:
 @pytest.mark.cluster(LOST)
 @pytest.mark.parametrize("loss", ["kill", "cut"])
 def test_runs_of_a_lost_machine_are_finished_by_the_other(cluster, undisturbed, tally, tmp_path, loss):
-    for number, name in enumerate("ab", 2):
-        cluster.start(name, number)
+    slow = strike(STEP, 20, "SLOW", "worker")  # so that no run ends before Ray gives the machine up
+    cluster.start("a", 2, STRIKES=slow, STRUCK=str(tmp_path / "struck"))
+    cluster.start("b", 3)
     place = Disturbed(tmp_path, *GRID, *SEEDS, *ON_RAY)
     with tally:
         process = place.launch(**cluster.environment)

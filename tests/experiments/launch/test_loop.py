@@ -60,7 +60,8 @@ def runs(tmp_path) -> list[PlannedRun]:
     folders = [tmp_path / str(number) for number in range(8)]
     for folder in folders:
         folder.mkdir()
-    specs = [SimpleNamespace(run_key=folder.name, teacher=None) for folder in folders]
+    settings = SimpleNamespace(replicas=1)
+    specs = [SimpleNamespace(run_key=folder.name, teacher=None, settings=settings) for folder in folders]
     return [PlannedRun(spec, RunFolder(folder), 1, 1, 1) for spec, folder in zip(specs, folders, strict=True)]
 
 
