@@ -3,6 +3,7 @@
 Every value comes from a tag, a parameter or a metric. A cell or run that cannot be used is left out with a note.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -196,6 +197,7 @@ def _run_record(run: Run) -> dict:
         "untracked": " ".join(metric.last for metric in TRACKED if metric.last not in run.data.metrics),
         **{f"params.{name}": value for name, value in run.data.params.items()},
         **{name: tracked_value(value) for name, value in run.data.metrics.items()},
+        **{f"best/{name}": value for name, value in json.loads(tags.get("best_epoch", "{}")).items()},
     }
 
 

@@ -22,9 +22,14 @@ import logging
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+<<<<<<< HEAD
 from cskd.utils.cli import absolute
 from cskd.utils.databases import SQLITE, schema_problem, server_lock, sqlite_path
 from cskd.utils.errors import UserError, first_line, is_s3_error, without_password
+=======
+from cskd.utils.databases import SQLITE, is_server, schema_problem, sqlite_path
+from cskd.utils.errors import UserError, first_line, without_password
+>>>>>>> main
 from cskd.utils.files import exclusive
 
 ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database
@@ -34,10 +39,6 @@ ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # ``mlflow server`` reads it too
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 # psycopg logs a failed statement here, such as the creation of an experiment that another launch has just created.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
-
-
-def is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
 
 
 def open_store(uri: str) -> MlflowClient:
