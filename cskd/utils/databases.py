@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Addresses of databases, a lock for their creation, and the check of their schema version."""
-=======
-"""Addresses of databases and of MLflow's UI, and the check of a database's schema version."""
->>>>>>> main
+"""Addresses of databases and of MLflow's UI, a lock for the creation of a database, and the check of its schema."""
 
 import os
 from collections.abc import Iterator
@@ -13,11 +9,8 @@ from pathlib import Path
 from cskd.utils.errors import without_password
 
 SQLITE = "sqlite:///"
-<<<<<<< HEAD
-LOCK_NUMBER = 7_283_064_515  # of the lock in a PostgreSQL database: any number, but always the same
-=======
 UI_PORT = 5000  # of 'make ui'
->>>>>>> main
+LOCK_NUMBER = 7_283_064_515  # of the lock in a PostgreSQL database: any number, but always the same
 MIGRATIONS = {"mlflow": "store/db_migrations", "optuna": "storages/_rdb/alembic"}  # in the library's package
 
 

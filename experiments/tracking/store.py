@@ -22,14 +22,9 @@ import logging
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-<<<<<<< HEAD
 from cskd.utils.cli import absolute
-from cskd.utils.databases import SQLITE, schema_problem, server_lock, sqlite_path
+from cskd.utils.databases import SQLITE, is_server, schema_problem, server_lock, sqlite_path
 from cskd.utils.errors import UserError, first_line, is_s3_error, without_password
-=======
-from cskd.utils.databases import SQLITE, is_server, schema_problem, sqlite_path
-from cskd.utils.errors import UserError, first_line, without_password
->>>>>>> main
 from cskd.utils.files import exclusive
 
 ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database

@@ -25,7 +25,6 @@ from cskd.utils.files import exclusive, write_errors
 from cskd.utils.seeding import derived_seed
 from experiments.runs.lease import is_held, run_lease
 from experiments.tuning.space import Point, Space
-<<<<<<< HEAD
 from experiments.tuning.storage import (
     ensure_runs_dir_id,
     open_storage,
@@ -34,11 +33,7 @@ from experiments.tuning.storage import (
     storage_exists,
     study_names,
 )
-from experiments.tuning.trial import STATES, Trial, trial_of
-=======
-from experiments.tuning.storage import open_storage, storage_errors, storage_exists, study_names
 from experiments.tuning.trial import STATES, Trial, format_objectives, trial_of, unit_of
->>>>>>> main
 
 DEFAULT_SAMPLER = "gp"
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # from a seed; a new sampler is made for every trial
