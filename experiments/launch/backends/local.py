@@ -16,6 +16,7 @@ class LocalBackend:
     detached = False
 
     def __init__(self, workers: int):
+        self.capacity = workers
         self.threads = max(1, usable_cores() // workers)
         self.devices = _visible_devices()
 
