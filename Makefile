@@ -5,10 +5,10 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3##            the Python that builds .venv: 3.11 to 3.13
-DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, digits, or your own; data: also all
+DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, imagenet, digits, or your own; data: also all
 METHOD ?=##                    a method: cross-entropy, cs-kd, ... (docs/methods.md), or a composite such as mixup+cs-kd
 SEED ?= 0##                    the seed of a single run (default 0)
-ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41, torchvision:<name>, timm:<name>
+ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, resnet50, densenet121, ..., torchvision:<name>, timm:<name>
 PROFILE ?=##                   paper (default); small: CIFAR-100 with all classes, on a CPU; mini: real images, on a CPU; demo: digits only
 DATASETS ?=##                  datasets that replace the grid's: "cifar100 cub200"
 METHODS ?=##                   methods that replace the grid's; all: the paper's full table; paired: two; tune-all: those to tune
@@ -119,8 +119,8 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 .PHONY: help setup demo setup-clusters test test-faults test-clusters data reproduce-table1 reproduce-table2 reproduce-table3 \
-	reproduce-table4 reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate tuned dashboard \
-	status tables report paired measured readme ui sync audit lint lock
+	reproduce-table4 reproduce-table5 reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate \
+	tuned dashboard status tables report paired measured readme ui sync audit lint lock
 
 help: ## list all targets and variables
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -170,7 +170,7 @@ test-clusters: $(READY) ## train on a real Slurm and Ray, PostgreSQL and S3, sta
 	@$(MAKE) --no-print-directory setup-clusters || echo "warning: the tests that need these packages are skipped" >&2
 	@$(PYTEST) --dist loadfile tests/clusters --clusters
 
-data: $(READY) ## download, verify and prepare DATASET (or all)
+data: $(READY) ## download, verify and prepare DATASET (or all that need no account)
 	@$(RUN) -m experiments data $(or $(DATASET),$(error give DATASET: make data DATASET=cub200, or DATASET=all)) \
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
 
@@ -185,6 +185,9 @@ reproduce-table3: $(READY) ## table 3: does cs-kd improve mixup?
 
 reproduce-table4: $(READY) ## table 4: does cs-kd improve kd? ResNet-10 with a DenseNet-121 as teacher, which is trained first
 	@$(RUN) -m experiments grid table4 $(CROSS) $(LAUNCH) --tables
+
+reproduce-table5: $(READY) ## table 5: ImageNet with ResNet-50, ResNet-101 and ResNeXt-101-32x4d x cross-entropy, cs-kd
+	@$(RUN) -m experiments grid table5 $(CROSS) $(LAUNCH) --tables
 
 reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's methods and of cs-kd-e
 	@$(RUN) -m experiments grid table6 $(CROSS) $(LAUNCH) --tables top5_error ece recall_at_1
