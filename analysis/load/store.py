@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -21,8 +21,8 @@ from analysis.load.cache import load_cached, store_cached
 from analysis.load.frames import DONE, SAFE_FILE_NAME, Experiment, read_experiment, tracked_value
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
-from cskd.utils.databases import SQLITE, schema_problem, sqlite_path
-from cskd.utils.errors import UserError, first_line, without_password
+from cskd.utils.databases import SQLITE, schema_problem, server_lock, sqlite_path, view_link
+from cskd.utils.errors import UserError, first_line, is_s3_error, without_password
 from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json
 
@@ -97,6 +97,10 @@ class Store:
         """Return the address of a run in the MLflow UI: on the tracking server, or as ``make ui`` serves it."""
         server = self.uri if self.uri.startswith(("http://", "https://")) else LOCAL_UI
         return f"{without_password(server).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def cells_address(self, experiment_id: str) -> str:
+        """Return the address of an experiment's table of cells in the MLflow UI."""
+        return view_link(self.uri, experiment_id, "cells")
 
     def predictions_file(self, run: pd.Series, cache: Path) -> Path:
         """Return the path of a run's predictions. ``run`` is a row of ``Experiment.runs``.
@@ -213,7 +217,7 @@ def _open(uri: str, database: Path | None, copy: Path) -> tuple[MlflowClient, li
     """Return a client of the store, and its experiments. copy: the folder for a copy of a read-only database."""
     # Another process may be creating or upgrading the database.
     lock = database.with_name(f"{database.name}.lock") if database else None
-    with exclusive(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
+    with exclusive(lock) if lock and os.access(lock, os.W_OK) else server_lock(uri):
         if database is not None and not _is_writable(database):  # SQLite and MLflow write where they only read
             for file in (database, database.with_name(f"{database.name}-wal")):  # the write-ahead log is a part of it
                 if file.exists():
@@ -245,5 +249,7 @@ def _unusable(run: pd.Series) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnusableRun(f"{run.run} has no {PREDICTIONS}") from error
-    except (ValueError, KeyError, OSError, MlflowException) as error:
+    except Exception as error:
+        if not (isinstance(error, (ValueError, KeyError, OSError, MlflowException)) or is_s3_error(error)):
+            raise
         raise UnusableRun(f"{run.run} has a {PREDICTIONS} that cannot be read ({first_line(error)})") from error

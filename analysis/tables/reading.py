@@ -13,7 +13,6 @@ from analysis.tables.format import interval_text
 from analysis.tables.verdicts import verdict_texts
 from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import all_metrics
-from cskd.methods.composite import SEPARATOR
 from cskd.utils.numbers import number_text
 
 READ = {"top1_error": "error", "ece": "ECE"}
@@ -44,7 +43,7 @@ def reading(pool: Pool, evaluations: Evaluations) -> list[list[str]]:
 
 
 def _is_read(claim: Claim) -> bool:
-    added = claim.method == f"{claim.against}{SEPARATOR}{CS_KD}"
+    added = claim.method == f"{claim.against}+{CS_KD}"
     return added or claim.where == OURS or (claim.method, claim.against) == (CS_KD, BASELINE)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.load.frames import NAME, Experiment
+from analysis.load.frames import NAME, Experiment, format_seeds
 from analysis.stats.summary import summary
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
@@ -37,7 +37,7 @@ class CellReliability:
     dataset: str
     architecture: str
     method: str
-    seeds: int
+    seeds: tuple[int, ...]
     bins: ReliabilityBins
     ece: float
 
@@ -53,7 +53,7 @@ class CellReliability:
     @property
     def frame(self) -> pd.DataFrame:
         """One row per bin; NaN for the means of an empty bin."""
-        columns = {name: getattr(self, name) for name in NAME} | {"seeds_pooled": self.seeds}
+        columns = {name: getattr(self, name) for name in NAME} | {"seeds_pooled": len(self.seeds)}
         names = ("lower", "upper", "count", "confidence", "accuracy", "gap")
         return pd.DataFrame(columns | {name: getattr(self.bins, name) for name in names})
 
@@ -88,12 +88,13 @@ def cell_reliabilities(experiment: Experiment, evaluated: Evaluations) -> list[C
     """Return every cell with an evaluated run, in the grid's order."""
     cells = []
     for cell in experiment.cells.itertuples():
-        keys = experiment.done.run_key[experiment.done.cell_key == cell.cell_key]
-        bins = [evaluated[key].bins for key in keys if key in evaluated]
-        if bins:
+        done = experiment.done[experiment.done.cell_key == cell.cell_key]
+        done = done[done.run_key.isin(evaluated.keys())]
+        if not done.empty:
+            bins = [evaluated[key].bins for key in done.run_key]
             mean_ece = summary(list(map(ece, bins))).mean
             names = (cell.dataset, cell.architecture, cell.method)
-            cells.append(CellReliability(*names, len(bins), pooled(bins), mean_ece))
+            cells.append(CellReliability(*names, tuple(done.seed), pooled(bins), mean_ece))
     return cells
 
 
@@ -110,8 +111,8 @@ def reliability_table(experiment: Experiment, cells: list[CellReliability], note
 
 
 def _block(cell: CellReliability) -> Block:
-    seeds = "1 seed" if cell.seeds == 1 else f"{cell.seeds} seeds pooled"
-    heading = f"{cell.dataset}, {cell.architecture}, {cell.method}: {seeds}, ECE {number_text(100 * cell.ece, 2)} %"
+    seeds, mean_ece = format_seeds(cell.seeds), number_text(100 * cell.ece, 2)
+    heading = f"{cell.dataset}, {cell.architecture}, {cell.method}: {seeds}, ECE {mean_ece} %"
     rows = []
     for row in cell.frame.itertuples():
         means = (ABSENT,) * 3
@@ -126,8 +127,7 @@ def reliability_diagrams(experiment: Experiment, cells: list[CellReliability]) -
     figures = {}
     for panel in dict.fromkeys(cell.panel for cell in cells):
         row = [cell for cell in cells if cell.panel == panel]
-        counts = sorted({cell.seeds for cell in row})
-        seeds = " or ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds pooled")
+        seeds = " or ".join(dict.fromkeys(format_seeds(cell.seeds) for cell in row))
         title = f"{row[0].dataset}, {row[0].architecture} ({experiment.name}, {seeds})"
         figures[panel] = reliability_panels(
             title, {cell.method: (coarser(cell.bins, DIAGRAM_BINS), cell.ece) for cell in row}

@@ -15,7 +15,7 @@ from cskd.batch import Normalise
 from cskd.data.loader import TestSet, TrainLoader
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.evaluate.predictions import Predictions
-from cskd.methods import Method
+from cskd.methods.base import Method
 from cskd.train.checkpoint import Checkpoints
 from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.precision import autocast

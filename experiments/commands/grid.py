@@ -96,7 +96,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         return 0
     began = time.monotonic()
     with uploader:
-        finished = _train(pending, seconds, backend, options.workers, uploader, console)
+        finished = _train(pending, seconds, backend, uploader, console)
     if options.tracking_cost is not None:
         write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})
     status = _print_summary(runs, uploader, finished, time.monotonic() - began, console)
@@ -150,7 +150,6 @@ def _train(
     pending: list[PlannedRun],
     seconds: dict[str, float],
     backend: Backend,
-    workers: int,
     uploader: Uploader,
     console: Console,
 ) -> bool:
@@ -168,7 +167,7 @@ def _train(
             queue.ended(run, state)
 
         callbacks = LaunchCallbacks(started, display.progressed, ended=ended)
-        finished = launch(queue.ready(), backend, workers, callbacks)
+        finished = launch(queue.ready(), backend, callbacks)
         if not finished:
             uploader.launch_stopped()
     return finished

@@ -147,7 +147,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
             callbacks = display.callbacks(tuner.ended, tuner.should_stop)
-            finished = launch(tuner.runs(), backend, options.workers, callbacks)
+            finished = launch(tuner.runs(), backend, callbacks)
         if not finished:
             uploader.launch_stopped()
         write_results(config, storage_address(), study.trials(), describe_source(), results)
@@ -165,7 +165,7 @@ def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend
     def in_time(run: PlannedRun | None) -> bool:  # None: another process trains it
         return run is not None or deadline is None or time.monotonic() < deadline
 
-    return launch(itertools.takewhile(in_time, queue.ready()), backend, 1, display.callbacks(queue.ended))
+    return launch(itertools.takewhile(in_time, queue.ready()), backend, display.callbacks(queue.ended))
 
 
 def _teacher_error(teacher: PlannedRun) -> UserError:

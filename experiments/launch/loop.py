@@ -104,21 +104,21 @@ def make_sync_job() -> Job:
     return Job(command, runs_dir(), runs_dir() / "sync.log")
 
 
-def launch(runs: Iterable[PlannedRun | None], backend: Backend, workers: int, callbacks: LaunchCallbacks) -> bool:
-    """Train the runs, ``workers`` at once; return False if a signal stopped the launch. A failed run stops no others.
+def launch(runs: Iterable[PlannedRun | None], backend: Backend, callbacks: LaunchCallbacks) -> bool:
+    """Train the runs; return False if a signal stopped the launch. A failed run stops no others.
 
     Args:
-        runs: yields the next run whenever a worker is free; None if no run can start yet.
+        runs: yields the next run whenever the backend has room; None if no run can start yet.
     """
     queue, exhausted, active = iter(runs), False, []
     with StopSignals() as stop:
         while active or not (exhausted or stop.count):
-            while not (exhausted or stop.count) and len(active) < workers:
+            while not (exhausted or stop.count) and len(active) < backend.capacity:
                 run = next(queue, END)
                 exhausted = run is END
                 if exhausted or run is None:
                     break
-                slot = min(set(range(workers)) - {job.slot for job in active})
+                slot = min(set(range(len(active) + 1)) - {job.slot for job in active})
                 callbacks.started(run)
                 try:
                     heartbeat = run.folder.state().get("heartbeat")

@@ -33,12 +33,13 @@ class Backend(Protocol):
     """Starts jobs that live as long as the launch. The loop starts a job when the jobs that it needs are done."""
 
     detached: bool  # False
+    capacity: int  # how many jobs run at once, at this moment
 
     def __init__(self, workers: int):
-        """workers: how many jobs run at once."""
+        """workers: how many jobs run at once, on each machine or GPU if the backend has several machines."""
 
     def start(self, job: Job, slot: int) -> Any:
-        """Start a job and return a handle. slot: a number below ``workers`` that no other running job has.
+        """Start a job and return a handle. slot: a number from 0 that no other running job has.
 
         Raises OSError if the job cannot be started.
         """

@@ -26,6 +26,7 @@ class LocalBackend:
     detached = False
 
     def __init__(self, workers: int):
+        self.capacity = workers
         self.threads = max(1, usable_cores() // workers)  # of a run whose recipe does not set them
         self.devices = visible_gpus()
         fork_server()  # it imports torch while the launcher opens the tracking store

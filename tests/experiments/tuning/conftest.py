@@ -37,7 +37,7 @@ class Training:
         self.nll: Callable[[PlannedRun], float] = lambda run: 1.0
         self.state: Callable[[PlannedRun], str] = lambda run: DONE
 
-    def launch(self, runs, backend, workers, callbacks) -> bool:
+    def launch(self, runs, backend, callbacks) -> bool:
         self.backend = backend
         for run in runs:
             if run is not None:
