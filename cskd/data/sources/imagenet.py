@@ -4,8 +4,6 @@ import io
 import tarfile
 from pathlib import Path
 
-from scipy.io import loadmat
-
 from cskd.data.sources.base import Archive, DatasetSource, LabelledImage, Listing, PackedImage
 from cskd.data.sources.image_folder import read_class_folders, subfolders
 from cskd.data.sources.reading import reading_errors
@@ -71,6 +69,8 @@ def _images(file: tarfile.TarFile, archive: Path, start: int = 0) -> list[Packed
 
 def _val_wnids(archive: Path) -> list[str]:
     """Return the WordNet id of each validation image, in the order of their names."""
+    from scipy.io import loadmat  # noqa: PLC0415 - every command imports this module, and few read the lists
+
     with reading_errors(archive, FETCH_AGAIN), tarfile.open(archive) as file:
 
         def content(name: str) -> bytes:
