@@ -21,7 +21,7 @@ from analysis.load.cache import load_cached, store_cached
 from analysis.load.frames import DONE, SAFE_FILE_NAME, Experiment, read_experiment, tracked_value
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
-from cskd.utils.databases import SQLITE, schema_problem, server_lock, sqlite_path
+from cskd.utils.databases import SQLITE, schema_problem, server_lock, sqlite_path, view_link
 from cskd.utils.errors import UserError, first_line, is_s3_error, without_password
 from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json
@@ -96,6 +96,10 @@ class Store:
         """Return the address of a run in the MLflow UI: on the tracking server, or as ``make ui`` serves it."""
         server = self.uri if self.uri.startswith(("http://", "https://")) else LOCAL_UI
         return f"{without_password(server).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def cells_address(self, experiment_id: str) -> str:
+        """Return the address of an experiment's table of cells in the MLflow UI."""
+        return view_link(self.uri, experiment_id, "cells")
 
     def predictions_file(self, run: pd.Series, cache: Path) -> Path:
         """Return the path of a run's predictions. ``run`` is a row of ``Experiment.runs``.

@@ -94,7 +94,9 @@ def pool_part(
         _chapter("runs", "Runs and settings", tables=shown_tables("runs"), folded=shown_tables("settings")),
     )
     chapters = tuple(chapter for chapter in chapters if not chapter.is_empty)
-    return Part(pool.name, heading, _lead(pool), chapters)
+    links = sorted(map(store.cells_address, pool.done["experiment_id"].unique()))
+    lead = (*_lead(pool), f"In MLflow ('make ui'): {' '.join(links)}")
+    return Part(pool.name, heading, lead, chapters)
 
 
 def save_picture(folder: Path, name: str, figure: Figure) -> Picture:

@@ -16,7 +16,7 @@ from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.splits import choose
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.evaluate.predictions import Predictions
-from cskd.methods import Method
+from cskd.methods.base import Method
 from cskd.train.checkpoint import Checkpoints
 from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.precision import autocast

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cskd.batch import Batch
 from cskd.data.loader import TrainLoader
 from cskd.data.store import Dataset
-from cskd.train.captured import CapturedSteps
 from cskd.train.precision import resolve
+from cskd.train.steps import CapturedSteps
 from cskd.utils.seeding import generator
 from experiments.bench.results import Cell, Measurement, Options, Row, Shown, ratio_columns
 from experiments.config.spec import make_spec
