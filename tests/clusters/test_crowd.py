@@ -11,4 +11,3 @@ def test_no_run_is_lost_in_a_crowd(tally, tmp_path):
     with tally, Server(tmp_path) as server:
         figures = measure(Place(tmp_path), server, 100, epochs=3, seconds=15.0, done=3)
         assert figures.lost == 0
-        assert len(figures.passes) >= 3
