@@ -54,6 +54,7 @@ class TrackedExperiment:
     def __init__(self, uri: str, key: str, lock: Path):
         """lock: the lock file that all launches with the same RUNS_DIR use when they create something."""
         self.key, self.lock = key, lock
+        self.uri = uri
         self.client = open_store(uri)
         self.artifacts = artifact_location(uri, key)
         self.id = ""
