@@ -16,7 +16,8 @@ from analysis.load.pools import pools
 from analysis.load.store import Store
 from analysis.paper.layout import TITLES
 from analysis.stats.run_evaluations import evaluations
-from analysis.tables.export import export_experiment, export_paper_tables, results_in
+from analysis.tables.export import export_experiment, export_paper_tables
+from analysis.tables.files import results_in
 from analysis.tables.format import show, table_console
 from analysis.tables.reading import reading
 from cskd.evaluate.metrics import TRACKED
@@ -36,8 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     for experiment in experiments:
         folder = options.results_dir / experiment.name
         with results_in(folder):
-            cache = options.results_dir / ".predictions"
-            tables, notes = export_experiment(experiment, store, folder, cache, options.show)
+            tables, notes = export_experiment(experiment, store, folder, options.results_dir, options.show)
         for table in tables:
             show(table, console)
         for line in notes:

@@ -40,6 +40,11 @@ SAFE_FILE_NAME = re.compile(r"[\w+ -][\w.+ -]*")
 INFINITY = 1e300  # MLflow's databases store an infinite value as the largest float
 
 
+def file_part(name: str) -> str:
+    """Return a name as a part of file names; that of an external network, such as timm:vit_tiny, has a colon."""
+    return name.replace(":", "-")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One grid under one profile.
@@ -64,6 +69,11 @@ class Experiment:
     tuned: bool = False
     overrides: tuple[str, ...] = ()
     experiments: tuple["Experiment", ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name in headings."""
+        return self.name
 
     @property
     def done(self) -> pd.DataFrame:
@@ -96,9 +106,15 @@ def tracked_value(value: float) -> float:
 
 
 def format_seeds(seeds: Iterable[int]) -> str:
-    """Return "seed 0" or "seeds 0, 1"."""
-    names = ", ".join(map(str, seeds))
-    return f"seeds {names}" if "," in names else f"seed {names}"
+    """Return "seed 0", "seeds 0, 1" or, with three in a row, "seeds 0\N{EN DASH}4, 7"."""
+    rows: list[list[int]] = []
+    for seed in sorted(seeds):
+        if rows and seed == rows[-1][-1] + 1:
+            rows[-1].append(seed)
+        else:
+            rows.append([seed])
+    texts = [f"{row[0]}\N{EN DASH}{row[-1]}" if len(row) > 2 else ", ".join(map(str, row)) for row in rows]
+    return f"seeds {', '.join(texts)}" if sum(map(len, rows)) > 1 else f"seed {texts[0]}"
 
 
 def format_count(number: int, noun: str) -> str:
@@ -123,7 +139,7 @@ def _has_cell(run: Run, keys: set[str], notes: list[str]) -> bool:
 def _is_usable_cell(run: Run, notes: list[str]) -> bool:
     if not _has_tags(run, CELL_TAGS, notes):
         return False
-    unsafe = [tag for tag in FILE_NAMES if not SAFE_FILE_NAME.fullmatch(run.data.tags[tag])]
+    unsafe = [tag for tag in FILE_NAMES if not SAFE_FILE_NAME.fullmatch(file_part(run.data.tags[tag]))]
     if unsafe:
         notes.append(f"{run.info.run_name}: its {', '.join(unsafe)} cannot be used in a file name: left out.")
     return not unsafe

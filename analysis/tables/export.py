@@ -1,13 +1,14 @@
 """The files of ``python -m analysis tables``: the tables of one experiment, and the paper's tables of a pool."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 
 from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
 from analysis.load.store import Store
-from analysis.tables.format import to_csv, to_latex, to_markdown
+from analysis.stats.run_evaluations import evaluations
+from analysis.tables.files import save_table, save_text
+from analysis.tables.format import to_csv
 from analysis.tables.metrics import is_tracked, metric_table
 from analysis.tables.model import Table
 from analysis.tables.paper import paper_tables
@@ -15,38 +16,14 @@ from analysis.tables.reliability import cell_reliabilities, reliability_diagrams
 from analysis.tables.runs import run_frame
 from cskd.evaluate.metrics import TRACKED
 from cskd.plots import save_figure
-from cskd.utils.errors import UserError
-from cskd.utils.files import atomic_write
-
-
-def save_table(folder: Path, name: str, table: Table) -> None:
-    """Write the table as CSV, Markdown and LaTeX."""
-    for ending, text in (("csv", to_csv(table.frame)), ("md", to_markdown(table)), ("tex", to_latex(table))):
-        save_text(folder / f"{name}.{ending}", text)
-
-
-def save_text(path: Path, text: str) -> None:
-    with atomic_write(path, durable=False) as file:
-        file.write(text.encode())
-
-
-@contextmanager
-def results_in(folder: Path) -> Iterator[None]:
-    """Create the folder; turn an OSError of the body into a UserError that names the file."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        where = f"{error.filename or folder} cannot be written ({error.strerror})"
-        raise UserError(f"{where}: set RESULTS_DIR or --results-dir") from error
 
 
 def export_experiment(
-    experiment: Experiment, store: Store, folder: Path, cache: Path, shown: Collection[str]
+    experiment: Experiment, store: Store, folder: Path, caches: Path, shown: Collection[str]
 ) -> tuple[list[Table], list[str]]:
     """Write all tables and diagrams of an experiment; return the tables to print, and the notes that are in no table.
 
-    shown: short names of the metrics to print. cache: the folder for downloaded predictions.
+    shown: short names of the metrics to print. caches: the folder of the caches.
     """
     printed = []
     for metric in TRACKED:
@@ -55,7 +32,8 @@ def export_experiment(
             save_table(folder, metric.short_name, table)
             printed += [table] if metric.short_name in shown else []
     save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
-    cells, notes = cell_reliabilities(experiment, store, cache)
+    evaluated, notes = evaluations(experiment.done, store, caches / ".evaluations", caches / ".predictions")
+    cells = cell_reliabilities(experiment, evaluated)
     if not cells:
         return printed, notes
     save_table(folder, "reliability", reliability_table(experiment, cells, notes))
