@@ -16,6 +16,7 @@ ARCHITECTURES ?=##             architectures that replace the grid's; all: the p
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
 WORKERS ?= 1##                 runs at once (default 1), each on its own GPU if there are several
+GPUS ?=##                      GPUs for each run, which divide its batches between them (default 1)
 LAUNCHER ?=##                  local (default); slurm: submit to a Slurm cluster; print: print the command of each run, train nothing
 SLURM ?=##                     options of sbatch, such as "--partition=gpu --time=8:00:00" (docs/clusters.md)
 DRY_RUN ?=##                   1: print the plan, train nothing
@@ -102,7 +103,7 @@ LOCKED := $(subst $() $(),-,$(shell cksum < requirements.lock))
 BUILT := $(VENV)-$(LOCKED)
 READY := $(VENV)/.ready-$(LOCKED)
 
-TRAINING = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --workers $(WORKERS) \
+TRAINING = $(if $(PROFILE),--profile $(PROFILE)) $(foreach s,$(SET),--set '$(s)') --workers $(WORKERS) $(if $(GPUS),--gpus $(GPUS)) \
 	$(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(filter-out 0,$(DRY_RUN)),--dry-run) \
 	$(if $(filter-out 0,$(RETRY)),--retry)
 LAUNCH = $(TRAINING) $(if $(filter-out 0,$(TUNED)),--tuned) $(if $(filter-out 0,$(SKIP_MISSING)),--skip-missing)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,31 @@ from cskd.data.transforms import Augmentation, CenterCrop, ResizedCrop
 from cskd.pairs import PartnerSampler
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
+
+
+@dataclass(frozen=True)
+class EpochDraws:
+    """What is drawn for an epoch, in the order of its images.
+
+    labels: (N,). indices: by view, (N,) positions in the split. crops: by augmented view, (N, ...), see
+    cskd.data.transforms.
+    """
+
+    labels: Tensor
+    indices: dict[str, Tensor]
+    crops: dict[str, Tensor]
+
+    def to(self, device: torch.device) -> "EpochDraws":
+        indices = {view: values.to(device) for view, values in self.indices.items()}
+        crops = {view: values.to(device) for view, values in self.crops.items()}
+        return EpochDraws(self.labels.to(device), indices, crops)
+
+    def copy_(self, other: "EpochDraws") -> None:
+        """Replace the values by those of another epoch, in place."""
+        self.labels.copy_(other.labels)
+        for own, new in ((self.indices, other.indices), (self.crops, other.crops)):
+            for view, values in own.items():
+                values.copy_(new[view])
 
 
 class TrainLoader:
@@ -83,22 +109,40 @@ class TrainLoader:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch. The same number always gives the same batches."""
-        order, partners = self.partners.epoch(self.seed, epoch)
-        image_indices = {view: partners if view == "partner" else order for view in sorted(self.views)}
+        draws = self.draw(epoch)
         # Copied once per epoch, because each small copy to the device makes the CPU wait.
-        labels = self.labels[order].to(self.device)
-        return self._batches(labels, self._views(epoch, image_indices))
+        return self._batches(draws.labels.to(self.device), self._views(epoch, draws))
 
-    def _views(self, epoch: int, image_indices: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """Yield each batch's views by name, uint8 (N, H, W, 3) on the device. image_indices: by view, in order."""
-        draws = {
+    def draw(self, epoch: int) -> EpochDraws:
+        """Draw the order, the partners and the crops of an epoch, on the CPU."""
+        order, partners = self.partners.epoch(self.seed, epoch)
+        indices = {view: partners if view == "partner" else order for view in sorted(self.views)}
+        crops = {
             view: self.augmentation.draw(
-                self.split.sizes[image_indices[view].numpy()], generator(self.seed, f"augment/{view}", epoch)
+                self.split.sizes[indices[view].numpy()], generator(self.seed, f"augment/{view}", epoch)
             )
             for view in self.AUGMENTED
             if view in self.views
         }
-        return (self._resized if self.images is None else self._shifted)(image_indices, draws)
+        return EpochDraws(self.labels[order], indices, crops)
+
+    def batch(self, draws: EpochDraws, rows: slice | Tensor, weight: float = 1.0) -> Batch:
+        """Return the batch of some rows of an epoch. For resident images; ``draws`` are on the device."""
+        views = {view: to_channels_first(images) for view, images in self._gathered(draws, rows).items()}
+        labels = draws.labels[rows]
+        return Batch(views, labels, labels, self.num_classes, weight)
+
+    @property
+    def is_resident(self) -> bool:
+        """True if all images are on the device, which makes each batch from them."""
+        return self.images is not None
+
+    def _views(self, epoch: int, draws: EpochDraws) -> Iterator[dict[str, Tensor]]:
+        """Yield each batch's views by name, uint8 (N, H, W, 3) on the device."""
+        if self.images is None:
+            return self._resized(draws.indices, draws.crops)
+        on_device = draws.to(self.device)
+        return (self._gathered(on_device, rows) for rows in self._batch_slices())
 
     def _batches(self, labels: Tensor, batches: Iterator[dict[str, Tensor]]) -> Iterator[Batch]:
         for images, rows, views in zip(self._batch_sizes(), self._batch_slices(), batches, strict=True):
@@ -116,17 +160,14 @@ class TrainLoader:
             start, rows = number * self.batch_size, self.replica.rows(images)
             yield slice(start + rows.start, start + rows.stop)
 
-    def _shifted(self, image_indices: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """Yield each batch's views, gathered from all images on the device."""
-        image_indices = {view: indices.to(self.device) for view, indices in image_indices.items()}
-        draws = {view: drawn.to(self.device) for view, drawn in draws.items()}
-        for rows in self._batch_slices():
-            yield {
-                view: self.clean_images[indices[rows]]
-                if view == "clean"
-                else self.augmentation.apply(self.images, indices[rows], draws[view][rows])
-                for view, indices in image_indices.items()
-            }
+    def _gathered(self, draws: EpochDraws, rows: slice | Tensor) -> dict[str, Tensor]:
+        """Return the views of some rows of an epoch, gathered from all images on the device."""
+        return {
+            view: self.clean_images[indices[rows]]
+            if view == "clean"
+            else self.augmentation.apply(self.images, indices[rows], draws.crops[view][rows])
+            for view, indices in draws.indices.items()
+        }
 
     def _resized(self, image_indices: dict[str, Tensor], draws: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Yield each batch's views, resized. One request contains all views of a batch."""

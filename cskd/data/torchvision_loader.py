@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cskd.data.loader import TrainLoader
+from cskd.data.loader import EpochDraws, TrainLoader
 from cskd.data.splits import Split
 from cskd.data.transforms import Augmentation, CenterCrop, PadAndCrop
 from cskd.utils.seeding import derived_seed
@@ -26,7 +26,10 @@ class TorchvisionLoader(TrainLoader):
     device as uint8 and are normalised there, which is less work than in most published code.
     """
 
-    def _views(self, epoch: int, image_indices: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    is_resident = False
+
+    def _views(self, epoch: int, draws: EpochDraws) -> Iterator[dict[str, Tensor]]:
+        image_indices = draws.indices
         augmented, clean = _augmentation(self.augmentation), _center_crop(self.clean)
         images = _Images(
             self.split,

@@ -147,6 +147,11 @@ class Method(ABC):
         return batch
 
     @property
+    def has_transform(self) -> bool:
+        """True if the method changes the batch, with random numbers that it draws on the CPU."""
+        return type(self).transform is not Method.transform
+
+    @property
     def views(self) -> frozenset[str]:
         """The views that the loader has to make."""
         return frozenset().union(*(term.views for term in self.terms()))

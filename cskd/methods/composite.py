@@ -40,6 +40,10 @@ class CompositeMethod(Method):
     def mixes_labels(self) -> bool:
         return any(part.mixes_labels for part in self.parts)
 
+    @property
+    def has_transform(self) -> bool:
+        return any(part.has_transform for part in self.parts)
+
     def classification(self) -> Term:
         return self._part_with("classification").classification()
 

@@ -103,14 +103,14 @@ class DistributedStep:
 
     def __init__(self, step: nn.Module):
         self.step, self.terms, self.teacher = step, step.terms, step.teacher
-        # find_unused_parameters also keeps the buckets of gradients as they are: rebuilt after the first step, they
-        # would add in another order than after a resume.
-        self._parallel = DistributedDataParallel(step, broadcast_buffers=True, find_unused_parameters=True)
+        # It also keeps the buckets of gradients as they are: rebuilt after the first step, they would add in another
+        # order than after a resume.
+        self._parallel = DistributedDataParallel(step, find_unused_parameters=True)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         loss, sums = self._parallel(batch)
         return batch.weight * loss, sums if batch.weight else torch.zeros_like(sums)
 
-    def compile(self, example: Batch) -> None:
+    def compile(self, example: Batch, graphs: bool = True) -> None:
         """Compile the step below DistributedDataParallel."""
-        self.step.compile(example)
+        self.step.compile(example, graphs)

@@ -37,6 +37,7 @@ class Step(nn.Module):
         self.precision, self.device = precision, device
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         self._compiled_size: int | None = None  # images in a batch
+        self._graphs = False  # True if the compiled code replays CUDA graphs of its own
 
     @property
     def teacher(self) -> nn.Module | None:
@@ -46,7 +47,7 @@ class Step(nn.Module):
         # The last batch of an epoch is smaller; compiling for it would cost more time than it saves.
         if self._compiled is None or len(batch.labels) != self._compiled_size:
             return self.eager(batch)
-        if self.device.type == "cuda":
+        if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
         return self._compiled(batch.views, batch.labels, batch.targets, batch.num_classes)
 
@@ -66,19 +67,20 @@ class Step(nn.Module):
             means = [loss.detach().double(), *(value.detach().double() for value in values), _wrong(logits, targets)]
             return loss, len(labels) * torch.stack(means)
 
-    def compile(self, example: Batch) -> None:  # not the method of nn.Module, which compiles ``forward``
-        """Compile the step for batches of the example's size, on CUDA with CUDA graphs.
+    def compile(self, example: Batch, graphs: bool = True) -> None:  # nn.Module's method would compile ``forward``
+        """Compile the step for batches of the example's size. graphs: on CUDA, with its own CUDA graphs.
 
         This runs a forward and backward pass, so that a missing compiler raises here. The network stays unchanged.
         """
         # Deterministic: no kernel that changes rounding may be selected by timing.
-        options = {"deterministic": True, "triton.cudagraphs": self.device.type == "cuda"}
+        self._graphs = graphs and self.device.type == "cuda"
+        options = {"deterministic": True, "triton.cudagraphs": self._graphs}
         self._compiled = torch.compile(self._evaluate, fullgraph=True, dynamic=False, options=options)
         self._compiled_size = len(example.labels)
         state = {name: value.clone() for name, value in self.model.state_dict().items()}
         try:
             # CUDA graphs are recorded in the second call, after a warm-up, and replayed from the third on.
-            for _ in range(3 if self.device.type == "cuda" else 1):
+            for _ in range(3 if self._graphs else 1):
                 loss, _ = self(example)
                 self.model.zero_grad(set_to_none=True)
                 loss.backward()

@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from cskd.batch import Batch, Normalise
+from cskd.batch import Normalise
 from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.splits import choose
 from cskd.evaluate.metrics import evaluate_predictions
@@ -21,8 +22,8 @@ from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.precision import autocast
 from cskd.train.schedule import Schedule
 from cskd.train.step import Step
+from cskd.train.steps import Steps, set_rate, state_of
 from cskd.utils.errors import UserError
-from cskd.utils.seeding import derived_seed, generator
 
 Record = dict[str, Any]  # one epoch: {"epoch": from 0, "timestamp": unix seconds, "metrics": {name: value}}
 
@@ -100,6 +101,7 @@ class Trainer:
         self.eval_split, self.domains, self.unused, self.near_ood = eval_split, domains, unused, near_ood
         self.step = replicas.wrap(Step(self.model, method, normalise, precision, device, teacher))
         self.optimizer = schedule.make_optimizer(model, device)
+        self.steps = Steps(train_loader, method, self.step, self.optimizer, seed, device, replicas)
         self.checkpoints = Checkpoints(checkpoint, identity, before_replace)
         with replicas.first_before_others():  # the first one removes damaged checkpoints
             self.records: list[Record] = self._restore()
@@ -166,57 +168,34 @@ class Trainer:
         """Train on all images once; return the ``train/...`` metrics of the epoch, which is counted from 0."""
         self.model.train()
         rate = self.schedule.rate(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        replicas = self.replicas
-        stream = "transform" if self.method.mixes_labels else replicas.stream("transform")
-        draws = generator(self.seed, stream, epoch)
-        # networks of other libraries may have dropout
-        torch.manual_seed(derived_seed(self.seed, replicas.stream("dropout"), epoch))
-        terms = self.step.terms
-        # The sums (loss, terms, wrong answers) stay on the device and are read once, at the end of the epoch.
-        # Once a loss is not finite, the sum of the losses stays so: ``finite_steps`` counts the steps before.
-        sums = torch.zeros(len(terms) + 2, dtype=torch.float64, device=self.device)
-        finite_steps = torch.zeros((), dtype=torch.int64, device=self.device)
+        set_rate(self.optimizer, rate)
         seen = 0
-        for number, raw in enumerate(self.loader.epoch(epoch)):
-            if replicas.any(should_stop()):
-                raise Interrupted
-            batch = self._transformed(raw, draws)
-            loss, step_sums = self.step(batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            sums += step_sums
-            finite_steps += sums[0].isfinite()
-            seen += len(batch.labels) if batch.weight else 0
+        for number, images in enumerate(self.steps.epoch(epoch, partial(self._check, should_stop))):
+            seen += images
             on_step(Progress(epoch, number + 1, len(self.loader), seen))
-        counts = torch.tensor([seen, finite_steps], dtype=torch.float64)
-        *totals, seen, finite_steps = replicas.sum(torch.cat([sums.cpu(), counts])).tolist()
+        *totals, finite_steps, seen = self.replicas.sum(self.steps.sums_and(seen)).tolist()
         means = [total / seen for total in totals]
         metrics = {
             "train/loss": means[0],
-            **{f"train/{term.name}": mean for term, mean in zip(terms, means[1:-1], strict=True)},
+            **{f"train/{term.name}": mean for term, mean in zip(self.step.terms, means[1:-1], strict=True)},
             "train/top1_error": 100 * means[-1],
             "train/lr": rate,
         }
         if not math.isfinite(means[0]):
             values = ", ".join(f"{name.removeprefix('train/')} {value:g}" for name, value in metrics.items())
             # The step after the first loss that is not finite is not finite on any replica.
-            step = int(finite_steps) // replicas.count + 1
+            step = int(finite_steps) // self.replicas.count + 1
             raise Diverged(f"the loss is not finite from epoch {epoch + 1}, step {step} on: {values}")
         return metrics
 
-    def _transformed(self, batch: Batch, draws: Generator) -> Batch:
-        """Return the transformed batch, or this replica's part of it."""
-        batch = self.method.transform(batch, draws)
-        return batch.part(self.replicas) if self.method.mixes_labels else batch
+    def _check(self, should_stop: Callable[[], bool]) -> None:
+        if self.replicas.any(should_stop()):
+            raise Interrupted
 
     def compile(self) -> None:
-        """Compile the training step for full batches. Raises the exceptions of the compiler."""
+        """Compile the training step for full batches, and capture it on a GPU. Raises the compiler's exceptions."""
         self.model.train()
-        example = self.loader.blank_batch()
-        self.step.compile(self._transformed(example, generator(self.seed, "compile")))
+        self.steps.compile(self.model)
 
     def predict(self, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
         """Return the predictions of the test set. Raises Interrupted and Diverged as ``run``."""
@@ -244,8 +223,7 @@ class Trainer:
         self.replicas.share_buffers(self.model)
         parts = []
         for batch in images.batches():
-            if self.replicas.any(should_stop()):
-                raise Interrupted
+            self._check(should_stop)
             parts += self._evaluate_batch(batch)
         shares = map(torch.cat, zip(*parts, strict=True))
         logits, features = (self.replicas.gather(share, len(images.labels)) for share in shares)
@@ -282,5 +260,5 @@ class Trainer:
     def _save(self) -> None:
         if not self.replicas.is_first:
             return
-        model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
+        model, optimizer = self.model.state_dict(), state_of(self.optimizer)
         self.checkpoints.write({"records": self.records, "model": model, "optimizer": optimizer})

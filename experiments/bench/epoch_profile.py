@@ -94,7 +94,8 @@ def epoch_by_phase(trainer: Trainer, number: int, *, compiled: bool) -> dict[str
     In a compiled step the partner's pass is part of the forward pass.
     """
     clock = PhaseClock(trainer.device)
-    loader, step = trainer.loader, trainer.step
+    steps = trainer.steps
+    loader, step, captured = steps.loader, steps.step, steps.captured
     hooks = [
         trainer.optimizer.register_step_pre_hook(lambda *_: clock.enter("optimiser")),
         trainer.optimizer.register_step_post_hook(lambda *_: clock.enter("other")),
@@ -105,7 +106,8 @@ def epoch_by_phase(trainer: Trainer, number: int, *, compiled: bool) -> dict[str
             trainer.model.register_forward_pre_hook(lambda *_: clock.enter("partner pass")),
             trainer.model.register_forward_hook(lambda *_: clock.enter("forward")),
         ]
-    trainer.loader, trainer.step = _ClockedLoader(loader, clock), _ClockedStep(step, clock)
+    steps.loader, steps.step = _ClockedLoader(loader, clock), _ClockedStep(step, clock)
+    steps.captured = None  # a graph has no phases
     try:
         trainer.train_epoch(number)
         clock.enter("evaluation")
@@ -113,7 +115,7 @@ def epoch_by_phase(trainer: Trainer, number: int, *, compiled: bool) -> dict[str
         evaluate_predictions(predictions.logits, predictions.labels, domains=trainer.domains)
         clock.enter("other")
     finally:
-        trainer.loader, trainer.step = loader, step
+        steps.loader, steps.step, steps.captured = loader, step, captured
         for hook in hooks:
             hook.remove()
     return {phase: clock.seconds[phase] for phase in PHASES}
@@ -123,9 +125,9 @@ def _second_epoch(timed: TimedTrainer) -> dict[str, float]:
     """Return the seconds of an epoch by phase, after a warm-up of some steps and an evaluation."""
     timed.turn(0)
     timed.trainer.predict()
-    timed.trainer.loader = timed.loader
+    timed.trainer.steps.loader = timed.loader
     phases = epoch_by_phase(timed.trainer, 1, compiled=timed.measurement.compiled)
-    timed.trainer.loader = timed.stopwatch
+    timed.trainer.steps.loader = timed.stopwatch
     timed.measurement.seconds.append(sum(phases.values()))
     return phases
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cskd.batch import Batch
 from cskd.data.loader import TrainLoader
 from cskd.data.store import Dataset
+from cskd.train.captured import CapturedSteps
 from cskd.train.precision import resolve
 from cskd.utils.seeding import generator
 from experiments.bench.results import Cell, Measurement, Options, Row, Shown, ratio_columns
@@ -54,22 +55,36 @@ class TimedTrainer:
             if problem := compile_step(self.trainer, settings):
                 print(f"{problem}: {method} is measured without it", file=sys.stderr)
                 compiled = False
-        self.stopwatch = self.trainer.loader = Stopwatch(self.loader, uncounted, counted, self.device)
+        self.stopwatch = self.trainer.steps.loader = Stopwatch(self.loader, uncounted, counted, self.device)
         self.measurement = Measurement(cell, method, self.precision, compiled)
 
     def turn(self, number: int) -> float:
         """Train one turn and return the seconds per step."""
         use_repeatable_kernels(self.precision)  # global settings, which another trainer's turn may have changed
+        if captured := self.trainer.steps.captured:
+            return self._replays(captured, number)
         self.trainer.train_epoch(number)
+        return self.stopwatch.seconds
+
+    def _replays(self, captured: CapturedSteps, number: int) -> float:
+        """Return the seconds per replay of the captured graph."""
+        captured.start_epoch(self.loader.draw(number))
+        for _ in range(self.stopwatch.uncounted):
+            captured.replay()
+        started = now(self.device)
+        for _ in range(self.stopwatch.counted):
+            captured.replay()
+        self.stopwatch.seconds = (now(self.device) - started) / self.stopwatch.counted
         return self.stopwatch.seconds
 
     def input_turn(self, number: int) -> float:
         """Return the seconds that input adds to a step of the previous turn.
 
         On a GPU, input overlaps with the previous step: the result is the difference from a step on a repeated batch.
-        On a CPU, that difference is smaller than the noise: the result is the time to make a batch without training.
+        On a CPU, that difference is smaller than the noise, and a captured graph has no step on a repeated batch: the
+        result is the time to make a batch without training.
         """
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not self.trainer.steps.captured:
             return self.stopwatch.seconds - self.repeated_batch(number)
         return self.input_alone(number)
 
@@ -77,11 +92,11 @@ class TimedTrainer:
         """Return the seconds per step if every step uses the same batch."""
         batch = RepeatBatch(next(self.loader.epoch(number)))
         stopwatch = Stopwatch(batch, self.stopwatch.uncounted, self.stopwatch.counted, self.device)
-        self.trainer.loader = stopwatch
+        self.trainer.steps.loader = stopwatch
         try:
             self.trainer.train_epoch(number)
         finally:
-            self.trainer.loader = self.stopwatch
+            self.trainer.steps.loader = self.stopwatch
         return stopwatch.seconds
 
     def input_alone(self, number: int) -> float:

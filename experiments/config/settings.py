@@ -29,6 +29,7 @@ NOT_IN_KEY = {
 DEFAULTS_OMITTED_FROM_KEY = {
     "compile": "auto",
     "pipeline": "batched",
+    "replicas": 1,
     "subset.draw": "fixed",
     "schedule.kind": "multistep",
     "schedule.warmup_epochs": 0,
@@ -158,6 +159,7 @@ class Settings(StrictModel):
     weights: str | None = None  # to start from: a file in DATA_DIR, or a named set of a network of torchvision or timm
     width: int = Field(64, ge=1, le=1024)
     batch_size: int = Field(128, ge=2, le=MAX_COUNT)
+    replicas: int = Field(1, ge=1, le=1024)  # of the network, each on a GPU of its own and on its part of a batch
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", True, False] = "auto"  # whether to use torch.compile; auto: on a GPU
@@ -167,6 +169,15 @@ class Settings(StrictModel):
     methods: dict[str, dict[str, float]] = {}  # hyper-parameters by method; the method has defaults
     from_paper: dict[str, list[str]] = {}  # method -> architectures for which its values are the paper's
     teacher: Teacher = Teacher()
+
+    @model_validator(mode="after")
+    def replicas_have_images(self):
+        if self.batch_size < 2 * self.replicas:
+            raise ValueError(
+                f"batch_size {self.batch_size} is too small for replicas {self.replicas}: BatchNorm needs two images "
+                "on each"
+            )
+        return self
 
     def resolve_architecture(self, architecture: str) -> str:
         """Return the architecture that is trained in place of ``architecture`` in a grid."""

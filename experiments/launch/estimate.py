@@ -43,7 +43,9 @@ class Estimator:
     def seconds_from_start(self, run: PlannedRun) -> float:
         """Return the seconds of training and testing in all epochs."""
         train, test = self._measure(run)
-        return run.spec.settings.schedule.epochs * (run.train_images * train + run.test_images * test)
+        settings = run.spec.settings
+        devices = settings.replicas if torch.cuda.is_available() else 1  # replicas on a CPU share its cores
+        return settings.schedule.epochs * (run.train_images * train + run.test_images * test) / devices
 
     def _measure(self, run: PlannedRun) -> tuple[float, float]:
         settings = run.spec.settings

@@ -68,8 +68,8 @@ class StopSignals:
 
 def make_job(run: PlannedRun) -> Job:
     """Return the job that trains a run. Its command is complete: it needs no environment and no working directory."""
-    command = make_command("worker", str(run.folder.path))
-    return Job(command, run.folder.path, run.folder.log, (run.teacher.path,) if run.teacher else ())
+    command, needs = make_command("worker", str(run.folder.path)), (run.teacher.path,) if run.teacher else ()
+    return Job(command, run.folder.path, run.folder.log, needs, gpus=run.spec.settings.replicas)
 
 
 def make_command(*arguments: str, **environment: str) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
 from cskd.methods import canonical_name
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
@@ -31,9 +33,13 @@ class LaunchOptions:
 
     @classmethod
     def from_arguments(cls, arguments: Namespace, **more: Any) -> Self:
-        """Return the options that a command line and ``more`` set."""
+        """Return the options that a command line and ``more`` set. ``--gpus`` is the setting ``replicas``."""
         values = {field.name: getattr(arguments, field.name) for field in fields(cls) if field.name in arguments}
         tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        if arguments.gpus is not None:
+            tuples["overrides"] += (f"replicas={arguments.gpus}",)
+            if arguments.launcher == "local" and not arguments.dry_run:
+                check_gpus(arguments.gpus)
         return cls(**values | tuples | more)
 
 
@@ -46,6 +52,16 @@ class GridOptions(LaunchOptions):
     skip_missing: bool = False  # leave out datasets that cannot be had
     tables: tuple[str, ...] | None = None  # make the tables afterwards, and print these; (): the default ones
     tracking_cost: Path | None = None  # a file for the processor time of the uploads
+
+
+def check_gpus(wanted: int) -> None:
+    """Raise UserError if this machine has fewer GPUs."""
+    count = torch.cuda.device_count()
+    if count < wanted:
+        advice = (
+            f"SET=replicas={wanted} trains {wanted} processes on the CPU" if count == 0 else f"give at most {count}"
+        )
+        raise UserError(f"GPUS={wanted}: this machine has {count or 'none'}: {advice}")
 
 
 def check_range(variable: str, value: int, maximum: int) -> None:
@@ -77,6 +93,8 @@ def add_launch_arguments(parser: ArgumentParser) -> None:
     """Add the options of ``LaunchOptions``, for every command that trains runs."""
     add_settings_arguments(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each on its own GPU (default 1)")
+    gpus = "GPUs for each run, which divide its batches; without it, the recipe's 'replicas' (default 1)"
+    parser.add_argument("--gpus", type=int, metavar="N", help=gpus)
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
     parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")

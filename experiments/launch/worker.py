@@ -2,7 +2,7 @@
 
 The launchers start it, print its progress and upload its results; it needs neither MLflow nor a terminal.
 Exit status: 0 done, 1 failed (the reason is in state.json, the traceback in log.txt), 3 interrupted,
-4 another process holds the run.
+4 another process holds the run. A run on several devices has a process for each (see experiments.launch.torchrun).
 """
 
 import os
@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import torch
 
-from cskd.evaluate.predictions import save_predictions
+from cskd.evaluate.predictions import Predictions, save_predictions
+from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.precision import resolve
 from cskd.train.trainer import Diverged, Interrupted, Progress, Record, Trainer
 from cskd.utils import cli
@@ -29,9 +30,10 @@ from experiments.config.settings import Settings
 from experiments.config.spec import RunSpec
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
 from experiments.launch.build import build_trainer, compile_step, should_compile
+from experiments.launch.torchrun import ReplicaEnded, train_replicas
 from experiments.runs.environment import choose_device, describe, use_repeatable_kernels
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
-from experiments.runs.lease import LeaseLost
+from experiments.runs.lease import Lease, LeaseLost
 from experiments.runs.resources import SystemMetrics
 
 HEARTBEAT_SECONDS = 0.5
@@ -56,7 +58,7 @@ def main() -> int:
                 return EXIT_DONE
             if now["state"] == FAILED and now != before:  # by another launch, while this process waited
                 return EXIT_FAILED
-            return train_to_end(folder, StopRequest(arguments.launcher))
+            return train_to_end(folder, lease, StopRequest(arguments.launcher))
     except LeaseLost:
         return EXIT_HELD
     except DiskFull as error:  # no space even for the lease or the state
@@ -64,44 +66,58 @@ def main() -> int:
         return EXIT_INTERRUPTED
 
 
-def train_to_end(folder: RunFolder, should_stop: "StopRequest") -> int:
+def train_to_end(folder: RunFolder, lease: Lease, should_stop: "StopRequest") -> int:
     """Train the run, record how it ended, and return the exit status.
 
     Raises LeaseLost if another process took over, and DiskFull if the end cannot be recorded.
     """
     try:
-        work(folder, should_stop)
+        work(folder, lease, should_stop)
     except LeaseLost:
         raise
-    except Interrupted:
-        folder.end(INTERRUPTED, f"interrupted: {should_stop.reason}")
-        return EXIT_INTERRUPTED
     except Exception as error:
-        # Any error is a result of this run: the other runs of the grid continue. A full disk is not permanent.
-        log(traceback.format_exc())
-        if is_disk_full(error):
-            folder.end(INTERRUPTED, f"interrupted: {failure_reason(error)}")
-            return EXIT_INTERRUPTED
-        folder.end(FAILED, f"failed: {failure_reason(error)}")
-        return EXIT_FAILED
+        # Any error is a result of this run: the other runs of the grid continue.
+        if not isinstance(error, (Interrupted, ReplicaEnded)):
+            log(traceback.format_exc())
+        state, reason = how_it_ended(error, should_stop)
+        folder.end(state, f"{state}: {reason}")
+        return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED
     return EXIT_DONE
 
 
-def work(folder: RunFolder, should_stop: "StopRequest") -> None:
+def how_it_ended(error: Exception, should_stop: "StopRequest") -> tuple[str, str]:
+    """Return the state of a run that an exception has ended, and the reason. A full disk is not permanent."""
+    if isinstance(error, ReplicaEnded):
+        return error.state, error.reason
+    if isinstance(error, Interrupted):
+        return INTERRUPTED, should_stop.reason
+    return INTERRUPTED if is_disk_full(error) else FAILED, failure_reason(error)
+
+
+def work(folder: RunFolder, lease: Lease, should_stop: "StopRequest") -> None:
     """Train the run of this folder to its last epoch and write its results."""
-    spec = folder.spec()
-    device = choose_device()
     folder.remove_partial_files()
+    replicas = folder.spec().settings.replicas
     if folder.is_complete():  # only its state is missing
-        folder.finish()
-        return
+        pass
+    elif replicas > 1:
+        train_replicas(folder, lease, replicas, should_stop)
+    else:
+        train_run(folder, choose_device(), should_stop)
+    folder.finish()
+
+
+def train_run(folder: RunFolder, device: torch.device, should_stop: "StopRequest", replicas: Replicas = SINGLE) -> None:
+    """Train the run in this process; ``replicas`` of it train beside this one, the first."""
+    spec = folder.spec()
     start = Start(folder)
     precision, compiled = start.arithmetic(spec.settings, device)
+    replicas.share((precision, compiled, torch.get_num_threads()))
     had_epochs = folder.has_epochs()
     folder.begin(epoch=folder.count_epochs(), epochs=spec.settings.schedule.epochs)
     start.write(describe(device, precision, compiled))
     use_repeatable_kernels(precision)
-    trainer = build_trainer(spec, folder, device, precision)
+    trainer = build_trainer(spec, folder, device, precision, replicas)
     damage = start.damage + trainer.checkpoints.damage
     if had_epochs and trainer.next_epoch == 0:
         start.begin_new_training()
@@ -113,12 +129,12 @@ def work(folder: RunFolder, should_stop: "StopRequest") -> None:
         log(f"{problem}: the run continues without it")
         start.write({"compiled": False})
     train(trainer, folder, spec, start, should_stop)
-    folder.finish()
 
 
 def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", should_stop: "StopRequest") -> None:
     """Train from the trainer's epoch to the last and write predictions and weights."""
-    system, heartbeat, begun = SystemMetrics(trainer.device), Heartbeat(folder, spec), time.time()
+    system = SystemMetrics(trainer.device, trainer.replicas.count)
+    heartbeat, begun = Heartbeat(folder, spec), time.time()
 
     def on_checkpoint(records: list[Record]) -> None:
         folder.write_epochs(records)
@@ -138,12 +154,19 @@ def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", sh
     predictions = trainer.run(
         on_checkpoint=on_checkpoint, on_step=on_step, should_stop=should_stop, extra_metrics=system.read
     )
-    training = trainer.predict_training(should_stop=should_stop)
-    unused = trainer.predict_unused(should_stop=should_stop)
-    near_ood = trainer.predict_near_ood(should_stop=should_stop)
-    save_predictions(folder.predictions, predictions, training, unused, near_ood, before_replace=folder.before_replace)
+    further = further_predictions(trainer, should_stop)
+    save_predictions(folder.predictions, predictions, *further, before_replace=folder.before_replace)
     weights = trainer.model.state_dict()
     write_archive(folder.weights, lambda file: torch.save(weights, file), before_replace=folder.before_replace)
+
+
+def further_predictions(trainer: Trainer, should_stop: "StopRequest") -> tuple[Predictions | None, ...]:
+    """Return the predictions that are stored beside those of the test set. All replicas must compute them."""
+    return (
+        trainer.predict_training(should_stop=should_stop),
+        trainer.predict_unused(should_stop),
+        trainer.predict_near_ood(should_stop),
+    )
 
 
 FIXED = ("threads", "precision", "compiled")  # a resumed run keeps those of its first start

@@ -29,7 +29,7 @@ from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull, atomic_write, write_errors
 from cskd.utils.integrity import CHECKSUMS, Damaged, find_damage, read_json, write_checksums, write_json
 from experiments.config.spec import RunSpec
-from experiments.runs.lease import PATIENCE, Lease, is_held, run_lease
+from experiments.runs.lease import PATIENCE, Lease, is_held, lease_of, run_lease
 from experiments.runs.summary import summarise
 
 MISSING, RUNNING, INTERRUPTED, FAILED, DONE = "missing", "running", "interrupted", "failed", "done"
@@ -287,6 +287,15 @@ class RunFolder:
                 yield lease
             finally:
                 self._lease = None
+
+    @contextmanager
+    def leased_by(self, token: str) -> Iterator[None]:
+        """Write into the folder for the process with this token, as long as it holds the lease."""
+        self._lease = lease_of(self.path, token)
+        try:
+            yield
+        finally:
+            self._lease = None
 
     def before_replace(self) -> None:
         """Raise LeaseLost if this process held the run and another process has taken it over."""

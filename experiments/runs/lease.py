@@ -28,10 +28,10 @@ class LeaseLost(Exception):
 
 
 class Lease:
-    """The lease that this process holds."""
+    """The lease that this process holds, or one of its parents. token: of its owner; another owner has another one."""
 
-    def __init__(self, lock: SoftFileLease):
-        self._lock, self._token = lock, lock.token
+    def __init__(self, lock: SoftFileLease, token: str):
+        self._lock, self.token = lock, token
 
     def check(self) -> None:
         """Raise LeaseLost if another process has taken over. Call it directly before each write."""
@@ -42,7 +42,7 @@ class Lease:
 
     def _is_owner(self) -> bool:
         owner = self._lock.owner
-        return owner is not None and owner.token == self._token
+        return owner is not None and owner.token == self.token
 
 
 @contextmanager
@@ -53,9 +53,14 @@ def run_lease(folder: Path, patience: float = PATIENCE) -> Iterator[Lease | None
         with write_errors(folder), suppress(Timeout):
             _remove_unfinished(Path(lock.lock_file))
             lock.acquire(timeout=patience, poll_interval=RETRY_SECONDS)
-        yield Lease(lock) if lock.is_locked else None
+        yield Lease(lock, lock.token) if lock.is_locked else None
     finally:
         lock.release()
+
+
+def lease_of(folder: Path, token: str) -> Lease:
+    """Return the lease that the process with this token holds."""
+    return Lease(_lock(folder), token)
 
 
 def _remove_unfinished(file: Path) -> None:

@@ -14,12 +14,12 @@ Counter = Callable[[], float]  # returns the joules since some moment
 
 
 class SystemMetrics:
-    """The ``system/...`` metrics of this process, named as MLflow names its own."""
+    """The ``system/...`` metrics of this process, named as MLflow names its own. The energy is of all replicas."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, replicas: int = 1):
         self.device = device
         self.process = psutil.Process()
-        self.energy = EnergyMeter(device)
+        self.energy = EnergyMeter(device, replicas=replicas)
         self.process.cpu_percent()  # starts psutil's measurement
         self._read_at, self._cpu = time.monotonic(), None
 
@@ -40,14 +40,15 @@ class SystemMetrics:
 
 
 class EnergyMeter:
-    """The energy used by the GPU, or by all processor packages on a CPU, including other processes.
+    """The energy used by the GPU of each replica, or by all processor packages on a CPU, including other processes.
 
     Virtual machines have no counters, and some machines let only root read them.
     """
 
-    def __init__(self, device: torch.device, counters: Path = RAPL):
+    def __init__(self, device: torch.device, counters: Path = RAPL, replicas: int = 1):
         if device.type == "cuda":
-            self._counters = _gpu_counters(device)
+            devices = [device] if replicas == 1 else [torch.device("cuda", number) for number in range(replicas)]
+            self._counters = [counter for device in devices for counter in _gpu_counters(device)]
         else:
             self._counters = [_PackageCounter(path) for path in sorted(counters.glob("*-rapl:*")) if _is_package(path)]
         self._previous = self._total()

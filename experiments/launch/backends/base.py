@@ -17,6 +17,7 @@ class Job:
     folder: Path  # of the run
     log: Path  # for the output of the command
     needs: tuple[Path, ...] = ()  # folders of the runs that must be done before this one starts
+    gpus: int = 1  # that it uses, where there are GPUs
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Runs jobs on this machine, each in its own process and on its own GPU."""
+"""Runs jobs on this machine, each in its own process and on its own GPU or GPUs."""
 
 import os
 import re
@@ -23,7 +23,7 @@ class LocalBackend:
         kills = out_of_memory_kills()
         environment = dict(os.environ)
         if self.devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._devices_of(slot, job.gpus))
         with job.log.open("ab") as log:
             # A new process group: Ctrl-C in the terminal reaches only the launcher, which then stops its jobs.
             process = subprocess.Popen(
@@ -35,6 +35,11 @@ class LocalBackend:
                 start_new_session=True,
             )
         return process, kills
+
+    def _devices_of(self, slot: int, gpus: int) -> list[str]:
+        """Return the GPUs of a job. Jobs share GPUs if there are not enough for all slots."""
+        first = slot % max(1, len(self.devices) // gpus) * gpus
+        return self.devices[first : first + gpus]
 
     def poll(self, handle: tuple[subprocess.Popen, int]) -> Exit | None:
         process, kills = handle

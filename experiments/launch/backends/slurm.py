@@ -71,7 +71,7 @@ class SlurmBackend:
             tasks.write_text("".join(lines))
         dependency = [f"--dependency={kind}:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []
         options = [
-            *_options(section),
+            *_options(section, max(job.gpus for job in jobs)),
             "--parsable",
             f"--array=0-{len(jobs) - 1}%{self.workers}",
             *dependency,
@@ -85,9 +85,11 @@ class SlurmBackend:
         return _call(["sbatch", *options, str(SCRIPT), str(tasks)], environment).partition(";")[0].strip()
 
 
-def _options(section: str) -> list[str]:
+def _options(section: str, gpus: int) -> list[str]:
     """Return the default options of sbatch, and the user's after them: sbatch takes the last of a name."""
     defaults = read_mapping(DEFAULTS)[section]
+    if gpus > 1:
+        defaults |= {"gres": f"gpu:{gpus}", "cpus-per-task": gpus * defaults["cpus-per-task"]}
     try:
         given = shlex.split(os.environ.get("SLURM", ""))
     except ValueError as error:

@@ -17,12 +17,14 @@ from cskd.methods import build_method
 from cskd.models import build_model
 from cskd.train import checkpoint
 from cskd.train.schedule import Schedule
+from cskd.train.steps import set_rate, state_of
 from cskd.train.trainer import Diverged, Interrupted, Trainer
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import derived_seed
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SCHEDULE = Schedule(epochs=4, lr=0.1, milestones=(2, 3))
+ADAMW = Schedule(epochs=3, lr=0.001, kind="cosine", milestones=(), warmup_epochs=1, optimizer="adamw")
 FIXED, MIXED = (8, 8), None  # sizes of images
 
 
@@ -88,13 +90,41 @@ def assert_same(predictions, expected):
 
 
 def test_resume_is_exact_with_dropout_and_adamw(tmp_path):
-    schedule = Schedule(epochs=3, lr=0.001, kind="cosine", milestones=(), warmup_epochs=1, optimizer="adamw")
-    settings = {"architecture": "torchvision:mobilenet_v3_small", "schedule": schedule}
+    settings = {"architecture": "torchvision:mobilenet_v3_small", "schedule": ADAMW}
     expected, predictions = run(make_trainer(**settings))
     run(make_trainer(tmp_path, **settings), 2)
     metrics, resumed = run(make_trainer(tmp_path, **settings))
     assert metrics == expected
     assert_same(resumed, predictions)
+
+
+@pytest.mark.parametrize("method", ["cs-kd", "cs-kd-e", "kd", "adacos"])
+def test_steps_that_read_their_batch_at_a_cursor_are_those_of_the_loader(method, tmp_path):
+    """The step that a GPU captures, here kernel by kernel; a stop and a resume in between."""
+    expected, predictions = run(make_trainer(method=method))
+    for stop_in in (2, None):
+        trainer = make_trainer(tmp_path, method=method)
+        trainer.steps.captured = trainer.steps.capturable()
+        metrics, ours = run(trainer, stop_in)
+    assert metrics == expected
+    assert_same(ours, predictions)
+
+
+@pytest.mark.parametrize(
+    ("changes", "capturable"),
+    [({}, True), ({"method": "mixup"}, False), ({"size": MIXED}, False), ({"schedule": ADAMW}, False)],
+)
+def test_a_step_is_captured_unless_the_cpu_draws_or_resizes_for_it(changes, capturable):
+    assert make_trainer(**changes).steps.can_be_captured() == capturable
+
+
+def test_learning_rate_of_a_captured_step_changes_in_place_and_is_a_number_in_checkpoints():
+    optimizer = make_trainer().optimizer
+    tensor = optimizer.param_groups[0]["lr"] = torch.tensor(0.1)
+    set_rate(optimizer, 0.25)
+    assert optimizer.param_groups[0]["lr"] is tensor
+    assert state_of(optimizer)["param_groups"][0]["lr"] == 0.25
+    assert type(state_of(optimizer)["param_groups"][0]["lr"]) is float
 
 
 # The precisions and the sizes of images are spread over the methods.

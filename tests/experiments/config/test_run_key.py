@@ -28,6 +28,7 @@ CHANGING = {
     "inputs.std": "inputs.std=[0.5, 0.5, 0.4]",
     "width": "width=8",
     "batch_size": "batch_size=49",
+    "replicas": "replicas=2",
     "schedule": "schedule={epochs: 9}",
     "schedule.epochs": "schedule.epochs=41",
     "schedule.lr": "schedule.lr=0.2",

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,13 @@ def jobs(tmp_path) -> list[Job]:
 
 
 SYNC = Job(("sync",), Path("/runs"), Path("/runs/sync.log"))
+
+
+def test_run_on_several_gpus_asks_for_them_and_their_cores(slurm, jobs):
+    SlurmBackend(1).submit([replace(jobs[0], gpus=2)], SYNC)
+    run, sync = slurm.calls("sbatch")
+    assert options_of(run).items() >= {"gres": "gpu:2", "cpus-per-task": "8"}.items()
+    assert "gres" not in options_of(sync)
 
 
 def test_second_launch_submits_only_what_is_not_in_the_queue(slurm, jobs):

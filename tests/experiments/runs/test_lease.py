@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from experiments.runs import lease as lease_module
-from experiments.runs.lease import is_held, run_lease
+from experiments.runs.lease import LeaseLost, is_held, lease_of, run_lease
 
 # It has a forked process, such as a data loader's worker, which outlives it.
 OWNER = """
@@ -51,6 +51,14 @@ def test_lease_has_one_owner_and_leaves_no_file(tmp_path):
             assert other is None
     assert not is_held(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_token_of_the_lease_allows_another_process_to_write_while_it_is_held(tmp_path):
+    with run_lease(tmp_path) as lease:
+        of_replica = lease_of(tmp_path, lease.token)
+        of_replica.check()
+    with run_lease(tmp_path), pytest.raises(LeaseLost):
+        of_replica.check()
 
 
 def test_lease_of_a_killed_process_is_free_at_once(tmp_path):

@@ -1,0 +1,123 @@
+"""The steps of an epoch: kernel by kernel, compiled, or as replays of a captured graph."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Generator, Tensor, nn
+
+from cskd.batch import Batch
+from cskd.data.loader import TrainLoader
+from cskd.methods import Method
+from cskd.train.captured import CapturedSteps
+from cskd.train.distributed import DistributedStep, Replicas
+from cskd.train.step import Step
+from cskd.utils.seeding import derived_seed, generator
+
+
+class Steps:
+    """Trains on the batches of an epoch. Nothing waits for the device before ``sums_and``."""
+
+    def __init__(
+        self,
+        loader: TrainLoader,
+        method: Method,
+        step: Step | DistributedStep,
+        optimizer: torch.optim.Optimizer,
+        seed: int,
+        device: torch.device,
+        replicas: Replicas,
+    ):
+        self.loader, self.method, self.step, self.optimizer = loader, method, step, optimizer
+        self.seed, self.device, self.replicas = seed, device, replicas
+        # Once a loss is not finite, the sum of the losses stays so: ``finite_steps`` counts the steps before.
+        self._sums = torch.zeros(len(step.terms) + 2, dtype=torch.float64, device=device)
+        self._finite_steps = torch.zeros((), dtype=torch.int64, device=device)
+        self.captured: CapturedSteps | None = None
+
+    def epoch(self, number: int, check: Callable[[], None]) -> Iterator[int]:
+        """Yield the number of images that each step has trained on. check: called before each step."""
+        # networks of other libraries may have dropout
+        torch.manual_seed(derived_seed(self.seed, self.replicas.stream("dropout"), number))
+        return (self._eager if self.captured is None else self._replayed)(number, check)
+
+    def sums_and(self, images: int) -> Tensor:
+        """Return the sums of the loss, its terms and wrong answers, the steps with a finite loss, and ``images``."""
+        return torch.cat([self._sums.cpu(), torch.tensor([self._finite_steps, images], dtype=torch.float64)])
+
+    def compile(self, model: nn.Module) -> None:
+        """Compile a step for full batches. On a GPU, capture it as one graph, if all of it can be."""
+        captures = self.device.type == "cuda" and self.can_be_captured()
+        example = self._transformed(self.loader.blank_batch(), generator(self.seed, "compile"))
+        self.step.compile(example, graphs=not captures)
+        if captures:
+            captured = self.capturable()
+            captured.capture(model, self.optimizer)
+            self.captured = captured
+
+    def can_be_captured(self) -> bool:
+        """Return True if nothing in a step is drawn or resized on the CPU, or sent to other processes."""
+        return (
+            self.loader.is_resident
+            and len(self.loader.split) >= self.loader.batch_size
+            and not self.method.has_transform
+            and isinstance(self.optimizer, torch.optim.SGD)
+            and self.replicas.count == 1
+        )
+
+    def capturable(self) -> CapturedSteps:
+        """Return the steps that read their batches at a cursor, not yet captured."""
+        return CapturedSteps(self.loader, self._train_on, self._zero_sums)
+
+    def _eager(self, number: int, check: Callable[[], None]) -> Iterator[int]:
+        stream = "transform" if self.method.mixes_labels else self.replicas.stream("transform")
+        draws = generator(self.seed, stream, number)
+        self._zero_sums()
+        for raw in self.loader.epoch(number):
+            check()
+            batch = self._transformed(raw, draws)
+            self._train_on(batch)
+            yield len(batch.labels) if batch.weight else 0
+
+    def _replayed(self, number: int, check: Callable[[], None]) -> Iterator[int]:
+        self.captured.start_epoch(self.loader.draw(number))
+        for _ in range(self.captured.full_batches):
+            check()
+            self.captured.replay()
+            yield self.loader.batch_size
+        if self.captured.remaining:
+            check()
+            self._train_on(self.captured.last_batch())
+            yield self.captured.remaining
+
+    def _train_on(self, batch: Batch) -> None:
+        loss, step_sums = self.step(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self._sums += step_sums
+        self._finite_steps += self._sums[0].isfinite()
+
+    def _zero_sums(self) -> None:
+        self._sums.zero_()
+        self._finite_steps.zero_()
+
+    def _transformed(self, batch: Batch, draws: Generator) -> Batch:
+        """Return the transformed batch, or this replica's part of it."""
+        batch = self.method.transform(batch, draws)
+        return batch.part(self.replicas) if self.method.mixes_labels else batch
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate; of captured steps in place, since their graph reads it there."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def state_of(optimizer: torch.optim.Optimizer) -> dict:
+    """Return the optimiser's state dict, with learning rates that are numbers."""
+    state = optimizer.state_dict()
+    groups = [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
