@@ -6,6 +6,7 @@ Figures are built without pyplot: no global state, no display. Equal arrays give
 import textwrap
 import zlib
 from collections.abc import Sequence
+from colorsys import hls_to_rgb
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +14,21 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from cskd.evaluate.scores import ReliabilityBins, expected_calibration_error, reliability_bins
+from cskd.methods import METHODS
 from cskd.utils.files import atomic_write
 from cskd.utils.numbers import MEAN_STD
 
 PDF_FONT_TYPE = 42  # publishers require it
 DIAGRAM_BINS = 10  # as in the paper's figure 5; the ECE has 20
+MIN_SAMPLES = 10  # the accuracy of a bin with fewer is noise: it is drawn faded
+FADED = 0.35
 MARKERS_PER_CURVE = 6
 INK, FAINT = "#333333", "#bbbbbb"
 DIAGONAL = {"linestyle": "--", "color": INK, "linewidth": 1}
@@ -31,6 +36,7 @@ GAP = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.8, "hatch": "////",
 RELIABILITY_LEGEND = {
     "perfect calibration": Line2D([], [], **DIAGONAL),
     "gap between accuracy and mean confidence": Patch(**GAP),
+    f"faded: fewer than {MIN_SAMPLES} samples": Patch(facecolor=INK, alpha=FADED),
 }
 
 # The palette of Okabe and Ito 2008, which colour-blind readers can distinguish, without its yellow.
@@ -44,7 +50,8 @@ class MethodStyle(NamedTuple):
     line: str = "-"
 
 
-# Methods of one grid differ in colour; the markers of all methods differ.
+# Every method has its own colour and marker. Okabe and Ito's colours come first. The others are far from these and from
+# each other, and visible on white and on black; their lines differ too.
 METHOD_STYLES = {
     "cross-entropy": MethodStyle(BLUE, "o"),
     "cs-kd": MethodStyle(VERMILION, "s"),
@@ -53,28 +60,37 @@ METHOD_STYLES = {
     "virtual-softmax": MethodStyle(GREEN, "v"),
     "max-entropy": MethodStyle(PURPLE, "P"),
     "label-smoothing": MethodStyle(ORANGE, "X"),
-    "ddgsd": MethodStyle(GREEN, "<"),
-    "byot": MethodStyle(SKY, ">"),
-    "mixup": MethodStyle(GREEN, "*"),
-    "mixup+cs-kd": MethodStyle(PURPLE, "p"),
-    "kd": MethodStyle(SKY, "h"),
-    "kd+cs-kd": MethodStyle(ORANGE, "d"),
-    "same-image": MethodStyle(SKY, "x", "--"),
-    "permuted-partner": MethodStyle(GREEN, "+", "-."),
-    "class-mean": MethodStyle(PURPLE, "H", "--"),
-    "pair-halves": MethodStyle(ORANGE, "|", "-."),
-    "partner-pass": MethodStyle(BLACK, "1", "--"),
+    "ddgsd": MethodStyle("#ff77dd", "<", "--"),
+    "byot": MethodStyle("#446633", ">", "-."),
+    "mixup": MethodStyle("#aa2277", "*", "--"),
+    "mixup+cs-kd": MethodStyle("#8877ff", "p", "-."),
+    "kd": MethodStyle("#777788", "h", "--"),
+    "kd+cs-kd": MethodStyle("#ff2266", "d", "-."),
+    "same-image": MethodStyle("#dd11cc", "x", "--"),
+    "permuted-partner": MethodStyle("#33cc66", "+", "-."),
+    "class-mean": MethodStyle("#7700ff", "H", "--"),
+    "pair-halves": MethodStyle("#888844", "|", "-."),
+    "partner-pass": MethodStyle("#aaaa99", "1", "--"),
 }
-# For methods that are not in the table: colours of Tol's palette "muted", and markers that the table does not use.
-OTHER_COLORS = ("#332288", "#882255", "#999933", "#44aa99")
+# For methods that are added to the registry, in its order
+SPARE_COLORS = ("#bb1100", "#4466ee", "#885555", "#cc66dd", "#885599", "#9900cc")
 OTHER_MARKERS = ("2", "3", "4")
 
 
 def method_style(name: str) -> MethodStyle:
-    """Return a method's style, the same in every figure. It depends on the name only."""
-    number, color = divmod(zlib.crc32(name.encode()), len(OTHER_COLORS))
-    other = MethodStyle(OTHER_COLORS[color], OTHER_MARKERS[number % len(OTHER_MARKERS)], ":")
-    return METHOD_STYLES.get(name, other)
+    """Return a method's style, the same in every figure. Methods of the registry have different colours.
+
+    The colour of another name, such as a new combination, is computed from the name.
+    """
+    if name in METHOD_STYLES:
+        return METHOD_STYLES[name]
+    number = zlib.crc32(name.encode())
+    color = to_hex(hls_to_rgb(number / 2**32, 0.5, 0.6))
+    added = [method for method in METHODS if method not in METHOD_STYLES]
+    if name in added[: len(SPARE_COLORS)]:
+        number = added.index(name)
+        color = SPARE_COLORS[number]
+    return MethodStyle(color, OTHER_MARKERS[number % len(OTHER_MARKERS)], ":")
 
 
 def reliability_diagram(
@@ -82,21 +98,23 @@ def reliability_diagram(
 ) -> None:
     """Draw the accuracy of each confidence bin on ``axes``, and its number of samples on ``counts``.
 
-    The hatched part of a bar is the gap between accuracy and mean confidence. Empty bins have no bar. ece: a fraction,
-    printed in percent. Source: Guo et al., ICML 2017, figure 1; the paper's figure 5.
+    The hatched part of a bar is the gap between accuracy and mean confidence. Empty bins have no bar, bins of few
+    samples a faded one. ece: a fraction, printed in percent. Source: Guo et al., ICML 2017, figure 1; the paper's
+    figure 5.
     """
     width = bins.upper - bins.lower
     filled = bins.count > 0
     middle = ((bins.lower + bins.upper) / 2)[filled]
     accuracy, confidence = bins.accuracy[filled], bins.confidence[filled]
-    axes.bar(middle, accuracy, width[filled], color=color, edgecolor="white", linewidth=0.8)
+    alphas = np.where(bins.count[filled] < MIN_SAMPLES, FADED, 1.0)
+    colors, edges = ([to_rgba(of_bar, alpha) for alpha in alphas] for of_bar in (color, INK))
+    axes.bar(middle, accuracy, width[filled], color=colors, edgecolor="white", linewidth=0.8)
     lower = np.minimum(accuracy, confidence)
-    axes.bar(middle, np.abs(confidence - accuracy), width[filled] * 0.9, bottom=lower, **GAP)
+    gap = GAP | {"edgecolor": edges}
+    axes.bar(middle, np.abs(confidence - accuracy), width[filled] * 0.9, bottom=lower, **gap)
     axes.plot([0, 1], [0, 1], **DIAGONAL)
-    corner = f"ECE {100 * ece:.1f} %"
-    axes.text(0.05, 0.94, corner, transform=axes.transAxes, va="top", fontweight="bold", color=INK)
-    axes.set(xlim=(0, 1), ylim=(0, 1), title=title)
-    axes.title.set_fontsize(10)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set_title(f"{plain(title)}: ECE {100 * ece:.1f} %", fontsize=9)
     axes.tick_params(labelbottom=False)
     counts.bar(middle, bins.count[filled], width[filled], color=FAINT, edgecolor="white", linewidth=0.8)
     counts.set(xlim=(0, 1), xlabel="confidence")
@@ -172,7 +190,7 @@ def curves_figure(title: str, curves: dict[str, dict[str, np.ndarray]], drops: S
         axes.margins(x=0.01)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     content = f"{MEAN_STD} over n seeds" if most_seeds > 1 else "one seed"
-    figure.suptitle(f"{plain(title)}: {content}", fontsize=10)
+    figure.suptitle(plain(wrapped(f"{title}: {content}", figure.get_figwidth())), fontsize=10)
     return figure
 
 
@@ -181,12 +199,19 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def wrapped(text: str, inches: float) -> str:
+    """Return a title in lines that fit the width."""
+    lines = (textwrap.wrap(line, int(inches / 0.075), break_on_hyphens=False) or [""] for line in text.split("\n"))
+    return "\n".join(part for line in lines for part in line)
+
+
 def square_panels(
-    number: int, title: str, legend: dict[str, Artist], *, per_row: int | None = None
+    number: int, title: str, legend: dict[str, Artist], *, per_row: int | None = None, heading: float = 0.25
 ) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     """Return a figure and ``number`` pairs of axes: a square, and low axes of the same width below it.
 
     legend: text to handle, at the bottom. per_row: the maximum number of pairs in a row; None puts all in one row.
+    heading: the space above each square, in inches.
     Positions are set in inches: matplotlib's layouts keep either the squares or the common width, not both.
     """
     columns = min(number, per_row or number)
@@ -195,9 +220,9 @@ def square_panels(
     legend_rows = 1 if columns > 1 else len(legend)
     bottom = 0.6 + 0.18 * legend_rows
     width = left + columns * (side + gap) - gap + right
-    title_lines = textwrap.wrap(title, int(width / 0.07), break_on_hyphens=False) or [""]  # 0.07 inches per letter
-    top = 0.62 + 0.15 * (len(title_lines) - 1)
-    low, space, between = 0.6, 0.15, 0.75
+    lines = wrapped(title, width)
+    top = 0.37 + heading + 0.15 * lines.count("\n")
+    low, space, between = 0.6, 0.15, 0.5 + heading
     row_height = low + space + side
     height = bottom + rows * row_height + (rows - 1) * between + top
     figure = Figure(figsize=(width, height))
@@ -216,7 +241,7 @@ def square_panels(
             axes.set_ylabel("accuracy")
             counts.set_ylabel("samples")
         pairs.append((axes, counts))
-    figure.suptitle("\n".join(title_lines), y=1 - 0.12 / height, fontsize=10 if columns > 1 else 9)
+    figure.suptitle(lines, y=1 - 0.12 / height, fontsize=10 if columns > 1 else 9)
     columns_of_legend = len(legend) if columns > 1 else 1
     figure.legend(
         list(legend.values()), list(legend), loc="lower center", ncols=columns_of_legend, fontsize=8, frameon=False

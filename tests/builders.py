@@ -134,7 +134,7 @@ class Grid:
         texts = {name: str(value) for name, value in (self.settings | identity | dict(settings or {})).items()}
         values = [(f"test/{name}", value, 1) for name, value in (metrics or {}).items()]
         if best is not None:
-            values += [(f"best/{name}", value, 0) for name, value in best.items()] + [("best/epoch", 1, 0)]
+            tags["best_epoch"] = json.dumps({"epoch": 1} | best)
             values.append(("minutes", 1.5 + seed, 0))
         run = Tracked(f"{cell.name}/seed{seed}", key, tags, texts, values, START + 3_600_000 * seed)
         self.runs.append(run)
@@ -150,7 +150,7 @@ class Grid:
         """
         last = {metric.name: error / 10 for metric in TRACKED if metric.when == EPOCH}
         last |= {"top1_error": error, "top5_error": error / 3, "nll": error / 20, "brier": error / 60, "ece": ece}
-        best = {name: value - 0.125 for name, value in last.items()}
+        best = {name: value - 0.125 for name, value in last.items() if f"best/{name}" not in without}
         at_the_end = {metric.name: 100 - error for metric in TRACKED if metric.when == LAST}
         run = self.run(cell, seed, last | at_the_end, best=best, **tags)
         first = [(f"test/{name}", 2 * value, 0) for name, value in last.items()]

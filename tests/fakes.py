@@ -205,7 +205,7 @@ def pack(source: DatasetSource, tree: Path, folder: Path, url: str = "http://127
         checksum = archive.checksum
         if checksum:
             checksum = f"{archive.algorithm}:{hashlib.new(archive.algorithm, path.read_bytes()).hexdigest()}"
-        packed.append(dataclasses.replace(archive, url=url.format(path), checksum=checksum))
+        packed.append(dataclasses.replace(archive, url=url.format(path), checksum=checksum, mirrors=()))
     return dataclasses.replace(small(source), archives=tuple(packed))
 
 

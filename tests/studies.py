@@ -30,7 +30,7 @@ def metrics_of(error: float, nll: float = 1.0, ece: float = 5.0) -> dict[str, fl
 def complete(study: Study, trial: Trial, error: float, nll: float = 1.0, ece: float = 5.0) -> None:
     metrics = metrics_of(error, nll, ece)
     values = {"error": error, "nll": nll, "ece": ece}
-    study.complete(trial.number, metrics, tuple(values[name] for name in study.objectives))
+    study.complete(trial.number, metrics, tuple(values[name] for name in study.objectives), {})
 
 
 def write_run(

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from analysis.load.store import Store
-from analysis.tables.export import results_in, save_table, save_text
+from analysis.tables.files import results_in, save_table, save_text
 from analysis.tables.format import show, table_console, to_csv
 from analysis.tables.paired import Pairing, compare_experiments, compare_methods, paired_table
 from cskd.utils import cli

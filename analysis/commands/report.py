@@ -11,7 +11,7 @@ from rich.console import Console
 
 from analysis.load.store import Store
 from analysis.report.report import write_report
-from analysis.tables.export import results_in
+from analysis.tables.files import results_in
 from cskd.utils import cli
 
 

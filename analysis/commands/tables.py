@@ -6,14 +6,18 @@ everything is rebuilt from MLflow, and the same runs give the same files.
 """
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
 
+from analysis.load.frames import Experiment
 from analysis.load.pools import pools
 from analysis.load.store import Store
 from analysis.paper.layout import TITLES
-from analysis.tables.export import export_experiment, export_paper_tables, results_in
+from analysis.stats.run_evaluations import evaluations
+from analysis.tables.export import export_experiment, export_paper_tables
+from analysis.tables.files import results_in
 from analysis.tables.format import show, table_console
 from analysis.tables.reading import reading
 from cskd.evaluate.metrics import TRACKED
@@ -37,9 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
             tables, notes = export_experiment(experiment, store, folder, cache, options.show)
         for table in tables:
             show(table, console)
-        for line in (*notes, *(sentence for pool in pools([experiment]) for sentence in reading(pool))):
+        for line in notes:
             console.print(line, markup=False, highlight=False)
         _print_files(folder, console)
+        _print_reading(experiment, store, options.results_dir, console)
     if options.experiment:
         return 0
     for pool in pools(experiments):
@@ -80,6 +85,18 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     if paper_tables and options.experiment:
         raise UserError(f"{', '.join(paper_tables)}: needs all experiments; leave out --experiment")
     return options
+
+
+def _print_reading(experiment: Experiment, store: Store, results: Path, console: Console) -> None:
+    """Print what CS-KD changes in an experiment. The evaluations are cached for the report."""
+    for pool in pools([experiment]):
+        with results_in(results):
+            evaluated, _ = evaluations(pool.done, store, results / ".evaluations", results / ".predictions")
+        for part in reading(pool, evaluated):
+            for line in part:
+                text = textwrap.fill(line, console.width, subsequent_indent=" " * len("  reading  "))
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
+            console.print()
 
 
 def _print_files(folder: Path, console: Console) -> None:

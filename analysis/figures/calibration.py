@@ -7,14 +7,14 @@ from matplotlib.lines import Line2D
 from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from analysis.stats.intervals import mean_interval
-from cskd.plots import FAINT, INK, method_style, plain
+from cskd.plots import FAINT, INK, method_style, plain, wrapped
 
 # marker, fill style, and offset from the middle of a method's row
 STYLES = {RAW: ("o", "full", -0.22), TRAINING_SPLIT: ("^", "none", 0.0), CROSS_FITTED: ("s", "none", 0.22)}
 LABELS = {
     RAW: "unscaled",
     TRAINING_SPLIT: "temperature fitted on the training split",
-    CROSS_FITTED: "temperature cross-fitted on halves of the test set",
+    CROSS_FITTED: "cross-fitted on halves of the test set",
 }
 
 
@@ -44,7 +44,7 @@ def calibration_figure(
     ece: ``{method: {scaling: (seeds,) in percent}}``. intervals: ``{method: (low, high)}``, 95 % intervals of the
     unscaled ECE, drawn as lines.
     """
-    figure = Figure(figsize=(6.5, 2.1 + 0.5 * len(ece)), layout="constrained")
+    figure = Figure(figsize=(3.8, 2.3 + 0.5 * len(ece)), layout="constrained")
     axes = figure.subplots()
     for row, (method, scalings) in enumerate(ece.items()):
         color = method_style(method).color
@@ -60,10 +60,11 @@ def calibration_figure(
             axes.plot([np.mean(values)], [y], color=color, linestyle="none", zorder=3, **style)
     seeds = [max(map(len, scalings.values())) for scalings in ece.values()]
     axes.set_yticks(range(len(ece)), [f"{plain(method)} (n = {n})" for method, n in zip(ece, seeds, strict=True)])
-    axes.set(ylim=(len(ece) - 0.5, -0.5), xlabel="ECE (%, 20 bins)")
+    axes.set(ylim=(len(ece) - 0.5, -0.5), xlabel="\N{LEFTWARDS ARROW} better   ECE (%, 20 bins)")
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{plain(title)}: mean of n seeds, single seeds as dots", fontsize=10)
+    axes.tick_params(labelsize=8)
+    figure.suptitle(plain(wrapped(f"{title}: mean of n seeds, single seeds as dots", 3.8)), fontsize=9)
     present = [scaling for scaling in STYLES if any(scaling in scalings for scalings in ece.values())]
     handles = [
         Line2D([], [], color=INK, linestyle="none", marker=marker, markersize=7, fillstyle=fill, markeredgewidth=1.4)

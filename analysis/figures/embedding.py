@@ -15,7 +15,7 @@ from analysis.load.cache import cached
 from analysis.paper.published import BASELINE, CS_KD
 from analysis.stats.threads import one_thread
 from cskd.data.splits import choose
-from cskd.plots import plain
+from cskd.plots import plain, wrapped
 
 METHODS = (BASELINE, "virtual-softmax", "adacos", CS_KD)
 CLASSES = 20
@@ -112,12 +112,13 @@ def embedding_figure(
         for number, label in enumerate(shown):
             members = coordinates[labels == label]
             style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.scatter(members[:, 0], members[:, 1], s=9, linewidths=0, label=plain(classes[label]), **style)
+            size = {"s": 9, "linewidths": 0, "rasterized": True}  # as vectors, the points would be most of the page
+            axes.scatter(members[:, 0], members[:, 1], label=plain(classes[label]), **size, **style)
         line = f"\nfeature spread {spread[method]:.2f}" if spread and method in spread else ""
         axes.set_title(plain(method) + line, fontsize=10)
         axes.set(xticks=[], yticks=[])
         axes.set_box_aspect(1)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8, frameon=False, markerscale=2)
-    figure.suptitle(plain(title), fontsize=10)
+    figure.suptitle(plain(wrapped(title, width)), fontsize=10)
     return figure

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.sources import Group, NotDrawn, Note, pooled_seeds
+from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.paper.published import BASELINE, CS_KD
-from cskd.plots import method_style, plain
+from cskd.plots import method_style, plain, wrapped
 
 BINS = 40
 STYLES = (("-", None), ("--", "////"), (":", "...."), ("-.", "\\\\\\\\"))  # outline and hatch, for print without colour
@@ -25,7 +25,7 @@ def draw(group: Group, note: Note) -> Figure:
     for method, values in predicted.items():
         if not len(values):
             raise NotDrawn(f"{method} misclassifies no image")
-    title = f"{group.title}: misclassified test images, {pooled_seeds(evaluated)}"
+    title = f"{group.title}: misclassified test images, {group.evaluated_seeds(evaluated)}"
     return log_probability_figure(title, predicted, true)
 
 
@@ -34,14 +34,14 @@ def log_probability_figure(title: str, predicted: dict[str, np.ndarray], true: d
 
     predicted, true: ``{method: (M,)}``; M is at least 1 and may differ between methods.
     """
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(7.6, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _histograms(left, predicted)
     left.set_title("(a) predicted label", fontsize=10)
     _histograms(right, true)
     right.set_title("(b) true label", fontsize=10)
     left.set_ylabel("density")
-    figure.suptitle(plain(title), fontsize=10)
+    figure.suptitle(plain(wrapped(title, 7.6)), fontsize=10)
     return figure
 
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.sources import Group, Note
 from analysis.paper.published import BASELINE, CS_KD
-from cskd.plots import FAINT, INK, plain
+from cskd.plots import FAINT, INK, plain, wrapped
 
 TEST_ERROR, TRAIN_ERROR, ECE = "test/top1_error", "train/top1_error", "test/ece"
 
@@ -33,16 +33,16 @@ def overfitting_figure(title: str, epochs: np.ndarray, gap: np.ndarray, differen
         gap: (E,), test minus training error of cross-entropy, in points.
         difference: (E,), ECE of CS-KD minus that of cross-entropy, in points.
     """
-    figure = Figure(figsize=(6.5, 4), layout="constrained")
+    figure = Figure(figsize=(3.8, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color=INK, linewidth=1)
     axes.plot(gap, difference, color=FAINT, linewidth=1, zorder=1)
     points = axes.scatter(gap, difference, c=epochs, cmap="plasma", s=18, edgecolors=INK, linewidths=0.3, zorder=2)
     figure.colorbar(points, label="epoch")
     axes.set(
-        xlabel="over-fitting of cross-entropy: test minus training error (points)",
-        ylabel="ECE, CS-KD minus cross-entropy (points)\n\N{LEFTWARDS ARROW} CS-KD better",
+        xlabel="over-fitting of cross-entropy:\ntest minus training error (points)",
+        ylabel="ECE, CS-KD \N{MINUS SIGN} cross-entropy\n\N{LEFTWARDS ARROW} CS-KD better (points)",
     )
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{plain(title)}: means over the seeds", fontsize=10)
+    figure.suptitle(plain(wrapped(f"{title}: means over the seeds", 3.8)), fontsize=9)
     return figure

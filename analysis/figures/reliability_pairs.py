@@ -5,15 +5,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.sources import Group, NotDrawn, Note, pooled_seeds
+from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.paper.published import CS_KD
 from analysis.stats.evaluation import RAW
 from analysis.tables.reliability import coarser, pooled
 from cskd.evaluate.scores import ReliabilityBins
-from cskd.plots import DIAGONAL, DIAGRAM_BINS, INK, method_style, plain, square_panels
+from cskd.plots import DIAGONAL, DIAGRAM_BINS, FADED, INK, MIN_SAMPLES, method_style, plain, square_panels
 
 PER_ROW = 4
-MIN_SAMPLES = 10  # in a bin that the line connects
 
 
 def draw(group: Group, note: Note) -> Figure:
@@ -28,7 +27,7 @@ def draw(group: Group, note: Note) -> Figure:
         )
         for method, runs in evaluated.items()
     }
-    return reliability_pairs(f"{group.title}, {pooled_seeds(evaluated)}", CS_KD, reliability)
+    return reliability_pairs(f"{group.title}, {group.evaluated_seeds(evaluated)}", CS_KD, reliability)
 
 
 def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[ReliabilityBins, float]]) -> Figure:
@@ -40,9 +39,11 @@ def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[Reliab
     others = [method for method in reliability if method != ours]
     legend = {
         "perfect calibration": Line2D([], [], **DIAGONAL),
-        f"bin of fewer than {MIN_SAMPLES} samples": Line2D([], [], color=INK, marker="o", linestyle="none", alpha=0.5),
+        f"bin of fewer than {MIN_SAMPLES} samples": Line2D(
+            [], [], color=INK, marker="o", linestyle="none", alpha=FADED
+        ),
     }
-    figure, panels = square_panels(len(others), plain(title), legend, per_row=PER_ROW)
+    figure, panels = square_panels(len(others), plain(title), legend, per_row=PER_ROW, heading=0.45)
     for (axes, counts), other in zip(panels, others, strict=True):
         axes.plot([0, 1], [0, 1], **DIAGONAL)
         for side, method in enumerate((other, ours)):
@@ -60,7 +61,7 @@ def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[Reliab
             enough, few = bins.count >= MIN_SAMPLES, (bins.count > 0) & (bins.count < MIN_SAMPLES)
             label = f"{plain(method)}: ECE {100 * ece:.1f} %"
             axes.plot(bins.confidence[enough], bins.accuracy[enough], label=label, **style)
-            axes.plot(bins.confidence[few], bins.accuracy[few], **style | {"linestyle": "none", "alpha": 0.5})
+            axes.plot(bins.confidence[few], bins.accuracy[few], **style | {"linestyle": "none", "alpha": FADED})
             share = 100 * bins.count / bins.count.sum()
             width = (bins.upper - bins.lower) / 2
             hatch = {"hatch": "//////", "facecolor": "white"} if side else {"facecolor": color}
@@ -68,9 +69,13 @@ def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[Reliab
         if counts.get_ylabel():
             counts.set_ylabel("samples (%)", fontsize=8)
         axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.set_title(plain(other), fontsize=10)
         axes.tick_params(labelbottom=False)
-        axes.legend(loc="lower right", fontsize=8, frameon=False, handlelength=1.6, borderpad=0.1)
+        place = {
+            "loc": "lower left",
+            "bbox_to_anchor": (0, 1),
+            "borderaxespad": 0.2,
+        }  # above, so that it hides no point
+        axes.legend(fontsize=8, frameon=False, handlelength=1.8, borderpad=0.1, **place)
         counts.set(xlim=(0, 1), xlabel="confidence")
         counts.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         for panel in (axes, counts):

@@ -14,7 +14,7 @@ from analysis.figures.sources import Group, NotDrawn, Note, class_names, prepare
 from analysis.paper.published import BASELINE, CS_KD
 from cskd.data.splits import choose
 from cskd.evaluate.predictions import Predictions
-from cskd.plots import INK, method_style, plain
+from cskd.plots import INK, method_style, plain, wrapped
 
 TOP_CLASSES = 5
 MAX_IMAGES = 4
@@ -90,7 +90,7 @@ def softmax_bars(
     handles = [Patch(facecolor=INK, edgecolor=INK), Patch(facecolor=to_rgba(INK, LIGHT_ALPHA), edgecolor=INK)]
     names = ["true class (a sixth bar if it is not among the five most probable)", "another class"]
     figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    figure.suptitle(plain(title), fontsize=9)
+    figure.suptitle(plain(wrapped(title, figure.get_figwidth())), fontsize=9)
     return figure
 
 

@@ -1,12 +1,13 @@
 """The data of figures: the finished runs of a dataset and architecture, and the images behind them."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from analysis.load.frames import format_seeds
 from analysis.load.pools import Pool
 from analysis.load.store import Store
 from analysis.stats.evaluation import Evaluation, Evaluations
@@ -43,7 +44,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        return f"{self.dataset}, {self.architecture} ({self.pool.name})"
+        return f"{self.dataset}, {self.architecture} ({self.pool.title})"
 
     def methods(self) -> list[str]:
         """Return the methods with finished runs, in the pool's order."""
@@ -78,6 +79,11 @@ class Group:
             except NotDrawn as error:
                 note(str(error))
         return evaluated
+
+    def evaluated_seeds(self, methods: Iterable[str]) -> str:
+        """Return "seeds 0\N{EN DASH}4", or "seeds 0\N{EN DASH}4 or seed 0" if the methods have different seeds."""
+        runs = map(self.runs, methods)
+        return " or ".join(dict.fromkeys(format_seeds(of.seed[of.run_key.isin(self.evaluations)]) for of in runs))
 
     def require(self, *methods: str) -> None:
         """Raise NotDrawn unless each method has a finished run."""
@@ -122,12 +128,6 @@ def readable(name: str) -> str:
     """
     text = " ".join(DOMAIN.sub("", name).split(", ")[0].replace("_", " ").split()) or name
     return text if len(text) <= MAX_NAME_LENGTH else text[: MAX_NAME_LENGTH - 1] + "…"
-
-
-def pooled_seeds(evaluated: dict[str, list[Evaluation]]) -> str:
-    """Return the text for the number of pooled seeds, such as "1 seed" or "2, 3 seeds pooled"."""
-    counts = sorted({len(runs) for runs in evaluated.values()})
-    return "1 seed" if counts == [1] else ", ".join(map(str, counts)) + " seeds pooled"
 
 
 def prepared_test_split(digest: str, data_dir: Path) -> Split | None:

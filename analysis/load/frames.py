@@ -3,6 +3,7 @@
 Every value comes from a tag, a parameter or a metric. A cell or run that cannot be used is left out with a note.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ class Experiment:
     experiments: tuple["Experiment", ...] = ()
 
     @property
+    def title(self) -> str:
+        """The name in headings."""
+        return self.name
+
+    @property
     def done(self) -> pd.DataFrame:
         """The finished runs."""
         return self.runs[self.runs.state == DONE]
@@ -95,9 +101,15 @@ def tracked_value(value: float) -> float:
 
 
 def format_seeds(seeds: Iterable[int]) -> str:
-    """Return "seed 0" or "seeds 0, 1"."""
-    names = ", ".join(map(str, seeds))
-    return f"seeds {names}" if "," in names else f"seed {names}"
+    """Return "seed 0", "seeds 0, 1" or, with three in a row, "seeds 0\N{EN DASH}4, 7"."""
+    rows: list[list[int]] = []
+    for seed in sorted(seeds):
+        if rows and seed == rows[-1][-1] + 1:
+            rows[-1].append(seed)
+        else:
+            rows.append([seed])
+    texts = [f"{row[0]}\N{EN DASH}{row[-1]}" if len(row) > 2 else ", ".join(map(str, row)) for row in rows]
+    return f"seeds {', '.join(texts)}" if sum(map(len, rows)) > 1 else f"seed {texts[0]}"
 
 
 def format_count(number: int, noun: str) -> str:
@@ -196,6 +208,7 @@ def _run_record(run: Run) -> dict:
         "untracked": " ".join(metric.last for metric in TRACKED if metric.last not in run.data.metrics),
         **{f"params.{name}": value for name, value in run.data.params.items()},
         **{name: tracked_value(value) for name, value in run.data.metrics.items()},
+        **{f"best/{name}": value for name, value in json.loads(tags.get("best_epoch", "{}")).items()},
     }
 
 

@@ -13,15 +13,27 @@ import pandas as pd
 from analysis.load.frames import DONE, NAME, Experiment, format_count, sort_runs
 
 PAPER = "paper"
+EPOCHS = "schedule.epochs"
 
 
 @dataclass(frozen=True)
 class Pool(Experiment):
     """All cells and runs of one profile with the same tuning and the same overrides.
 
-    name: see ``pool_name``. cells: each dataset/architecture/method once, with ``grids``, the names of the grids that
-        launched it. runs: each cell and seed once, with ``experiment``, the experiment's name.
+    name: see ``pool_name``; it is part of file names.
+    cells: each dataset/architecture/method once, with ``grids``, the names of the grids that launched it.
+    runs: each cell and seed once, with ``experiment``, the experiment's name.
     """
+
+    @property
+    def title(self) -> str:
+        """What its runs are: "mini, 60 epochs", or "mini, tuned, 60 epochs, subset.draw=seed"."""
+        epochs = self.runs.get(f"params.{EPOCHS}", pd.Series(dtype=str)).dropna().unique()
+        changed = [override for override in self.overrides if len(epochs) != 1 or not override.startswith(f"{EPOCHS}=")]
+        tuned = ["tuned"] if self.tuned else []
+        return ", ".join(
+            [self.profile, *tuned, *(f"{number} epochs" for number in epochs if len(epochs) == 1), *changed]
+        )
 
     def runs_of(self, dataset: str, architecture: str, method: str) -> pd.DataFrame:
         """Return the finished runs of one cell by seed; empty if there is none."""

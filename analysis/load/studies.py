@@ -55,7 +55,7 @@ def _study(store: Store, run: Run) -> Study:
         objective=objective,
         trials={name.removeprefix("trials."): int(n) for name, n in tags.items() if name.startswith("trials.")},
         best=json.loads(tags.get("best_parameters", "{}")),
-        value=run.data.metrics.get(f"best/{objective.split()[0]}", float("nan")),
+        value=json.loads(tags.get("best_metrics", "{}")).get(objective.split()[0], float("nan")),
         picture=picture,
         picture_name=name,
     )

@@ -13,24 +13,26 @@ from analysis.tables.model import Best, Link, Outcome, Table
 TEMPLATE = Path(__file__).with_name("template.html.j2")
 PICTURE_DPI = 150  # of cskd.plots.save_figure
 CSS_DPI = 96
+MAX_UNSTACKED = 3  # columns of a table that fits the width of a phone
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its alternative text and its caption."""
+    """A drawing with its alternative text and its caption. drawing: an SVG element, or a PNG."""
 
-    png: bytes
+    drawing: str | bytes
     alt: str
     caption: str
 
     @property
     def base64(self) -> str:
-        return base64.b64encode(self.png).decode("ascii")
+        """The PNG in base 64."""
+        return base64.b64encode(self.drawing).decode("ascii")
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in CSS pixels."""
-        with Image.open(io.BytesIO(self.png)) as image:
+        """(width, height) of the PNG in CSS pixels."""
+        with Image.open(io.BytesIO(self.drawing)) as image:
             return tuple(round(side * CSS_DPI / PICTURE_DPI) for side in image.size)
 
 
@@ -50,6 +52,10 @@ class Chapter:
     sortable: bool = True
 
     @property
+    def is_empty(self) -> bool:
+        return not (self.pictures or self.tables or self.folded)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """The notes of its tables, each sentence once."""
         return tuple(dict.fromkeys(note for table in self.tables for note in table.notes))
@@ -57,12 +63,12 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Part:
-    """The results of one pool of runs."""
+    """The results of one pool of runs. A part without chapters is one line: its heading and ``lead``."""
 
     anchor: str
     heading: str
     lead: tuple[str, ...]
-    chapters: tuple[Chapter, ...]
+    chapters: tuple[Chapter, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class StudySection:
 class Page:
     title: str
     lead: tuple[str, ...]
+    answer: Chapter
     parts: tuple[Part, ...]
     studies: tuple[StudySection, ...] = ()
     notes: tuple[str, ...] = ()
@@ -92,6 +99,7 @@ def to_html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["MAX_UNSTACKED"] = MAX_UNSTACKED
     environment.tests |= {
         "best": lambda text: isinstance(text, Best),
         "link": lambda text: isinstance(text, Link),

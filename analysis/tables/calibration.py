@@ -118,4 +118,4 @@ def _table(title: str, pool: Pool, names, numbers, rows, notes) -> Table:
     columns += [Column(name, number=True) for name in numbers]
     lines = [(*(str(record[name]) for name in (*NAME, *names)), *texts) for record, texts in rows]
     frame = pd.DataFrame([record for record, _ in rows])
-    return plain_table(f"{title}, {pool.name}", columns, lines, frame, (*notes, *footer(pool)))
+    return plain_table(f"{title}, {pool.title}", columns, lines, frame, (*notes, *footer(pool)))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from statistics import fmean
 
 import pandas as pd
 
@@ -20,14 +21,15 @@ from cskd.utils.numbers import ABSENT, number_text
 
 CONTROLS = (BASELINE, CS_KD)
 COMPARED = ("top1_error", "scaled_nll", "debiased_ece")  # the primary claims' metrics
+IN_TABLE = ("top1_error", "ece", *COMPARED[1:])
 DIFFERENT = "*"  # marks groups whose spreads differ
 SPREADS_DIFFER = (
     f"{DIFFERENT} The spreads of the methods differ (Bartlett's test at 20 %), but the intervals take them as equal."
 )
 NOTES = (
     "The mean of the method minus that of the column's method after the last epoch [95 %: Dunnett's simultaneous "
-    "intervals over seeds; all intervals of a column on one dataset and network hold at once]. Both sides have two "
-    "seeds or more and equal settings. The intervals hold for these test images.",
+    "intervals over seeds; all intervals of a column on one dataset and network hold at once]. Both sides have equal "
+    "settings; an interval needs two seeds of each. The intervals hold for these test images.",
     SPREADS_DIFFER,
 )
 
@@ -35,7 +37,7 @@ NOTES = (
 def methods_table(pool: Pool, evaluations: Evaluations) -> Table | None:
     """Return one row per metric, dataset, network and method; None if no two methods can be compared."""
     rows, records = [], []
-    for name in COMPARED:
+    for name in IN_TABLE:
         metric = all_metrics()[name]
         for dataset, architecture in dict.fromkeys(zip(pool.cells.dataset, pool.cells.architecture, strict=True)):
             for row, record in _rows(pool, metric, dataset, architecture, evaluations):
@@ -45,7 +47,7 @@ def methods_table(pool: Pool, evaluations: Evaluations) -> Table | None:
         return None
     columns = [Column(header) for header in ("metric", "dataset", "network", "method", "n")]
     columns += [Column(f"\N{MINUS SIGN} {control} [95 %]", number=True) for control in CONTROLS]
-    title = f"Every method beside cross-entropy and CS-KD, {pool.name}"
+    title = f"Every method beside cross-entropy and CS-KD, {pool.title}"
     return plain_table(title, columns, rows, pd.DataFrame(records), (*NOTES, *footer(pool)))
 
 
@@ -63,11 +65,12 @@ def _rows(
     for control in CONTROLS:
         if control in values:
             others = {
-                method: values[method]
-                for method in values
-                if method != control and settings[method] == settings[control]
+                method: of_method
+                for method, of_method in values.items()
+                if method != control and of_method and values[control] and settings[method] == settings[control]
             }
-            found[control] = many_to_one(values[control], others)
+            alone = {method: _without_interval(of_method, values[control]) for method, of_method in others.items()}
+            found[control] = alone | many_to_one(values[control], others)
     mark = f" {DIFFERENT}" if spreads_differ(filter(None, values.values())) else ""
     for method, of_method in values.items():
         compared = [found.get(control, {}).get(method) for control in CONTROLS]
@@ -80,12 +83,16 @@ def _rows(
             yield (metric.label, dataset, architecture, method, str(len(of_method)), *texts), record
 
 
+def _without_interval(values: list[float], control: list[float]) -> Simultaneous:
+    return Simultaneous(fmean(values) - fmean(control), (math.nan, math.nan), math.nan)
+
+
 def difference_text(one: Simultaneous | None, metric: Metric, mark: str) -> str:
     """Return "effect [low, high]" and the mark, or ``ABSENT``."""
     if one is None:
         return ABSENT
     interval = interval_text(one.interval, metric.decimals, sign=True)
-    return f"{number_text(one.effect, metric.decimals, sign=True)} {interval}{mark}"
+    return f"{number_text(one.effect, metric.decimals, sign=True)} {interval}{mark if interval else ''}".rstrip()
 
 
 def _numbers(control: str, one: Simultaneous | None) -> dict[str, float]:

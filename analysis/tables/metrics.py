@@ -53,7 +53,7 @@ def metric_table(experiment: Experiment, metric: Metric) -> Table:
     notes += incomparable_notes(frame) if with_paper else []
     notes += missing_value_notes(experiment, metric)
     return Table(
-        title=f"{metric.label}, {experiment.name}",
+        title=f"{metric.label}, {experiment.title}",
         columns=tuple(columns),
         blocks=tuple(blocks),
         frame=frame,

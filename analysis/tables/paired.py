@@ -1,12 +1,16 @@
 """Paired comparison of two experiments, or of two methods of one experiment, over their common seeds."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from analysis.claims.verdicts import EQUIVALENT, LEVEL, UNDECIDED
 from analysis.load.frames import NAME, Experiment
 from analysis.stats.comparability import METHOD_SETTINGS
-from analysis.stats.intervals import paired_effect
+from analysis.stats.intervals import Estimate, paired_effect
+from analysis.stats.multiplicity import holm
 from analysis.tables.format import interval_text
 from analysis.tables.model import Block, Column, Row, Table
 from analysis.tables.provenance import origin
@@ -17,7 +21,12 @@ from cskd.utils.errors import UserError
 from cskd.utils.numbers import number_text
 
 SIDES = ("first", "second")
-NOTE = "After the last epoch. Difference: the second minus the first, over the seeds that both have."
+NOTES = (
+    "After the last epoch. Difference: the second minus the first, over the seeds that both have.",
+    f"Verdict on the second: better or worse if the p-value, corrected by Holm's method for the rows of this table, is "
+    f"at most {LEVEL}; equivalent if the 90 % interval lies within the margin of docs/judgement.md; else undecided.",
+)
+BETTER, WORSE = "better", "worse"
 
 
 @dataclass(frozen=True)
@@ -72,20 +81,25 @@ def paired_table(pairing: Pairing) -> tuple[Table, pd.DataFrame]:
         if is_shared.any():
             raise UserError(f"{names} have the same runs: give two that differ in a setting")
         raise UserError(f"{names} have no finished runs of the same {cell} and seed: launch the same grid for both")
-    blocks, records = [], []
-    for cell, runs in pairs.groupby(list(pairing.cell), sort=False):
-        of_cell = _records(pairing, cell, runs)
-        records += of_cell
-        blocks.append(Block("/".join(cell), (tuple(map(_texts, of_cell)),)))
+    frame = pd.DataFrame(
+        record
+        for cell, runs in pairs.groupby(list(pairing.cell), sort=False)
+        for record in _records(pairing, cell, runs)
+    )
+    frame = frame.assign(verdict=_verdicts(frame.pop("effect"), frame.metric))
+    blocks = tuple(
+        Block("/".join(cell), (tuple(map(_texts, rows.to_dict("records"))),))
+        for cell, rows in frame.groupby(list(pairing.cell), sort=False)
+    )
     numbers = (*SIDES, "difference", "95 % interval")
-    columns = (Column("metric"), *(Column(name, number=True) for name in numbers), Column("n"))
-    notes = [NOTE]
+    columns = (Column("metric"), *(Column(name, number=True) for name in numbers), Column("n"), Column("verdict"))
+    notes = [*NOTES]
     if is_shared.any():
         cells = matched[is_shared][NAME].drop_duplicates().itertuples(index=False, name=None)
         notes.append(f"Left out, the same runs on both sides: {', '.join(map('/'.join, cells))}.")
     notes += [f"{name}: {origin(side.done)}" for name, side in zip(pairing.names, pairing.sides, strict=True)]
     intro = (_differences(pairing, pairs),)
-    return Table(pairing.title, columns, tuple(blocks), pd.DataFrame(records), intro, tuple(notes)), pairs
+    return Table(pairing.title, columns, blocks, frame, intro, tuple(notes)), pairs
 
 
 def _matched_runs(pairing: Pairing) -> pd.DataFrame:
@@ -102,7 +116,7 @@ def _matched_runs(pairing: Pairing) -> pd.DataFrame:
 
 
 def _records(pairing: Pairing, cell: tuple[str, ...], runs: pd.DataFrame) -> list[dict]:
-    """Return one row of the table's frame for each metric that a pair of the cell has."""
+    """Return one row of the table's frame for each metric that a pair of the cell has, with its ``effect``."""
     records = []
     for metric in TRACKED:
         values = runs.pivot(index="seed", columns="side", values=f"last_{metric.name}").dropna()
@@ -113,8 +127,26 @@ def _records(pairing: Pairing, cell: tuple[str, ...], runs: pd.DataFrame) -> lis
         record = dict(zip((*pairing.cell, *SIDES), (*cell, *pairing.names), strict=True))
         record |= {"metric": metric.name, "n": len(values)}
         record |= {f"mean_{name}": values[name].mean() for name in SIDES}
-        records.append(record | {"difference": effect.value, "low": low, "high": high})
+        records.append(record | {"difference": effect.value, "low": low, "high": high, "effect": effect})
     return records
+
+
+def _verdicts(effects: Iterable[Estimate], metrics: Iterable[str]) -> list[str]:
+    """Return the verdict on each difference, corrected for their number."""
+    effects = list(effects)
+    known = [effect.p_value for effect in effects if math.isfinite(effect.p_value)]
+    corrected = iter(holm(known))
+    verdicts = []
+    for effect, name in zip(effects, metrics, strict=True):
+        p_value = next(corrected) if math.isfinite(effect.p_value) else math.nan
+        metric = all_metrics()[name]
+        margin = metric.equivalence_margin
+        if p_value <= LEVEL:
+            verdicts.append(BETTER if (effect.value > 0) == metric.higher_is_better else WORSE)
+        else:
+            is_equivalent = margin is not None and effect.equivalence_p(margin) <= LEVEL
+            verdicts.append(EQUIVALENT if is_equivalent else UNDECIDED)
+    return verdicts
 
 
 def _texts(record: dict) -> Row:
@@ -122,7 +154,7 @@ def _texts(record: dict) -> Row:
     means = (number_text(record[f"mean_{name}"], metric.decimals) for name in SIDES)
     difference = number_text(record["difference"], metric.decimals, sign=True)
     interval = interval_text((record["low"], record["high"]), metric.decimals, sign=True)
-    return (metric.label, *means, difference, interval, str(record["n"]))
+    return (metric.label, *means, difference, interval, str(record["n"]), record["verdict"])
 
 
 def _differences(pairing: Pairing, pairs: pd.DataFrame) -> str:

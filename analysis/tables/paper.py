@@ -58,7 +58,7 @@ def _paper_table(layout: Layout, pool: Pool, notes: tuple[str, ...]) -> Table:
     frame = layout_frame(layout, pool)
     rows = {(row.metric, row.architecture, row.dataset, row.method): row for row in frame.itertuples()}
     return Table(
-        title=f"{layout.title}, {pool.name}",
+        title=f"{layout.title}, {pool.title}",
         columns=(Column("method"), *(Column(header, number=True) for header in layout.panels[0].columns)),
         blocks=tuple(_block(panel, rows) for panel in layout.panels),
         frame=frame,
@@ -145,7 +145,7 @@ def against_paper_table(pool: Pool) -> Table | None:
     for epoch in ("last epoch", "best test epoch"):
         columns += [Column(f"ours, {epoch}", number=True), Column(f"{epoch}: at 95 %")]
     rows = [_against_row(row) for row in frame.itertuples()]
-    return plain_table(f"Ours against the paper's numbers, {pool.name}", columns, rows, frame, AGAINST_NOTES)
+    return plain_table(f"Ours against the paper's numbers, {pool.title}", columns, rows, frame, AGAINST_NOTES)
 
 
 def _against_row(row) -> Row:

@@ -1,40 +1,121 @@
-"""What CS-KD changes in an experiment, as sentences for the terminal."""
+"""What one method changes beside another in an experiment: lines for the terminal."""
 
 from statistics import fmean
 
-from analysis.claims.comparison import compare, other_values, side_of
+import numpy as np
+
+from analysis.claims.claims import OURS, Claim, load_claims
+from analysis.claims.comparison import Comparison, Side, compare, other_values, side_of
+from analysis.claims.verdicts import NOT_RUN, UNDECIDED, Verdict, judge, verdict_frame
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
+from analysis.stats.evaluation import Evaluations
 from analysis.tables.format import interval_text
+from analysis.tables.verdicts import verdict_texts
 from cskd.evaluate.metrics import all_metrics
+from cskd.methods.composite import SEPARATOR
 from cskd.utils.numbers import number_text
 
-READ = ("top1_error", "ece")
+READ = {"top1_error": "error", "ece": "ECE"}
+Cell = tuple[str, str]  # dataset, architecture
 
 
-def reading(pool: Pool) -> list[str]:
-    """Return a sentence for each metric of READ, dataset and network with finished runs of CS-KD and cross-entropy.
+def reading(pool: Pool, evaluations: Evaluations) -> list[list[str]]:
+    """Return lines about each pair of methods with finished runs: a heading, error, ECE, verdict and reading.
 
-    Lower and higher are at the 5 % level, over the seeds; the verdicts of the report also correct for their number.
+    The pairs are CS-KD beside cross-entropy, a method with CS-KD added beside it alone, and those of own claims.
+    The verdicts are corrected for the claims on this pool alone.
     """
-    sentences = []
+    claims = load_claims()
+    verdicts = judge(pool, claims, evaluations)
+    parts = []
     for dataset, architecture in dict.fromkeys(zip(pool.cells.dataset, pool.cells.architecture, strict=True)):
-        for name in READ:
-            metric = all_metrics()[name]
-            sides = [side_of(pool, dataset, architecture, method, name, {}) for method in (CS_KD, BASELINE)]
-            if not all(side.values for side in sides) or sides[0].settings != sides[1].settings:
-                continue
-            others = other_values(pool, dataset, architecture, (CS_KD, BASELINE), name, {})
-            effect = compare(*sides, others, name, {}).effect
-            ours, baseline = (number_text(fmean(side.values.values()), metric.decimals) for side in sides)
-            difference = number_text(effect.value, metric.decimals, sign=True)
-            interval = interval_text(effect.interval, metric.decimals, sign=True)
-            if effect.excludes_zero:
-                result = f"{interval}: {'lower' if effect.value < 0 else 'higher'}"
-            else:
-                result = f"{interval}: may be chance" if interval else "(too few seeds for an interval)"
-            sentences.append(
-                f"{dataset}, {architecture}: {metric.title} {baseline} % with {BASELINE}, {ours} % with {CS_KD}: "
-                f"{difference} {result}."
-            )
-    return sentences
+        for pair in dict.fromkeys((claim.method, claim.against) for claim in claims if _is_read(claim)):
+            sides = {
+                name: tuple(side_of(pool, dataset, architecture, method, name, evaluations) for method in pair)
+                for name in READ
+            }
+            method, against = sides["top1_error"]
+            if method.values and against.values and method.settings == against.settings:
+                cell = dataset, architecture
+                of_pair = [verdict for verdict in verdicts if _is_about(verdict, cell, pair)]
+                parts.append(_lines(pool, cell, pair, sides, of_pair, evaluations))
+    return parts
+
+
+def _is_read(claim: Claim) -> bool:
+    added = claim.method == f"{claim.against}{SEPARATOR}{CS_KD}"
+    return added or claim.where == OURS or (claim.method, claim.against) == (CS_KD, BASELINE)
+
+
+def _is_about(verdict: Verdict, cell: Cell, pair: tuple[str, str]) -> bool:
+    claim = verdict.claim
+    return (verdict.dataset, verdict.architecture) == cell and (claim.method, claim.against) == pair
+
+
+def _lines(
+    pool: Pool,
+    cell: Cell,
+    pair: tuple[str, str],
+    sides: dict[str, tuple[Side, Side]],
+    verdicts: list[Verdict],
+    evaluations: Evaluations,
+) -> list[str]:
+    counts = dict.fromkeys(str(len(side.values)) for side in sides["top1_error"])
+    lines = [f"{pair[0]} beside {pair[1]}: {', '.join(cell)}, n={'/'.join(counts)}, change [95 % interval]"]
+    comparisons = {}
+    for name, label in READ.items():
+        method, against = sides[name]
+        if not (method.values and against.values):
+            continue
+        others = other_values(pool, *cell, pair, name, evaluations)
+        comparisons[name] = compare(method, against, others, name, evaluations)
+        lines.append(f"  {label:<7}  {_change(name, method, against, comparisons[name])}")
+    lines.append(f"  verdict  {_verdict(verdicts)}")
+    text = _reading(pair, sides["top1_error"], comparisons.get("ece"), evaluations)
+    return [*lines, f"  reading  {text}"] if text else lines
+
+
+def _change(name: str, method: Side, against: Side, comparison: Comparison) -> str:
+    metric = all_metrics()[name]
+    before, after = (number_text(fmean(side.values.values()), metric.decimals) for side in (against, method))
+    difference = number_text(comparison.effect.value, metric.decimals, sign=True)
+    interval = interval_text(comparison.widest.interval, metric.decimals, sign=True) or "(no interval: one seed)"
+    return f"{before} % \N{RIGHTWARDS ARROW} {after} %: {difference} {interval}"
+
+
+def _verdict(verdicts: list[Verdict]) -> str:
+    """Return the outcome for each metric of READ with a claim, and why it is undecided."""
+    texts = []
+    for verdict in verdicts:
+        if verdict.claim.metric in READ and verdict.outcome != NOT_RUN:
+            (row,) = verdict_frame([verdict]).itertuples()
+            *_, outcome, reason = verdict_texts(row)
+            reason = f" ({reason.rstrip('.')})" if verdict.outcome == UNDECIDED else ""
+            texts.append(f"lower {READ[verdict.claim.metric]}: {outcome.outcome}{reason}")
+    return "; ".join(texts) or "no claim is about these methods, this dataset and this network"
+
+
+def _reading(pair: tuple[str, str], sides: tuple[Side, Side], ece: Comparison | None, evaluations: Evaluations) -> str:
+    """Return how mean confidence and accuracy differ, and whether that explains the change of the ECE."""
+    gaps = []
+    for side in sides:
+        bins = [evaluations[key].bins for key in side.run_keys.values() if key in evaluations]
+        if not bins:
+            return ""
+        gaps.append(fmean(-100 * float(np.nansum(each.count * each.gap) / each.count.sum()) for each in bins))
+    method_gap, other_gap = gaps
+    method, other = pair
+    text = f"confidence minus accuracy is {_points(other_gap)} points with {other}, {_points(method_gap)} with {method}"
+    if ece is None or not ece.widest.excludes_zero:
+        return f"{text}: no clear change of the ECE."
+    if ece.effect.value > 0 and method_gap < 0 and method_gap < other_gap:
+        surplus = f"over-confident by less than {method} removes" if other_gap > 0 else "not over-confident"
+        return f"{text}: {other} is {surplus}, so the ECE is higher."
+    if ece.effect.value < 0 and abs(method_gap) < other_gap:
+        return f"{text}: {method} removes over-confidence of {other}, so the ECE is lower."
+    return f"{text}."
+
+
+def _points(gap: float) -> str:
+    return number_text(gap, 1, sign=True)

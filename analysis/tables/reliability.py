@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.load.frames import NAME, Experiment
+from analysis.load.frames import NAME, Experiment, format_seeds
 from analysis.load.store import Store, UnusableRun
 from analysis.stats.summary import summary
 from analysis.tables.model import Block, Column, Table
@@ -39,7 +39,7 @@ class CellReliability:
     dataset: str
     architecture: str
     method: str
-    seeds: int
+    seeds: tuple[int, ...]
     bins: ReliabilityBins
     ece: float
 
@@ -55,7 +55,7 @@ class CellReliability:
     @property
     def frame(self) -> pd.DataFrame:
         """One row per bin; NaN for the means of an empty bin."""
-        columns = {name: getattr(self, name) for name in NAME} | {"seeds_pooled": self.seeds}
+        columns = {name: getattr(self, name) for name in NAME} | {"seeds_pooled": len(self.seeds)}
         names = ("lower", "upper", "count", "confidence", "accuracy", "gap")
         return pd.DataFrame(columns | {name: getattr(self.bins, name) for name in names})
 
@@ -91,7 +91,7 @@ def cell_reliabilities(experiment: Experiment, store: Store, cache: Path) -> tup
     cells, notes = [], []
     done = dict(list(experiment.done.groupby("cell_key", sort=False)))
     for cell in experiment.cells.itertuples():
-        bins = []
+        bins, seeds = [], []
         for _, run in done.get(cell.cell_key, experiment.done[:0]).iterrows():
             try:
                 predictions = store.load_predictions(run, cache)
@@ -99,10 +99,11 @@ def cell_reliabilities(experiment: Experiment, store: Store, cache: Path) -> tup
                 notes.append(f"{error}: not in the reliability tables.")
                 continue
             bins.append(reliability_bins(predictions.logits, predictions.labels, TABLE_BINS))
+            seeds.append(run.seed)
         if bins:
             mean_ece = summary(list(map(ece, bins))).mean
             names = (cell.dataset, cell.architecture, cell.method)
-            cells.append(CellReliability(*names, len(bins), pooled(bins), mean_ece))
+            cells.append(CellReliability(*names, tuple(seeds), pooled(bins), mean_ece))
     return cells, notes
 
 
@@ -119,8 +120,8 @@ def reliability_table(experiment: Experiment, cells: list[CellReliability], note
 
 
 def _block(cell: CellReliability) -> Block:
-    seeds = "1 seed" if cell.seeds == 1 else f"{cell.seeds} seeds pooled"
-    heading = f"{cell.dataset}, {cell.architecture}, {cell.method}: {seeds}, ECE {number_text(100 * cell.ece, 2)} %"
+    seeds, mean_ece = format_seeds(cell.seeds), number_text(100 * cell.ece, 2)
+    heading = f"{cell.dataset}, {cell.architecture}, {cell.method}: {seeds}, ECE {mean_ece} %"
     rows = []
     for row in cell.frame.itertuples():
         means = (ABSENT,) * 3
@@ -135,8 +136,7 @@ def reliability_diagrams(experiment: Experiment, cells: list[CellReliability]) -
     figures = {}
     for panel in dict.fromkeys(cell.panel for cell in cells):
         row = [cell for cell in cells if cell.panel == panel]
-        counts = sorted({cell.seeds for cell in row})
-        seeds = " or ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds pooled")
+        seeds = " or ".join(dict.fromkeys(format_seeds(cell.seeds) for cell in row))
         title = f"{row[0].dataset}, {row[0].architecture} ({experiment.name}, {seeds})"
         figures[panel] = reliability_panels(
             title, {cell.method: (coarser(cell.bins, DIAGRAM_BINS), cell.ece) for cell in row}

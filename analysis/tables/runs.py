@@ -55,7 +55,7 @@ def run_table(pool: Pool, store: Store) -> Table:
         for run in pool.runs.to_dict("records")
     ]
     notes = [NOTE] if has_energy else [NOTE, "Energy: not measured; no machine reported it."]
-    return plain_table(f"Runs, {pool.name}", columns, rows, pool.runs, notes)
+    return plain_table(f"Runs, {pool.title}", columns, rows, pool.runs, notes)
 
 
 def _identity(run: dict, store: Store) -> Row:
@@ -81,4 +81,4 @@ def settings_table(pool: Pool) -> Table:
             rows.append((name.removeprefix("params."), str(value), shown))
     columns = (Column("setting"), Column("value"), Column("cells"))
     frame = pd.DataFrame(rows, columns=["setting", "value", "cells"])
-    return plain_table(f"Settings, {pool.name}", columns, rows, frame)
+    return plain_table(f"Settings, {pool.title}", columns, rows, frame)

@@ -70,7 +70,7 @@ def verdict_table(pool: Pool, verdicts: list[Verdict]) -> Table:
         blocks.setdefault(rows["where"].iloc[0], []).append(group)
     left_out = [note for verdict in verdicts if verdict.outcome != NOT_RUN for note in verdict.left_out]
     return Table(
-        title=f"Verdicts on the claims, {pool.name}",
+        title=f"Verdicts on the claims, {pool.title}",
         columns=COLUMNS,
         blocks=tuple(Block(where, tuple(groups)) for where, groups in blocks.items()),
         frame=frame,
@@ -87,7 +87,7 @@ def summary_table(pool: Pool, verdicts: list[Verdict]) -> Table:
         counts = claims[["claim", *map(_column, OUTCOMES)]].itertuples(index=False)
         rows = tuple((claim, *(str(number) if number else ABSENT for number in numbers)) for claim, *numbers in counts)
         blocks.append(Block(where, (rows,)))
-    title = f"Summary of the verdicts on the claims, {pool.name}"
+    title = f"Summary of the verdicts on the claims, {pool.title}"
     return Table(title, SUMMARY_COLUMNS, tuple(blocks), frame, _setting(pool), (SUMMARY_NOTE,))
 
 
@@ -109,7 +109,7 @@ def _column(outcome: str) -> str:
 
 
 def _setting(pool: Pool) -> tuple[str, ...]:
-    warning = f"{pool.name} is not the paper's setting: no verdict on the paper itself."
+    warning = f"{pool.title} is not the paper's setting: no verdict on the paper itself."
     return (*(() if pool.name == PAPER else (warning,)), *introduction(pool))
 
 

@@ -26,20 +26,37 @@ class _RetryableError(Exception):
     """A download failed for a temporary reason."""
 
 
+class _UnavailableError(Exception):
+    """An address does not give the official file. The message is the reason."""
+
+
 def download(archive: Archive, folder: Path, report: ProgressReport = no_report) -> Path:
     """Download an archive into ``folder`` and return its path. An interrupted download resumes from its ``.part`` file.
 
-    Raises UserError with the address, file name, folder and checksum if the download fails.
+    Mirrors are tried if the official address fails. Raises UserError with the address, file name, folder and checksum
+    if all fail.
     """
-    part = folder / f"{archive.filename}.part"
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for url in (archive.url, *archive.mirrors):
+        try:
+            return _download_from(url, archive, folder, report)
+        except _UnavailableError as error:
+            reasons.append(f"{url}: {error}" if archive.mirrors else str(error))
+    reason = "; ".join(reasons)
+    raise UserError(f"{archive.filename} could not be downloaded ({reason}): {archive.manual_download(folder)}")
+
+
+def _download_from(url: str, archive: Archive, folder: Path, report: ProgressReport) -> Path:
+    """Download an archive from one address. Raises _UnavailableError if that fails."""
+    part = folder / f"{archive.filename}.part"
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(BACKOFF_S * 2 ** (attempt - 1))
         resumed = part.exists()
         try:
-            _fetch(archive, part, report)
+            _fetch(url, part, report)
         except _RetryableError as error:
             reason = str(error)
             continue
@@ -52,17 +69,13 @@ def download(archive: Archive, folder: Path, report: ProgressReport = no_report)
         reason = f"it has {(checksum or '').replace(':', ' ')}"
         if not resumed:  # the server's file is wrong; after a resume, the earlier part may be wrong: start again
             break
-    raise _failure(archive, folder, reason)
+    raise _UnavailableError(reason)
 
 
-def _failure(archive: Archive, folder: Path, reason: str) -> UserError:
-    return UserError(f"{archive.filename} could not be downloaded ({reason}): {archive.manual_download(folder)}")
-
-
-def _fetch(archive: Archive, part: Path, report: ProgressReport) -> None:
+def _fetch(url: str, part: Path, report: ProgressReport) -> None:
     """Complete the ``.part`` file from its present length."""
     done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(archive.url, headers={"User-Agent": "cskd"})
+    request = urllib.request.Request(url, headers={"User-Agent": "cskd"})
     if done:
         request.add_header("Range", f"bytes={done}-")
     try:
@@ -76,7 +89,7 @@ def _fetch(archive: Archive, part: Path, report: ProgressReport) -> None:
             require_free(part.parent, (total or done) - done)
             for reached in _append(response, part, done):
                 done = reached
-                report(f"download {archive.filename}", done, total)
+                report(f"download {part.stem}", done, total)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
             if error.headers.get("Content-Range") == f"bytes */{done}":
@@ -85,7 +98,7 @@ def _fetch(archive: Archive, part: Path, report: ProgressReport) -> None:
         reason = f"HTTP {error.code} {error.reason}"
         if error.code in RETRIED_STATUS or error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _RetryableError(reason) from error
-        raise _failure(archive, part.parent, reason) from error
+        raise _UnavailableError(reason) from error
     except (OSError, http.client.HTTPException) as error:  # URLError and every socket error are OSErrors
         raise _RetryableError(" ".join(str(getattr(error, "reason", error)).split())) from error
     # http.client treats a connection that closes early as a normal end of file.

@@ -1,4 +1,4 @@
-"""Addresses of SQLite databases, and the check of a database's schema version."""
+"""Addresses of databases and of MLflow's UI, and the check of a database's schema version."""
 
 import os
 from importlib import metadata, util
@@ -7,6 +7,7 @@ from pathlib import Path
 from cskd.utils.errors import without_password
 
 SQLITE = "sqlite:///"
+UI_PORT = 5000  # of 'make ui'
 MIGRATIONS = {"mlflow": "store/db_migrations", "optuna": "storages/_rdb/alembic"}  # in the library's package
 
 
@@ -19,6 +20,22 @@ def absolute_address(address: str) -> str:
     """Return the address; that of an SQLite database gets an absolute path (``sqlite:///x.db`` is relative)."""
     path = sqlite_path(address)
     return address if path is None else f"{SQLITE}{path}"
+
+
+def is_server(uri: str) -> bool:
+    """Return True if the MLflow store is a server, which has its own UI."""
+    return uri.startswith(("http://", "https://"))
+
+
+def view_path(experiment_id: str, view: str) -> str:
+    """Return the address of a view ("cells" or "seeds") of an MLflow experiment, relative to that of the UI."""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={view}"
+
+
+def view_link(uri: str, experiment_id: str, view: str) -> str:
+    """Return the link to a view of an experiment: on the store's server, or where 'make ui' serves the store."""
+    address = without_password(uri).rstrip("/") if is_server(uri) else f"http://127.0.0.1:{UI_PORT}"
+    return f"{address}/{view_path(experiment_id, view)}"
 
 
 def print_address(variable: str, address: str) -> None:

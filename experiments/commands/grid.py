@@ -26,10 +26,11 @@ from experiments.runs.folder import DONE, FAILED, MISSING
 from experiments.runs.plan import Plan, PlannedRun, make_plan
 from experiments.tracking.uploader import Tracker, Uploader
 
-NEXT = (
-    "Next: 'make ui' shows the runs in MLflow, 'make report' writes every table, figure and verdict into one page. "
-    "Real images on a CPU: make reproduce-table1 PROFILE=mini DATASETS=cifar100 (minutes a run)"
-)
+NEXT = """What to do next:
+  make ui        shows the runs in MLflow{link}
+  make report    writes every table, figure and verdict into one page
+  make reproduce-table1 PROFILE=mini DATASETS=cifar100
+                 trains on real images; on a CPU, a run takes minutes"""
 
 
 def main() -> int:
@@ -99,7 +100,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     status = _print_summary(runs, uploader, finished, time.monotonic() - began, console)
     if finished and options.tables is not None:
         made = _make_tables(plan, options.tables)  # also if runs failed: the tables name them
-        line_printer(console)(NEXT)
+        line_printer(console)(NEXT.format(link=uploader.link and f":\n                 {uploader.link}"))
         return status or made
     return status
 
@@ -132,7 +133,7 @@ def _open_datasets(sections: dict[str, Data], options: GridOptions, console: Con
     for name, error in missing.items():
         print(f"{name} cannot be had: {one_line(error)}", file=sys.stderr)
     if missing and not (datasets and options.skip_missing):
-        others = f", or SKIP_MISSING=1, which runs {', '.join(datasets)}" if datasets else ""
+        others = f", or repeat the command with SKIP_MISSING=1, which runs {', '.join(datasets)}" if datasets else ""
         raise UserError(f"{', '.join(missing)}: do as the lines above say{others}")
     return datasets
 

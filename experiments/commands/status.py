@@ -1,4 +1,4 @@
-"""Show a grid as a matrix: done, running, failed and why, missing."""
+"""Show a grid as a matrix: done (with the test error), running, failed and why, missing."""
 
 from pathlib import Path
 
@@ -36,35 +36,47 @@ def main() -> int:
         queue = {}
     for plan in selected:
         _print_matrix(plan, queue, console)
+    if selected:
+        print("A number is the test error of a finished run, after its last epoch.")
     return 0
 
 
 def _print_matrix(plan: Plan, queue: dict[Path, QueuedTask], console: Console) -> None:
-    seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
+    """Print the states of a plan's runs. Seeds that do not fit beside each other continue in a further table."""
+    folders = {
+        (cell.name, seed): RunFolder(cli.runs_dir() / run_key)
+        for cell in plan.cells
+        for seed, run_key in cell.runs.items()
+    }
+    states = {key: folder.state() for key, folder in folders.items()}
+    texts = {key: _describe(folder, states[key], queue.get(folder.path)) for key, folder in folders.items()}
     common, names = _split_names([cell.name for cell in plan.cells])
-    # On a narrow terminal, the columns of the seeds are wrapped first.
-    first = Column("cell", overflow="fold", no_wrap=max(map(len, names)) <= console.width // 2)
+    first_width = min(max(map(len, names)), console.width // 2)
+    seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
+    seed_width = max(len(line) for text in (f"seed {seeds[-1]}", *texts.values()) for line in text.splitlines())
     title = ": ".join(filter(None, [plan.experiment, common]))
-    table = Table(first, *(f"seed {seed}" for seed in seeds), title=title, title_justify="left")
-    reasons = []
-    for cell, name in zip(plan.cells, names, strict=True):
-        row = []
-        for seed in seeds:
-            if seed not in cell.runs:
-                row.append("")
-                continue
-            folder = RunFolder(cli.runs_dir() / cell.runs[seed])
-            state, task = folder.state(), queue.get(folder.path)
-            row.append(f"[{STYLES[state['state']]}]{_describe(folder, state, task)}[/]")
-            if state["state"] in (FAILED, INTERRUPTED):
-                log = f" (log: {folder.log})" if state["state"] == FAILED else ""
-                reasons.append((state["state"], f"{cell.name}/seed{seed}: {state['reason']}{log}"))
-            elif state["state"] == MISSING and not task and (teacher := _failed_teacher(folder)):
-                reasons.append((MISSING, f"{cell.name}/seed{seed}: not started: its teacher, {teacher}, has failed"))
-        table.add_row(name, *row)
-    console.print(table)
-    for state, reason in reasons:
-        line_printer(console)(reason, style=STYLES[state])
+    fitting = max(1, (console.width - first_width - 4) // (seed_width + 3))
+    for group in (seeds[start : start + fitting] for start in range(0, len(seeds), fitting)):
+        first = Column("cell", overflow="fold", min_width=first_width)
+        columns = (Column(f"seed {seed}", no_wrap=True) for seed in group)
+        table = Table(first, *columns, title=title, title_justify="left")
+        for cell, name in zip(plan.cells, names, strict=True):
+            planned = [(cell.name, seed) if seed in cell.runs else None for seed in group]
+            table.add_row(name, *(key and f"[{STYLES[states[key]['state']]}]{texts[key]}[/]" for key in planned))
+        console.print(table)
+    for (name, seed), state in states.items():
+        folder = folders[name, seed]
+        if reason := _reason(folder, state, folder.path in queue):
+            line_printer(console)(f"{name}/seed{seed}: {reason}", style=STYLES[state["state"]])
+
+
+def _reason(folder: RunFolder, state: dict, is_queued: bool) -> str:
+    """Return why a run is not done and not running, "" if there is nothing to tell."""
+    if state["state"] in (FAILED, INTERRUPTED):
+        return f"{state['reason']} (log: {folder.log})" if state["state"] == FAILED else state["reason"]
+    if state["state"] == MISSING and not is_queued and (teacher := _failed_teacher(folder)):
+        return f"not started: its teacher, {teacher}, has failed"
+    return ""
 
 
 def _split_names(names: list[str]) -> tuple[str, list[str]]:
@@ -85,9 +97,10 @@ def _failed_teacher(folder: RunFolder) -> str:
 
 
 def _describe(folder: RunFolder, state: dict, task: QueuedTask | None) -> str:
+    """Return a run's text in the matrix, in up to three lines."""
     if state["state"] == DONE:
-        return f"done {folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
-    text = state["state"]
-    if text in (RUNNING, INTERRUPTED):
-        text += f" {state['epoch']}/{state.get('epochs', '?')}"
-    return f"{text}, {task.describe()}" if task else text
+        return f"{folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
+    lines = [state["state"]]
+    if state["state"] in (RUNNING, INTERRUPTED):
+        lines.append(f"{state['epoch']}/{state.get('epochs', '?')}")
+    return "\n".join([*lines, task.describe()] if task else lines)

@@ -149,6 +149,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         if not finished:
             uploader.launch_stopped()
         write_results(config, storage_address(), study.trials(), describe_source(), results)
+        study.save_note(summary_lines(config, study.trials()))
     if finished and teacher is not None and teacher.folder.state()["state"] not in (DONE, RUNNING):
         raise _teacher_error(teacher)
     return _summary(config, tuner, study, finished, uploader, console)
@@ -185,13 +186,15 @@ class StudyDisplay(Display):
         self.study, self.trials = study, study.trials()
         super().__init__("study", max_trials, budget.seconds(), budget.seconds_of, console)
 
-    def heading(self) -> str:
-        ended = sum(trial.ended is not None for trial in self.trials)
+    def count(self) -> str:
+        return f"{sum(trial.ended is not None for trial in self.trials)}/{self.total} trials"
+
+    def best(self) -> str:
         best = best_of(self.trials)
         if best is None:
-            return f"{ended}/{self.total} trials"
-        value = format_objectives(self.study.objectives, best.values)
-        return f"{ended}/{self.total} trials, best {format_point(best.parameters)}: {value}"
+            return ""
+        value = format_objectives(self.study.objectives, best.values, best.standard_errors)
+        return f"best {value}: {format_point(best.parameters)}"
 
     def callbacks(
         self, ended: Callable[[PlannedRun, str], None], should_stop: Callable[[PlannedRun], bool] = lambda run: False
@@ -221,6 +224,8 @@ def _summary(
         print_line(line)
     print_line(f"tables and figures: {results_dir() / 'studies' / config.name}")
     print_line(uploader.summary())
+    if uploader.link:
+        print_line(f"in MLflow: {uploader.link}")
     if not finished:
         print_line(STOPPED)
         return 130

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from cskd.evaluate.metrics import METRICS
 from cskd.methods import build_method, canonical_name
 from cskd.utils import cli
 from cskd.utils.errors import UserError
@@ -38,7 +39,8 @@ def main() -> int:
 
 def _table(entry: TunedParameters) -> Table:
     title = f"{entry.dataset}, {entry.method}, {entry.entry}"
-    table = Table("", *entry.parameters, f"validation {entry.objective}", title=title, title_justify="left")
+    metric = next(metric for metric in METRICS if metric.short_name == entry.objective)
+    table = Table("", *entry.parameters, f"validation {metric.label}", title=title, title_justify="left")
     table.add_row("tuned", *(f"{value:.4g}" for value in entry.parameters.values()), f"{entry.value:.4g}")
     value = "not tried" if entry.recipe_value is None else f"{entry.recipe_value:.4g}"
     table.add_row("recipe", *(f"{entry.recipe_parameters[name]:.4g}" for name in entry.parameters), value)

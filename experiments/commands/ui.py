@@ -12,10 +12,10 @@ from contextlib import suppress
 import psutil
 
 from cskd.utils import cli
-from cskd.utils.databases import print_address
+from cskd.utils.databases import UI_PORT, is_server, print_address
 from cskd.utils.errors import UserError, without_password
 from experiments.commands.serving import HOST, check_port_free, is_listening, port, until_ctrl_c
-from experiments.tracking.store import is_server, open_store
+from experiments.tracking.store import open_store
 from experiments.tracking.views import view_links
 
 END_SECONDS = 5  # for the server to finish its current requests
@@ -23,7 +23,7 @@ END_SECONDS = 5  # for the server to finish its current requests
 
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments ui", description=__doc__)
-    parser.add_argument("--port", type=port, default=5000)
+    parser.add_argument("--port", type=port, default=UI_PORT)
     parser.add_argument("--open", action="store_true", help="open the newest experiment in a browser")
     arguments = parser.parse_args()
     uri = cli.tracking_uri()
@@ -43,9 +43,9 @@ def main() -> int:
 def _show(links: dict[str, dict[str, str]], number: int, open_newest: bool) -> None:
     """Print the links to the views of each experiment."""
     for experiment, views in links.items():
-        print(f"{experiment}: its cells (methods) and its seeds")
-        for link in views.values():
-            print(f"  {link}")
+        print(experiment)
+        for view, link in views.items():
+            print(f"  {view:<8} {link}")
     print(f"The MLflow UI is at http://{HOST}:{number} (Ctrl-C stops it).", flush=True)
     if open_newest and links:
         webbrowser.open(next(iter(next(iter(links.values())).values())))

@@ -31,7 +31,8 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
     path = RECIPES / f"{name}.yaml"
     if name not in (known := recipe_names()):
         message = f"unknown dataset {name!r}: {did_you_mean(name, known)}choose from {', '.join(known)}"
-        raise UserError(f"{message}, or write the recipe {path} (docs/extending.md)")
+        own = f"for images of your own in DATA_DIR/{name}/{{train,test}}/<class>/, write the recipe {path}"
+        raise UserError(f"{message}; {own}, as docs/extending.md shows")
     raw = read_mapping(path)
     default = raw.pop("profile", "paper")
     profiles = raw.pop("profiles", None) or {}

@@ -4,7 +4,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from cskd.data.folders import free_bytes
+from cskd.data.folders import free_bytes, gigabytes
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError
 from cskd.utils.numbers import duration_text
@@ -49,7 +49,7 @@ def print_plan(
                 f"about {total} with {options.workers} at once (from a measured training step, without data loading), "
             )
         console.print(
-            f"{len(pending)} of {len(runs)} runs to do, {duration}about {needed / 1e9:.1f} GB of disk "
+            f"{len(pending)} of {len(runs)} runs to do, {duration}about {gigabytes(needed)} of disk "
             f"({free / 1e9:.1f} GB free).",
             highlight=False,
         )

@@ -6,13 +6,17 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from cskd.utils.numbers import duration_text
 from experiments.runs.folder import DONE, FAILED, RUNNING
 from experiments.runs.plan import PlannedRun
 
 LINE_SECONDS = 5.0  # between two lines about one run, if the output is not a terminal
+NARROW = 100  # columns of a terminal; below, the bars are shorter
+OTHER_COLUMNS = 45  # of the terminal: bar, count and time left
 
 
 def line_printer(console: Console) -> Callable[[str], None]:
@@ -20,8 +24,29 @@ def line_printer(console: Console) -> Callable[[str], None]:
     return partial(console.print, soft_wrap=True, highlight=False, markup=False)
 
 
+class TimeColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(time_text(task))
+
+
+class MessageColumn(TextColumn):
+    """A text in one line. If the terminal is narrow, rich shortens a column that may wrap before any other."""
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
+def time_text(task: Task) -> str:
+    """Return the time left, how long a finished task took, or "" while nothing is known: "12 min left", "took 3 h"."""
+    if task.finished:
+        return f"took {duration_text(task.finished_time)}"
+    return "" if task.time_remaining is None else f"{duration_text(task.time_remaining)} left"
+
+
 class Display:
-    """One bar for all runs and one for each running run: epoch, losses, test error, images/s, time left.
+    """One bar for all runs and one for each running run: epoch, time left, test error, images/s, losses.
 
     Args:
         name: the label of the overall bar.
@@ -40,17 +65,20 @@ class Display:
         self.tasks: dict[str, TaskID] = {}  # by run key
         self.last_lines: dict[str, tuple[int, float]] = {}  # run key -> (epoch, time) of its last line
         self.seconds_done: dict[str, float] = {}  # by run key
+        self.name_width = max(10, console.width - OTHER_COLUMNS)
         self.progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[message]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            BarColumn(20 if console.width >= NARROW else 10, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[count]}"),
+            TimeColumn(Column(no_wrap=True)),
+            MessageColumn("{task.fields[message]}", markup=False, table_column=Column()),
             console=console,
             disable=not self.live,
             refresh_per_second=4,
         )
-        self.overall = self.progress.add_task(name, total=max(total_seconds, 1e-9), message=self.heading())
+        # A little less than the sum of the runs, whose rounding must not leave the bar unfinished.
+        total_seconds = max(total_seconds * (1 - 1e-9), 1e-9)
+        self.overall = self.progress.add_task(name, total=total_seconds, count=self.count(), message=self.best())
 
     def __enter__(self) -> "Display":
         self.progress.start()
@@ -59,15 +87,22 @@ class Display:
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
 
-    def heading(self) -> str:
-        """Return the text of the overall bar."""
+    def count(self) -> str:
+        """Return the number of finished runs, for the overall bar."""
         return f"{self.finished}/{self.total} runs"
+
+    def best(self) -> str:
+        """Return a further text of the overall bar."""
+        return ""
 
     def started(self, run: PlannedRun) -> None:
         epochs = run.spec.settings.schedule.epochs
         done = run.folder.epochs_to_resume_from()
         if self.live:
-            task = self.progress.add_task(run.spec.name, total=epochs, completed=done, message="starting")
+            name = run.spec.name
+            name = name if len(name) <= self.name_width else f"…{name[1 - self.name_width :]}"
+            count = f"{done}/{epochs} epochs"
+            task = self.progress.add_task(name, total=epochs, completed=done, count=count, message="starting")
             self.tasks[run.spec.run_key] = task
         else:
             self.print_line(f"{run.spec.name}: {'resumes' if done else 'starts'} at epoch {done + 1} of {epochs}")
@@ -78,14 +113,14 @@ class Display:
             return
         key, epoch = run.spec.run_key, state["epoch"]
         self._update_overall(run, (epoch + state["fraction"]) / state["epochs"])
-        message = _progress_message(state, run.spec.eval_split)
+        count, message = f"{epoch}/{state['epochs']} epochs", _progress_message(state, run.spec.eval_split)
         if self.live:
-            self.progress.update(self.tasks[key], completed=epoch + state["fraction"], message=message)
+            self.progress.update(self.tasks[key], completed=epoch + state["fraction"], count=count, message=message)
             return
         last_epoch, last_time = self.last_lines.get(key, (0, 0.0))
         if epoch > last_epoch and time.monotonic() - last_time >= LINE_SECONDS:
             self.last_lines[key] = (epoch, time.monotonic())
-            self.print_line(f"{run.spec.name}: {message}; {self.heading()}, {self._time_left()} left")
+            self.print_line(f"{run.spec.name}: {count}, {message}{self._overall_text()}")
 
     def on_other_launch(self, run: PlannedRun, state: str) -> None:
         """Show that another launch trains a run (RUNNING), or how it ended there."""
@@ -104,16 +139,18 @@ class Display:
         self._print_outcome(run, state)
 
     def _print_outcome(self, run: PlannedRun, state: str) -> None:
-        self.print_line(f"{run.spec.name}: {outcome(run, state)}{': waiting for it' if state == RUNNING else ''}")
+        waiting = ": waiting for it" if state == RUNNING else ""
+        overall = "" if self.live else self._overall_text()
+        self.print_line(f"{run.spec.name}: {outcome(run, state)}{waiting}{overall}")
 
-    def _time_left(self) -> str:
-        """Return the estimated time until all runs are done, such as "12 min"."""
-        remaining = self.progress.tasks[0].time_remaining
-        return "-" if remaining is None else duration_text(remaining)
+    def _overall_text(self) -> str:
+        """Return the end of a line: the finished runs, and the estimated time until all are done."""
+        return "; " + ", ".join(filter(None, [self.count(), time_text(self.progress.tasks[0]), self.best()]))
 
     def _update_overall(self, run: PlannedRun, fraction: float) -> None:
         self.seconds_done[run.spec.run_key] = fraction * self.seconds_of(run)
-        self.progress.update(self.overall, completed=sum(self.seconds_done.values()), message=self.heading())
+        completed = sum(self.seconds_done.values())
+        self.progress.update(self.overall, completed=completed, count=self.count(), message=self.best())
 
 
 def outcome(run: PlannedRun, state: str) -> str:
@@ -128,15 +165,14 @@ def outcome(run: PlannedRun, state: str) -> str:
 
 
 def _progress_message(state: dict[str, Any], split: str) -> str:
-    """Return epoch, loss terms, test or validation error, and speed."""
+    """Return test or validation error, speed, and then the loss terms."""
     metrics = state["metrics"]
-    parts = [f"epoch {state['epoch']}/{state['epochs']}"]
-    parts += [
+    if not metrics:
+        return "first epoch"
+    losses = [
         f"{name.removeprefix('train/')} {value:.3f}"
         for name, value in metrics.items()
         if name.startswith("train/") and name not in ("train/lr", "train/top1_error", "train/loss")
     ]
-    if metrics:
-        parts.append(f"{split} error {metrics[f'{split}/top1_error']:.1f} %")
-        parts.append(f"{metrics['time/images_per_second']:.0f} images/s")
-    return ", ".join(parts)
+    error, speed = metrics[f"{split}/top1_error"], metrics["time/images_per_second"]
+    return ", ".join([f"{split} error {error:.1f} %", f"{speed:.0f} images/s", *losses])

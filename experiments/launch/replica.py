@@ -3,10 +3,12 @@
 import json
 import os
 import sys
+import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 from cskd.train.distributed import Replicas
@@ -18,6 +20,8 @@ from experiments.launch.worker import StopRequest, further_predictions, how_it_e
 from experiments.runs.environment import choose_device, use_repeatable_kernels
 from experiments.runs.folder import INTERRUPTED, RunFolder
 from experiments.runs.lease import LeaseLost
+
+ENDING_SECONDS = 0.5  # a process that ends closes its connections before it counts as ended
 
 
 def main() -> int:
@@ -38,11 +42,22 @@ def main() -> int:
         if not isinstance(error, Interrupted):
             log(traceback.format_exc())
         state, reason = how_it_ended(error, should_stop)
-        # The first failure makes the others fail, and only one process can create the file.
-        with suppress(OSError), arguments.report.open("x") as file:
-            json.dump({"state": state, "reason": reason or "a replica was stopped"}, file)
+        if isinstance(error, Interrupted) or all_are_alive():
+            # Only one process can create the file.
+            with suppress(OSError), arguments.report.open("x") as file:
+                json.dump({"state": state, "reason": reason or "a replica was stopped"}, file)
         return EXIT_INTERRUPTED if state == INTERRUPTED else EXIT_FAILED
     return EXIT_DONE
+
+
+def all_are_alive() -> bool:
+    """Return True if no replica has ended. If one has, its end makes the others fail."""
+    time.sleep(ENDING_SECONDS)
+    with suppress(psutil.NoSuchProcess):
+        replicas = psutil.Process(os.getppid()).children()
+        alive = [replica for replica in replicas if replica.status() != psutil.STATUS_ZOMBIE]
+        return len(alive) == int(os.environ["LOCAL_WORLD_SIZE"])
+    return False
 
 
 def train(folder: RunFolder, token: str, should_stop: StopRequest) -> None:

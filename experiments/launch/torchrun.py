@@ -88,19 +88,20 @@ def how_they_ended(statuses: dict[int, int], report: Path) -> Exception:
     """Return the exception that says why a run ended.
 
     Args:
-        statuses: the exit statuses, by rank, of the replicas that ended before torchrun stopped the others.
-        report: the file in which the first replica that failed by itself has written its state and reason. A replica
-            that was killed writes nothing, and lets the others fail.
+        statuses: the exit statuses of the replicas by rank, in the order in which torchrun noticed that they had ended,
+            including those that it has stopped or killed itself.
+        report: the file in which a replica has written its state and reason, if it ended by itself before the others.
     """
-    for rank, status in statuses.items():
-        if status in (-signal.SIGKILL, -signal.SIGTERM):
-            hint = "; if memory ran out, use a smaller batch" if status == -signal.SIGKILL else ""
-            return ReplicaEnded(INTERRUPTED, f"replica {rank} was killed ({signal.Signals(-status).name}){hint}")
-    if EXIT_HELD in statuses.values():
-        return LeaseLost()
     if report.exists() and (text := report.read_text()):  # a full disk leaves it empty
         return ReplicaEnded(**json.loads(text))
-    rank, status = next(iter(statuses.items()))
+    if EXIT_HELD in statuses.values():
+        return LeaseLost()
+    # Without a report, one was killed. That makes others fail, and torchrun notices these at the same time.
+    rank = next((rank for rank, status in statuses.items() if status < 0), next(iter(statuses)))
+    status = statuses[rank]
+    if status in (-signal.SIGKILL, -signal.SIGTERM):
+        hint = "; if memory ran out, use a smaller batch" if status == -signal.SIGKILL else ""
+        return ReplicaEnded(INTERRUPTED, f"replica {rank} was killed ({signal.Signals(-status).name}){hint}")
     if status == EXIT_INTERRUPTED:
         return ReplicaEnded(INTERRUPTED, f"replica {rank} was stopped")
     cause = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"

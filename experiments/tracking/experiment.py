@@ -1,6 +1,7 @@
 """One MLflow experiment and its runs: found by their tags, created once, and extended."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive
 from experiments.tracking.store import artifact_location, open_store
 
+NOTE = "mlflow.note.content"  # the description of an experiment, in Markdown
 MAX_BATCH = 1000  # MLflow's limit of metrics in one request
 # MLflow's status by the state of a run or trial; MLflow has no status "pruned".
 STATUS = {
@@ -54,14 +56,19 @@ class TrackedExperiment:
         self.client = open_store(uri)
         self.id = ""
 
-    def open(self, note: str, tags: dict[str, str]) -> None:
-        """Find or create the experiment and set its tags. Raises UserError if it was deleted."""
+    def open(self, describe: Callable[[str], str], tags: dict[str, str]) -> None:
+        """Find or create the experiment and set its tags. Raises UserError if it was deleted.
+
+        describe: returns the description from the experiment's id. A description that a user has changed stays.
+        """
         with exclusive(self.lock):
-            experiment = self._find() or self._create(note)
+            experiment = self._find() or self._create()
         if experiment.lifecycle_stage != "active":
             message = f"the MLflow experiment {experiment.name!r} was deleted"
             raise UserError(f"{message}: restore it, or remove it with 'mlflow gc'")
         self.id = experiment.experiment_id
+        if NOTE not in experiment.tags:
+            tags = tags | {NOTE: describe(self.id)}
         for name, value in tags.items():
             if experiment.tags.get(name) != value:
                 self.client.set_experiment_tag(self.id, name, value)
@@ -156,10 +163,9 @@ class TrackedExperiment:
         experiments = self.client.search_experiments(view_type=ViewType.ALL, filter_string=query)
         return min(experiments, key=lambda experiment: experiment.lifecycle_stage != "active", default=None)
 
-    def _create(self, note: str) -> Experiment:
+    def _create(self) -> Experiment:
         tags = {
             "experiment": self.key,
-            "mlflow.note.content": note,
             "mlflow.experimentKind": "custom_model_development",  # selects the UI's view of training runs
         }
         for number in count(1):

@@ -7,12 +7,14 @@ import json
 import threading
 from pathlib import Path
 
+from cskd.utils.databases import view_link, view_path
 from cskd.utils.errors import UserError
 from experiments.runs.folder import DONE, INTERRUPTED, MISSING, RunFolder
 from experiments.runs.plan import Cell, Plan, load_plan
 from experiments.tracking.cells import cell_name, cell_status, cell_tags, run_name, seed_curves, seed_statistics
 from experiments.tracking.experiment import STATUS, TrackedExperiment, TrackedRun
 from experiments.tracking.records import (
+    best_epoch_tag,
     dataset_input,
     environment_tags,
     result_values,
@@ -21,12 +23,17 @@ from experiments.tracking.records import (
     upload_artifacts,
 )
 from experiments.tracking.store import upload_errors
-from experiments.tracking.views import VIEW_TAGS
+from experiments.tracking.views import VIEWS, view_tags
 
-NOTE = (
-    "One row per cell (method, dataset, architecture): mean, std (ddof=1) and number of its seeds; errors and ECE in "
-    "percent, NLL in nats. Its children are the seeds. `make ui` prints the links to two views, of cells and of seeds."
-)
+DESCRIPTION = """**{title}**, profile {profile}.
+
+- [Cells]({cells}): one row per method, dataset and network, with mean, std (ddof=1) and number of its seeds.
+- [Seeds]({seeds}): one row per run, with its curves.
+
+Errors, R@1 and ECE (20 bins) are in percent, NLL is in nats, the Brier score is from 0 to 2, `minutes` are those of
+training and testing. Values are those after the last epoch. The tag `best_epoch` has the metrics of the epoch with the
+lowest test error, which the paper's released code reports. [The paper](https://arxiv.org/abs/2003.13964)
+"""
 IDENTITY = ("cell_key", "run_key", "training_id")  # of a child run
 
 
@@ -47,6 +54,11 @@ class GridTracker:
         self._runs: dict[tuple[str, ...], TrackedRun] = {}  # by identity
         self._watched: set[str] = set()
         self._watched_lock = threading.Lock()
+
+    @property
+    def link(self) -> str:
+        experiment = self.experiment
+        return view_link(experiment.uri, experiment.id, "cells") if experiment.id else ""
 
     def watch(self, run_key: str) -> None:
         with self._watched_lock:
@@ -81,14 +93,18 @@ class GridTracker:
             "title": self.plan.title,
             "overrides": json.dumps(self.plan.overrides),
             "tuned": json.dumps(self.plan.tuned),
-        } | VIEW_TAGS
-        self.experiment.open(f"{self.plan.title}, profile {self.plan.profile}. {NOTE}", tags)
+        } | view_tags(VIEWS)
+        self.experiment.open(self._description, tags)
         self._open_cells()
         runs = self.experiment.runs(by=IDENTITY, kind="run")
         self._runs = {identity: TrackedRun.of(run) for identity, run in runs.items()}
         for (cell_key, *_), tracked in self._runs.items():  # also of other RUNS_DIRs
             if cell_key in self._cells:
                 self.experiment.set_parent(tracked, self._cells[cell_key])
+
+    def _description(self, experiment_id: str) -> str:
+        links = {view: view_path(experiment_id, view) for view in VIEWS}
+        return DESCRIPTION.format(title=self.plan.title, profile=self.plan.profile, **links)
 
     def _open_cells(self) -> None:
         """Find or create the parent runs. A cell whose settings have changed since is marked as superseded."""
@@ -131,10 +147,12 @@ class GridTracker:
             self.client.log_inputs(tracked.run_id, [dataset_input(spec)])
         self.experiment.log_settings(tracked, spec.flat())
         self.experiment.log_epochs(tracked, epochs)
-        if state == DONE:
-            self.experiment.log_values(tracked, result_values(folder.summary()), epochs[-1]["timestamp"])
-            upload_artifacts(self.client, tracked.run_id, spec, folder)
         tags = {"reason": reason} | environment_tags(folder.starts())
+        if state == DONE:
+            summary = folder.summary()
+            self.experiment.log_values(tracked, result_values(summary), epochs[-1]["timestamp"])
+            upload_artifacts(self.client, tracked.run_id, spec, folder)
+            tags |= best_epoch_tag(summary)
         self.experiment.log_state(tracked, state, tags, status["heartbeat"])
         parent.state = ""
         return state == DONE

@@ -18,12 +18,16 @@ def test_metrics(record: dict[str, Any]) -> dict[str, float]:
 
 
 def result_values(summary: dict[str, Any]) -> dict[str, float]:
-    """Return the best test epoch, minutes and energy of a finished run."""
+    """Return minutes and energy of a finished run."""
+    values = {"minutes": summary["minutes"], "energy_kilojoules": summary["energy_kilojoules"]}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def best_epoch_tag(summary: dict[str, Any]) -> dict[str, str]:
+    """Return number and test metrics of the best test epoch, as JSON: MLflow would chart a metric with one value."""
     best = summary["best"]
-    values = {name.replace("test/", "best/"): value for name, value in test_metrics(best).items()}
-    values |= {"best/epoch": best["epoch"], "minutes": summary["minutes"]}
-    energy = summary["energy_kilojoules"]
-    return values if energy is None else values | {"energy_kilojoules": energy}
+    metrics = {name.removeprefix("test/"): value for name, value in test_metrics(best).items()}
+    return {"best_epoch": json.dumps({"epoch": best["epoch"]} | metrics)}
 
 
 def environment_tags(starts: list[dict[str, Any]]) -> dict[str, str]:

@@ -22,7 +22,7 @@ import logging
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cskd.utils.databases import SQLITE, schema_problem, sqlite_path
+from cskd.utils.databases import SQLITE, is_server, schema_problem, sqlite_path
 from cskd.utils.errors import UserError, first_line, without_password
 from cskd.utils.files import exclusive
 
@@ -30,10 +30,6 @@ ARTIFACTS = "mlartifacts"  # the folder beside the database
 
 # MLflow logs "Creating initial tables" here. It also logs errors, but we raise and report those.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-
-
-def is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
 
 
 def open_store(uri: str) -> MlflowClient:

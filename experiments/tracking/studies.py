@@ -5,21 +5,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cskd.utils.databases import view_link, view_path
 from experiments.runs.folder import RunFolder
 from experiments.tracking.experiment import TrackedExperiment, TrackedRun
 from experiments.tracking.records import environment_tags, shared_settings, spec_tags
 from experiments.tracking.store import upload_errors
+from experiments.tracking.views import STUDY_VIEWS, view_tags
 
 EXPERIMENT = "tuning"
 RUNNING, COMPLETE = "running", "complete"
 STATES = (RUNNING, COMPLETE, "pruned", "failed")
-NOTE = (
-    "One row per study; its children are the trials, evaluated on a validation split of the training set. "
-    "Filter `tags.kind = 'study'` for studies, `tags.kind = 'trial'` for trials; `tags.state` is Optuna's."
-)
+DESCRIPTION = """Studies of hyper-parameters, evaluated on training images that are held out.
+
+- [Studies]({studies}): one row per study, with the parameters and metrics of its best trial.
+- [Trials]({trials}): one row per trial; `mean/...` are the means over its seeds, `state` is Optuna's.
+
+Errors and ECE (20 bins) are in percent, NLL is in nats.
+"""
 
 Trial = Any  # experiments.tuning.trial.Trial; tuning imports this package
 Load = Callable[[], tuple[tuple[str, ...], list[Trial], Trial | None]]
+
+
+def _description(experiment_id: str) -> str:
+    return DESCRIPTION.format(**{view: view_path(experiment_id, view) for view in STUDY_VIEWS})
 
 
 class StudyTracker:
@@ -33,6 +42,10 @@ class StudyTracker:
         self.client = self.experiment.client
         self._is_open = False
         self._trials: dict[tuple[str, ...], TrackedRun] = {}  # by trial number and training id
+
+    @property
+    def link(self) -> str:
+        return view_link(self.experiment.uri, self.experiment.id, "studies") if self.experiment.id else ""
 
     def watch(self, run_key: str) -> None:
         """Do nothing: the study's storage lists the runs."""
@@ -49,7 +62,7 @@ class StudyTracker:
         self._is_open = True
 
     def _open(self, objectives: tuple[str, ...]) -> None:
-        self.experiment.open(NOTE, {})
+        self.experiment.open(_description, view_tags(STUDY_VIEWS))
         identity = {"kind": "study", "study": self.name}
         tags = {"objective": " ".join(objectives)}
         self.parent = TrackedRun.of(self.experiment.ensure_run(self.name, identity, tags))
@@ -104,9 +117,7 @@ class StudyTracker:
         tags = {f"trials.{state}": str(states.count(state)) for state in STATES}
         if best is not None:
             tags |= {"best_trial": str(best.number), "best_parameters": json.dumps(best.parameters)}
-            values = {f"best/{name}": value for name, value in best.metrics.items()}
-            values[f"best/{objectives[0]}"] = best.values[0]
-            self.experiment.log_values(self.parent, values, self._last_timestamp(best))
+            tags["best_metrics"] = json.dumps(best.metrics | {objectives[0]: best.values[0]})
         self.experiment.set_tags(self.parent.run_id, tags)
         if self.results.is_dir():
             self.client.log_artifacts(self.parent.run_id, str(self.results))

@@ -15,7 +15,12 @@ QUIET_SECONDS = 2.0  # a shorter wait is not announced
 
 
 class Tracker(Protocol):
-    """Copies run folders to MLflow. Every method may be called repeatedly."""
+    """Copies run folders to MLflow. Every method may be called repeatedly.
+
+    link: to the results in MLflow's UI; "" if there is none.
+    """
+
+    link: str
 
     def watch(self, run_key: str) -> None:
         """Include this run in every update from now on."""
@@ -57,6 +62,11 @@ class Uploader:
     def watch(self, run_key: str) -> None:
         if self._tracker is not None:
             self._tracker.watch(run_key)
+
+    @property
+    def link(self) -> str:
+        """The link to the results in MLflow's UI; "" if there is none."""
+        return self._tracker.link if self._tracker else ""
 
     def launch_stopped(self) -> None:
         """Shorten the final wait because the user stopped the launch."""

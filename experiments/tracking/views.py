@@ -1,4 +1,4 @@
-"""Two views of an experiment in MLflow's UI, its cells and its seeds, and the links that open them.
+"""Two views of an experiment in MLflow's UI, its cells and its seeds or its studies and trials, and links to them.
 
 MLflow 3.17 opens an experiment on its traces, and the table of its runs without a metric. A shared view, which is a tag
 of the experiment, together with the parameters of a link opens this table with columns, a filter and an order.
@@ -7,6 +7,8 @@ of the experiment, together with the parameters of a link opens this table with 
 import json
 
 from mlflow import MlflowClient
+
+from cskd.utils.databases import view_path
 
 METRICS = ("top1_error", "ece", "nll")
 TAG = "mlflow.sharedViewState."
@@ -38,21 +40,35 @@ VIEWS = {
         f"metrics.`test/{METRICS[0]}`",
     ),
 }
-VIEW_TAGS = {f"{TAG}{name}": view for name, view in VIEWS.items()}
+STUDY_VIEWS = {
+    "studies": _view(
+        "study",
+        tuple(f"tags.`{name}`" for name in ("objective", "best_parameters", "best_metrics")),
+        "attributes.start_time",
+    ),
+    "trials": _view(
+        "trial",
+        ("tags.`study`", "tags.`state`", *(f"metrics.`mean/{name}`" for name in METRICS), "metrics.`minutes`"),
+        f"metrics.`mean/{METRICS[0]}`",
+    ),
+}
+
+
+def view_tags(views: dict[str, str]) -> dict[str, str]:
+    """Return the tags of an experiment that has these views."""
+    return {f"{TAG}{name}": view for name, view in views.items()}
 
 
 def view_links(client: MlflowClient, address: str) -> dict[str, dict[str, str]]:
-    """Return ``{experiment's name: {view: link}}`` of the grids in a store, the last changed first.
+    """Return ``{experiment's name: {view: link}}`` of the experiments with views, the last changed first.
 
     address: of the server, without a slash at its end.
     """
-    filters = " and ".join(f"tags.`{tag}` LIKE '%'" for tag in VIEW_TAGS)
-    experiments = client.search_experiments(filter_string=filters, order_by=["last_update_time DESC"])
-    return {
-        experiment.name: {
-            view: f"{address}/#/experiments/{experiment.experiment_id}/runs"
-            f"?workflowType=machine_learning&viewStateShareKey={view}"
-            for view in VIEWS
-        }
-        for experiment in experiments
-    }
+    links = {}
+    for experiment in client.search_experiments(order_by=["last_update_time DESC"]):
+        views = [name.removeprefix(TAG) for name in experiment.tags if name.startswith(TAG)]
+        if views:
+            links[experiment.name] = {
+                view: f"{address}/{view_path(experiment.experiment_id, view)}" for view in sorted(views)
+            }
+    return links

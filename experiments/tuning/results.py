@@ -8,12 +8,13 @@ from typing import Any
 
 from cskd.plots import save_figure
 from cskd.utils.files import atomic_write, write_errors
-from cskd.utils.numbers import MEAN_STD
+from cskd.utils.numbers import MEAN_STD, number_text
 from experiments.config import tuned
 from experiments.config.tuned import TunedParameters
 from experiments.tuning.config import StudyConfig
 from experiments.tuning.figures import grid_rows, heat_map, study_figures
-from experiments.tuning.space import Point
+from experiments.tuning.noise import spread_within_noise
+from experiments.tuning.space import SPACES, Point
 from experiments.tuning.trial import (
     COMPLETE,
     OBJECTIVES,
@@ -22,6 +23,7 @@ from experiments.tuning.trial import (
     format_objectives,
     format_point,
     pareto_front,
+    unit_of,
 )
 
 
@@ -99,7 +101,7 @@ def summary_lines(config: StudyConfig, trials: list[Trial]) -> list[str]:
     """Return the lines that a command prints about the best trials."""
 
     def line(trial: Trial) -> str:
-        values = format_objectives(config.objectives, trial.values)
+        values = format_objectives(config.objectives, trial.values, trial.standard_errors)
         return f"{format_point(trial.parameters)}: {values} (trial {trial.number})"
 
     if len(config.objectives) > 1:
@@ -111,11 +113,35 @@ def summary_lines(config: StudyConfig, trials: list[Trial]) -> list[str]:
     recipe = find_complete(trials, config.recipe_point())
     if recipe is not None:
         lines.append(f"the recipe's setting: {line(recipe)}")
+    if best.standard_errors:
+        several = " and the seeds" if len(config.seeds) > 1 else "; one seed a trial does not show that of the seeds"
+        lines.append(f"\N{PLUS-MINUS SIGN}: standard error over the validation images{several}")
+    if not config.options.ablation:
+        lines += _warnings(config, best, trials)
     reason = reason_not_saved(config)
     if reason:
         return [*lines, f"not saved as tuned values: {reason}"]
     path = tuned.tuned_file(config.options.dataset, config.options.method)
     return [*lines, f"saved to {path}: grids use it with TUNED=1"]
+
+
+def _warnings(config: StudyConfig, best: Trial, trials: list[Trial]) -> list[str]:
+    """Return warnings if a best value is at the edge of its space, and if the trials differ by chance only."""
+    file = SPACES / f"{config.options.method}.yaml"
+    warnings = [
+        f"warning: {name} {best.parameters[name]:.4g} is at the edge of its space, {axis.describe()}: a better one may "
+        f"be outside: widen the space in {file}"
+        for name, axis in config.space.parameters.items()
+        if axis.is_edge(best.parameters[name])
+    ]
+    objective = config.objectives[0]
+    if found := spread_within_noise(objective, trials):
+        spread, error = (number_text(value, OBJECTIVES[objective].decimals) for value in found)
+        warnings.append(
+            f"warning: the trials differ by no more than chance (standard deviation {spread}, standard error of one "
+            f"{error} {unit_of(objective)}), so the best one is not better for certain: give more TUNE_SEEDS"
+        )
+    return warnings
 
 
 def trial_rows(config: StudyConfig, trials: list[Trial]) -> list[dict]:

@@ -1,6 +1,7 @@
 """Search spaces: one YAML file per method in experiments/spaces, with named spaces."""
 
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from experiments.config.settings import SCHEDULE_PARAMETERS, ScheduleSettings, S
 SPACES = Path(__file__).parent.parent / "spaces"
 DEFAULT = "default"
 PAPER = "paper"  # the paper's grid of temperature and lambda_cls
+EDGE = 0.02  # the part of a range, on its scale, that is next to an end
 EQUAL = "equal"  # a method's default space and that of cross-entropy, the learning rate and weight decay
 
 Point = dict[str, float]
@@ -45,6 +47,13 @@ class Axis(StrictModel):
 
     def __contains__(self, value: float) -> bool:
         return value in self.choices if self.choices else self.low <= value <= self.high
+
+    def is_edge(self, value: float) -> bool:
+        """Return True if the value is the lowest or highest of three choices or more, or next to an end of a range."""
+        if self.choices:
+            return len(self.choices) > 2 and value in (min(self.choices), max(self.choices))
+        low, high, value = map(math.log, (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        return min(value - low, high - value) <= EDGE * (high - low)
 
     def ends(self) -> tuple[float, ...]:
         return self.choices or (self.low, self.high)

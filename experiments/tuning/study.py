@@ -25,7 +25,7 @@ from cskd.utils.seeding import derived_seed
 from experiments.runs.lease import is_held, run_lease
 from experiments.tuning.space import Point, Space
 from experiments.tuning.storage import open_storage, storage_errors, storage_exists, study_names
-from experiments.tuning.trial import STATES, Trial, trial_of
+from experiments.tuning.trial import STATES, Trial, format_objectives, trial_of, unit_of
 
 DEFAULT_SAMPLER = "gp"
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {  # from a seed; a new sampler is made for every trial
@@ -67,7 +67,7 @@ class Study:
             if "identity" not in self.study.user_attrs:
                 self.study.set_user_attr("identity", identity)
                 self.study.set_user_attr("objectives", list(objectives))
-                self.study.set_metric_names(list(objectives))
+                self.study.set_metric_names([f"{name} ({unit_of(name)})".removesuffix(" ()") for name in objectives])
             self._check_identity(identity)
 
     def open_read_only(self, identity: dict[str, Any]) -> None:
@@ -195,14 +195,25 @@ class Study:
         self.study.pruner = MedianPruner(n_startup_trials=MIN_TRIALS_FOR_PRUNING, n_warmup_steps=warmup)
         return trial.should_prune()
 
-    def complete(self, number: int, metrics: dict[str, float], values: tuple[float, ...]) -> None:
-        self._tell(number, {"metrics": metrics}, values=values)
+    def complete(
+        self, number: int, metrics: dict[str, float], values: tuple[float, ...], standard_errors: dict[str, float]
+    ) -> None:
+        result = format_objectives(self.objectives, values, standard_errors)  # for optuna-dashboard
+        attributes = {"metrics": metrics, "standard_errors": standard_errors, "result": result}
+        self._tell(number, attributes, values=values)
 
     def prune(self, number: int) -> None:
         self._tell(number, {}, state=TrialState.PRUNED)
 
     def fail(self, number: int, reason: str) -> None:
         self._tell(number, {"reason": reason}, state=TrialState.FAIL)
+
+    def save_note(self, lines: list[str]) -> None:
+        """Save lines that optuna-dashboard shows on the study's page."""
+        from optuna_dashboard import save_note  # noqa: PLC0415 - slow, and only needed at the end
+
+        with self._exclusive():
+            save_note(self.study, "\n".join(f"- {line}" for line in lines))
 
     def _tell(self, number: int, attributes: dict[str, Any], **result: Any) -> None:
         """Record a trial's end, unless another process has taken it over while this process was suspended."""

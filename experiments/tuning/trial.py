@@ -1,13 +1,15 @@
 """The objectives and trials of a study as plain data, and the choice of the best trial."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cskd.evaluate.metrics import EPOCH, METRICS
+from cskd.evaluate.metrics import EPOCH, METRICS, PERCENT
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
+from cskd.utils.numbers import mean_std_text
 
 # Objectives are minimised, and the pruner needs their value after every epoch.
 OBJECTIVES = {metric.short_name: metric for metric in METRICS if metric.when == EPOCH and not metric.higher_is_better}
@@ -30,6 +32,7 @@ class Trial:
     metrics: validation metrics after the last epoch, mean over the seeds; empty unless the trial is complete.
     runs: the run key of each seed.
     reason: why the trial failed; "" otherwise.
+    standard_errors: of the metrics, if known (see ``noise.standard_errors``).
     """
 
     number: int
@@ -41,6 +44,7 @@ class Trial:
     reason: str = ""
     started: datetime | None = None
     ended: datetime | None = None
+    standard_errors: dict[str, float] = field(default_factory=dict)
 
 
 def trial_of(frozen: FrozenTrial) -> Trial:
@@ -52,6 +56,7 @@ def trial_of(frozen: FrozenTrial) -> Trial:
         parameters={name: float(value) for name, value in frozen.params.items()},
         values=tuple(frozen.values) if frozen.state is TrialState.COMPLETE else None,
         metrics=attributes.get("metrics", {}),
+        standard_errors=attributes.get("standard_errors", {}),
         runs={int(seed): key for seed, key in attributes.get("runs", {}).items()},
         reason=attributes.get("reason", ""),
         started=frozen.datetime_start,
@@ -69,10 +74,20 @@ def parse_objectives(text: str) -> tuple[str, ...]:
     return names
 
 
-def format_objectives(objectives: tuple[str, ...], values: tuple[float, ...]) -> str:
-    """Return text such as ``error 43.75, ece 3.10``."""
-    pairs = zip(objectives, values, strict=True)
-    return ", ".join(f"{name} {value:.{OBJECTIVES[name].decimals}f}" for name, value in pairs)
+def unit_of(objective: str) -> str:
+    """Return "%", "nats", or "" for a number without a unit."""
+    metric = OBJECTIVES[objective]
+    return "%" if metric.scale == PERCENT else metric.unit if metric.unit.isalpha() else ""
+
+
+def format_objectives(objectives: tuple[str, ...], values: tuple[float, ...], standard_errors: dict[str, float]) -> str:
+    """Return text such as ``error 43.75 ± 0.62 %, nll 1.310 nats``, with standard errors where they are known."""
+    parts = []
+    for objective, value in zip(objectives, values, strict=True):
+        metric = OBJECTIVES[objective]
+        error = standard_errors.get(metric.name, math.nan)
+        parts.append(f"{objective} {mean_std_text(value, error, metric.decimals)} {unit_of(objective)}".rstrip())
+    return ", ".join(parts)
 
 
 def format_point(point: dict[str, float]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED
 from experiments.runs.plan import PlannedRun
+from experiments.tuning.noise import standard_errors
 from experiments.tuning.space import Point
 from experiments.tuning.study import Study
 from experiments.tuning.trial import OBJECTIVES, Trial, format_objectives
@@ -161,9 +162,10 @@ class Tuner:
         else:
             metrics = active.metrics(-1)
             values = self._values(metrics)
-            self.study.complete(number, metrics, values)
+            errors = standard_errors([run.folder for run in active.runs])
+            self.study.complete(number, metrics, values, errors)
             self._failures = 0
-            result = format_objectives(self.study.objectives, values)
+            result = format_objectives(self.study.objectives, values, errors)
         self._trials.remove(active)
         self.on_trial_end(active.trial, result)
         if self._failures >= MAX_FAILURES and not any(trial.metrics for trial in self.study.trials()):

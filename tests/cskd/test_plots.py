@@ -5,19 +5,19 @@ import itertools
 import numpy as np
 import pytest
 from arrays import random_predictions
+from matplotlib.colors import to_rgb
 
 from cskd.evaluate.scores import expected_calibration_error, reliability_bins
-from cskd.plots import METHOD_STYLES, curves_figure, method_style, reliability_figure, reliability_panels
-from cskd.utils.numbers import MEAN_STD
-
-# Methods in one table of the paper or in one grid, and so in one figure.
-TOGETHER = (
-    "cross-entropy adacos virtual-softmax max-entropy label-smoothing cs-kd cs-kd-e",
-    "cross-entropy ddgsd byot cs-kd",
-    "cross-entropy cs-kd mixup mixup+cs-kd",
-    "cross-entropy cs-kd kd kd+cs-kd",
-    "cross-entropy cs-kd same-image permuted-partner class-mean pair-halves partner-pass",
+from cskd.methods import METHODS, PAPER_COMPOSITES
+from cskd.plots import (
+    FADED,
+    MIN_SAMPLES,
+    curves_figure,
+    method_style,
+    reliability_figure,
+    reliability_panels,
 )
+from cskd.utils.numbers import MEAN_STD
 
 
 def test_reliability_diagram_shows_the_bins():
@@ -30,27 +30,32 @@ def test_reliability_diagram_shows_the_bins():
     assert [bar.get_height() for bar in count] == pytest.approx(bins.count[filled])
     assert [bar.get_height() for bar in gap] == pytest.approx(abs(bins.gap[filled]))
     assert [bar.get_y() for bar in gap] == pytest.approx(np.minimum(bins.accuracy, bins.confidence)[filled])
-    assert axes.texts[0].get_text() == f"ECE {100 * expected_calibration_error(logits, labels):.1f} %"
+    few = [bar.get_alpha() or bar.get_facecolor()[3] for bar in accuracy]
+    assert few == pytest.approx(np.where(bins.count[filled] < MIN_SAMPLES, FADED, 1))
+    assert axes.get_title() == f"{len(labels)} samples: ECE {100 * expected_calibration_error(logits, labels):.1f} %"
 
 
 def test_reliability_panels_are_square_and_have_their_methods_colours():
     bins = reliability_bins(*random_predictions(0), 10)
     squares = reliability_panels("a dataset", {"cross-entropy": (bins, 0.2), "cs-kd": (bins, 0.1)}).axes[::2]
-    assert [axes.get_title() for axes in squares] == ["cross-entropy", "cs-kd"]
+    assert [axes.get_title() for axes in squares] == ["cross-entropy: ECE 20.0 %", "cs-kd: ECE 10.0 %"]
     assert squares[0].containers[0][0].get_facecolor() != squares[1].containers[0][0].get_facecolor()
     box = squares[0].get_window_extent()
     assert box.width == pytest.approx(box.height)
 
 
-def test_methods_in_one_figure_differ_in_colour_and_all_methods_in_marker():
-    for table in TOGETHER:
-        for first, second in itertools.combinations(table.split(), 2):
-            assert method_style(first).color != method_style(second).color, (first, second)
-    assert set(" ".join(TOGETHER).split()) == set(METHOD_STYLES)
-    markers = [style.marker for style in METHOD_STYLES.values()]
-    assert len(set(markers)) == len(markers)
-    for style in METHOD_STYLES.values():
-        assert not set(method_style("my-method")) & set(style)
+def test_every_method_has_its_own_colour_and_marker(monkeypatch):
+    monkeypatch.setitem(METHODS, "my-method", METHODS["cs-kd"])
+    monkeypatch.setitem(METHODS, "my-other", METHODS["cs-kd"])
+    styles = {name: method_style(name) for name in (*METHODS, *PAPER_COMPOSITES)}
+    colors = {name: np.array(to_rgb(style.color)) for name, style in styles.items()}
+    for first, second in itertools.combinations(styles, 2):
+        assert np.abs(colors[first] - colors[second]).sum() > 0.25, (first, second)
+        assert styles[first].marker != styles[second].marker, (first, second)
+    for color in colors.values():  # visible on the white and on the dark page
+        assert color.max() < 1 or color.min() < 0.6
+    assert (styles["cross-entropy"].color, styles["cs-kd"].color) == ("#0072b2", "#d55e00")
+    assert method_style("mixup+label-smoothing") == method_style("mixup+label-smoothing") != method_style("mixup+byot")
 
 
 def test_curves_are_means_with_bands():

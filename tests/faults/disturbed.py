@@ -23,7 +23,7 @@ STEP = "cskd.train.step:Step.__call__"  # there are four steps in an epoch of th
 STRIKES = Path(__file__).resolve().parent / "strikes"
 RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
 MEASURED = ("time/", "system/")  # metrics that differ if an epoch is trained again
-SINGLE = ("best/", "minutes", "energy_kilojoules")  # metrics of a run, not of its epochs
+SINGLE = ("minutes", "energy_kilojoules")  # metrics of a run, not of its epochs
 
 
 def strike(function: str, count: int, action: str = "SIGKILL", target: str = "self", when: str = "before") -> str:

@@ -18,12 +18,14 @@ class Archive:
 
     checksum: ``md5:...``, ``sha1:...`` or ``sha256:...``, in hexadecimal; None if no checksum is published.
     size: in bytes, to estimate the download; 0 for a short list.
+    mirrors: further addresses of the same file, tried in this order if the official one cannot be reached.
     """
 
     url: str
     filename: str
     checksum: str | None = None
     size: int = 0
+    mirrors: tuple[str, ...] = ()
 
     @property
     def algorithm(self) -> str | None:

@@ -88,6 +88,7 @@ SOURCE = DatasetSource(
             "cifar-100-python.tar.gz",
             "md5:eb9058c3a382ffc7106e4002c42a8d85",  # the homepage, and torchvision.datasets.CIFAR100
             169_001_437,
+            ("https://cave.cs.toronto.edu/kriz/cifar-100-python.tar.gz",),  # the university's newer host
         ),
     ),
     folders=("cifar-100-python", "cifar100"),

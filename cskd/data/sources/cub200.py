@@ -43,6 +43,7 @@ SOURCE = DatasetSource(
             "CUB_200_2011.tgz",
             "md5:97eceeb196236b17998738112f37df78",  # CaltechDATA's record 65de6-vp158
             1_150_585_339,
+            ("https://s3.amazonaws.com/fast-ai-imageclas/CUB_200_2011.tgz",),  # fastai's URLs.CUB_200_2011
         ),
     ),
     folders=("CUB_200_2011",),

@@ -60,10 +60,12 @@ def test_invalid_claim_is_a_one_line_error(tmp_path, entry, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_claim_of_ones_own_may_be_on_ones_own_dataset(tmp_path, entry):
-    own = {"where": OURS, "datasets": ["flowers"], "architectures": ["resnet10"]}
+def test_claim_of_ones_own_may_be_on_any_dataset_and_network(tmp_path, entry):
+    own = {"where": OURS, "datasets": ["flowers"], "architectures": ["torchvision:resnet50", "timm:convnext_tiny"]}
     [claim] = load_claims(write(tmp_path, entry | own))
-    assert claim.datasets == ("flowers",)
+    assert (claim.datasets, claim.architectures) == (("flowers",), tuple(own["architectures"]))
+    with pytest.raises(UserError, match="unknown torchvision network 'resnet51': did you mean resnet"):
+        load_claims(write(tmp_path, entry | own | {"architectures": ["torchvision:resnet51"]}))
 
 
 def test_repeated_ids_and_files_without_a_list_are_one_line_errors(tmp_path, entry):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.figures.calibration import calibration_figure
-from analysis.figures.effects import Effect, forest_plot
+from analysis.figures.effects import OUTCOME_STYLES, Effect, forest_plot
 from analysis.figures.embedding import embed, embedding_figure
 from analysis.figures.log_probability import log_probability_figure
 from analysis.figures.reliability_pairs import reliability_pairs
@@ -142,13 +142,14 @@ def test_calibration_shows_means_seeds_and_intervals():
 
 
 def test_forest_plot_marks_outcomes_by_colour_and_marker():
-    effects = [Effect("a", -2, -3, -1, "holds"), Effect("b$x$", 1, math.nan, math.nan, "open")]
-    figure = forest_plot("a title", "points", effects, ("holds", "fails", "open"))
-    zero, interval, dot, none, other = figure.axes[0].lines
-    assert zero.get_xdata() == [0, 0]
+    effects = [Effect("a", -2, -3, -1, "holds"), Effect("b$x$", 1, math.nan, math.nan, "undecided")]
+    styles = {name: OUTCOME_STYLES[name] for name in ("holds", "contradicted", "undecided")}
+    figure = forest_plot("a title", "points", effects, styles)
+    zero, interval, dot, _, none, other = figure.axes[0].lines
+    assert list(zero.get_xdata()) == [0, 0]
     assert [list(line.get_xdata()) for line in (interval, dot, other)] == [[-3, -1], [-2], [1]]
     assert np.isnan(none.get_xdata()).all()
     assert dot.get_color() != other.get_color() and dot.get_marker() != other.get_marker()
-    assert texts(figure.legends[0].get_texts()) == ["holds", "open"]
-    same = forest_plot("another", "points", effects[1:], ("holds", "fails", "open")).axes[0].lines[2]
+    assert texts(figure.legends[0].get_texts()) == ["holds", "undecided"]
+    same = forest_plot("another", "points", effects[1:], styles).axes[0].lines[2]
     assert (same.get_color(), same.get_marker()) == (other.get_color(), other.get_marker())

@@ -17,9 +17,9 @@ def test_study_has_outcome_trials_and_picture_and_one_without_an_objective_is_na
         return client.create_run(experiment, run_name=name, tags={"kind": "study", "study": name} | tags).info.run_id
 
     tags = {"trials.complete": "20", "trials.failed": "0", "best_parameters": '{"temperature": 6.0}'}
+    tags["best_metrics"] = '{"error": 43.75}'
     run_id = study("cifar100-cs-kd", objective="error", **tags)
     client.log_param(run_id, "dataset", "cifar100")
-    client.log_metric(run_id, "best/error", 43.75)
     for name in ("slices.png", "contour.png"):
         client.log_figure(run_id, Figure(), name)
     study("begun", objective="error ece")

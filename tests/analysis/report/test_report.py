@@ -31,15 +31,15 @@ def page(store_uri, tmp_path_factory):
 
 def test_report_has_a_part_for_each_pool_and_names_doubtful_runs(page):
     text = page.read_text()
-    for heading in ("The verdict", "Effects", "The paper&#39;s tables", "Calibration", "Runs and settings"):
+    for heading in ("Verdicts on the claims", "Effects", "The paper&#39;s tables", "Every metric", "Runs and settings"):
         assert text.count(f">{heading}</h3>") == 2, heading
     assert text.count("Ours against the paper&#39;s numbers</h3>") == 1  # mini is not comparable
     notes = text.split('<section id="notes">')[1]
     for note in (
-        "mini: dogs/resnet10/cs-kd, seed 0: trained with uncommitted changes; used.",
-        "mini: dogs/resnet10/cs-kd/seed0 has no predictions.npz: not evaluated.",
-        "mini: dogs/resnet10/cs-kd/seed1 is failed (NaN in &lt;img",
-        "paper: curves, cifar100, resnet18: cifar100/resnet18/cs-kd/seed0 has no history",
+        "mini, 60 epochs: dogs/resnet10/cs-kd, seed 0: trained with uncommitted changes; used.",
+        "mini, 60 epochs: dogs/resnet10/cs-kd/seed0 has no predictions.npz: not evaluated.",
+        "mini, 60 epochs: dogs/resnet10/cs-kd/seed1 is failed (NaN in &lt;img",
+        "paper, 200 epochs: curves, cifar100, resnet18: cifar100/resnet18/cs-kd/seed0 has no history",
     ):
         assert note in notes
     names = {path.name for path in (page.parent / "report").glob("*/*")}
@@ -51,22 +51,27 @@ def test_report_has_a_part_for_each_pool_and_names_doubtful_runs(page):
 
 def test_report_of_one_experiment_has_identical_files(page, store_uri, tmp_path):
     text = write(store_uri, tmp_path, "--experiment", "table1").read_text()
-    assert "Profile mini" not in text
+    assert "mini, 60 epochs" not in text
     assert "Only of table1; other experiments may be tracked." in text
     assert "<li>cub200/resnet18/cross-entropy, seed 0: trained with" in text  # one pool: without its name
-    files = [path for path in (tmp_path / "report").rglob("*") if path.is_file()]
+    files = [path for path in (tmp_path / "report" / "paper").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".csv", ".md", ".tex", ".png", ".pdf"}
     for path in files:
         assert path.read_bytes() == (page.parent / path.relative_to(tmp_path)).read_bytes(), path
 
 
 STATE = """{
-  images: Array.from(document.images, (image) => image.complete && image.naturalWidth > 0),
-  alts: Array.from(document.images, (image) => image.alt.length),
+  drawings: Array.from(document.querySelectorAll(".drawing"), (drawing) => {
+    const svg = drawing.firstElementChild, box = drawing.getBoundingClientRect(), text = svg.querySelector("text");
+    return { alt: drawing.getAttribute("aria-label").length, inside: box.left >= 0 && box.right <= innerWidth,
+      scale: svg.getBoundingClientRect().width / svg.viewBox.baseVal.width, color: getComputedStyle(text).fill };
+  }),
+  rows: Array.from(document.querySelectorAll("#answer tbody tr"), (row) =>
+    Array.from(row.cells).sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)[0].className),
   problems, title: document.title, width: innerWidth, scrollWidth: document.documentElement.scrollWidth,
   fetched: performance.getEntriesByType("resource").map((entry) => entry.name)
     .filter((name) => !name.startsWith("data:")),
-  background: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.body).color, background: getComputedStyle(document.body).backgroundColor,
   broken: Array.from(document.querySelectorAll("nav a, .contents a"), (link) => link.getAttribute("href"))
     .filter((target) => !document.querySelector(target)),
   sorted: (() => {
@@ -85,9 +90,12 @@ STATE = """{
 def test_browser_shows_the_page_without_errors_and_sorts_its_tables(page, tmp_path, width, dark):
     state, console = browser.evaluate(page, STATE, tmp_path, width=width, dark=dark)
     assert (console, state["problems"], state["fetched"], state["broken"]) == ([], [], [], [])
-    assert len(state["images"]) > 5
-    assert all(state["images"])
-    assert min(state["alts"]) > 10
+    assert len(state["drawings"]) > 5
+    for drawing in state["drawings"]:
+        assert (drawing["alt"] > 10, drawing["inside"], drawing["color"]) == (True, True, state["ink"])
+        assert drawing["scale"] > 1  # CSS pixels per point: texts of 8 points stay legible
+    if width < 640:  # stacked rows begin with the verdict
+        assert set(state["rows"]) == {"verdict"}
     assert state["title"].startswith("Does CS-KD hold?")
     assert (state["width"], state["scrollWidth"] <= width) == (width, True)
     assert state["background"] == ("rgb(23, 23, 26)" if dark else "rgb(255, 255, 255)")

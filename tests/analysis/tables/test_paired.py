@@ -36,6 +36,22 @@ def test_common_seeds_are_paired_with_a_t_interval():
     assert (row["mean_first"], row["mean_second"]) == pytest.approx((63.5 / 3, 63.75 / 3))
 
 
+def test_verdict_has_the_metrics_direction_and_is_corrected_for_the_rows():
+    def of(values, metric="top1_error"):
+        runs = {seed: {metric: value} for seed, value in enumerate(values)}
+        return experiment("one" if values[0] == 20 else "two", {CS: runs})
+
+    def verdict(*values, metric="top1_error"):
+        table, _ = paired_table(compare_experiments(of((20, 21, 22, 23), metric), of(values, metric)))
+        assert table.blocks[0].groups[0][0][-1] == table.frame.verdict[0]
+        return table.frame.verdict[0]
+
+    assert verdict(17, 18.1, 19, 20.1) == "better"
+    assert verdict(17, 18.1, 19, 20.1, metric="recall_at_1") == "worse"
+    assert verdict(19.9, 21.2, 22, 22.8) == "equivalent"
+    assert verdict(15, 25, 22, 19) == "undecided"
+
+
 def test_different_settings_of_pairs_are_listed():
     birds = "cub200/resnet18/cs-kd"
     settings = {CS: {"precision": "fp32", "parameters.temperature": "4.0"}, birds: {"batch_size": "32"}}
@@ -86,7 +102,14 @@ def test_methods_are_paired_within_each_dataset_and_architecture():
     table, _ = paired_table(compare_methods(made, "cross-entropy", "mine"))
     (row,) = table.frame.to_dict("records")
     assert (row["dataset"], row["n"], row["difference"]) == ("cub200", 1, -1.0)
-    assert table.blocks[0].groups[0][0][1:] == ("40.00", "39.00", "\N{MINUS SIGN}1.00", "", "1")  # no interval
+    assert table.blocks[0].groups[0][0][1:] == (
+        "40.00",
+        "39.00",
+        "\N{MINUS SIGN}1.00",
+        "",
+        "1",
+        "undecided",
+    )  # no interval
     assert table.intro[0].endswith("they differ in: no tracked setting.")
 
 

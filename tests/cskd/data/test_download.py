@@ -1,5 +1,6 @@
 """Downloads from a local server: resume, retries, checksums."""
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -118,6 +119,18 @@ def test_permanent_failure_ends_at_once_with_instructions(server, tmp_path, faul
     assert str(caught.value).endswith(server.archive().manual_download(tmp_path))
     assert list(tmp_path.iterdir()) == []
     assert len(server.ranges) == 1
+
+
+def test_mirror_gives_the_file_if_the_official_address_fails(server, tmp_path):
+    server.faults = [404]
+    official = server.archive()
+    archive = dataclasses.replace(official, mirrors=(official.url.replace("file.tar", "copy.tar"),))
+    assert download(archive, tmp_path).read_bytes() == CONTENT
+    (tmp_path / "file.tar").unlink()
+    server.faults = [404, "damage"]
+    with pytest.raises(UserError, match=r"file\.tar: HTTP 404 .*; http.*copy\.tar: it has md5 ") as caught:
+        download(archive, tmp_path)
+    assert str(caught.value).endswith(official.manual_download(tmp_path))
 
 
 def test_every_archive_that_is_unpacked_has_a_checksum():

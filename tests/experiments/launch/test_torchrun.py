@@ -19,9 +19,10 @@ REPORTED = {"state": FAILED, "reason": "out of memory"}
 @pytest.mark.parametrize(
     ("statuses", "report", "state", "reason"),
     [
-        # the loss of one makes the others fail
-        ({0: EXIT_FAILED, 1: -signal.SIGKILL}, REPORTED, INTERRUPTED, "replica 1 was killed (SIGKILL); if memory"),
-        ({1: EXIT_FAILED}, REPORTED, FAILED, "out of memory"),
+        # the loss of one makes the others fail, which do not report that
+        ({0: EXIT_FAILED, 1: -signal.SIGKILL}, None, INTERRUPTED, "replica 1 was killed (SIGKILL); if memory"),
+        # torchrun stops the others
+        ({1: EXIT_FAILED, 0: -signal.SIGTERM, 2: -signal.SIGKILL}, REPORTED, FAILED, "out of memory"),
         ({0: EXIT_INTERRUPTED}, {"state": INTERRUPTED, "reason": "the disk is full"}, INTERRUPTED, "the disk is full"),
         ({1: -signal.SIGSEGV}, None, FAILED, "replica 1 ended by SIGSEGV"),
         ({0: 7}, None, FAILED, "replica 0 ended with status 7"),

@@ -51,7 +51,7 @@ def test_tune_saves_and_tracks_the_best_trial_with_its_source(call, training, tm
     assert [trial.parameters["lambda_cls"] for trial in trials[:2]] == [1.0, 3.0]  # the recipe's, then the start
     assert (trials[0].values, trials[0].parameters["temperature"]) == ((10.5,), 4.0)
     best = min(trials, key=lambda trial: trial.values)
-    assert f"error {best.values[0]:.2f} (trial {best.number})" in output
+    assert f"error {best.values[0]:.2f} % (trial {best.number})" in output
 
     entry = yaml.safe_load((tmp_path / "tuned" / "digits-cs-kd.yaml").read_text())["demo/resnet10"]
     spec = RunFolder(tmp_path / "runs" / trials[0].runs[1000]).spec()

@@ -28,6 +28,16 @@ def test_every_method_of_the_paper_has_an_equal_space_with_its_parameters_and_th
         assert set(searched) == {*build_method(method).parameters(), *SCHEDULE_PARAMETERS}
 
 
+def test_edges_of_ranges_and_of_three_choices_or_more():
+    axes = make_space(
+        "parameters: {a: {low: 1, high: 100, log: true}, b: {low: 0, high: 10}, c: {choices: [1, 2, 4]},"
+        " d: {choices: [1, 4]}}"
+    ).parameters
+    for name, edges, inside in (("a", (1, 1.05, 100), (1.2, 80)), ("b", (0.1, 9.9), (0.3, 9)), ("c", (1, 4), (2,))):
+        assert [axes[name].is_edge(value) for value in (*edges, *inside)] == [True] * len(edges) + [False] * len(inside)
+    assert not axes["d"].is_edge(1)  # every value is an end
+
+
 def test_regular_grid_is_evenly_spaced_on_the_axis_scale():
     space = make_space("parameters: {a: {low: 1, high: 16, log: true}, b: {low: 0, high: 4}, c: {choices: [1, 2]}}")
     points = space.grid(5 * 5 * 2)

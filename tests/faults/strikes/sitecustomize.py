@@ -7,7 +7,8 @@ STRIKES: "module:function:n:when:action:target ..."
     when: before or after the call, or a number of seconds after its beginning.
     action: the name of a signal, or of one of ``ACTIONS``.
     target: self, for every process; worker, for every process that trains a run; a seed, for the first worker of that
-        seed's run; or parent: the first process that makes the call harms its launcher.
+        seed's run; rank1, for this replica of a run on several devices; or parent: the first process that makes the
+        call harms its launcher.
 STRUCK: each strike adds a line to this file before it acts.
 MACHINE: the host name that the process sees, as if it ran on another machine. LEASE_SECONDS: how long run leases last.
 """
@@ -130,6 +131,8 @@ class Striker(importlib.abc.MetaPathFinder):
 def is_target(target: str) -> bool:
     if target in ("self", "parent"):
         return True
+    if target.startswith("rank"):
+        return os.environ.get("RANK") == target.removeprefix("rank")
     if "worker" not in sys.orig_argv:
         return False
     folder = Path(sys.orig_argv[sys.orig_argv.index("worker") + 1])
