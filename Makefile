@@ -5,20 +5,21 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3##            the Python that builds .venv: 3.11 to 3.13
-DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, digits, or your own; data: also all
+DATASET ?=##                   a dataset: cifar100, tinyimagenet, cub200, dogs, mit67, merged, imagenet, digits, or your own; data: also all
 METHOD ?=##                    a method: cross-entropy, cs-kd, ... (docs/methods.md), or a composite such as mixup+cs-kd
 SEED ?= 0##                    the seed of a single run (default 0)
-ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, densenet121, densenet41, torchvision:<name>, timm:<name>
+ARCHITECTURE ?=##              the architecture of a single run: resnet18 (default), resnet10, resnet50, densenet121, ..., torchvision:<name>, timm:<name>
 PROFILE ?=##                   paper (default); small: CIFAR-100 with all classes, on a CPU; mini: real images, on a CPU; demo: digits only
 DATASETS ?=##                  datasets that replace the grid's: "cifar100 cub200"
 METHODS ?=##                   methods that replace the grid's; all: the paper's full table; paired: two; tune-all: those to tune
 ARCHITECTURES ?=##             architectures that replace the grid's; all: the paper's full table
 SEEDS ?=##                     seeds that replace the grid's: "0 1 2"
 SET ?=##                       settings to change: "schedule.epochs=10 methods.cs-kd.temperature=1"
-WORKERS ?= 1##                 runs at once (default 1), each on its own GPU if there are several
+WORKERS ?= auto##              runs at once; auto (default): one a GPU, or as many as the cores allow
 GPUS ?=##                      GPUs for each run, which divide its batches between them (default 1)
-LAUNCHER ?=##                  local (default); slurm: submit to a Slurm cluster; print: print the command of each run, train nothing
+LAUNCHER ?=##                  local (default); slurm: submit to Slurm; ray: tasks of a Ray cluster; print: print the command of each run, train nothing
 SLURM ?=##                     options of sbatch, such as "--partition=gpu --time=8:00:00" (docs/clusters.md)
+RAY_ADDRESS ?=##               LAUNCHER=ray: the address of the cluster, host:port (default: the one of this machine)
 DRY_RUN ?=##                   1: print the plan, train nothing
 RETRY ?=##                     1: run failed runs again
 SKIP_MISSING ?=##              grids: 1 leaves out datasets that cannot be had, and runs the others
@@ -37,7 +38,7 @@ PRUNE ?=##                     tune: 1 stops poor trials after the first learnin
 TIMEOUT ?=##                   tune, ablate: minutes after which no trial starts
 STUDY ?=##                     tune, ablate: another name, for a new study beside an earlier one
 TUNED ?=##                     1: use the tuned hyper-parameters in place of the recipe's
-PARTS ?=##                     bench: steps, pipelines, memory, run, profile, reference (default: all; the last needs REFERENCE)
+PARTS ?=##                     bench: steps, pipelines, memory, run, profile; waiting; reference, which needs REFERENCE (default: the first five)
 KEEP ?=##                      bench: 1 also writes the measurements to results/measured/
 REPLACE ?=##                   measured: 1 also replaces verdicts by ones on fewer seeds
 REFERENCE ?=##                 bench: a clone of the released code (github.com/alinlab/cs-kd), whose steps are timed too
@@ -45,12 +46,19 @@ DATA_DIR ?= data##             folder of the datasets
 RUNS_DIR ?= runs##             folder of the run folders
 RESULTS_DIR ?= results##       folder of the tables and figures
 MLFLOW_TRACKING_URI ?=##       MLflow's store (default: mlflow.db in this folder)
+MLFLOW_DEFAULT_ARTIFACT_ROOT ?=## folder or s3:// address of the artifacts, for a database that is not SQLite
 OPTUNA_STORAGE ?=##            the studies' journal file or database URL (default: in RUNS_DIR)
 TUNED_DIR ?=##                 folder of the tuned values (default: experiments/recipes/tuned)
 
 export DATA_DIR RUNS_DIR RESULTS_DIR
 ifneq ($(MLFLOW_TRACKING_URI),)
 export MLFLOW_TRACKING_URI
+endif
+ifneq ($(MLFLOW_DEFAULT_ARTIFACT_ROOT),)
+export MLFLOW_DEFAULT_ARTIFACT_ROOT
+endif
+ifneq ($(RAY_ADDRESS),)
+export RAY_ADDRESS
 endif
 ifneq ($(OPTUNA_STORAGE),)
 export OPTUNA_STORAGE
@@ -110,9 +118,9 @@ LAUNCH = $(TRAINING) $(if $(filter-out 0,$(TUNED)),--tuned) $(if $(filter-out 0,
 CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(ARCHITECTURES),--architectures $(ARCHITECTURES)) $(if $(SEEDS),--seeds $(SEEDS))
 
-.PHONY: help setup demo test test-faults test-clusters data reproduce-table1 reproduce-table2 reproduce-table3 \
-	reproduce-table4 reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate tuned dashboard \
-	status tables report paired measured readme ui sync audit lint lock
+.PHONY: help setup demo setup-clusters test test-faults test-clusters data reproduce-table1 reproduce-table2 reproduce-table3 \
+	reproduce-table4 reproduce-table5 reproduce-table6 reproduce-figure4 ingredients bench train tune tune-all ablate \
+	tuned dashboard status tables report paired measured readme ui sync audit lint lock
 
 help: ## list all targets and variables
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -151,10 +159,18 @@ test: $(READY) ## run the tests
 test-faults: $(READY) ## kill processes, fill disks, damage files while commands run, all cases; print one line per fault
 	@$(PYTEST) tests/faults --all-faults
 
+# The versions are those of requirements.lock, but for an older python-dateutil, which boto3 needs.
+setup-clusters: $(READY) ## add the packages of Ray, PostgreSQL and S3 to .venv, from requirements-clusters.lock
+	@[ -e $(VENV)/.clusters-$(CLUSTERS) ] || { $(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+	  --requirement requirements-clusters.lock && touch $(VENV)/.clusters-$(CLUSTERS); }
+
+CLUSTERS = $(subst $() $(),-,$(shell cksum < requirements-clusters.lock))
+
 test-clusters: $(READY) ## train on a real Slurm and Ray, PostgreSQL and S3, started on this machine; print one line per case
+	@$(MAKE) --no-print-directory setup-clusters || echo "warning: the tests that need these packages are skipped" >&2
 	@$(PYTEST) --dist loadfile tests/clusters --clusters
 
-data: $(READY) ## download, verify and prepare DATASET (or all)
+data: $(READY) ## download, verify and prepare DATASET (or all that need no account)
 	@$(RUN) -m experiments data $(or $(DATASET),$(error give DATASET: make data DATASET=cub200, or DATASET=all)) \
 	  $(if $(filter-out 0,$(PARTIAL)),--partial)
 
@@ -169,6 +185,9 @@ reproduce-table3: $(READY) ## table 3: does cs-kd improve mixup?
 
 reproduce-table4: $(READY) ## table 4: does cs-kd improve kd? ResNet-10 with a DenseNet-121 as teacher, which is trained first
 	@$(RUN) -m experiments grid table4 $(CROSS) $(LAUNCH) --tables
+
+reproduce-table5: $(READY) ## table 5: ImageNet with ResNet-50, ResNet-101 and ResNeXt-101-32x4d x cross-entropy, cs-kd
+	@$(RUN) -m experiments grid table5 $(CROSS) $(LAUNCH) --tables
 
 reproduce-table6: $(READY) ## table 6: top-5 error, ECE and R@1 of table 1's methods and of cs-kd-e
 	@$(RUN) -m experiments grid table6 $(CROSS) $(LAUNCH) --tables top5_error ece recall_at_1
@@ -245,6 +264,12 @@ audit: ## check the pinned dependencies for known vulnerabilities; needs uv and 
 lint: $(READY) ## check the style and the import directions
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
 
-lock: ## regenerate requirements.lock from pyproject.toml; needs uv
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-annotate --custom-compile-command "make lock" --upgrade --output-file requirements.lock
+# The packages of clusters have a lock of their own, which agrees with requirements.lock: only a few users need them.
+lock: ## regenerate requirements.lock and requirements-clusters.lock from pyproject.toml; needs uv
+	uv pip compile pyproject.toml $(foreach extra,suite tracking tuning analysis test,--extra $(extra)) $(COMPILED) \
+	  --upgrade --output-file requirements.lock
+	$(PYTHON) -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	  print(*extras["ray"], *extras["stores"], *extras["test-clusters"], sep="\n")' \
+	  | uv pip compile - --constraint requirements.lock $(COMPILED) --upgrade --output-file requirements-clusters.lock
+
+COMPILED := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"

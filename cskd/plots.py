@@ -20,8 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from cskd.evaluate.scores import ReliabilityBins, expected_calibration_error, reliability_bins
-from cskd.methods import METHODS
+from cskd.evaluate.bins import ReliabilityBins
 from cskd.utils.files import atomic_write
 from cskd.utils.numbers import MEAN_STD
 
@@ -84,6 +83,8 @@ def method_style(name: str) -> MethodStyle:
     """
     if name in METHOD_STYLES:
         return METHOD_STYLES[name]
+    from cskd.methods import METHODS  # noqa: PLC0415 - imports torch
+
     number = zlib.crc32(name.encode())
     color = to_hex(hls_to_rgb(number / 2**32, 0.5, 0.6))
     added = [method for method in METHODS if method not in METHOD_STYLES]
@@ -134,6 +135,8 @@ def reliability_panels(title: str, panels: dict[str, tuple[ReliabilityBins, floa
 
 def reliability_figure(logits, labels, title: str, color: str = BLUE) -> Figure:
     """Return the reliability diagram (10 bins) and ECE (20 bins) of one run: logits (N, C), labels (N,)."""
+    from cskd.evaluate.scores import expected_calibration_error, reliability_bins  # noqa: PLC0415 - imports torch
+
     figure, [(axes, counts)] = square_panels(1, title, RELIABILITY_LEGEND)
     bins, ece = reliability_bins(logits, labels, DIAGRAM_BINS), expected_calibration_error(logits, labels)
     reliability_diagram(axes, counts, bins, ece=ece, title=f"{len(labels):,} samples", color=color)

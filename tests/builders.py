@@ -20,7 +20,7 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from analysis.load.frames import Experiment, read_experiment
 from analysis.load.pools import Pool, pools
-from analysis.stats.evaluation import Evaluation, Evaluations
+from cskd.evaluate.evaluation import Evaluation, Evaluations
 from cskd.evaluate.metrics import EPOCH, LAST, METRICS, STORED, TRACKED
 from cskd.evaluate.predictions import Predictions, save_predictions
 from cskd.evaluate.scores import reliability_bins
@@ -272,5 +272,5 @@ def make_evaluations(pool: Pool, spread: float, metric: str = "top1_error", inte
         replicates = {metric: run[f"test/{metric}"] + sum(shifts)}
         stored = {metric.name: run["test/top1_error"] / 100 for metric in METRICS if metric.when == STORED}
         empty = np.empty(0)
-        evaluations[run["run_key"]] = Evaluation(run["run_key"], {}, {}, replicates, bins, empty, empty, stored)
+        evaluations[run["run_key"]] = Evaluation({}, {}, replicates, bins, empty, empty, stored)
     return evaluations

@@ -6,6 +6,7 @@ images. ``small`` gives a source these numbers.
 
 import dataclasses
 import hashlib
+import io
 import pickle
 import shutil
 import tarfile
@@ -173,6 +174,66 @@ def mit67(root: Path) -> Path:
     return folder
 
 
+def imagenet(root: Path) -> Path:
+    """``imagenet/{train,val}/<wnid>``, with greyscale and CMYK images, and PNGs named .JPEG, like the official set.
+
+    The first validation images have the last class, so their order differs from that of the class folders.
+    """
+    folder = root / "imagenet"
+    kinds = ({"mode": "L"}, {"mode": "CMYK", "form": "JPEG"}, {"form": "PNG"})
+    for label, wnid in enumerate(sorted(WNIDS)):
+        for index, kind in enumerate(kinds):
+            size = {"height": 40 + index, "width": 50 + label}
+            write_image(folder / "train" / wnid / f"{wnid}_{index}.JPEG", 10 * label + index, **kind, **size)
+        for index in range(TEST):
+            number = (len(WNIDS) - 1 - label) * TEST + index + 1
+            name = f"ILSVRC2012_val_{number:08d}.JPEG"
+            write_image(folder / "val" / wnid / name, 500 + number, height=45, width=40, **kinds[index])
+    return folder
+
+
+def _imagenet_devkit() -> dict[str, bytes]:
+    """The files of the devkit: classes in another order than their ids, and a group of classes."""
+    fields = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children")
+    rows = [(number, wnid, f"thing {number}, object", "a thing", 0) for number, wnid in enumerate(WNIDS, 1)]
+    synsets = np.array([*rows, (len(rows) + 1, "n00001740", "entity", "all", 3)], [(name, object) for name in fields])
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": synsets})
+    truth = [number for wnid in sorted(WNIDS, reverse=True) for number in [WNIDS.index(wnid) + 1] * TEST]
+    content = {
+        "meta.mat": meta.getvalue(),
+        "ILSVRC2012_validation_ground_truth.txt": "\n".join(map(str, truth)).encode(),
+    }
+    return {f"ILSVRC2012_devkit_t12/data/{name}": data for name, data in content.items()}
+
+
+def _pack_imagenet(tree: Path, path: Path) -> None:
+    """Write the official archive of that name."""
+    if "devkit" in path.name:
+        members = _imagenet_devkit()
+    elif "train" in path.name:  # not in the order of the names
+        members = {
+            f"{folder.name}.tar": _tar(_files(folder)) for folder in sorted((tree / "train").iterdir(), reverse=True)
+        }
+    else:
+        members = _files(tree / "val")
+    path.write_bytes(_tar(members, "w:gz" if path.suffix == ".gz" else "w"))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.JPEG"), reverse=True)}
+
+
+def _tar(members: dict[str, bytes], mode: str = "w") -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as file:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
 # The builders of the downloaded datasets, by name.
 TREES = {
     "cifar100": cifar100_pickles,
@@ -180,6 +241,7 @@ TREES = {
     "cub200": cub200,
     "dogs": dogs,
     "mit67": mit67,
+    "imagenet": imagenet,
 }
 
 
@@ -192,7 +254,9 @@ def pack(source: DatasetSource, tree: Path, folder: Path, url: str = "http://127
     packed = []
     for archive in source.archives:
         path = folder / archive.filename
-        if path.suffix == ".txt":
+        if source.name == "imagenet":
+            _pack_imagenet(tree, path)
+        elif path.suffix == ".txt":
             shutil.copy(tree / path.name, path)
         elif path.suffix == ".zip":
             with zipfile.ZipFile(path, "w") as file:

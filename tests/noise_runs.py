@@ -10,10 +10,11 @@ from cskd.data.sources.base import Listing
 from cskd.data.store import write_dataset
 from cskd.models.build import SMALL_IMAGE
 from experiments.config.datasets import open_data, parts_of
+from experiments.config.make_spec import make_spec
 from experiments.config.recipe import load_settings
 from experiments.config.settings import ScheduleSettings
-from experiments.config.spec import RunSpec, make_spec
-from experiments.launch.build import initialised_model
+from experiments.config.spec import RunSpec
+from experiments.launch.network import initialised_model
 from experiments.runs.folder import DONE, RunFolder
 
 CPU = torch.device("cpu")

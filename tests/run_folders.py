@@ -10,11 +10,11 @@ from mlflow.entities import Run
 
 from cskd.data.store import Dataset
 from cskd.evaluate.predictions import Predictions, save_predictions
+from experiments.config.make_spec import make_spec as spec_of
 from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec
-from experiments.config.spec import make_spec as spec_of
 from experiments.runs.folder import DONE, RUNNING, RunFolder
-from experiments.runs.plan import Cell, Plan
+from experiments.runs.stored_plan import Cell, Plan
 from experiments.tracking.grids import GridTracker
 
 START = {

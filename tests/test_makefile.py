@@ -39,22 +39,23 @@ def test_every_table_has_its_target():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("demo", "grid demo --workers 1 --tables"),
-        ("reproduce-table1 TUNED=1 DRY_RUN=0 RETRY=0", "grid table1 --workers 1 --tuned --tables"),
-        ("reproduce-table6", "grid table6 --workers 1 --tables top5_error ece recall_at_1"),
+        ("demo", "grid demo --workers auto --tables"),
+        ("reproduce-table1 TUNED=1 DRY_RUN=0 RETRY=0", "grid table1 --workers auto --tuned --tables"),
+        ("reproduce-table6", "grid table6 --workers auto --tables top5_error ece recall_at_1"),
         (
             "reproduce-table1 'DATASETS=cifar100 cub200' 'SEEDS=0 1' DRY_RUN=1 'SET=width=8 seed=2'",
-            "grid table1 --datasets cifar100 cub200 --seeds 0 1 --set 'width=8' --set 'seed=2' --workers 1 --dry-run "
-            "--tables",
+            "grid table1 --datasets cifar100 cub200 --seeds 0 1 --set 'width=8' --set 'seed=2' --workers auto "
+            "--dry-run --tables",
         ),
         ("train DATASET=digits METHOD=cs-kd SEED=3 PROFILE=demo",
-         "train --dataset digits --method cs-kd --seed 3 --profile demo --workers 1"),
+         "train --dataset digits --method cs-kd --seed 3 --profile demo --workers auto"),
         ("tune DATASET=mit67 TRIALS=5 WORKERS=2 OBJECTIVE=error,ece TIMEOUT=9 STUDY=b PRUNE=1",
          "tune --dataset mit67 --seeds 1 --workers 2 --timeout 9 --study 'b' --trials 5 --objective error,ece --prune"),
         ("ablate DATASET=cifar100 PROFILE=mini TUNE_SEEDS=3 DRY_RUN=1 RETRY=1",
-         "ablate --dataset cifar100 --seeds 3 --profile mini --workers 1 --dry-run --retry"),
+         "ablate --dataset cifar100 --seeds 3 --profile mini --workers auto --dry-run --retry"),
         ("tune-all DATASET=cifar100 PROFILE=mini 'METHODS=cross-entropy cs-kd' TRIALS=3",
-         "tune-all --dataset cifar100 --seeds 1 --profile mini --workers 1 --trials 3 --methods cross-entropy cs-kd"),
+         "tune-all --dataset cifar100 --seeds 1 --profile mini --workers auto --trials 3 "
+         "--methods cross-entropy cs-kd"),
         ("bench 'PARTS=pipelines reference' REFERENCE=../clone SET=precision=fp32 KEEP=1",
          "bench --parts pipelines reference --reference '../clone' --set 'precision=fp32' --keep"),
         ("data DATASET=tinyimagenet PARTIAL=1", "data tinyimagenet --partial"),

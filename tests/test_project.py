@@ -17,22 +17,25 @@ from test_makefile import TARGETS
 from analysis.paper.published import published_methods, published_numbers
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = (ROOT / "requirements.lock").read_text()
+CLUSTER_EXTRAS = ("ray", "stores", "test-clusters")  # in a lock file of their own
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = SETTINGS["project"]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_lock_has_hashes_and_a_valid_version_of_every_dependency():
-    entries = re.split(r"^(?=[a-z0-9-]+==)", LOCK, flags=re.MULTILINE)[1:]
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-clusters.lock"])
+def test_lock_has_hashes_and_a_valid_version_of_every_dependency(name):
+    lock, clusters = (ROOT / name).read_text(), name != "requirements.lock"
+    entries = re.split(r"^(?=[a-z0-9-]+==)", lock, flags=re.MULTILINE)[1:]
     assert all("--hash=sha256:" in entry for entry in entries)
-    assert "://" not in LOCK
+    assert "://" not in lock
     locked: dict[str, list[str]] = {}  # several versions if they differ between Python versions
     for entry in entries:
-        name, version = re.match(r"([a-z0-9-]+)==([^ ;\\]+)", entry).groups()
-        locked.setdefault(name, []).append(version)
-    extras = PROJECT["optional-dependencies"].values()
-    for requirement in map(Requirement, [*PROJECT["dependencies"], *(name for extra in extras for name in extra)]):
+        package, version = re.match(r"([a-z0-9-]+)==([^ ;\\]+)", entry).groups()
+        locked.setdefault(package, []).append(version)
+    extras = PROJECT["optional-dependencies"].items()
+    required = [text for extra, texts in extras for text in texts if (extra in CLUSTER_EXTRAS) == clusters]
+    for requirement in map(Requirement, required if clusters else [*PROJECT["dependencies"], *required]):
         assert all(requirement.specifier.contains(version) for version in locked[requirement.name]), requirement
 
 
@@ -53,16 +56,6 @@ def test_import_contracts_hold():
     lint_imports = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([lint_imports, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-
-
-def test_launching_imports_no_slow_packages():
-    """A user waits for these imports, in the launching process and in the training process."""
-    code = (
-        "import sys, experiments.commands.grid, experiments.commands.worker\n"
-        "print(*{'torchvision', 'mlflow', 'optuna', 'pandas'} & {*sys.modules})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
 
 
 def test_documents_name_every_target_and_no_other():

@@ -8,8 +8,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from analysis.paper.published import published_numbers
 from cskd.evaluate.metrics import DOMAIN_ACCURACIES, DOMAIN_ERRORS, all_metrics
-from cskd.methods import build_method
-from cskd.models import check_architecture
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from cskd.utils.yaml import read_yaml
@@ -75,7 +73,9 @@ def _checked(claim: Claim) -> Claim:
     """Return the claim if all its names are valid. Raises UserError otherwise."""
     numbers = published_numbers()
     check_choice("metric", claim.metric, all_metrics())
-    for method in (claim.method, claim.against):
+    for method in {claim.method, claim.against} - {*numbers.method}:
+        from cskd.methods import build_method  # noqa: PLC0415 - imports torch
+
         build_method(method)  # any registered method, not only the paper's
     if claim.method == claim.against:
         raise UserError(f"{claim.method} is compared with itself: name another method")
@@ -86,6 +86,8 @@ def _checked(claim: Claim) -> Claim:
         check_choice("dataset", name, datasets)
     for name in {*claim.architectures} - {*numbers.architecture}:
         if not name.startswith("timm:") or find_spec("timm"):  # results are also read where timm is not installed
+            from cskd.models import check_architecture  # noqa: PLC0415 - imports torch
+
             check_architecture(name)
     for kind, names in (("dataset", claim.datasets), ("architecture", claim.architectures)):
         if len(set(names)) < len(names):

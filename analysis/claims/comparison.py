@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis.load.pools import Pool
 from analysis.stats.comparability import settings_of
-from analysis.stats.evaluation import Evaluations
 from analysis.stats.intervals import Estimate, are_correlated, paired_effect, pooled_effect, with_test_images
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import STORED, all_metrics
 
 PAIRED, POOLED, WELCH = "paired", "pooled", "welch"

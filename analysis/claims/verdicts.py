@@ -11,9 +11,9 @@ from analysis.claims.columns import CLAIM_COLUMNS, VERDICT_COLUMNS, VERDICT_NUMB
 from analysis.claims.comparison import Comparison, Side, compare, other_values, side_of
 from analysis.load.pools import PAPER, Pool
 from analysis.paper.published import BASELINE
-from analysis.stats.evaluation import Evaluations
 from analysis.stats.intervals import Estimate
 from analysis.stats.multiplicity import holm
+from cskd.evaluate.evaluation import Evaluations
 
 LEVEL = 0.05
 HOLDS, CONTRADICTED, EQUIVALENT = "holds", "contradicted", "equivalent"

@@ -37,8 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     for experiment in experiments:
         folder = options.results_dir / experiment.name
         with results_in(folder):
-            cache = options.results_dir / ".predictions"
-            tables, notes = export_experiment(experiment, store, folder, cache, options.show)
+            tables, notes = export_experiment(experiment, store, folder, options.results_dir, options.show)
         for table in tables:
             show(table, console)
         for line in notes:

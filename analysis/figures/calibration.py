@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.sources import Group, NotDrawn, Note
-from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from analysis.stats.intervals import mean_interval
+from cskd.evaluate.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from cskd.plots import FAINT, INK, method_style, plain, wrapped
 
 # marker, fill style, and offset from the middle of a method's row

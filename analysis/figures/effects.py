@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from analysis.claims.verdicts import OUTCOMES, Verdict
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
-from analysis.stats.evaluation import Evaluations
 from analysis.tables.answer import METRICS, groups, main_verdict
 from analysis.tables.methods import methods_table
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import PERCENT, Metric, all_metrics
 from cskd.plots import BLACK, BLUE, GREEN, INK, ORANGE, VERMILION, MethodStyle, method_style, plain, wrapped
 

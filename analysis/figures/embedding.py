@@ -14,8 +14,8 @@ from analysis.figures.sources import Group, NotDrawn, Note, class_names
 from analysis.load.cache import cached
 from analysis.paper.published import BASELINE, CS_KD
 from analysis.stats.threads import one_thread
-from cskd.data.splits import choose
 from cskd.plots import plain, wrapped
+from cskd.utils.seeding import choose
 
 METHODS = (BASELINE, "virtual-softmax", "adacos", CS_KD)
 CLASSES = 20

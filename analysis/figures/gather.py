@@ -16,7 +16,7 @@ from analysis.figures import (
 from analysis.figures.sources import Group, NotDrawn, groups
 from analysis.load.pools import Pool
 from analysis.load.store import Store, UnusableRun
-from analysis.stats.evaluation import Evaluations
+from cskd.evaluate.evaluation import Evaluations
 
 DRAWINGS = {
     "figure 1b": softmax_bars.draw,

@@ -7,9 +7,9 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.paper.published import CS_KD
-from analysis.stats.evaluation import RAW
 from analysis.tables.reliability import coarser, pooled
-from cskd.evaluate.scores import ReliabilityBins
+from cskd.evaluate.bins import ReliabilityBins
+from cskd.evaluate.evaluation import RAW
 from cskd.plots import DIAGONAL, DIAGRAM_BINS, FADED, INK, MIN_SAMPLES, method_style, plain, square_panels
 
 PER_ROW = 4

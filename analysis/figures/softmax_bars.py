@@ -12,9 +12,9 @@ from scipy.special import softmax
 
 from analysis.figures.sources import Group, NotDrawn, Note, class_names, prepared_test_split
 from analysis.paper.published import BASELINE, CS_KD
-from cskd.data.splits import choose
 from cskd.evaluate.predictions import Predictions
 from cskd.plots import INK, method_style, plain, wrapped
+from cskd.utils.seeding import choose
 
 TOP_CLASSES = 5
 MAX_IMAGES = 4

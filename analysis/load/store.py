@@ -5,7 +5,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -21,13 +22,14 @@ from analysis.load.cache import load_cached, store_cached
 from analysis.load.frames import DONE, SAFE_FILE_NAME, Experiment, read_experiment, tracked_value
 from cskd.evaluate.predictions import Predictions, load_predictions
 from cskd.utils.cli import check_choice
-from cskd.utils.databases import SQLITE, schema_problem, sqlite_path
-from cskd.utils.errors import UserError, first_line, without_password
+from cskd.utils.databases import SQLITE, schema_problem, server_lock, sqlite_path, view_link
+from cskd.utils.errors import UserError, first_line, is_s3_error, without_password
 from cskd.utils.files import exclusive
 from cskd.utils.integrity import read_json
 
 FIRST_RUNS = "run 'make demo' or 'make reproduce-table1 PROFILE=mini' first"
 PREDICTIONS = "predictions.npz"  # in a run folder, and as an artifact
+EVALUATION = "evaluation.npz"  # beside the predictions
 ENVIRONMENT = "environment.json"  # in a run folder; has its training_id
 ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database
 HISTORY = "history"  # the folder in the cache of a run, with a file for each metric
@@ -67,16 +69,32 @@ class Store:
         return sorted(self._cells)
 
     def load(self, names: list[str] | None = None) -> list[Experiment]:
-        """Return the experiments with these names, or all. Raises UserError for unknown names or if none has a run."""
+        """Return the experiments with these names, or all.
+
+        Of all, those that cannot be used are left out, with a note. Raises UserError for unknown names, if a named one
+        cannot be used, or if there is none.
+        """
         tracked = self.experiments()
         if not tracked:
             raise UserError(f"the tracking store holds no grid: {FIRST_RUNS}")
-        names = [check_choice("experiment", name, tracked) for name in dict.fromkeys(names)] if names else tracked
+        is_all = not names
+        names = tracked if is_all else [check_choice("experiment", name, tracked) for name in dict.fromkeys(names)]
         ids = {run.info.experiment_id for name in names for run in self._cells[name]}
         runs = self._by_name(self._runs(sorted(ids), "run"))
         if not runs:
             raise UserError(f"no run is tracked in {', '.join(names)}: launch it, or 'make sync' if its runs are here")
-        return [self._experiment(name, self._cells[name], runs.get(name, [])) for name in names]
+        experiments, problems = [], []
+        for name in names:
+            try:
+                experiments.append(self._experiment(name, self._cells[name], runs.get(name, [])))
+            except UserError as error:
+                problems.append(error)
+        if problems and not (is_all and experiments):
+            raise problems[0]
+        if problems:
+            notes = (*experiments[0].notes, *(f"{problem}: left out." for problem in problems))
+            experiments[0] = replace(experiments[0], notes=notes)
+        return experiments
 
     def runs_of_kind(self, kind: str) -> list[Run]:
         """Return every MLflow run whose tag ``kind`` has this value: cell, run, study or trial."""
@@ -96,6 +114,10 @@ class Store:
         """Return the address of a run in the MLflow UI: on the tracking server, or as ``make ui`` serves it."""
         server = self.uri if self.uri.startswith(("http://", "https://")) else LOCAL_UI
         return f"{without_password(server).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def cells_address(self, experiment_id: str) -> str:
+        """Return the address of an experiment's table of cells in the MLflow UI."""
+        return view_link(self.uri, experiment_id, "cells")
 
     def predictions_file(self, run: pd.Series, cache: Path) -> Path:
         """Return the path of a run's predictions. ``run`` is a row of ``Experiment.runs``.
@@ -212,7 +234,7 @@ def _open(uri: str, database: Path | None, copy: Path) -> tuple[MlflowClient, li
     """Return a client of the store, and its experiments. copy: the folder for a copy of a read-only database."""
     # Another process may be creating or upgrading the database.
     lock = database.with_name(f"{database.name}.lock") if database else None
-    with exclusive(lock) if lock and os.access(lock, os.W_OK) else nullcontext():
+    with exclusive(lock) if lock and os.access(lock, os.W_OK) else server_lock(uri):
         if database is not None and not _is_writable(database):  # SQLite and MLflow write where they only read
             for file in (database, database.with_name(f"{database.name}-wal")):  # the write-ahead log is a part of it
                 if file.exists():
@@ -244,5 +266,7 @@ def _unusable(run: pd.Series) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnusableRun(f"{run.run} has no {PREDICTIONS}") from error
-    except (ValueError, KeyError, OSError, MlflowException) as error:
+    except Exception as error:
+        if not (isinstance(error, (ValueError, KeyError, OSError, MlflowException)) or is_s3_error(error)):
+            raise
         raise UnusableRun(f"{run.run} has a {PREDICTIONS} that cannot be read ({first_line(error)})") from error

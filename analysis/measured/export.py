@@ -26,10 +26,10 @@ from analysis.measured.csv_files import (
     verdicts_path,
     write_rows,
 )
-from analysis.stats.evaluation import CROSS_FITTED, TRAINING_SPLIT, Evaluation, Evaluations
 from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY, run_frame
+from cskd.evaluate.evaluation import CROSS_FITTED, TRAINING_SPLIT, Evaluation, Evaluations
 
 BOOLEAN_TEXT = {True: "true", False: "false"}  # as in MLflow tags
 MAX_LISTED = 3  # verdicts in one message

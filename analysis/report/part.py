@@ -13,7 +13,6 @@ from analysis.load.pools import PAPER, Pool
 from analysis.load.store import Store
 from analysis.report.html import Chapter, Part, Picture
 from analysis.report.svg import to_svg
-from analysis.stats.evaluation import Evaluations
 from analysis.tables.calibration import calibration_table, measures_table, scaling_table
 from analysis.tables.files import save_table
 from analysis.tables.methods import methods_table
@@ -23,6 +22,7 @@ from analysis.tables.paper import against_paper_table, paper_tables
 from analysis.tables.provenance import introduction
 from analysis.tables.runs import run_table, settings_table
 from analysis.tables.verdicts import summary_table, verdict_table
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import TRACKED
 from cskd.plots import save_figure
 
@@ -94,7 +94,9 @@ def pool_part(
         _chapter("runs", "Runs and settings", tables=shown_tables("runs"), folded=shown_tables("settings")),
     )
     chapters = tuple(chapter for chapter in chapters if not chapter.is_empty)
-    return Part(pool.name, heading, _lead(pool), chapters)
+    links = sorted(map(store.cells_address, pool.done["experiment_id"].unique()))
+    lead = (*_lead(pool), f"In MLflow ('make ui'): {' '.join(links)}")
+    return Part(pool.name, heading, lead, chapters)
 
 
 def save_picture(folder: Path, name: str, figure: Figure) -> Picture:

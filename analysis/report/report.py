@@ -15,10 +15,10 @@ from analysis.load.store import Store
 from analysis.load.studies import Study, load_studies
 from analysis.report.html import Chapter, Page, Part, Picture, StudySection, to_html
 from analysis.report.part import pool_part, save_picture
-from analysis.stats.evaluation import Evaluations
 from analysis.stats.run_evaluations import evaluations
 from analysis.tables.answer import answer_table
 from analysis.tables.files import save_table, save_text
+from cskd.evaluate.evaluation import Evaluations
 from cskd.utils import cli
 
 TITLE = "Does CS-KD hold? What was reproduced, and what was not"

@@ -1,26 +1,17 @@
-"""The evaluations of finished runs, cached by run key."""
+"""The evaluations of finished runs: stored beside their predictions, or else computed and cached by run key."""
 
-import json
 import re
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from analysis.load.cache import load_cached, store_cached
-from analysis.load.store import Store, UnusableRun
-from analysis.stats.evaluation import RESAMPLES, Evaluation, Evaluations, evaluate
+from analysis.load.store import EVALUATION, Store, UnusableRun
 from analysis.stats.threads import one_thread
-from cskd.evaluate.bootstrap import resampling_weights
-from cskd.evaluate.metrics import RESCALED, UNSCALED
-from cskd.evaluate.scores import ReliabilityBins
+from cskd.evaluate.evaluation import Evaluation, Evaluations, load_evaluation, save_evaluation
 
-VERSION = 3  # of the computed values; increase it when they change, so that cached values are discarded
 WORKERS = 2  # runs at once; each takes about 150 MB for the 10,000 predictions of CIFAR-100
 
 
@@ -34,94 +25,47 @@ def evaluations(
     """Return the evaluations of finished runs by run key, and a note for each run that cannot be evaluated.
 
     Args:
-        evaluations_cache: a folder. A cached evaluation is used if its run key, predictions and VERSION match.
+        evaluations_cache: a folder for evaluations that the training process has not stored.
         predictions_cache: the folder for downloaded predictions.
         advance: called after each run.
     """
 
-    def evaluate_one(run: pd.Series) -> Evaluation | str:
-        try:
-            path = evaluations_cache / f"{re.sub(r'[^0-9A-Za-z-]', '_', run.run_key)}.npz"
-            checksums = _checksums(store.predictions_file(run, predictions_cache))
-            evaluation = _load(path, run.run_key, checksums)
-            if evaluation is None:
-                predictions = store.load_predictions(run, predictions_cache)
-                labels = predictions.labels
-                evaluation = evaluate(run.run_key, predictions, _weights(labels.tobytes(), labels.dtype.str))
-                _save(path, checksums, evaluation)
-            return evaluation
-        except UnusableRun as error:
-            return f"{error}: not evaluated."
-        except ValueError as error:
-            return f"{run.run} cannot be evaluated ({error})."
-        finally:
-            advance()
+    def cached(run: pd.Series) -> Path:
+        return evaluations_cache / f"{re.sub(r'[^0-9A-Za-z-]', '_', run.run_key)}.npz"
 
-    unique = runs.drop_duplicates("run_key")
-    # One numerical thread per worker: more threads than cores would wait for each other.
-    with one_thread(), ThreadPoolExecutor(WORKERS) as executor:
-        results = list(executor.map(evaluate_one, (run for _, run in unique.iterrows())))
-    by_key = {result.run_key: result for result in results if isinstance(result, Evaluation)}
-    return by_key, [result for result in results if isinstance(result, str)]
+    def read(run: pd.Series) -> Evaluation | None:
+        predictions = store.predictions_file(run, predictions_cache)
+        paths = (predictions.with_name(EVALUATION), cached(run))
+        return next(filter(None, (load_evaluation(path, predictions) for path in paths)), None)
+
+    def compute(run: pd.Series) -> Evaluation:
+        from cskd.evaluate.evaluate_run import evaluate  # noqa: PLC0415 - imports torch
+
+        evaluation = evaluate(store.load_predictions(run, predictions_cache))
+        save_evaluation(cached(run), evaluation, store.predictions_file(run, predictions_cache))
+        return evaluation
+
+    by_key = {run.run_key: run for _, run in runs.drop_duplicates("run_key").iterrows()}
+    results = {key: _or_note(read, run) for key, run in by_key.items()}
+    missing = [key for key, result in results.items() if result is None]
+    for _ in range(len(by_key) - len(missing)):
+        advance()
+    if missing:
+        # One numerical thread per worker: more threads than cores would wait for each other.
+        with one_thread(), ThreadPoolExecutor(WORKERS) as executor:
+            computed = executor.map(partial(_or_note, compute), (by_key[key] for key in missing))
+            for key, result in zip(missing, computed, strict=True):
+                results[key] = result
+                advance()
+    evaluated = {key: result for key, result in results.items() if isinstance(result, Evaluation)}
+    return evaluated, [result for result in results.values() if isinstance(result, str)]
 
 
-def _checksums(file: Path) -> str:
-    """Return the checksums in a predictions file, which identify its content.
-
-    Returns "" for an invalid file; ``Store.load_predictions`` then raises UnusableRun.
-    """
+def _or_note(evaluation_of: Callable[[pd.Series], Evaluation | None], run: pd.Series) -> Evaluation | str | None:
+    """Return the evaluation of a run, or a note that says why there is none."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            return " ".join(f"{part.filename}:{part.file_size}:{part.CRC:08x}" for part in archive.infolist())
-    except Exception:  # zipfile raises many types for a damaged header
-        return ""
-
-
-@lru_cache(WORKERS)
-def _weights(labels: bytes, dtype: str) -> np.ndarray:
-    """Return the resampling weights of a test set. Cached, since consecutive runs share their test set."""
-    return resampling_weights(np.frombuffer(labels, dtype).copy(), RESAMPLES)
-
-
-def _version() -> list:
-    return [VERSION, RESAMPLES, *(metric.name for metric in (*RESCALED, *UNSCALED))]
-
-
-def _save(path: Path, checksums: str, evaluation: Evaluation) -> None:
-    numbers = {
-        "version": _version(),
-        "source": checksums,
-        "metrics": evaluation.metrics,
-        "temperatures": evaluation.temperatures,
-        "stored": evaluation.stored,
-        "unused": evaluation.unused,
-    }
-    arrays = {f"replicates/{name}": values for name, values in evaluation.replicates.items()}
-    arrays |= {f"bins/{field.name}": getattr(evaluation.bins, field.name) for field in fields(ReliabilityBins)}
-    arrays |= {"predicted": evaluation.predicted_log_probability, "true": evaluation.true_log_probability}
-    store_cached(path, {"numbers": np.array(json.dumps(numbers))} | arrays)
-
-
-def _load(path: Path, run_key: str, checksums: str) -> Evaluation | None:
-    """Return the cached evaluation, or None if it is missing, or has other predictions or another version."""
-    arrays = load_cached(path)
-    if arrays is None:
-        return None
-    numbers = json.loads(str(arrays["numbers"]))
-    if (numbers["version"], numbers["source"]) != (_version(), checksums):
-        return None
-
-    def group(prefix: str) -> dict[str, np.ndarray]:
-        return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-
-    return Evaluation(
-        run_key,
-        numbers["metrics"],
-        numbers["temperatures"],
-        group("replicates/"),
-        ReliabilityBins(**group("bins/")),
-        arrays["predicted"],
-        arrays["true"],
-        numbers["stored"],
-        numbers["unused"],
-    )
+        return evaluation_of(run)
+    except UnusableRun as error:
+        return f"{error}: not evaluated."
+    except ValueError as error:
+        return f"{run.run} cannot be evaluated ({error})."

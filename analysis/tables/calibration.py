@@ -6,12 +6,12 @@ import pandas as pd
 
 from analysis.load.frames import NAME
 from analysis.load.pools import Pool
-from analysis.stats.evaluation import RAW, RESAMPLES, SCALINGS, Evaluation, Evaluations
 from analysis.stats.intervals import mean_interval
 from analysis.stats.summary import summary
 from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Table, plain_table
 from analysis.tables.provenance import footer
+from cskd.evaluate.evaluation import RAW, RESAMPLES, SCALINGS, Evaluation, Evaluations
 from cskd.evaluate.metrics import RESCALED, UNSCALED, Metric
 from cskd.utils.numbers import MEAN_STD, mean_std_text, number_text
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
 from analysis.load.store import Store
+from analysis.stats.run_evaluations import evaluations
 from analysis.tables.files import save_table, save_text
 from analysis.tables.format import to_csv
 from analysis.tables.metrics import is_tracked, metric_table
@@ -18,11 +19,11 @@ from cskd.plots import save_figure
 
 
 def export_experiment(
-    experiment: Experiment, store: Store, folder: Path, cache: Path, shown: Collection[str]
+    experiment: Experiment, store: Store, folder: Path, caches: Path, shown: Collection[str]
 ) -> tuple[list[Table], list[str]]:
     """Write all tables and diagrams of an experiment; return the tables to print, and the notes that are in no table.
 
-    shown: short names of the metrics to print. cache: the folder for downloaded predictions.
+    shown: short names of the metrics to print. caches: the folder of the caches.
     """
     printed = []
     for metric in TRACKED:
@@ -31,7 +32,8 @@ def export_experiment(
             save_table(folder, metric.short_name, table)
             printed += [table] if metric.short_name in shown else []
     save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
-    cells, notes = cell_reliabilities(experiment, store, cache)
+    evaluated, notes = evaluations(experiment.done, store, caches / ".evaluations", caches / ".predictions")
+    cells = cell_reliabilities(experiment, evaluated)
     if not cells:
         return printed, notes
     save_table(folder, "reliability", reliability_table(experiment, cells, notes))

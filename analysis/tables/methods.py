@@ -10,12 +10,12 @@ from analysis.claims.comparison import side_of
 from analysis.load.frames import NAME
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
-from analysis.stats.evaluation import Evaluations
 from analysis.stats.intervals import spreads_differ
 from analysis.stats.multiplicity import Simultaneous, many_to_one
 from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Row, Table, plain_table
 from analysis.tables.provenance import footer
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import Metric, all_metrics
 from cskd.utils.numbers import ABSENT, number_text
 

@@ -9,11 +9,10 @@ from analysis.claims.comparison import Comparison, Side, compare, other_values, 
 from analysis.claims.verdicts import NOT_RUN, UNDECIDED, Verdict, judge, verdict_frame
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
-from analysis.stats.evaluation import Evaluations
 from analysis.tables.format import interval_text
 from analysis.tables.verdicts import verdict_texts
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import all_metrics
-from cskd.methods.composite import SEPARATOR
 from cskd.utils.numbers import number_text
 
 READ = {"top1_error": "error", "ece": "ECE"}
@@ -44,7 +43,7 @@ def reading(pool: Pool, evaluations: Evaluations) -> list[list[str]]:
 
 
 def _is_read(claim: Claim) -> bool:
-    added = claim.method == f"{claim.against}{SEPARATOR}{CS_KD}"
+    added = claim.method == f"{claim.against}+{CS_KD}"
     return added or claim.where == OURS or (claim.method, claim.against) == (CS_KD, BASELINE)
 
 
@@ -80,7 +79,8 @@ def _change(name: str, method: Side, against: Side, comparison: Comparison) -> s
     metric = all_metrics()[name]
     before, after = (number_text(fmean(side.values.values()), metric.decimals) for side in (against, method))
     difference = number_text(comparison.effect.value, metric.decimals, sign=True)
-    interval = interval_text(comparison.widest.interval, metric.decimals, sign=True) or "(no interval: one seed)"
+    reason = "one seed" if min(map(len, comparison.seeds)) == 1 else "a side has no spread between seeds"
+    interval = interval_text(comparison.widest.interval, metric.decimals, sign=True) or f"(no interval: {reason})"
     return f"{before} % \N{RIGHTWARDS ARROW} {after} %: {difference} {interval}"
 
 

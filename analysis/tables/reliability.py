@@ -2,22 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.load.frames import NAME, Experiment, format_seeds
-from analysis.load.store import Store, UnusableRun
+from analysis.load.frames import NAME, Experiment, file_part, format_seeds
 from analysis.stats.summary import summary
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
-from cskd.evaluate.scores import ReliabilityBins, reliability_bins
+from cskd.evaluate.bins import ReliabilityBins
+from cskd.evaluate.evaluation import Evaluations
 from cskd.plots import DIAGRAM_BINS, reliability_panels
 from cskd.utils.numbers import ABSENT, number_text
 
-TABLE_BINS = 20
 COLUMNS = (
     Column("confidence in"),
     Column("samples", number=True),
@@ -46,7 +44,7 @@ class CellReliability:
     @property
     def panel(self) -> str:
         """The name of its diagram, shared by all methods of a dataset and architecture."""
-        return f"{self.dataset}-{self.architecture}"
+        return file_part(f"{self.dataset}-{self.architecture}")
 
     @property
     def name(self) -> str:
@@ -86,25 +84,18 @@ def _merged(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> 
         return total, *(np.nansum(count * mean, axis=0) / total for mean in (confidence, accuracy))
 
 
-def cell_reliabilities(experiment: Experiment, store: Store, cache: Path) -> tuple[list[CellReliability], list[str]]:
-    """Return every cell with predictions in the grid's order, and a note on each finished run without predictions."""
-    cells, notes = [], []
-    done = dict(list(experiment.done.groupby("cell_key", sort=False)))
+def cell_reliabilities(experiment: Experiment, evaluated: Evaluations) -> list[CellReliability]:
+    """Return every cell with an evaluated run, in the grid's order."""
+    cells = []
     for cell in experiment.cells.itertuples():
-        bins, seeds = [], []
-        for _, run in done.get(cell.cell_key, experiment.done[:0]).iterrows():
-            try:
-                predictions = store.load_predictions(run, cache)
-            except UnusableRun as error:
-                notes.append(f"{error}: not in the reliability tables.")
-                continue
-            bins.append(reliability_bins(predictions.logits, predictions.labels, TABLE_BINS))
-            seeds.append(run.seed)
-        if bins:
+        done = experiment.done[experiment.done.cell_key == cell.cell_key]
+        done = done[done.run_key.isin(evaluated.keys())]
+        if not done.empty:
+            bins = [evaluated[key].bins for key in done.run_key]
             mean_ece = summary(list(map(ece, bins))).mean
             names = (cell.dataset, cell.architecture, cell.method)
-            cells.append(CellReliability(*names, tuple(seeds), pooled(bins), mean_ece))
-    return cells, notes
+            cells.append(CellReliability(*names, tuple(done.seed), pooled(bins), mean_ece))
+    return cells
 
 
 def reliability_table(experiment: Experiment, cells: list[CellReliability], notes: list[str]) -> Table:

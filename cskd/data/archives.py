@@ -38,8 +38,10 @@ def download(archive: Archive, folder: Path, report: ProgressReport = no_report)
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    reasons = []
-    for url in (archive.url, *archive.mirrors):
+    reasons, urls = [], (archive.url, *archive.mirrors)
+    if archive.needs_account:
+        reasons, urls = ["its server asks for an account"], ()
+    for url in urls:
         try:
             return _download_from(url, archive, folder, report)
         except _UnavailableError as error:
@@ -144,6 +146,13 @@ def _checksum(path: Path, archive: Archive, report: ProgressReport) -> str | Non
             done += len(block)
             report(f"check {archive.filename}", done, total)
     return f"{archive.algorithm}:{digest.hexdigest()}"
+
+
+def link(path: Path, folder: Path) -> None:
+    """Link a file into ``folder``."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).symlink_to(path.absolute())
 
 
 def unpack_or_copy(path: Path, folder: Path, report: ProgressReport = no_report) -> None:

@@ -3,18 +3,21 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cskd.batch import WHOLE, Batch, Replica
-from cskd.data.pixels import Request, choose_resizing, open_pixels, resize_all
+from cskd.data.pixels import Request, batched_requests, choose_resizing, open_pixels, resize_all
 from cskd.data.splits import Split
 from cskd.data.transforms import Augmentation, CenterCrop, ResizedCrop
 from cskd.pairs import PartnerSampler
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import generator
+
+MAX_STORED = 4 * 2**30  # bytes of the transformed images of a test set
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,9 @@ class TrainLoader:
 
 
 class TestSet:
-    """Images that are transformed like test images once and stored on the device, in batches of ``batch_size``.
+    """Images that are transformed like test images, in batches of ``batch_size``.
+
+    They are transformed once and stored on the device, or, with more than MAX_STORED bytes, anew in each evaluation.
 
     classes: the names of the labels. indices: (N,) positions of the images in the prepared split. resizing: as in
     TrainLoader. A replica has the labels and indices of all images, but stores only its share of the images. All shares
@@ -222,17 +227,23 @@ class TestSet:
             share = math.ceil(len(split) / replica.count)
             rows = np.arange(replica.rank * share, (replica.rank + 1) * share)
             split = split.select(rows.clip(max=len(split) - 1))
+        self.images = self.transform_again = None
         unchanged = transform.unchanged(split)
         if unchanged is not None:
             self.images = unchanged.to(device)
         else:
             pixels = open_pixels(split, device, resizing or ("pillow" if device.type == "cpu" else "streamed"))
-            self.images = resize_all(pixels, torch.arange(len(split)), transform.crops(split.sizes), transform.size)
+            indices, crops = torch.arange(len(split)), transform.crops(split.sizes)
+            if 3 * transform.size**2 * len(split) <= MAX_STORED:
+                self.images = resize_all(pixels, indices, crops, transform.size)
+            else:
+                requests = batched_requests(indices, crops, batch_size)
+                self.transform_again = partial(pixels.resized, requests, transform.size)
 
     def batches(self) -> Iterator[Tensor]:
         """Yield (N, 3, H, W) uint8 batches in the order of the split."""
-        for start in range(0, len(self.images), self.batch_size):
-            yield to_channels_first(self.images[start : start + self.batch_size])
+        batches = self.transform_again() if self.images is None else self.images.split(self.batch_size)
+        yield from map(to_channels_first, batches)
 
 
 def to_channels_first(images: Tensor) -> Tensor:

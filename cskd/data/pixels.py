@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cskd.data.resize import crop_with_pillow, geometry, resize
+from cskd.data.resize import crop_with_pillow, cut, geometry, resize
 from cskd.data.splits import Split
 from cskd.utils.threads import threaded_map
 
@@ -45,6 +45,11 @@ class Request:
     crops: Tensor
 
 
+def batched_requests(indices: Tensor, crops: Tensor, count: int) -> list[Request]:
+    """Return requests of ``count`` images each."""
+    return [Request(*portion) for portion in zip(indices.split(count), crops.split(count), strict=True)]
+
+
 class PillowPixels:
     """Images resized one by one by Pillow, in threads. Another thread prepares the next batch meanwhile."""
 
@@ -61,7 +66,7 @@ class PillowPixels:
             array = batch.numpy()
 
             def fill(row: int) -> None:
-                array[row] = crop_with_pillow(self.split.image(indices[row]), crops[row], size)
+                array[row] = crop_with_pillow(self.split.stored_image(indices[row]), crops[row], size)
 
             for _ in self.executor.map(fill, range(len(indices))):
                 pass
@@ -99,7 +104,7 @@ class ResidentPixels:
 
 
 class StreamedPixels:
-    """Copies the boxes of one batch at a time. A thread gathers the next batch meanwhile.
+    """Copies the boxes of one batch at a time. Threads gather, and decode, the next batch meanwhile.
 
     Two buffers hold the boxes of the largest batch, in pinned memory for a GPU, and the device needs the same space:
     at most 24 MB per view for 32 photographs of 500 x 500 px.
@@ -107,6 +112,7 @@ class StreamedPixels:
 
     def __init__(self, split: Split, device: torch.device):
         self.split, self.device = split, device
+        self.executor = ThreadPoolExecutor(torch.get_num_threads())
 
     def resized(self, requests: list[Request], size: int) -> Iterator[Tensor]:
         """Yield the images of each request, uint8 (N, size, size, 3), on the device."""
@@ -137,13 +143,14 @@ class StreamedPixels:
             yield pixels
 
     def _fill(self, buffer: np.ndarray, request: Request) -> None:
-        end = 0
-        for index, (top, left, height, width) in zip(
-            request.indices.tolist(), request.crops[:, :4].tolist(), strict=True
-        ):
-            start, end = end, end + height * width
-            box = self.split.image(index)[top : top + height, left : left + width]
-            buffer[start:end].reshape(height, width, 3)[:] = box
+        starts = self._locate(request)[0].tolist()
+
+        def copy(index: int, start: int, box: list[int]) -> None:
+            pixels = np.asarray(cut(self.split.stored_image(index), *box)).reshape(-1, 3)
+            buffer[start : start + len(pixels)] = pixels
+
+        for _ in self.executor.map(copy, request.indices.tolist(), starts, request.crops[:, :4].tolist()):
+            pass
 
 
 Pixels = PillowPixels | ResidentPixels | StreamedPixels
@@ -167,8 +174,9 @@ def _resized(tables: tuple[Tensor, ...], supply: Iterable[Tensor], size: int, de
 def resize_all(pixels: Pixels, indices: Tensor, crops: Tensor, size: int) -> Tensor:
     """Return the crops of these images (N,) of the split, uint8 (N, size, size, 3), on the device."""
     resized = torch.empty((len(indices), size, size, 3), dtype=torch.uint8, device=pixels.device)
-    requests = [Request(*portion) for portion in zip(indices.split(PORTION), crops.split(PORTION), strict=True)]
-    for portion, images in zip(resized.split(PORTION), pixels.resized(requests, size), strict=True):
+    for portion, images in zip(
+        resized.split(PORTION), pixels.resized(batched_requests(indices, crops, PORTION), size), strict=True
+    ):
         portion.copy_(images)
     return resized
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cskd.data.archives import download, unpack_or_copy, verify
+from cskd.data.archives import download, link, unpack_or_copy, verify
 from cskd.data.folders import ProgressReport, leftovers, no_report, remove_leftovers, storage_errors, temporary_folder
 from cskd.data.sources.base import Archive, DatasetSource, Listing, first_few
 from cskd.data.sources.registry import SOURCES
@@ -73,7 +73,9 @@ def prepare(
             listing, complete = _read(source, tree, partial)
             counts = ", counts checked" if complete else ", incomplete"
             text = origin + (counts if source.num_classes else "")
-            return write_dataset(folder, name, listing, complete=complete, source=text, report=report)
+            return write_dataset(
+                folder, name, listing, complete=complete, source=text, encoded=source.encoded, report=report
+            )
 
 
 def _open_if_prepared(folder: Path, partial: bool) -> Dataset | None:
@@ -101,7 +103,10 @@ def _unpacked(
         with temporary_folder(folder.with_name(f"{source.name}.unpacked")) as temporary:
             tree = temporary / "tree"
             for path in paths:
-                unpack_or_copy(path, tree, report)
+                if source.reads_archives:
+                    link(path, tree)
+                else:
+                    unpack_or_copy(path, tree, report)
             origin = ", ".join(_describe(archive) for archive in source.archives)
             try:
                 yield tree / source.archive_root, origin
@@ -119,18 +124,20 @@ def _gather(source: DatasetSource, data_dir: Path, report: ProgressReport) -> li
     downloads = data_dir / "downloads"
     paths: dict[Archive, Path] = {}
     for archive in source.archives:
-        for path in (data_dir / archive.filename, downloads / archive.filename):
-            if archive not in paths and path.is_file():
-                verify(path, archive, report)
-                paths[archive] = path
-    for archive in source.archives:
-        if archive not in paths:
-            try:
-                paths[archive] = download(archive, downloads, report)
-            except UserError as error:
-                others = [other for other in source.archives if other not in paths and other != archive]
-                message = "; also ".join([str(error), *(other.manual_download(downloads) for other in others)])
-                raise UserError(f"{message}; {source.accepted_folders(data_dir)}") from error
+        present = (folder / archive.filename for folder in (data_dir, downloads))
+        if path := next(filter(Path.is_file, present), None):
+            paths[archive] = path
+    missing = [archive for archive in source.archives if archive not in paths]
+    if not any(archive.needs_account for archive in missing):  # otherwise nothing can be prepared yet
+        for archive, path in paths.items():
+            verify(path, archive, report)
+    for archive in missing:
+        try:
+            paths[archive] = download(archive, downloads, report)
+        except UserError as error:
+            others = [other for other in missing if other not in paths and other != archive]
+            message = "; also ".join([str(error), *(other.manual_download(downloads) for other in others)])
+            raise UserError(f"{message}; {source.accepted_folders(data_dir)}") from error
     return [paths[archive] for archive in source.archives]
 
 

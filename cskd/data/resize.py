@@ -37,15 +37,23 @@ def crop_table(boxes: Tensor, scaled: Tensor, window: Tensor, flip: Tensor) -> T
     return torch.cat([boxes, scaled, window, flip], dim=1)
 
 
-def crop_with_pillow(image: np.ndarray, crop: list[int], size: int) -> np.ndarray:
+def crop_with_pillow(image: np.ndarray | Image.Image, crop: list[int], size: int) -> np.ndarray:
     """Return one image, (size, size, 3) uint8, cropped by Pillow according to a row of its ``crop_table``."""
-    top, left, height, width, scaled_height, scaled_width, window_top, window_left, flip = crop
-    pixels = image[top : top + height, left : left + width]
+    _, _, height, width, scaled_height, scaled_width, window_top, window_left, flip = crop
+    box = cut(image, *crop[:4])
     if (scaled_height, scaled_width) != (height, width):
-        resized = Image.fromarray(pixels).resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(resized)
+        box = box if isinstance(box, Image.Image) else Image.fromarray(box)
+        box = box.resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(box)
     pixels = pixels[window_top : window_top + size, window_left : window_left + size]
     return pixels[:, ::-1] if flip else pixels
+
+
+def cut(image: np.ndarray | Image.Image, top: int, left: int, height: int, width: int) -> np.ndarray | Image.Image:
+    """Return a box of an image, of the type of the image."""
+    if isinstance(image, Image.Image):
+        return image.crop((left, top, left + width, top + height))
+    return image[top : top + height, left : left + width]
 
 
 def geometry(crops: Tensor, first: Tensor, stride: Tensor) -> Tensor:

@@ -1,20 +1,33 @@
 """The images of a split in memory, and parts of it: fewer classes, fewer images, a validation split."""
 
 import hashlib
+import io
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from PIL import Image
 
+from cskd.data.decode import open_rgb
 from cskd.utils.errors import UserError
-from cskd.utils.seeding import generator
+from cskd.utils.seeding import choose
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The images of a prepared split, one after the other.
+
+    content: uint8. encoded: True for the original image files; False for pixels, each (height, width, 3) in C order.
+    """
+
+    content: np.ndarray
+    encoded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Decoded images with labels: a prepared split, several joined ones, or a selection of images.
+    """Images with labels: a prepared split, several joined ones, or a selection of images.
 
-    A selection and its split share the pixels in memory.
+    A selection and its split share the images in memory. Encoded images are decoded whenever they are used.
 
     labels: int64 (N,). sizes: int32 (N, 2), heights and widths in pixels. indices: (N,), the position of each image in
     the prepared split or, if several are joined, in these one after the other.
@@ -23,16 +36,20 @@ class Split:
     labels: np.ndarray
     sizes: np.ndarray
     indices: np.ndarray
-    files: list[np.ndarray]  # uint8, the concatenated images of a prepared split, each (height, width, 3) in C order
+    files: list[Images]
     file_of: np.ndarray  # (N,), the number of the image's file
     start: np.ndarray  # (N,), its first byte there
+    lengths: np.ndarray  # (N,), its bytes there
 
     @classmethod
-    def prepared(cls, pixels: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> "Split":
-        """Return the split of the images in ``pixels``, the content of a file."""
-        lengths = image_bytes(sizes)
+    def prepared(
+        cls, content: np.ndarray, labels: np.ndarray, sizes: np.ndarray, lengths: np.ndarray | None = None
+    ) -> "Split":
+        """Return the split of the images in ``content``. lengths: the bytes of each encoded image; None for pixels."""
+        images = Images(content, encoded=lengths is not None)
+        lengths = image_bytes(sizes) if lengths is None else lengths
         start = np.cumsum(lengths) - lengths
-        return cls(labels, sizes, np.arange(len(labels)), [pixels], np.zeros(len(labels), np.int64), start)
+        return cls(labels, sizes, np.arange(len(labels)), [images], np.zeros(len(labels), np.int64), start, lengths)
 
     @classmethod
     def joined(cls, splits: list["Split"], first_classes: list[int]) -> "Split":
@@ -45,6 +62,7 @@ class Split:
             [file for split in splits for file in split.files],
             np.repeat(np.arange(len(splits)), [len(split) for split in splits]),
             np.concatenate([split.start for split in splits]),
+            np.concatenate([split.lengths for split in splits]),
         )
 
     def select(self, rows: np.ndarray, labels: np.ndarray | None = None) -> "Split":
@@ -56,6 +74,7 @@ class Split:
             self.files,
             self.file_of[rows],
             self.start[rows],
+            self.lengths[rows],
         )
 
     def __len__(self) -> int:
@@ -63,13 +82,29 @@ class Split:
 
     @property
     def nbytes(self) -> int:
-        return int(image_bytes(self.sizes).sum())
+        return int(self.lengths.sum())
 
     def image(self, row: int) -> np.ndarray:
-        """Return the image, (height, width, 3) uint8, RGB, as a read-only view of the mapped file."""
-        height, width = self.sizes[row]
-        start = self.start[row]
-        return self.files[self.file_of[row]][start : start + 3 * int(height) * int(width)].reshape(height, width, 3)
+        """Return the image, (height, width, 3) uint8, RGB, read-only; pixels as a view of the mapped file."""
+        return np.asarray(self.stored_image(row))
+
+    def stored_image(self, row: int) -> np.ndarray | Image.Image:
+        """Return the image as an array, (height, width, 3) uint8, or as Pillow decodes it, if it is encoded.
+
+        Raises UserError for an image that cannot be decoded.
+        """
+        images, start = self.files[self.file_of[row]], self.start[row]
+        content = images.content[start : start + int(self.lengths[row])]
+        if not images.encoded:
+            return content.reshape(*self.sizes[row], 3)
+        try:
+            return open_rgb(io.BytesIO(content))
+        except Exception as error:  # each format's decoder raises its own exceptions
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"image {self.indices[row]} is damaged ({reason}): remove the dataset's folder in DATA_DIR/prepared, "
+                "and prepare it again with make data"
+            ) from error
 
     def uniform(self) -> np.ndarray | None:
         """Return a copy of all images, (N, height, width, 3) uint8; None if their sizes differ."""
@@ -100,12 +135,6 @@ class Splits:
     test: Split | None
     unused: Split | None = None
     near_ood: Split | None = None
-
-
-def choose(count: int, wanted: int, stream: str, seed: int = 0) -> np.ndarray:
-    """Return ``wanted`` of ``count`` indices, ascending, drawn from (seed, stream)."""
-    order = torch.randperm(count, generator=generator(seed, stream)).numpy()
-    return np.sort(order[:wanted])
 
 
 def restrict(

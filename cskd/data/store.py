@@ -1,4 +1,4 @@
-"""Prepared datasets: decoded images in one memory-mapped file per split."""
+"""Prepared datasets: images in one memory-mapped file per split, as pixels or as the original files."""
 
 import datetime
 import hashlib
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cskd.data.decode import ImageProblem, decode, measure
+from cskd.data.decode import ImageProblem, decode, file_bytes, measure, read_and_decode
 from cskd.data.folders import ProgressReport, no_report, replaced_folder, require_free
 from cskd.data.sources.base import LabelledImage, Listing, first_few
 from cskd.data.splits import Split, image_bytes
@@ -72,8 +72,8 @@ def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
         return Dataset(
             name=about["name"],
             classes=tuple(about["classes"]),
-            train=_open_split(folder / "train", about["train"], len(about["classes"])),
-            test=_open_split(folder / "test", about["test"], len(about["classes"])) if test else None,
+            train=_open_split(folder, "train", about),
+            test=_open_split(folder, "test", about) if test else None,
             digest=about["digest"],
             complete=about["complete"],
             source=about["source"],
@@ -87,22 +87,27 @@ def open_dataset(folder: Path, *, test: bool = True) -> Dataset:
         raise UserError(f"{folder} is damaged ({reason}): prepare it again with {remedy}") from error
 
 
-def _open_split(folder: Path, about: dict[str, int], num_classes: int) -> Split:
-    # asarray: np.load returns another type for an archive of several arrays, which then has the wrong shape.
-    labels = np.asarray(np.load(folder / "labels.npy", allow_pickle=False))
-    sizes = np.asarray(np.load(folder / "sizes.npy", allow_pickle=False))
-    path = folder / "images.bin"
-    expected = {"labels.npy": (about["images"],), "sizes.npy": (about["images"], 2)}
-    for name, array in (("labels.npy", labels), ("sizes.npy", sizes)):
-        if array.shape != expected[name]:
-            raise ValueError(f"{folder / name} has shape {array.shape}, not {expected[name]}")
+def _open_split(dataset: Path, split: str, about: dict[str, Any]) -> Split:
+    folder, num_classes = dataset / split, len(about["classes"])
+    images, expected_bytes = about[split]["images"], about[split]["bytes"]
+
+    def load(name: str, *shape: int) -> np.ndarray:
+        # asarray: np.load returns another type for an archive of several arrays, which then has the wrong shape.
+        array = np.asarray(np.load(folder / name, allow_pickle=False))
+        if array.shape != shape:
+            raise ValueError(f"{folder / name} has shape {array.shape}, not {shape}")
+        return array
+
+    labels, sizes = load("labels.npy", images), load("sizes.npy", images, 2)
+    lengths = load("lengths.npy", images) if about.get("encoded") else None
     if not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"{folder / 'labels.npy'} has labels outside 0 to {num_classes - 1}")
-    total = int(image_bytes(sizes).sum())
-    if path.stat().st_size != total or about["bytes"] != total:
+    path = folder / "images.bin"
+    total = int((image_bytes(sizes) if lengths is None else lengths).sum())
+    if path.stat().st_size != total or expected_bytes != total:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, not {total:,}")
     # A plain array over the map, because slicing np.memmap itself costs microseconds per image.
-    return Split.prepared(np.asarray(np.memmap(path, np.uint8, mode="r")), labels, sizes)
+    return Split.prepared(np.asarray(np.memmap(path, np.uint8, mode="r")), labels, sizes, lengths)
 
 
 def merge(name: str, parts: dict[str, Dataset]) -> Dataset:
@@ -129,9 +134,19 @@ def merge(name: str, parts: dict[str, Dataset]) -> Dataset:
 
 
 def write_dataset(
-    folder: Path, name: str, listing: Listing, *, complete: bool, source: str, report: ProgressReport = no_report
+    folder: Path,
+    name: str,
+    listing: Listing,
+    *,
+    complete: bool,
+    source: str,
+    encoded: bool = False,
+    report: ProgressReport = no_report,
 ) -> Dataset:
     """Decode a listing into ``folder``, replace its old content, and open the dataset.
+
+    encoded: store the original files. They are decoded here as well, so that all can be used and the digest is that of
+        their pixels.
 
     After an error or Ctrl-C, the old content is unchanged. Raises UserError for an inconsistent listing, for images
     that cannot be decoded (one message names them all), and for a folder that cannot be written or has no space.
@@ -143,7 +158,11 @@ def write_dataset(
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         # torchvision's loader ignores the transparency of palettes, too.
         warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-        needed, problems = _measure(all_images, report)
+        warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+        if encoded:
+            needed, problems = sum(file_bytes(image) for image, _ in all_images), []
+        else:
+            needed, problems = _measure(all_images, report)
         require_free(folder, needed)
         # Small images spend their time in Python, where threads only wait for each other.
         workers = min(16, usable_cores()) if needed / len(all_images) > THREADS_FROM else 1
@@ -152,13 +171,14 @@ def write_dataset(
             about = {}
             for split, entries in (("train", listing.train), ("test", listing.test)):
                 sources = (image for image, _ in entries)
+                read = read_and_decode if encoded else decode
                 if workers > 1:
-                    images = threaded_map(decode, sources, workers=workers, ahead=4 * workers)
+                    images = threaded_map(read, sources, workers=workers, ahead=4 * workers)
                 else:
-                    images = map(decode, sources)
+                    images = map(read, sources)
                 images = _counted(images, f"decode {split} images", len(entries), report)
                 labels = np.array([label for _, label in entries], "<i8")
-                about[split] = _write_split(new / split, images, labels, digest, problems)
+                about[split] = _write_split(new / split, images, labels, encoded, digest, problems)
             if problems:
                 unique = list({problem.image: problem for problem in problems}.values())
                 raise UserError(
@@ -168,6 +188,7 @@ def write_dataset(
             sizes = np.load(new / "train" / "sizes.npy", allow_pickle=False)
             about |= {
                 "format": FORMAT,
+                "encoded": encoded,
                 "name": name,
                 "classes": listing.classes,
                 "digest": digest.hexdigest(),
@@ -204,30 +225,35 @@ def _measure(entries: list[LabelledImage], report: ProgressReport) -> tuple[int,
 
 def _write_split(
     folder: Path,
-    images: Iterable[np.ndarray | ImageProblem],
+    images: Iterable[np.ndarray | tuple[bytes, np.ndarray] | ImageProblem],
     labels: np.ndarray,
+    encoded: bool,
     digest: Any,
     problems: list[ImageProblem],
 ) -> dict[str, int]:
     """Write one split, add it to the digest (a hashlib object), and add undecodable images to ``problems``.
 
+    images: pixels or, if encoded, (content of the file, pixels).
     After the first problem nothing more is written, but all images are decoded, so that one error names all problems.
     """
     folder.mkdir()
     sizes = np.zeros((len(labels), 2), "<i4")
+    lengths = np.zeros(len(labels), "<i8")
     pixels = hashlib.sha256()
-    written = 0
     with (folder / "images.bin").open("wb") as file:
         for index, image in enumerate(images):
             if isinstance(image, ImageProblem):
                 problems.append(image)
             elif not problems:
-                content = np.ascontiguousarray(image)
-                sizes[index] = content.shape[:2]
-                pixels.update(content)
-                written += file.write(content)
+                content, decoded = image if encoded else (None, image)
+                decoded = np.ascontiguousarray(decoded)
+                sizes[index] = decoded.shape[:2]
+                pixels.update(decoded)
+                lengths[index] = file.write(content if encoded else decoded)
     np.save(folder / "labels.npy", labels, allow_pickle=False)
     np.save(folder / "sizes.npy", sizes, allow_pickle=False)
+    if encoded:
+        np.save(folder / "lengths.npy", lengths, allow_pickle=False)
     for part in (labels.tobytes(), sizes.tobytes(), pixels.digest()):
         digest.update(part)
-    return {"images": len(labels), "bytes": written}
+    return {"images": len(labels), "bytes": int(lengths.sum())}

@@ -60,10 +60,16 @@ class ResizedCrop:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     ATTEMPTS: ClassVar[int] = 10  # as in torchvision, before the fallback to the largest central box
+    AT_ONCE: ClassVar[int] = 2**16  # images whose boxes are drawn together; it bounds the memory, not the result
 
     def draw(self, sizes: np.ndarray, random: Generator) -> Tensor:
         """Return (N, 5): top, left, height, width of the box, flip. sizes: (N, 2) heights and widths."""
-        height, width = torch.as_tensor(sizes).double().T[:, :, None]
+        boxes = [self._draw_boxes(part, random) for part in torch.as_tensor(sizes).double().split(self.AT_ONCE)]
+        flips = _draw_flips(len(sizes), self.flip, random)
+        return torch.cat([torch.cat(boxes).long(), flips], dim=1)
+
+    def _draw_boxes(self, sizes: Tensor, random: Generator) -> Tensor:
+        height, width = sizes.T[:, :, None]
         uniform = torch.rand((len(sizes), self.ATTEMPTS, 4), generator=random, dtype=torch.float64)
         area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * uniform[..., 0])
         low, high = np.log(self.ratio[0]), np.log(self.ratio[1])
@@ -75,9 +81,7 @@ class ResizedCrop:
         top = ((height - box_height + 1) * uniform[..., 2].gather(1, first)).floor()
         left = ((width - box_width + 1) * uniform[..., 3].gather(1, first)).floor()
         drawn = torch.cat([top, left, box_height, box_width], dim=1)
-        drawn = torch.where(fits.any(1, keepdim=True), drawn, self._central_box(height, width))
-        flips = _draw_flips(len(sizes), self.flip, random)
-        return torch.cat([drawn.long(), flips], dim=1)
+        return torch.where(fits.any(1, keepdim=True), drawn, self._central_box(height, width))
 
     def _central_box(self, height: Tensor, width: Tensor) -> Tensor:
         """Return the largest central box with an aspect within the ratio."""

@@ -7,7 +7,6 @@ confidence is the largest softmax probability.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from cskd.evaluate.scores import confidence_and_correct, validate
 
@@ -76,6 +75,8 @@ def near_ood_auroc(logits, labels, near_ood_logits) -> float:
 
 def _auroc(first: np.ndarray, second: np.ndarray) -> float:
     """Return the probability that a value of ``first`` is above one of ``second``; equal ones count half."""
+    from scipy.stats import rankdata  # noqa: PLC0415 - takes a second to import
+
     ranks = rankdata(np.concatenate([first, second]))[: len(first)].sum()
     return float((ranks - len(first) * (len(first) + 1) / 2) / (len(first) * len(second)))
 

@@ -3,32 +3,10 @@
 Training, MLflow, tables, tuning, verdicts and the measured CSV files read this list. A new metric is one entry here.
 """
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-from cskd.evaluate.calibration import (
-    adaptive_calibration_error,
-    calibration_floor,
-    classwise_calibration_error,
-    debiased_calibration_error,
-    scaled_nll,
-)
-from cskd.evaluate.confidence import (
-    error_detection_auroc,
-    near_ood_auroc,
-    risk_coverage_area,
-    superclass_error_share,
-)
-from cskd.evaluate.scores import (
-    brier_score,
-    domain_metrics,
-    expected_calibration_error,
-    negative_log_likelihood,
-    recall_at_1,
-    top_k_error,
-)
-from cskd.evaluate.separation import feature_spread, prediction_variance
 
 EPOCH, LAST, STORED = "epoch", "last", "stored"
 LOGITS, FEATURES, CLASSES, NEAR_OOD = "logits", "features", "classes", "near_ood"
@@ -94,37 +72,58 @@ class Metric:
         return self.scale * self.function(features if self.of == FEATURES else logits, labels)
 
 
+class LazyModule:
+    """A module of functions that is imported at the first call of one of them: those of the metrics import torch."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, function: str) -> Callable:
+        def call(*arguments, **options):
+            return getattr(importlib.import_module(self._name), function)(*arguments, **options)
+
+        return call
+
+
+scores, calibration, confidence, separation = (
+    LazyModule(f"cskd.evaluate.{name}") for name in ("scores", "calibration", "confidence", "separation")
+)
+
 METRICS = (
-    Metric("top1_error", "error", "Top-1 error", "%", top_k_error, PERCENT, rescaled=True, equivalence_margin=1),
-    Metric("top5_error", "top5_error", "Top-5 error", "%", partial(top_k_error, k=5), PERCENT, equivalence_margin=1),
-    Metric("ece", "ece", "ECE", "%, 20 bins", expected_calibration_error, PERCENT, rescaled=True, equivalence_margin=2),
-    Metric("nll", "nll", "Negative log-likelihood", "nats", negative_log_likelihood, decimals=3, rescaled=True,
-           equivalence_margin=0.06),
-    Metric("brier", "brier", "Brier score", "0 to 2", brier_score, decimals=3, rescaled=True),
-    Metric("recall_at_1", "recall_at_1", "R@1", "%", recall_at_1, PERCENT, FEATURES, LAST, higher_is_better=True,
+    Metric("top1_error", "error", "Top-1 error", "%", scores.top_k_error, PERCENT, rescaled=True,
            equivalence_margin=1),
-    Metric("debiased_ece", "debiased_ece", "Debiased ECE", "%, 20 bins", debiased_calibration_error, PERCENT,
-           when=STORED, rescaled=True, equivalence_margin=2),
-    Metric("scaled_nll", "scaled_nll", "NLL after temperature scaling", "nats", scaled_nll, when=STORED, decimals=3,
+    Metric("top5_error", "top5_error", "Top-5 error", "%", partial(scores.top_k_error, k=5), PERCENT,
+           equivalence_margin=1),
+    Metric("ece", "ece", "ECE", "%, 20 bins", scores.expected_calibration_error, PERCENT, rescaled=True,
+           equivalence_margin=2),
+    Metric("nll", "nll", "Negative log-likelihood", "nats", scores.negative_log_likelihood, decimals=3, rescaled=True,
            equivalence_margin=0.06),
-    Metric("ece_floor", "ece_floor", "ECE of a calibrated network", "%, mean", calibration_floor, PERCENT, when=STORED),
+    Metric("brier", "brier", "Brier score", "0 to 2", scores.brier_score, decimals=3, rescaled=True),
+    Metric("recall_at_1", "recall_at_1", "R@1", "%", scores.recall_at_1, PERCENT, FEATURES, LAST,
+           higher_is_better=True, equivalence_margin=1),
+    Metric("debiased_ece", "debiased_ece", "Debiased ECE", "%, 20 bins", calibration.debiased_calibration_error,
+           PERCENT, when=STORED, rescaled=True, equivalence_margin=2),
+    Metric("scaled_nll", "scaled_nll", "NLL after temperature scaling", "nats", calibration.scaled_nll, when=STORED,
+           decimals=3, equivalence_margin=0.06),
+    Metric("ece_floor", "ece_floor", "ECE of a calibrated network", "%, mean", calibration.calibration_floor,
+           PERCENT, when=STORED),
     Metric("ece_floor_95", "ece_floor_95", "ECE of a calibrated network", "%, 95 % quantile",
-           partial(calibration_floor, quantile=0.95), PERCENT, when=STORED),
-    Metric("adaptive_ece", "adaptive_ece", "Adaptive ECE", "%, 20 bins of equal mass", adaptive_calibration_error,
+           partial(calibration.calibration_floor, quantile=0.95), PERCENT, when=STORED),
+    Metric("adaptive_ece", "adaptive_ece", "Adaptive ECE", "%, 20 bins of equal mass",
+           calibration.adaptive_calibration_error, PERCENT, when=STORED, rescaled=True),
+    Metric("classwise_ece", "classwise_ece", "Class-wise ECE", "%, 20 bins", calibration.classwise_calibration_error,
            PERCENT, when=STORED, rescaled=True),
-    Metric("classwise_ece", "classwise_ece", "Class-wise ECE", "%, 20 bins", classwise_calibration_error, PERCENT,
-           when=STORED, rescaled=True),
-    Metric("aurc", "aurc", "AURC", "%", risk_coverage_area, PERCENT, when=STORED),
-    Metric("error_auroc", "error_auroc", "AUROC of error detection", "%", error_detection_auroc, PERCENT, when=STORED,
-           higher_is_better=True),
-    Metric("near_ood_auroc", "near_ood_auroc", "AUROC of unknown classes", "%", near_ood_auroc, PERCENT, NEAR_OOD,
-           STORED, higher_is_better=True),
+    Metric("aurc", "aurc", "AURC", "%", confidence.risk_coverage_area, PERCENT, when=STORED),
+    Metric("error_auroc", "error_auroc", "AUROC of error detection", "%", confidence.error_detection_auroc, PERCENT,
+           when=STORED, higher_is_better=True),
+    Metric("near_ood_auroc", "near_ood_auroc", "AUROC of unknown classes", "%", confidence.near_ood_auroc, PERCENT,
+           NEAR_OOD, STORED, higher_is_better=True),
     Metric("superclass_errors", "superclass_errors", "Errors within the superclass", "% of the errors",
-           superclass_error_share, PERCENT, CLASSES, STORED, higher_is_better=True),
+           confidence.superclass_error_share, PERCENT, CLASSES, STORED, higher_is_better=True),
     Metric("feature_spread", "feature_spread", "Feature spread", "within-class / between-class distance",
-           feature_spread, of=FEATURES, when=STORED, decimals=3),
-    Metric("prediction_variance", "prediction_variance", "Prediction variance", "0 to 1", prediction_variance,
-           when=STORED, decimals=3),
+           separation.feature_spread, of=FEATURES, when=STORED, decimals=3),
+    Metric("prediction_variance", "prediction_variance", "Prediction variance", "0 to 1",
+           separation.prediction_variance, when=STORED, decimals=3),
 )  # fmt: skip
 TRACKED = tuple(metric for metric in METRICS if metric.when != STORED)
 RESCALED = tuple(metric for metric in METRICS if metric.rescaled)
@@ -157,7 +156,7 @@ def evaluate_predictions(logits, labels, features=None, domains: Sequence[str] |
     metrics = [metric for metric in TRACKED if metric.when == EPOCH or features is not None]
     values = {metric.name: metric.value(logits, labels, features) for metric in metrics}
     if domains is not None:
-        values |= domain_metrics(logits, labels, domains)
+        values |= scores.domain_metrics(logits, labels, domains)
     return values
 
 

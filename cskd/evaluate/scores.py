@@ -6,11 +6,12 @@ ValueError for undefined input: no samples, NaN or infinite values, labels outsi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from cskd.evaluate.bins import ReliabilityBins
 
 BINS = 20  # of the ECE in the paper
 
@@ -77,22 +78,6 @@ def brier_score(logits, labels) -> float:
     probabilities = logits.softmax(1)
     one_hot = torch.nn.functional.one_hot(labels, logits.shape[1])
     return float((probabilities - one_hot).square().sum(1).mean())
-
-
-@dataclass(frozen=True)
-class ReliabilityBins:
-    """Equal-width bins of top-label confidence: arrays of length ``bins``. The means of empty bins are NaN."""
-
-    lower: np.ndarray
-    upper: np.ndarray
-    count: np.ndarray
-    confidence: np.ndarray  # mean confidence of the samples in the bin
-    accuracy: np.ndarray  # fraction of them that are correct
-
-    @property
-    def gap(self) -> np.ndarray:
-        """Accuracy minus confidence; negative if the network is over-confident."""
-        return self.accuracy - self.confidence
 
 
 def equal_width_bin(probabilities: np.ndarray, bins: int) -> np.ndarray:

@@ -21,7 +21,7 @@ Depths = tuple[int, ...]  # the number of blocks (ResNet) or layers (DenseNet) i
 class Family(NamedTuple):
     """The networks of one kind."""
 
-    small: Callable[[Depths, int], Backbone]  # (depths, width) -> the network for small images
+    small: Callable[[Depths, int], Backbone] | None  # (depths, width) -> the network for small images, if there is one
     large: Callable[[Depths], Backbone]  # depths -> the network for large images
     min_width: int = 1
     zero_bias: bool = False  # torchvision initialises the bias of the head of large networks with zeros
@@ -39,12 +39,17 @@ def _torchvision(name: str) -> Callable[[Depths], Backbone]:
 RESNET = Family(PreActResNet, _torchvision("TorchvisionResNet"))
 # The growth is half of the width.
 DENSENET = Family(DenseNet, _torchvision("TorchvisionDenseNet"), min_width=2, zero_bias=True)
+BOTTLENECK = Family(None, _torchvision("bottleneck_resnet"))
+RESNEXT_32X4D = Family(None, _torchvision("resnext_32x4d"))
 
 ARCHITECTURES = {
     "resnet10": (RESNET, (1, 1, 1, 1)),
     "resnet18": (RESNET, (2, 2, 2, 2)),
     "densenet41": (DENSENET, (2, 4, 7, 5)),
     "densenet121": (DENSENET, (6, 12, 24, 16)),
+    "resnet50": (BOTTLENECK, (3, 4, 6, 3)),
+    "resnet101": (BOTTLENECK, (3, 4, 23, 3)),
+    "resnext101_32x4d": (RESNEXT_32X4D, (3, 4, 23, 3)),
 }
 
 
@@ -75,11 +80,11 @@ def build_model(
     The network computes the same function as the paper's released network, and has the same initialisation.
 
     Args:
-        name: a key of ARCHITECTURES, or a network of torchvision or timm, such as ``torchvision:resnet50``.
+        name: a key of ARCHITECTURES, or a network of torchvision or timm, such as ``torchvision:convnext_tiny``.
         num_classes: C >= 1.
         image_size: side of the square images in pixels. Up to 64: the paper's network for 32 px (with 100 classes,
             11.2 M parameters for resnet18 and 7.0 M for densenet121). Above: torchvision's network. A network of
-            torchvision or timm is the same for all sizes.
+            torchvision or timm is the same for all sizes; the networks of table 5 are only for larger images.
         width: channels of the stem, 64 in the paper. A DenseNet's growth is half of it. Without effect on a network of
             torchvision or timm.
         build_head: called with (feature size, C); a method's ``build_head``.
@@ -100,6 +105,8 @@ def build_model(
     if image_size < 8:
         raise UserError(f"{name}: image_size must be at least 8 px, not {image_size}")
     small = image_size <= SMALL_IMAGE
+    if small and family.small is None:
+        raise UserError(f"{name}: it is for images over {SMALL_IMAGE} px, not {image_size} px: choose another network")
     if not small and width != 64:  # torchvision's ResNet has a fixed stem
         raise UserError(f"{name}: networks for images over {SMALL_IMAGE} px have a width of 64 only, not {width}")
     backbone = family.small(depths, width) if small else family.large(depths)

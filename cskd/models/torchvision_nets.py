@@ -6,19 +6,29 @@ Importing torchvision's models takes seconds, so this module is imported only wh
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import DenseNet, ResNet
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cskd.models.classifier import Backbone
 
 
 class TorchvisionResNet(Backbone, ResNet):
-    """A ResNet of basic blocks with Kaiming fan-out initialisation."""
+    """A ResNet with Kaiming fan-out initialisation.
 
-    stage_channels = (64, 128, 256, 512)
+    Args:
+        block: of basic blocks, or of bottlenecks.
+        groups, width_per_group: of the 3x3 convolutions of bottlenecks; more than one group makes a ResNeXt.
+    """
 
-    def __init__(self, blocks_per_stage: tuple[int, int, int, int]):
-        super().__init__(BasicBlock, list(blocks_per_stage))
+    def __init__(
+        self,
+        blocks_per_stage: tuple[int, int, int, int],
+        block: type[BasicBlock | Bottleneck] = BasicBlock,
+        groups: int = 1,
+        width_per_group: int = 64,
+    ):
+        super().__init__(block, list(blocks_per_stage), groups=groups, width_per_group=width_per_group)
         self.feature_size = self.fc.in_features
+        self.stage_channels = tuple(self.feature_size // part for part in (8, 4, 2, 1))
         del self.fc  # the head is a separate module
 
     @property
@@ -30,6 +40,16 @@ class TorchvisionResNet(Backbone, ResNet):
 
     def pool(self, feature_map: Tensor) -> Tensor:
         return self.avgpool(feature_map).flatten(1)
+
+
+def bottleneck_resnet(blocks_per_stage: tuple[int, int, int, int]) -> TorchvisionResNet:
+    """Return torchvision's resnet50, resnet101, ..."""
+    return TorchvisionResNet(blocks_per_stage, Bottleneck)
+
+
+def resnext_32x4d(blocks_per_stage: tuple[int, int, int, int]) -> TorchvisionResNet:
+    """Return a ResNeXt of 32 groups with 4 channels each in the first stage (Xie et al., 2017)."""
+    return TorchvisionResNet(blocks_per_stage, Bottleneck, groups=32, width_per_group=4)
 
 
 class TorchvisionDenseNet(Backbone, DenseNet):

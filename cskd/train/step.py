@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cskd.batch import Batch, Normalise
-from cskd.methods import Method
-from cskd.methods.base import ForwardCache
+from cskd.methods.base import ForwardCache, Method
 from cskd.train.precision import autocast
 
 

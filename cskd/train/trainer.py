@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from cskd.batch import Normalise
 from cskd.data.loader import TestSet, TrainLoader
-from cskd.data.splits import choose
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.evaluate.predictions import Predictions
-from cskd.methods import Method
+from cskd.methods.base import Method
 from cskd.train.checkpoint import Checkpoints
 from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.precision import autocast
@@ -24,6 +23,7 @@ from cskd.train.schedule import Schedule
 from cskd.train.step import Step
 from cskd.train.steps import Steps, set_rate, state_of
 from cskd.utils.errors import UserError
+from cskd.utils.seeding import choose
 
 Record = dict[str, Any]  # one epoch: {"epoch": from 0, "timestamp": unix seconds, "metrics": {name: value}}
 

@@ -72,6 +72,8 @@ def dispatch(package: str, commands: dict[str, str]) -> None:
             return 0
         check_choice("command", name, commands)
         del sys.argv[1]
+        if sys.stderr.isatty() and not {"-h", "--help"} & set(sys.argv):
+            print(f"{name}: starting", file=sys.stderr)  # importing torch takes seconds
         os.environ["OMP_NUM_THREADS"] = str(usable_cores())  # torch ignores CPU quotas
         return importlib.import_module(f"{package}.commands.{name.replace('-', '_')}").main()
 

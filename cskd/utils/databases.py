@@ -1,6 +1,8 @@
-"""Addresses of databases and of MLflow's UI, and the check of a database's schema version."""
+"""Addresses of databases and of MLflow's UI, a lock for the creation of a database, and the check of its schema."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata, util
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from cskd.utils.errors import without_password
 
 SQLITE = "sqlite:///"
 UI_PORT = 5000  # of 'make ui'
+LOCK_NUMBER = 7_283_064_515  # of the lock in a PostgreSQL database: any number, but always the same
 MIGRATIONS = {"mlflow": "store/db_migrations", "optuna": "storages/_rdb/alembic"}  # in the library's package
 
 
@@ -44,6 +47,22 @@ def print_address(variable: str, address: str) -> None:
         print(f"{variable}: {without_password(address)}", flush=True)
 
 
+@contextmanager
+def server_lock(address: str) -> Iterator[None]:
+    """Run the block in one process at a time, on all machines that use this PostgreSQL database.
+
+    Of two processes that create tables at once, one would fail. Databases of other kinds are not locked.
+    """
+    if not address.startswith("postgresql"):
+        yield
+        return
+    from sqlalchemy import create_engine, func, select  # noqa: PLC0415 - slow
+
+    with create_engine(address).begin() as connection:  # the end of this transaction releases the lock
+        connection.execute(select(func.pg_advisory_xact_lock(LOCK_NUMBER)))
+        yield
+
+
 def schema_problem(address: str, library: str) -> str | None:
     """Return what is wrong and what to do if another version of the library created the database, otherwise None."""
     # These slow imports are needed only for a database that cannot be opened.
@@ -55,7 +74,10 @@ def schema_problem(address: str, library: str) -> str | None:
     try:
         with create_engine(address).connect() as connection:
             schema = MigrationContext.configure(connection).get_current_revision()
-    except (SQLAlchemyError, ImportError):
+    except ImportError as error:
+        remedy = "make setup-clusters installs that of PostgreSQL, whose addresses begin with postgresql+psycopg://"
+        return f"needs a driver that is not installed ({error}): {remedy}"
+    except SQLAlchemyError:
         return None
     package = Path(util.find_spec(library).origin).parent
     scripts = ScriptDirectory(str(package / MIGRATIONS[library]))

@@ -55,6 +55,11 @@ def root_cause(error: BaseException, width: int = 500) -> str:
     return without_password(original)[:width] or f"{type(error).__name__}: {first_line(error, width)}"
 
 
+def is_s3_error(error: Exception) -> bool:
+    """Return whether S3 cannot be used: its client is not installed, or raised the exception. They have no base."""
+    return isinstance(error, ImportError) or type(error).__module__.partition(".")[0] in ("boto3", "botocore")
+
+
 def without_password(text: str) -> str:
     """Return the text with the passwords of all URLs replaced by ``***``."""
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", re.sub(r"//[^/\s]*@", "//***@", text))

@@ -70,6 +70,15 @@ def read_archive(path: Path) -> io.BytesIO:
     return content
 
 
+def archive_checksums(path: Path) -> str:
+    """Return the names, sizes and CRCs of an archive's members, which identify its content; "" for an invalid file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return " ".join(f"{part.filename}:{part.file_size}:{part.CRC:08x}" for part in archive.infolist())
+    except Exception:  # zipfile raises many types for a damaged header
+        return ""
+
+
 def write_checksums(folder: Path, names: Iterable[str], before_replace: Callable[[], None] = lambda: None) -> None:
     """Write the SHA-256 of these files of a folder into its SHA256SUMS."""
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]

@@ -5,6 +5,7 @@ A resumed run needs no stored generator state, and a new stream does not change 
 
 import hashlib
 
+import numpy as np
 import torch
 
 
@@ -17,3 +18,9 @@ def derived_seed(seed: int, stream: str, epoch: int = 0) -> int:
 def generator(seed: int, stream: str, epoch: int = 0) -> torch.Generator:
     """Return the generator of one stream in one epoch. It is on the CPU, so that all devices get the same draws."""
     return torch.Generator().manual_seed(derived_seed(seed, stream, epoch))
+
+
+def choose(count: int, wanted: int, stream: str, seed: int = 0) -> np.ndarray:
+    """Return ``wanted`` of ``count`` indices, ascending, drawn from (seed, stream)."""
+    order = torch.randperm(count, generator=generator(seed, stream)).numpy()
+    return np.sort(order[:wanted])

@@ -15,14 +15,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from cskd.batch import Batch
 from cskd.data.loader import TrainLoader
 from cskd.data.store import Dataset
-from cskd.train.captured import CapturedSteps
 from cskd.train.precision import resolve
+from cskd.train.steps import CapturedSteps
 from cskd.utils.seeding import generator
 from experiments.bench.results import Cell, Measurement, Options, Row, Shown, ratio_columns
-from experiments.config.spec import make_spec
+from experiments.config.make_spec import make_spec
 from experiments.config.splits import make_splits
-from experiments.launch.build import build_on, compile_step, initialised_model, should_compile
+from experiments.launch.build import build_on, compile_step, should_compile
 from experiments.launch.estimate import check_memory
+from experiments.launch.network import initialised_model
 from experiments.runs.environment import choose_device, use_repeatable_kernels
 
 MAX_COMPILED = 1000  # trainers in this process; torch's own limit is 8

@@ -1,4 +1,4 @@
-"""Measure the cost of training on this machine, in up to six parts.
+"""Measure the cost of training on this machine, in up to seven parts.
 
 steps: a step of each method, compared with cross-entropy and with the device's speed; the share of input.
 pipelines: a step of cross-entropy and cs-kd, compared with torchvision's data pipeline (single images in worker
@@ -7,6 +7,7 @@ reference: the same steps, compared with the released code's own training loop (
 memory: the peak memory of a step of each method.
 run: a whole run of both methods, as a user starts it: start, first step, evaluation, share of tracking.
 profile: one epoch of both methods: time by phase and by operator.
+waiting: what a user waits for: a demo, the start of a run, and tables and reports of made-up runs. Takes minutes.
 
 A step is everything that a run does for one batch: views, forward and backward passes, optimizer. Compared steps take
 turns, several times, and ratios are computed within each turn, so that a change of the machine's speed affects both.
@@ -27,7 +28,7 @@ from cskd.models import check_architecture
 from cskd.train.trainer import Diverged
 from cskd.utils import cli
 from cskd.utils.errors import UserError
-from experiments.bench import epoch_profile, memory, pipelines, reference, results, steps, whole_run
+from experiments.bench import epoch_profile, memory, pipelines, reference, results, steps, waiting, whole_run
 from experiments.bench.images import prepared_images
 from experiments.bench.results import BASELINE, MEASURED, Cell, Options
 from experiments.config.grid import ALL, check_not_replaced
@@ -42,6 +43,7 @@ PARTS = {
     "run": whole_run,
     "profile": epoch_profile,
     "reference": reference,
+    "waiting": waiting,
 }
 NEED_PREPARED_IMAGES = ("run", "profile")
 STEPS = {"cpu": 2, "cuda": 20}  # counted steps in a turn; a GPU's are short
@@ -49,7 +51,8 @@ STEPS = {"cpu": 2, "cuda": 20}  # counted steps in a turn; a GPU's are short
 
 def main() -> int:
     arguments = _parser().parse_args()
-    parts = arguments.parts or [part for part in PARTS if part != "reference" or arguments.reference]
+    default = [part for part in PARTS if part != "waiting" and (part != "reference" or arguments.reference)]
+    parts = arguments.parts or default
     for part in parts:
         cli.check_choice("part", part, PARTS)
     names = [*METHODS, *PAPER_COMPOSITES] if arguments.methods in (None, [ALL]) else arguments.methods
@@ -61,6 +64,7 @@ def main() -> int:
     prepared_cells = cells if arguments.parts and arguments.datasets else _cells(["digits"], None, None, overrides)
     noise_cells = [replace(cell, settings=cell.settings.model_copy(update={"subset": None})) for cell in cells]
     cells_of = {part: prepared_cells if part in NEED_PREPARED_IMAGES else noise_cells for part in parts}
+    cells_of["waiting"] = _cells(["digits"], None, None, ())
     measures = {part: PARTS[part].measure for part in parts}
     cli.check_writable(RESULTS_DIR=cli.results_dir())
     if set(parts) & set(NEED_PREPARED_IMAGES):
@@ -118,7 +122,10 @@ def _parser() -> cli.Parser:
         prog="python -m experiments bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--parts", nargs="+", metavar="PART", help=f"{', '.join(PARTS)} (default: all; reference only with a clone)"
+        "--parts",
+        nargs="+",
+        metavar="PART",
+        help=f"{', '.join(PARTS)} (default: all but waiting, and reference with a clone)",
     )
     parser.add_argument("--reference", metavar="FOLDER", help="a clone of the released code, github.com/alinlab/cs-kd")
     parser.add_argument(

@@ -27,6 +27,12 @@ def data_of(name: str) -> Data:
     return load_settings(name)[1].data
 
 
+def _is_in_all(name: str, data: Data) -> bool:
+    if name in SOURCES:
+        return not any(archive.needs_account for archive in SOURCES[name].archives)
+    return data.reader == IMAGE_FOLDER
+
+
 def summary(dataset: Dataset) -> str:
     """Return one line about a prepared dataset."""
     size = (dataset.train.nbytes + dataset.test.nbytes) / 1e6
@@ -45,7 +51,9 @@ def parse_arguments() -> argparse.Namespace:
         "DATA_DIR are used instead of a download; a prepared dataset is not prepared again.",
         epilog=f"Known datasets: {', '.join(known_datasets())}; or all.",
     )
-    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="a dataset to prepare; all: every dataset")
+    parser.add_argument(
+        "datasets", nargs="+", metavar="DATASET", help="a dataset to prepare; all: every one that needs no account"
+    )
     parser.add_argument(
         "--partial",
         action="store_true",
@@ -63,7 +71,7 @@ def main() -> int:
     names = known_datasets() if prepare_all else arguments.datasets
     sections = {name: data_of(name) for name in names}  # a wrong name fails before any download
     if prepare_all:  # other recipes of official datasets need no more than these
-        sections = {name: data for name, data in sections.items() if name in SOURCES or data.reader == IMAGE_FOLDER}
+        sections = {name: data for name, data in sections.items() if _is_in_all(name, data)}
     data_dir = cli.absolute(arguments.data_dir, "--data-dir")
     console = Console()
     errors = []

@@ -23,7 +23,8 @@ from experiments.launch.plan_table import print_plan
 from experiments.launch.progress import Display, line_printer, outcome
 from experiments.launch.queue import RunQueue
 from experiments.runs.folder import DONE, FAILED, MISSING
-from experiments.runs.plan import Plan, PlannedRun, make_plan
+from experiments.runs.plan import PlannedRun, make_plan
+from experiments.runs.stored_plan import Plan
 from experiments.tracking.uploader import Tracker, Uploader
 
 NEXT = """What to do next:
@@ -66,6 +67,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         check_writable(RUNS_DIR=runs_dir())
     console = Console()
     profile, settings = load_grid_settings(grid, options.profile, options.overrides)
+    options = options.with_workers(settings.values())
     check_not_replaced(options.architectures, profile, settings)
     tuned = load_tuned(grid, profile, settings) if options.tuned else None
     sections = {name: settings[name].data for name in grid.datasets}
@@ -94,7 +96,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         return 0
     began = time.monotonic()
     with uploader:
-        finished = _train(pending, seconds, backend, options.workers, uploader, console)
+        finished = _train(pending, seconds, backend, uploader, console)
     if options.tracking_cost is not None:
         write_json(options.tracking_cost, {"cpu_seconds": uploader.cpu_seconds, "problem": uploader.problem})
     status = _print_summary(runs, uploader, finished, time.monotonic() - began, console)
@@ -148,7 +150,6 @@ def _train(
     pending: list[PlannedRun],
     seconds: dict[str, float],
     backend: Backend,
-    workers: int,
     uploader: Uploader,
     console: Console,
 ) -> bool:
@@ -166,7 +167,7 @@ def _train(
             queue.ended(run, state)
 
         callbacks = LaunchCallbacks(started, display.progressed, ended=ended)
-        finished = launch(queue.ready(), backend, workers, callbacks)
+        finished = launch(queue.ready(), backend, callbacks)
         if not finished:
             uploader.launch_stopped()
     return finished

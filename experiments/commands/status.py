@@ -7,11 +7,10 @@ from rich.table import Column, Table
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
-from experiments.config.grid import grid_names
 from experiments.launch.backends.slurm import QueuedTask, queued_tasks
 from experiments.launch.progress import line_printer
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.runs.plan import Plan, load_plans
+from experiments.runs.stored_plan import Plan, load_plans
 
 STYLES = {DONE: "green", RUNNING: "cyan", FAILED: "red", INTERRUPTED: "yellow", MISSING: "dim"}
 
@@ -25,6 +24,8 @@ def main() -> int:
         raise UserError(f"no grid has been launched into {cli.runs_dir()}: start with 'make demo'")
     selected = [plan for plan in plans if arguments.grid in (None, plan.grid, plan.experiment)]
     if not selected:
+        from experiments.config.grid import grid_names  # noqa: PLC0415 - imports torch
+
         names = {plan.grid for plan in plans} | {plan.experiment for plan in plans}
         cli.check_choice("grid", arguments.grid, names | set(grid_names()))
         print(f"{arguments.grid} has not been launched into {cli.runs_dir()}: all its runs are missing")

@@ -18,7 +18,7 @@ from experiments.config.datasets import is_prepared
 from experiments.launch.backends import BACKENDS, Backend
 from experiments.launch.data_progress import preparation_lines
 from experiments.launch.loop import LaunchCallbacks, launch
-from experiments.launch.options import add_launch_arguments
+from experiments.launch.options import MAX_WORKERS, add_launch_arguments
 from experiments.launch.plan_table import check_disk
 from experiments.launch.progress import Display, line_printer
 from experiments.launch.queue import RunQueue
@@ -64,6 +64,8 @@ def run_study(options: StudyOptions) -> int:
         check_writable(RUNS_DIR=runs_dir(), RESULTS_DIR=results_dir())
     config = make_study_config(options, console)
     sampler = GRID if config.space.is_finite else options.sampler
+    # Trials at once do not learn from each other, so their number must not depend on the machine.
+    options = options.with_workers([config.settings], maximum=MAX_WORKERS if sampler == GRID else options.seeds)
     points = config.space.grid(options.trials or DEFAULT_TRIALS) if sampler == GRID else []
     max_trials = options.trials or len(points) or DEFAULT_TRIALS
     max_trials = min(max_trials, len(points)) if points else max_trials
@@ -145,7 +147,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
             callbacks = display.callbacks(tuner.ended, tuner.should_stop)
-            finished = launch(tuner.runs(), backend, options.workers, callbacks)
+            finished = launch(tuner.runs(), backend, callbacks)
         if not finished:
             uploader.launch_stopped()
         write_results(config, storage_address(), study.trials(), describe_source(), results)
@@ -163,7 +165,7 @@ def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend
     def in_time(run: PlannedRun | None) -> bool:  # None: another process trains it
         return run is not None or deadline is None or time.monotonic() < deadline
 
-    return launch(itertools.takewhile(in_time, queue.ready()), backend, 1, display.callbacks(queue.ended))
+    return launch(itertools.takewhile(in_time, queue.ready()), backend, display.callbacks(queue.ended))
 
 
 def _teacher_error(teacher: PlannedRun) -> UserError:

@@ -40,6 +40,7 @@ def _arguments(options: StudyOptions) -> list[str]:
         "seeds": options.seeds,
         "study": options.name,
         "timeout": options.timeout,
+        "workers": 1,
     }
     if not options.ablation:
         values |= {

@@ -7,7 +7,7 @@ import numpy as np
 
 from cskd.data.folders import ProgressReport, no_report
 from cskd.data.prepare import get_source, open_prepared, prepare, prepared_folder
-from cskd.data.sources.base import DatasetSource
+from cskd.data.sources.base import Archive, DatasetSource
 from cskd.data.sources.image_folder import image_folder_source
 from cskd.data.splits import Split
 from cskd.data.store import Dataset, merge
@@ -118,16 +118,24 @@ def _without_pixels(source: DatasetSource) -> Dataset:
 def preparation_bytes(sources: list[DatasetSource], data_dir: Path) -> tuple[int, int]:
     """Return about how many bytes the preparation of these sources downloads, and how many it adds to DATA_DIR.
 
-    DATA_DIR holds the archives, the decoded images and, for one source at a time, the unpacked archives.
+    DATA_DIR holds the archives, the prepared images and, for one source at a time, the unpacked archives.
     """
-    downloads, decoded, unpacked = 0, 0, [0]
+    downloads, prepared, unpacked = 0, 0, [0]
     for source in sources:
-        decoded += (source.train_images + source.test_images) * 3 * math.prod(source.image_size)
-        if source.find(data_dir) is None:
-            unpacked.append(sum(archive.size for archive in source.archives))
-            downloads += sum(
-                archive.size
-                for archive in source.archives
-                if not any((folder / archive.filename).exists() for folder in (data_dir, data_dir / "downloads"))
-            )
-    return downloads, downloads + decoded + max(unpacked)
+        archives = sum(archive.size for archive in source.archives)
+        decoded = (source.train_images + source.test_images) * 3 * math.prod(source.image_size)
+        prepared += archives if source.encoded else decoded
+        downloads += sum(archive.size for archive in missing_archives(source, data_dir))
+        if source.find(data_dir) is None and not source.reads_archives:
+            unpacked.append(archives)
+    return downloads, downloads + prepared + max(unpacked)
+
+
+def missing_archives(source: DatasetSource, data_dir: Path) -> list[Archive]:
+    """Return the archives that must be fetched to prepare the source."""
+    if source.find(data_dir) is not None:
+        return []
+    folders = (data_dir, data_dir / "downloads")
+    return [
+        archive for archive in source.archives if not any((folder / archive.filename).exists() for folder in folders)
+    ]

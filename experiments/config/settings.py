@@ -5,7 +5,6 @@ from typing import Any, Literal, get_origin
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from cskd.data.sources.registry import SOURCES
-from cskd.methods import method_parts
 from cskd.utils.errors import UserError, did_you_mean
 
 MAX_COUNT = 1_000_000  # a larger number of epochs, images or seeds is a typing error, and some would use all memory
@@ -13,7 +12,8 @@ MAX_FLOAT32 = 3e38
 MERGED = "merged"  # the reader that joins several official datasets
 SCHEDULE_PARAMETERS = ("schedule.lr", "schedule.weight_decay")  # that a method may have beside its own
 
-# These settings are not in a run's key: they only select what is trained, and the selection is in the key.
+# These settings are not in a run's key. They only select what is trained, and the selection is in the key; the number
+# of threads moves only the last digits of the results, and is recorded.
 NOT_IN_KEY = {
     "data",
     "methods",
@@ -23,6 +23,7 @@ NOT_IN_KEY = {
     "validation_fraction",
     "validate_on",
     "weights",
+    "threads",
 }
 # A setting with this default is not in the key either. Add each new setting here with its default, a nested one by its
 # dotted name, such as "schedule.kind", so that existing keys do not change.
@@ -163,6 +164,7 @@ class Settings(StrictModel):
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", True, False] = "auto"  # whether to use torch.compile; auto: on a GPU
+    threads: int | None = Field(None, ge=1, le=1024)  # CPU threads of a run; None: one for each usable core
     pipeline: Literal["batched", "torchvision"] = "batched"  # batched augmentation, or torchvision's image by image
     validate_on: Literal["held-out", "unused"] = "held-out"  # tuning: training images held out, or not in the subset
     validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training images that are held out
@@ -188,6 +190,8 @@ class Settings(StrictModel):
 
         A composite ``a+b`` has those of ``a`` and ``b``, overridden by its own entry.
         """
+        from cskd.methods import method_parts  # noqa: PLC0415 - imports torch, which 'status' does not need
+
         parts = method_parts(method)
         own = self._own_parameters(method)
         if len(parts) == 1:

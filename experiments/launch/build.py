@@ -14,7 +14,7 @@ from cskd.data.store import Dataset
 from cskd.data.torchvision_loader import TorchvisionLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import build_method
-from cskd.models import Classifier, build_model
+from cskd.models import Classifier
 from cskd.models.weights import load_weights, start_from
 from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.schedule import Schedule
@@ -22,11 +22,11 @@ from cskd.train.trainer import Trainer
 from cskd.utils.cli import data_dir
 from cskd.utils.errors import UserError, root_cause
 from cskd.utils.integrity import read_archive
-from cskd.utils.seeding import derived_seed
 from experiments.config.datasets import open_data
 from experiments.config.recipe import Settings
 from experiments.config.spec import RunSpec
 from experiments.config.splits import MAX_UNUSED_IMAGES, make_splits
+from experiments.launch.network import initialised_model
 from experiments.runs.folder import DONE, RunFolder
 
 PIPELINES = {"batched": TrainLoader, "torchvision": TorchvisionLoader}
@@ -143,21 +143,6 @@ def load_teacher(spec: RunSpec, runs_dir: Path, dataset: Dataset) -> Classifier:
         message = f"the weights of the teacher, {folder.weights}, cannot be read ({type(error).__name__})"
         raise UserError(f"{message}: launch the grid again, which trains the teacher again") from error
     return model
-
-
-def initialised_model(spec: RunSpec, num_classes: int) -> Classifier:
-    """Return the run's network with the initial weights of its seed."""
-    method = build_method(spec.method, spec.parameters)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(spec.seed, "init"))
-        return build_model(
-            spec.architecture,
-            num_classes,
-            spec.settings.inputs.image_size,
-            width=spec.settings.width,
-            build_head=method.build_head,
-            build_auxiliary=method.build_auxiliary,
-        )
 
 
 def should_compile(settings: Settings, device: torch.device) -> bool:

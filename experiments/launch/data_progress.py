@@ -10,7 +10,7 @@ from cskd.data.folders import free_bytes, gigabytes
 from cskd.data.sources.base import first_few
 from cskd.data.store import Dataset
 from cskd.utils.errors import one_line
-from experiments.config.datasets import preparation_bytes, prepare_data, unprepared_sources
+from experiments.config.datasets import missing_archives, preparation_bytes, prepare_data, unprepared_sources
 from experiments.config.settings import Data
 
 MAX_NAMED = 20  # skipped files; ``dataset.json`` of the prepared dataset has all
@@ -46,6 +46,9 @@ def preparation_lines(sections: dict[str, Data], data_dir: Path) -> list[str]:
             f"to download and {gigabytes(disk)} of disk in {data_dir} ({gigabytes(free_bytes(data_dir))} free). The "
             "plan uses the official numbers of images, and counts all runs of these datasets as to do."
         )
+    for archive in (archive for source in official for archive in missing_archives(source, data_dir)):
+        if archive.needs_account:
+            lines.append(f"Before the launch, {archive.manual_download(data_dir / 'downloads')}.")
     if own:
         lines.append(f"Not counted: {', '.join(f'{name} (not prepared: make data DATASET={name})' for name in own)}")
     return lines

@@ -14,7 +14,7 @@ from cskd.train.precision import autocast, resolve
 from cskd.utils import limits
 from cskd.utils.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.launch.build import initialised_model
+from experiments.launch.network import initialised_model
 from experiments.runs.environment import choose_device
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
@@ -58,9 +58,13 @@ class Estimator:
             run.spec.teacher and run.spec.teacher.architecture,
             settings.precision,
             settings.batch_size,
+            settings.threads,
         )
         if kind not in self._seconds_per_image:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(min(settings.threads or threads, threads))
             self._seconds_per_image[kind] = time_step(run)
+            torch.set_num_threads(threads)
             torch.cuda.empty_cache()  # the runs need the memory; this process lives as long as they do
         return self._seconds_per_image[kind]
 

@@ -69,16 +69,21 @@ class StopSignals:
 def make_job(run: PlannedRun) -> Job:
     """Return the job that trains a run. Its command is complete: it needs no environment and no working directory."""
     command, needs = make_command("worker", str(run.folder.path)), (run.teacher.path,) if run.teacher else ()
-    return Job(command, run.folder.path, run.folder.log, needs, gpus=run.spec.settings.replicas)
+    log, environment = run.folder.log, make_environment()
+    return Job(command, run.folder.path, log, needs, gpus=run.spec.settings.replicas, environment=environment)
 
 
 def make_command(*arguments: str, **environment: str) -> tuple[str, ...]:
     """Return a command of this package with absolute paths, and with further variables in its environment."""
+    settings = [f"{name}={value}" for name, value in (make_environment() | environment).items()]
+    return ("env", *settings, sys.executable, "-m", "experiments", *arguments)
+
+
+def make_environment() -> dict[str, str]:
+    """Return the variables that a worker needs, with absolute paths."""
     inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     path = os.pathsep.join(str(Path(folder).absolute()) for folder in (ROOT, *inherited))
-    variables = {"PYTHONPATH": path, "DATA_DIR": data_dir()} | environment
-    settings = [f"{name}={value}" for name, value in variables.items()]
-    return ("env", *settings, sys.executable, "-m", "experiments", *arguments)
+    return {"PYTHONPATH": path, "DATA_DIR": str(data_dir())}
 
 
 def submit(runs: Iterable[PlannedRun], backend: DetachedBackend) -> None:
@@ -99,21 +104,21 @@ def make_sync_job() -> Job:
     return Job(command, runs_dir(), runs_dir() / "sync.log")
 
 
-def launch(runs: Iterable[PlannedRun | None], backend: Backend, workers: int, callbacks: LaunchCallbacks) -> bool:
-    """Train the runs, ``workers`` at once; return False if a signal stopped the launch. A failed run stops no others.
+def launch(runs: Iterable[PlannedRun | None], backend: Backend, callbacks: LaunchCallbacks) -> bool:
+    """Train the runs; return False if a signal stopped the launch. A failed run stops no others.
 
     Args:
-        runs: yields the next run whenever a worker is free; None if no run can start yet.
+        runs: yields the next run whenever the backend has room; None if no run can start yet.
     """
     queue, exhausted, active = iter(runs), False, []
     with StopSignals() as stop:
         while active or not (exhausted or stop.count):
-            while not (exhausted or stop.count) and len(active) < workers:
+            while not (exhausted or stop.count) and len(active) < backend.capacity:
                 run = next(queue, END)
                 exhausted = run is END
                 if exhausted or run is None:
                     break
-                slot = min(set(range(workers)) - {job.slot for job in active})
+                slot = min(set(range(len(active) + 1)) - {job.slot for job in active})
                 callbacks.started(run)
                 try:
                     heartbeat = run.folder.state().get("heartbeat")

@@ -1,7 +1,8 @@
 """The options of launches, and their command-line arguments, for the commands that train grids and studies."""
 
-from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass, fields
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,10 +11,14 @@ import torch
 from cskd.methods import canonical_name
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
+from cskd.utils.limits import usable_cores
 from experiments.config.grid import ALL
+from experiments.config.settings import Settings
 from experiments.launch.backends import BACKENDS
+from experiments.launch.backends.local import visible_gpus
 
 MAX_WORKERS = 1000
+AUTO, LOCAL = "auto", "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +27,14 @@ class LaunchOptions:
 
     profile: str | None = None  # None: the recipe's default
     overrides: tuple[str, ...] = ()  # "key=value": settings changed from the recipe
-    workers: int = 1  # runs at once
-    launcher: str = "local"
+    workers: int | None = None  # runs at once; None: as many as ``with_workers`` finds
+    launcher: str = LOCAL
     retry: bool = False  # run failed runs or trials again
     dry_run: bool = False  # print the plan or the budget, and train nothing
 
     def __post_init__(self):
-        check_range("WORKERS", self.workers, MAX_WORKERS)
+        if self.workers is not None:
+            check_range("WORKERS", self.workers, MAX_WORKERS)
         check_choice("launcher", self.launcher, BACKENDS)
 
     @classmethod
@@ -41,6 +47,21 @@ class LaunchOptions:
             if arguments.launcher == "local" and not arguments.dry_run:
                 check_gpus(arguments.gpus)
         return cls(**values | tuples | more)
+
+    def with_workers(self, settings: Iterable[Settings], maximum: int = MAX_WORKERS) -> Self:
+        """Return the options with a number of workers, if none was given.
+
+        On this machine, it is one a GPU, or as many as the cores allow; with another launcher, one.
+        """
+        if self.workers is not None:
+            return self
+        if self.launcher != LOCAL:
+            return replace(self, workers=1)
+        recipes = list(settings)
+        cores, replicas = usable_cores(), max(recipe.replicas for recipe in recipes)
+        threads = max(replicas, *(recipe.threads or cores for recipe in recipes))
+        fitting = len(gpus) // replicas if (gpus := visible_gpus()) else cores // threads
+        return replace(self, workers=max(1, min(maximum, fitting)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +91,15 @@ def check_range(variable: str, value: int, maximum: int) -> None:
         raise UserError(f"{variable} must be from 1 to {maximum}, not {value}")
 
 
+def workers_or_auto(text: str) -> int | None:
+    """Argument type: a number of workers, or None for "auto"."""
+    if text == AUTO:
+        return None
+    if not text.lstrip("-").isdecimal():
+        raise ArgumentTypeError(f"WORKERS is a number or {AUTO}, not {text}")
+    return int(text)
+
+
 def method_or_all(name: str) -> str:
     """Argument type: the canonical name of a method, or "all"."""
     return name if name == ALL else canonical_name(name)
@@ -92,7 +122,8 @@ def add_settings_arguments(parser: ArgumentParser) -> None:
 def add_launch_arguments(parser: ArgumentParser) -> None:
     """Add the options of ``LaunchOptions``, for every command that trains runs."""
     add_settings_arguments(parser)
-    parser.add_argument("--workers", type=int, default=1, help="runs at once, each on its own GPU (default 1)")
+    workers = f"runs at once; {AUTO} (default): one a GPU, or as many as the cores allow with the recipe's threads"
+    parser.add_argument("--workers", type=workers_or_auto, help=workers)
     gpus = "GPUs for each run, which divide its batches; without it, the recipe's 'replicas' (default 1)"
     parser.add_argument("--gpus", type=int, metavar="N", help=gpus)
     parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")

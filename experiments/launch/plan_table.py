@@ -12,7 +12,8 @@ from experiments.launch.backends import BACKENDS
 from experiments.launch.estimate import Estimator, disk_bytes
 from experiments.launch.options import LaunchOptions
 from experiments.runs.folder import DONE
-from experiments.runs.plan import Plan, PlannedRun
+from experiments.runs.plan import PlannedRun
+from experiments.runs.stored_plan import Plan
 
 
 def print_plan(
@@ -44,7 +45,7 @@ def print_plan(
     if runs:
         duration = ""
         if seconds or not pending:
-            total = duration_text(sum(seconds.values()) / options.workers)
+            total = duration_text(sum(seconds.values()) / max(1, min(options.workers, len(pending))))
             duration = (
                 f"about {total} with {options.workers} at once (from a measured training step, without data loading), "
             )

@@ -1,9 +1,11 @@
 """The progress of a launch: bars on a terminal, lines elsewhere."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -12,7 +14,9 @@ from rich.text import Text
 
 from cskd.utils.numbers import duration_text
 from experiments.runs.folder import DONE, FAILED, RUNNING
-from experiments.runs.plan import PlannedRun
+
+if TYPE_CHECKING:  # 'status' prints lines too, and need not import torch
+    from experiments.runs.plan import PlannedRun
 
 LINE_SECONDS = 5.0  # between two lines about one run, if the output is not a terminal
 NARROW = 100  # columns of a terminal; below, the bars are shorter
@@ -80,7 +84,7 @@ class Display:
         total_seconds = max(total_seconds * (1 - 1e-9), 1e-9)
         self.overall = self.progress.add_task(name, total=total_seconds, count=self.count(), message=self.best())
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Display:
         self.progress.start()
         return self
 

@@ -17,7 +17,9 @@ from typing import Any
 import psutil
 import torch
 
-from cskd.evaluate.predictions import Predictions, save_predictions
+from cskd.evaluate.evaluate_run import evaluate
+from cskd.evaluate.evaluation import save_evaluation
+from cskd.evaluate.predictions import Predictions, load_predictions, save_predictions
 from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.precision import resolve
 from cskd.train.trainer import Diverged, Interrupted, Progress, Record, Trainer
@@ -43,7 +45,8 @@ OUT_OF_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch raises
 def main() -> int:
     parser = cli.Parser(prog="python -m experiments worker", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a run folder with a spec.json")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="CPU threads of this run")
+    threads = "CPU threads, if the recipe does not set them (default: one for each usable core)"
+    parser.add_argument("--threads", type=int, default=usable_cores(), help=threads)
     parser.add_argument("--launcher", type=int, metavar="PID", help="stop when this process is no longer the parent")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -97,11 +100,13 @@ def how_it_ended(error: Exception, should_stop: "StopRequest") -> tuple[str, str
 def work(folder: RunFolder, lease: Lease, should_stop: "StopRequest") -> None:
     """Train the run of this folder to its last epoch and write its results."""
     folder.remove_partial_files()
-    replicas = folder.spec().settings.replicas
+    settings = folder.spec().settings
+    if settings.threads is not None:
+        torch.set_num_threads(min(settings.threads, usable_cores()))
     if folder.is_complete():  # only its state is missing
         pass
-    elif replicas > 1:
-        train_replicas(folder, lease, replicas, should_stop)
+    elif settings.replicas > 1:
+        train_replicas(folder, lease, settings.replicas, should_stop)
     else:
         train_run(folder, choose_device(), should_stop)
     folder.finish()
@@ -156,8 +161,21 @@ def train(trainer: Trainer, folder: RunFolder, spec: RunSpec, start: "Start", sh
     )
     further = further_predictions(trainer, should_stop)
     save_predictions(folder.predictions, predictions, *further, before_replace=folder.before_replace)
+    if spec.validation is None:
+        store_evaluation(folder)
     weights = trainer.model.state_dict()
     write_archive(folder.weights, lambda file: torch.save(weights, file), before_replace=folder.before_replace)
+
+
+def store_evaluation(folder: RunFolder) -> None:
+    """Evaluate the run's predictions, so that tables and reports need not. Without an evaluation, they do it."""
+    torch.set_num_threads(1)  # of an otherwise finished process: the same result for any number of threads
+    try:
+        evaluation = evaluate(load_predictions(folder.predictions))
+    except (ValueError, MemoryError) as error:  # such as a test set of one image
+        log(f"not evaluated: {error}")
+    else:
+        save_evaluation(folder.evaluation, evaluation, folder.predictions, before_replace=folder.before_replace)
 
 
 def further_predictions(trainer: Trainer, should_stop: "StopRequest") -> tuple[Predictions | None, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from experiments.runs.source import describe_source
+from experiments.runs.source import source_at_start
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "optuna")
 
@@ -35,7 +35,7 @@ def use_repeatable_kernels(precision: str) -> None:
 def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:
     """Return the code's version, the packages' versions and the hardware of this process."""
     return {
-        **describe_source(),
+        **source_at_start(),
         "machine": f"{_cpu_name()}, {os.cpu_count()} cores",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),

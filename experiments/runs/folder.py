@@ -7,6 +7,7 @@ runs/<run key>/spec.json         the run: everything that can change its numbers
                checkpoint.pt     the state to resume from, with all epochs so far; removed when the run is done
                previous.pt       the checkpoint before it, used if checkpoint.pt is damaged
                predictions.npz   predictions of test, training and left-out images, after the last epoch
+               evaluation.npz    the evaluation of the test predictions; computed again if it is missing or damaged
                weights.pt        the trained network's state_dict
                summary.json      how the latest training process ended
                SHA256SUMS        checksums of a run that is done
@@ -24,7 +25,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cskd.train.checkpoint import previous_checkpoint
 from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull, atomic_write, write_errors
 from cskd.utils.integrity import CHECKSUMS, Damaged, find_damage, read_json, write_checksums, write_json
@@ -46,7 +46,9 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.pt"
+        self._previous = path / "previous.pt"  # named by cskd.train.checkpoint
         self.predictions = path / "predictions.npz"
+        self.evaluation = path / "evaluation.npz"
         self.weights = path / "weights.pt"
         self.summary_file = path / "summary.json"
         self.log = path / "log.txt"
@@ -264,7 +266,7 @@ class RunFolder:
         return self.count_epochs() if any(file.exists() for file in self._checkpoints()) else 0
 
     def _checkpoints(self) -> tuple[Path, Path]:
-        return self.checkpoint, previous_checkpoint(self.checkpoint)
+        return self.checkpoint, self._previous
 
     def remove_checkpoints(self) -> None:
         self.before_replace()

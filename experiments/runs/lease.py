@@ -77,7 +77,7 @@ def is_held(folder: Path) -> bool:
     owner = lock.owner
     if owner is None:
         return False
-    if owner.hostname == _this_host() and not _is_alive(owner.pid):
+    if owner.hostname == _this_host() and not is_alive(owner.pid):
         return False
     try:
         age = time.time() - Path(lock.lock_file).stat().st_mtime
@@ -97,7 +97,8 @@ def _this_host() -> str:
         return lock.owner.hostname
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process exists and has not ended."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

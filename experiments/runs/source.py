@@ -3,6 +3,7 @@
 import hashlib
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ def describe_source(root: Path = ROOT) -> dict[str, Any]:
         "git_dirty": None if UNKNOWN in (commit, changes) else bool(changes),
         "source_digest": _digest(root),
     }
+
+
+@cache
+def source_at_start() -> dict[str, Any]:
+    """Return ``describe_source`` of the first call in this process, or in the process that it was forked from."""
+    return describe_source()
 
 
 def commit_of(root: Path, tracked: str = "") -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from cskd.evaluate.metrics import all_metrics
 from cskd.plots import curves_figure
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING
-from experiments.runs.plan import Cell, Plan
+from experiments.runs.stored_plan import Cell, Plan
 from experiments.tracking.experiment import STATUS
 from experiments.tracking.records import test_metrics
 

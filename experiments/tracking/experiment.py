@@ -37,6 +37,7 @@ class TrackedRun:
     has_settings: bool
     state: str
     epochs: dict[str, int] = field(default_factory=dict)  # number uploaded, by the prefix of the metrics
+    tags: dict[str, str] = field(default_factory=dict)  # those of the state, as this process uploaded them
 
     @classmethod
     def of(cls, run: Run) -> "TrackedRun":
@@ -52,8 +53,10 @@ class TrackedExperiment:
 
     def __init__(self, uri: str, key: str, lock: Path):
         """lock: the lock file that all launches with the same RUNS_DIR use when they create something."""
-        self.uri, self.key, self.lock = uri, key, lock
+        self.key, self.lock = key, lock
+        self.uri = uri
         self.client = open_store(uri)
+        self.artifacts = artifact_location(uri, key)
         self.id = ""
 
     def open(self, describe: Callable[[str], str], tags: dict[str, str]) -> None:
@@ -143,12 +146,14 @@ class TrackedExperiment:
 
     def log_state(self, tracked: TrackedRun, state: str, tags: dict[str, str], ended: float) -> None:
         """Log the state with other tags, and then MLflow's status. ended: unix seconds, unless it is running."""
+        if STATUS[state] == "RUNNING" and (tracked.state, tracked.tags) == (state, tags):
+            return  # most updates of a running run: only its epochs are new
         self.set_tags(tracked.run_id, {"state": state} | tags)
         if STATUS[state] == "RUNNING":
             self.client.update_run(tracked.run_id, status="RUNNING")
         else:
             self.client.set_terminated(tracked.run_id, STATUS[state], int(ended * 1000))
-        tracked.state = state
+        tracked.state, tracked.tags = state, tags
 
     def log_values(self, tracked: TrackedRun, values: dict[str, float], timestamp: float, step: int = 0) -> None:
         """Log metrics that have one value. timestamp: unix seconds, the same when the upload is repeated."""
@@ -171,7 +176,7 @@ class TrackedExperiment:
         for number in count(1):
             label = self.key if number == 1 else f"{self.key} ({number})"
             try:
-                self.client.create_experiment(label, artifact_location(self.uri, self.key), tags)
+                self.client.create_experiment(label, self.artifacts, tags)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

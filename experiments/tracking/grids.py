@@ -10,7 +10,7 @@ from pathlib import Path
 from cskd.utils.databases import view_link, view_path
 from cskd.utils.errors import UserError
 from experiments.runs.folder import DONE, INTERRUPTED, MISSING, RunFolder
-from experiments.runs.plan import Cell, Plan, load_plan
+from experiments.runs.stored_plan import Cell, Plan, load_plan
 from experiments.tracking.cells import cell_name, cell_status, cell_tags, run_name, seed_curves, seed_statistics
 from experiments.tracking.experiment import STATUS, TrackedExperiment, TrackedRun
 from experiments.tracking.records import (

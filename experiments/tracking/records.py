@@ -61,7 +61,7 @@ def dataset_input(spec: RunSpec) -> DatasetInput:
 
 def upload_artifacts(client: MlflowClient, run_id: str, spec: RunSpec, folder: RunFolder) -> None:
     """Upload the files of a finished run, and its reliability diagram. Users may have deleted files to save space."""
-    for file in (folder.predictions, folder.weights, folder.environment, folder.spec_file):
+    for file in (folder.predictions, folder.evaluation, folder.weights, folder.environment, folder.spec_file):
         if file.exists():
             client.log_artifact(run_id, str(file))
     if folder.predictions.exists():

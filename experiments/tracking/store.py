@@ -5,7 +5,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -22,22 +22,26 @@ import logging
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cskd.utils.databases import SQLITE, is_server, schema_problem, sqlite_path
-from cskd.utils.errors import UserError, first_line, without_password
+from cskd.utils.cli import absolute
+from cskd.utils.databases import SQLITE, is_server, schema_problem, server_lock, sqlite_path
+from cskd.utils.errors import UserError, first_line, is_s3_error, without_password
 from cskd.utils.files import exclusive
 
-ARTIFACTS = "mlartifacts"  # the folder beside the database
+ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database
+ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # ``mlflow server`` reads it too
 
 # MLflow logs "Creating initial tables" here. It also logs errors, but we raise and report those.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+# psycopg logs a failed statement here, such as the creation of an experiment that another launch has just created.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
 def open_store(uri: str) -> MlflowClient:
-    """Return a client of the store; an SQLite database is created first. Raises UserError if it cannot be used."""
+    """Return a client of the store; the tables of a new database are created. Raises UserError if it cannot be used."""
     path = sqlite_path(uri)
     try:
         # Two processes that create the same database at once corrupt it.
-        with exclusive(path.with_name(f"{path.name}.lock")) if path else nullcontext():
+        with exclusive(path.with_name(f"{path.name}.lock")) if path else server_lock(uri):
             if path is not None and not (path.is_file() and path.stat().st_size):
                 _create_database(path)
             client = MlflowClient(uri)
@@ -56,11 +60,23 @@ def open_store(uri: str) -> MlflowClient:
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
-    """Return a folder beside the database, not MLflow's default, the working directory. None: a server chooses."""
+    """Return the address of an experiment's artifacts. None: a server chooses.
+
+    They lie beside an SQLite database, and below ARTIFACT_ROOT for other databases. MLflow's default would be the
+    working directory. Raises UserError if ARTIFACT_ROOT is not set.
+    """
     if is_server(uri):
         return None
-    path = sqlite_path(uri)
-    return ((path.parent if path else Path.cwd()) / ARTIFACTS / experiment).as_uri()
+    if (path := sqlite_path(uri)) is not None:
+        return (path.parent / ARTIFACTS / experiment).as_uri()
+    root = os.environ.get(ARTIFACT_ROOT)
+    if not root:
+        places = "a folder that all machines share, or s3://<bucket>/<path>"
+        message = f"MLFLOW_TRACKING_URI={uri} has no place for artifacts: set {ARTIFACT_ROOT} to {places}"
+        raise UserError(without_password(message))
+    if "://" in root:
+        return f"{root.rstrip('/')}/{experiment}"
+    return (absolute(root, ARTIFACT_ROOT) / experiment).as_uri()
 
 
 def _create_database(path: Path) -> None:
@@ -90,9 +106,11 @@ def _relocate_artifacts(connection: sqlite3.Connection, folder: Path) -> None:
 
 @contextmanager
 def upload_errors(uri: str, name: str) -> Iterator[None]:
-    """Turn an error of MLflow into a UserError that names the store and what was uploaded."""
+    """Turn an error of MLflow or S3 into a UserError that names the store and what was uploaded."""
     try:
         yield
-    except MlflowException as error:
+    except Exception as error:
+        if not (isinstance(error, MlflowException) or is_s3_error(error)):
+            raise
         message = f"{uri}: cannot upload {name} ({first_line(error)}): try again"
         raise UserError(without_password(message)) from error

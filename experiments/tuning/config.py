@@ -15,9 +15,10 @@ from cskd.utils.cli import check_choice, data_dir, runs_dir
 from cskd.utils.errors import UserError
 from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import check_not_replaced
+from experiments.config.make_spec import make_spec
 from experiments.config.recipe import NAME, load_settings, recipe_names
 from experiments.config.settings import Settings
-from experiments.config.spec import RunSpec, Validation, make_spec
+from experiments.config.spec import RunSpec, Validation
 from experiments.config.splits import make_validation
 from experiments.launch.data_progress import prepare_with_progress
 from experiments.launch.options import LaunchOptions, check_range

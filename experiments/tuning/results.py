@@ -6,13 +6,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-from cskd.plots import save_figure
 from cskd.utils.files import atomic_write, write_errors
 from cskd.utils.numbers import MEAN_STD, number_text
 from experiments.config import tuned
 from experiments.config.tuned import TunedParameters
 from experiments.tuning.config import StudyConfig
-from experiments.tuning.figures import grid_rows, heat_map, study_figures
 from experiments.tuning.noise import spread_within_noise
 from experiments.tuning.space import SPACES, Point
 from experiments.tuning.trial import (
@@ -32,6 +30,9 @@ def write_results(config: StudyConfig, address: str, trials: list[Trial], source
 
     address: the address of the storage. source: the version of the running code, as from ``describe_source``.
     """
+    from cskd.plots import save_figure  # noqa: PLC0415 - imports matplotlib, as the next one does
+    from experiments.tuning.figures import grid_rows, heat_map, study_figures  # noqa: PLC0415
+
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     runs_dir = config.runs({})[0].folder.path.parent

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._storage import NOT_FOUND_MSG
 
 from cskd.utils.cli import runs_dir
-from cskd.utils.databases import absolute_address, schema_problem
+from cskd.utils.databases import absolute_address, schema_problem, server_lock
 from cskd.utils.errors import UserError, first_line, without_password
-from cskd.utils.files import write_errors
+from cskd.utils.files import atomic_write, exclusive, write_errors
 from experiments.tuning.trial import STATES, Trial, best_of, trial_of
+
+RUNS_DIR_ID = "runs_dir_id"  # a file: processes of one study must share RUNS_DIR, and can then read the same name there
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -41,7 +44,8 @@ def open_storage(address: str) -> BaseStorage:
     """Open or create the storage. Raises UserError if it cannot be used."""
     with storage_errors(address):
         if "://" in address:
-            return get_storage(address)
+            with server_lock(address):
+                return get_storage(address)
         path = Path(address)
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +55,30 @@ def open_storage(address: str) -> BaseStorage:
 def study_names(address: str) -> list[str]:
     with storage_errors(address):
         return sorted(optuna.get_all_study_names(open_storage(address)))
+
+
+def runs_dir_id(studies: Path) -> str:
+    """Return the random name that the first study gave to a RUNS_DIR, "" if there was none. studies: a folder in it."""
+    try:
+        return (studies / RUNS_DIR_ID).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def ensure_runs_dir_id(studies: Path) -> str:
+    """Return the name of a RUNS_DIR; give it one if it has none."""
+    with exclusive(studies / f"{RUNS_DIR_ID}.lock"):
+        if not runs_dir_id(studies):
+            with atomic_write(studies / RUNS_DIR_ID) as file:
+                file.write(secrets.token_hex(8).encode())
+        return runs_dir_id(studies)
+
+
+def is_of_runs_dir(address: str, name: str, studies: Path) -> bool:
+    """Return whether the runs of a study are in this RUNS_DIR. studies: a folder in it."""
+    with storage_errors(address):
+        study = optuna.load_study(study_name=name, storage=open_storage(address))
+        return study.user_attrs.get("identity", {}).get("RUNS_DIR") == runs_dir_id(studies)
 
 
 def load_study(address: str, name: str) -> tuple[tuple[str, ...], list[Trial], Trial | None]:

@@ -2,7 +2,7 @@
 
 A process owns each trial that it asked for until it tells the result, and holds a lease in RUNS_DIR while it runs. If
 the owner of a trial dies, the next process that asks gets this trial, with its number and parameters, and its runs
-resume from their checkpoints. All processes of a study must share RUNS_DIR.
+resume from their checkpoints. All processes of a study must share RUNS_DIR: a study of another RUNS_DIR is refused.
 """
 
 import json
@@ -19,12 +19,20 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from cskd.utils.cli import check_choice
+from cskd.utils.databases import server_lock
 from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive, write_errors
 from cskd.utils.seeding import derived_seed
 from experiments.runs.lease import is_held, run_lease
 from experiments.tuning.space import Point, Space
-from experiments.tuning.storage import open_storage, storage_errors, storage_exists, study_names
+from experiments.tuning.storage import (
+    ensure_runs_dir_id,
+    open_storage,
+    runs_dir_id,
+    storage_errors,
+    storage_exists,
+    study_names,
+)
 from experiments.tuning.trial import STATES, Trial, format_objectives, trial_of, unit_of
 
 DEFAULT_SAMPLER = "gp"
@@ -57,7 +65,8 @@ class Study:
         self.sampler = check_choice("sampler", sampler, [*SAMPLERS, GRID])
         with exclusive(self.folder.parent / "storage.lock"):  # two processes cannot create one database together
             storage = open_storage(self.address)
-        with self._exclusive():
+        identity = identity | {"RUNS_DIR": ensure_runs_dir_id(self.folder.parent)}
+        with self._exclusive(), server_lock(self.address):
             self.study = optuna.create_study(
                 study_name=self.name,
                 storage=storage,
@@ -76,7 +85,7 @@ class Study:
             return
         with storage_errors(self.address):
             self.study = optuna.load_study(study_name=self.name, storage=open_storage(self.address))
-            self._check_identity(identity)
+            self._check_identity(identity | {"RUNS_DIR": runs_dir_id(self.folder.parent)})
 
     def _check_identity(self, identity: dict[str, Any]) -> None:
         expected = json.loads(json.dumps(identity))

@@ -21,7 +21,7 @@ EPOCHS = 24
 GRID = ("experiments grid", "demo", "--methods", "cs-kd", "--workers", "2", "--set", "width=4", *epoch_options(EPOCHS))
 STEP = "cskd.train.step:Step.__call__"  # there are four steps in an epoch of the demo
 STRIKES = Path(__file__).resolve().parent / "strikes"
-RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
+RESULTS = {"predictions.npz", "evaluation.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
 MEASURED = ("time/", "system/")  # metrics that differ if an epoch is trained again
 SINGLE = ("minutes", "energy_kilojoules")  # metrics of a run, not of its epochs
 

@@ -14,7 +14,7 @@ from run_folders import make_grid, tracked
 from cskd import NUMERICS_VERSION
 from cskd.utils.errors import UserError
 from experiments.runs.folder import INTERRUPTED, RunFolder
-from experiments.runs.plan import load_plans
+from experiments.runs.stored_plan import load_plans
 from experiments.tracking.grids import sync_plan
 
 FAULT = "a run's files truncated or bit-flipped"

@@ -20,7 +20,8 @@ from experiments.config import grid as grid_module
 from experiments.config import recipe
 from experiments.config.datasets import open_data
 from experiments.launch import estimate
-from experiments.launch.build import build_on, initialised_model
+from experiments.launch.build import build_on
+from experiments.launch.network import initialised_model
 from experiments.runs.plan import PlannedRun, make_plan
 
 CASES = st.one_of(*3 * [overridden()], launched(), *2 * [mistyped()], *2 * [recipes()], grids(), elsewhere())

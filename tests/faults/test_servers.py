@@ -16,7 +16,7 @@ from run_folders import make_grid, make_run, make_spec, plan_of
 
 from cskd.utils.errors import UserError, first_line
 from experiments.runs.folder import RUNNING
-from experiments.runs.plan import load_plans
+from experiments.runs.stored_plan import load_plans
 from experiments.tracking import uploader as module
 from experiments.tracking.grids import GridTracker, sync_plan
 from experiments.tracking.uploader import Uploader

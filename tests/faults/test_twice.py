@@ -14,7 +14,7 @@ from place import ROOT, Place
 from run_folders import make_grid
 
 from experiments.runs.folder import RunFolder
-from experiments.runs.plan import load_plans
+from experiments.runs.stored_plan import load_plans
 from experiments.tracking.grids import sync_plan
 
 FAULT = "the same grid launched twice at once"

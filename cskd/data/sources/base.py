@@ -8,7 +8,27 @@ import numpy as np
 
 from cskd.utils.errors import UserError
 
-ImageSource = Path | np.ndarray  # a file, or (height, width, 3) uint8
+
+@dataclass(frozen=True, slots=True)
+class PackedImage:
+    """An image file inside a tar archive. start, length: its bytes in the archive, which stores them unchanged."""
+
+    archive: Path
+    name: str
+    start: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+    def read_bytes(self) -> bytes:
+        with self.archive.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.length)
+
+
+ImageFile = Path | PackedImage
+ImageSource = ImageFile | np.ndarray  # an array is (height, width, 3) uint8
 LabelledImage = tuple[ImageSource, int]
 
 
@@ -19,6 +39,7 @@ class Archive:
     checksum: ``md5:...``, ``sha1:...`` or ``sha256:...``, in hexadecimal; None if no checksum is published.
     size: in bytes, to estimate the download; 0 for a short list.
     mirrors: further addresses of the same file, tried in this order if the official one cannot be reached.
+    needs_account: True if only a user with an account can download it; ``url`` is then the page of the download.
     """
 
     url: str
@@ -26,6 +47,7 @@ class Archive:
     checksum: str | None = None
     size: int = 0
     mirrors: tuple[str, ...] = ()
+    needs_account: bool = False
 
     @property
     def algorithm(self) -> str | None:
@@ -34,6 +56,8 @@ class Archive:
     def manual_download(self, folder: Path) -> str:
         """Return the instruction for a user whose machine cannot reach the address."""
         checksum = f" ({self.checksum.replace(':', ' ')})" if self.checksum else ""
+        if self.needs_account:
+            return f"log in at {self.url}, download {self.filename} and save it as {folder / self.filename}{checksum}"
         return f"download {self.url} by other means and save it as {folder / self.filename}{checksum}"
 
 
@@ -93,6 +117,9 @@ class DatasetSource:
     archive_root: the dataset's folder inside the archives.
     num_classes, train_images, test_images: official numbers; None for a user's own images.
     image_size: height and width in pixels; typical ones if the images have different sizes.
+    reads_archives: True if the reader lists the images inside the archives, which are then not unpacked. It receives a
+        folder with links to them.
+    encoded: True if the images are prepared as the original files, and decoded whenever they are used.
     A source without folders and archives is bundled with an installed package.
     """
 
@@ -108,6 +135,8 @@ class DatasetSource:
     train_images: int | None = None
     test_images: int | None = None
     image_size: tuple[int, int] = (375, 500)
+    reads_archives: bool = False
+    encoded: bool = False
 
     @property
     def bundled(self) -> bool:

@@ -3,8 +3,6 @@
 import io
 from pathlib import Path
 
-from scipy.io import loadmat
-
 from cskd.data.sources.base import Archive, DatasetSource, LabelledImage, Listing
 from cskd.data.sources.reading import reading_errors
 from cskd.utils.errors import UserError
@@ -28,6 +26,8 @@ def read(folder: Path) -> Listing:
 
 def _read_list(folder: Path, split: str, breeds: dict[int, str]) -> list[LabelledImage]:
     """Return the images of one split, and add the folder of each label to ``breeds``."""
+    from scipy.io import loadmat  # noqa: PLC0415 - every command imports this module, and few read the lists
+
     path = folder / f"{split}_list.mat"
     with reading_errors(path, UNPACK_LISTS):
         content = loadmat(io.BytesIO(path.read_bytes()))  # for a path, SciPy hides that the file is missing

@@ -22,14 +22,15 @@ def image_folder_source(name: str, folder: str) -> DatasetSource:
     )
 
 
-def read_class_folders(folder: Path) -> Listing:
+def read_class_folders(folder: Path, test: str = "test") -> Listing:
     """``{train,test}/<class>/<images>``. The classes are the folders in train, sorted by name.
 
     As in torchvision's ImageFolder, images in folders below a class folder belong to the class. Raises one UserError
     that names all classes without images, test classes without training images, and images outside the class folders.
+    test: the name of the folder of the test images.
     """
-    not_read = [path.name for path in subfolders(folder) if path.name not in ("train", "test")]
-    for split in ("train", "test"):
+    not_read = [path.name for path in subfolders(folder) if path.name not in ("train", test)]
+    for split in ("train", test):
         if not (folder / split).is_dir():
             rename = f", or rename {' or '.join(not_read)} to {split}" if not_read else ""
             raise UserError(f"{folder / split} is missing: add it{rename}")
@@ -37,7 +38,7 @@ def read_class_folders(folder: Path) -> Listing:
     if not classes:
         raise UserError(f"{folder / 'train'} has no class folders: it must hold train/<class>/<images>")
     labels = {name: label for label, name in enumerate(classes)}
-    splits, faults, skipped = {"train": [], "test": []}, [], []
+    splits, faults, skipped = {"train": [], test: []}, [], []
     for split, entries in splits.items():
         stray, others = _sorted_out(path for path in _entries(folder / split) if not path.is_dir())
         skipped += others
@@ -56,8 +57,8 @@ def read_class_folders(folder: Path) -> Listing:
                 entries += [(image, labels[path.name]) for image in images]
     if faults:
         raise UserError("; ".join(faults))
-    skipped += [f"{folder / name} (only train and test are read)" for name in not_read]
-    return Listing(classes, **splits, skipped=skipped)
+    skipped += [f"{folder / name} (only train and {test} are read)" for name in not_read]
+    return Listing(classes, splits["train"], splits[test], skipped)
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[str]]:

@@ -3,11 +3,13 @@
 from experiments.launch.backends.base import Backend, DetachedBackend, Exit, Job
 from experiments.launch.backends.local import LocalBackend
 from experiments.launch.backends.print import PrintBackend
+from experiments.launch.backends.ray import RayBackend
 from experiments.launch.backends.slurm import SlurmBackend
 
 BACKENDS: dict[str, type[Backend | DetachedBackend]] = {
     "local": LocalBackend,
     "print": PrintBackend,
+    "ray": RayBackend,
     "slurm": SlurmBackend,
 }
 

@@ -1,7 +1,7 @@
 """The interfaces of launch backends: what a job is, and how its process ends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ class Job:
     log: Path  # for the output of the command
     needs: tuple[Path, ...] = ()  # folders of the runs that must be done before this one starts
     gpus: int = 1  # that it uses, where there are GPUs
+    environment: dict[str, str] = field(default_factory=dict)  # the variables that the command sets
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class Backend(Protocol):
     """Starts jobs that live as long as the launch. The loop starts a job when the jobs that it needs are done."""
 
     detached: bool  # False
+    capacity: int  # how many jobs run at once, at this moment
 
     def __init__(self, workers: int):
-        """workers: how many jobs run at once."""
+        """workers: how many jobs run at once, on each machine or GPU if the backend has several machines."""
 
     def start(self, job: Job, slot: int) -> Any:
-        """Start a job and return a handle. slot: a number below ``workers`` that no other running job has.
+        """Start a job and return a handle. slot: a number from 0 that no other running job has.
 
         Raises OSError if the job cannot be started.
         """

@@ -3,56 +3,66 @@
 import os
 import re
 import signal
-import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from cskd.utils.limits import usable_cores
 from experiments.launch.backends.base import Exit, Job
+from experiments.launch.fork_server import ForkRequest, ForkServer, fork_server
+from experiments.runs.lease import is_alive
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A worker. kills: what ``out_of_memory_kills`` returned when it was started."""
+
+    server: ForkServer
+    pid: int
+    kills: int
 
 
 class LocalBackend:
     detached = False
 
     def __init__(self, workers: int):
-        self.threads = max(1, usable_cores() // workers)
-        self.devices = _visible_devices()
+        self.capacity = workers
+        self.threads = max(1, usable_cores() // workers)  # of a run whose recipe does not set them
+        self.devices = visible_gpus()
+        fork_server()  # it imports torch while the launcher opens the tracking store
 
-    def start(self, job: Job, slot: int) -> tuple[subprocess.Popen, int]:
-        kills = out_of_memory_kills()
-        environment = dict(os.environ)
+    def start(self, job: Job, slot: int) -> Handle:
+        kills, server = out_of_memory_kills(), fork_server()
+        environment = os.environ | job.environment
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._devices_of(slot, job.gpus))
-        with job.log.open("ab") as log:
-            # A new process group: Ctrl-C in the terminal reaches only the launcher, which then stops its jobs.
-            process = subprocess.Popen(
-                [*job.command, "--threads", str(self.threads), "--launcher", str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
-        return process, kills
+        job.log.open("ab").close()  # an OSError is raised here, not in the worker
+        arguments = (str(job.folder), "--threads", str(self.threads))
+        return Handle(server, server.fork(ForkRequest(arguments, environment, job.log)), kills)
 
     def _devices_of(self, slot: int, gpus: int) -> list[str]:
         """Return the GPUs of a job. Jobs share GPUs if there are not enough for all slots."""
         first = slot % max(1, len(self.devices) // gpus) * gpus
         return self.devices[first : first + gpus]
 
-    def poll(self, handle: tuple[subprocess.Popen, int]) -> Exit | None:
-        process, kills = handle
-        status = process.poll()
+    def poll(self, handle: Handle) -> Exit | None:
+        try:
+            status = handle.server.poll(handle.pid)
+        except OSError:  # the server was killed: the worker notices it, and stops
+            status = None if is_alive(handle.pid) else -signal.SIGKILL
         if status is None:
             return None
-        return Exit(status, out_of_memory=status == -signal.SIGKILL and out_of_memory_kills() > kills)
+        return Exit(status, out_of_memory=status == -signal.SIGKILL and out_of_memory_kills() > handle.kills)
 
-    def stop(self, handle: tuple[subprocess.Popen, int], number: int) -> None:
-        handle[0].send_signal(number)
+    def stop(self, handle: Handle, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(handle.pid, number)
 
 
-def _visible_devices() -> list[str]:
+def visible_gpus() -> list[str]:
+    """Return the GPUs that a launch may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch  # noqa: PLC0415 - 'status' imports this package, and needs no GPU
+
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [device for device in visible.split(",") if device]

@@ -14,7 +14,7 @@ from analysis.figures.log_probability import log_probability_figure
 from analysis.figures.reliability_pairs import reliability_pairs
 from analysis.figures.softmax_bars import choose_misclassified, softmax_bars
 from analysis.figures.sources import readable
-from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
+from cskd.evaluate.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from cskd.evaluate.scores import ReliabilityBins
 from cskd.plots import METHOD_STYLES
 

@@ -11,9 +11,9 @@ from PIL import Image
 from analysis.figures import embedding
 from analysis.figures.gather import pool_figures
 from analysis.load.store import UnusableRun
-from analysis.stats.evaluation import RAW, Evaluation
 from cskd.data.sources.base import Listing
 from cskd.data.store import open_dataset, write_dataset
+from cskd.evaluate.evaluation import RAW, Evaluation
 from cskd.evaluate.predictions import Predictions
 from cskd.evaluate.scores import expected_calibration_error, reliability_bins
 
@@ -60,7 +60,6 @@ class FakeStore:
     def evaluation(self, run_key):
         wrong = np.array([-0.5, -0.25, -1])
         return Evaluation(
-            run_key=run_key,
             metrics={RAW: {"ece": self.ece}},
             temperatures={},
             replicates={"ece": self.ece + np.linspace(-1, 1, 20)},

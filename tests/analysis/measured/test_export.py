@@ -10,10 +10,10 @@ from analysis.claims.columns import VERDICT_COLUMNS
 from analysis.load.pools import pools
 from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, read_rows
 from analysis.measured.export import run_rows
-from analysis.stats.evaluation import CROSS_FITTED
 from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
+from cskd.evaluate.evaluation import CROSS_FITTED
 from cskd.utils.errors import UserError
 
 

@@ -34,6 +34,7 @@ def test_report_has_a_part_for_each_pool_and_names_doubtful_runs(page):
     for heading in ("Verdicts on the claims", "Effects", "The paper&#39;s tables", "Every metric", "Runs and settings"):
         assert text.count(f">{heading}</h3>") == 2, heading
     assert text.count("Ours against the paper&#39;s numbers</h3>") == 1  # mini is not comparable
+    assert text.count("#/experiments/") and "viewStateShareKey=cells" in text  # links to MLflow
     notes = text.split('<section id="notes">')[1]
     for note in (
         "mini, 60 epochs: dogs/resnet10/cs-kd, seed 0: trained with uncommitted changes; used.",

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.stats import run_evaluations
-from analysis.stats.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT, UNUSED, evaluate
 from analysis.stats.run_evaluations import evaluations
+from cskd.evaluate import evaluate_run, evaluation
 from cskd.evaluate.bootstrap import resampling_weights
 from cskd.evaluate.calibration import fit_temperature
 from cskd.evaluate.confidence import near_ood_auroc
+from cskd.evaluate.evaluate_run import evaluate
+from cskd.evaluate.evaluation import CROSS_FITTED, RAW, RESAMPLES, TRAINING_SPLIT, UNUSED, save_evaluation
 from cskd.evaluate.metrics import evaluate_calibration
 from cskd.evaluate.predictions import Predictions, save_predictions
 
@@ -31,7 +32,7 @@ WEIGHTS = resampling_weights(PREDICTIONS.labels, 50)
 
 def test_evaluation_has_the_metrics_of_every_scaling():
     training = predictions_of(1)
-    one = evaluate("key", dataclasses.replace(PREDICTIONS, training=(training.logits, training.labels)), WEIGHTS)
+    one = evaluate(dataclasses.replace(PREDICTIONS, training=(training.logits, training.labels)), WEIGHTS)
     assert one.metrics[RAW] == evaluate_calibration(PREDICTIONS.logits, PREDICTIONS.labels)
     scaled = PREDICTIONS.logits / one.temperatures[TRAINING_SPLIT]
     assert one.metrics[TRAINING_SPLIT] == evaluate_calibration(scaled, PREDICTIONS.labels)
@@ -45,8 +46,8 @@ def test_evaluation_has_the_metrics_of_every_scaling():
 
 def test_temperature_of_unused_images_replaces_the_cross_fitted_one():
     unused = predictions_of(2)
-    crossed = evaluate("key", PREDICTIONS, WEIGHTS)
-    one = evaluate("key", dataclasses.replace(PREDICTIONS, unused=(unused.logits, unused.labels)), WEIGHTS)
+    crossed = evaluate(PREDICTIONS, WEIGHTS)
+    one = evaluate(dataclasses.replace(PREDICTIONS, unused=(unused.logits, unused.labels)), WEIGHTS)
     temperature = fit_temperature(unused.logits, unused.labels)
     assert one.temperatures[UNUSED] == temperature
     assert one.metrics[UNUSED] == evaluate_calibration(PREDICTIONS.logits / temperature, PREDICTIONS.labels)
@@ -61,13 +62,13 @@ def test_temperature_of_unused_images_replaces_the_cross_fitted_one():
 
 def test_auroc_of_unknown_classes_needs_their_predictions():
     others = predictions_of(3).logits / 9
-    one = evaluate("key", dataclasses.replace(PREDICTIONS, near_ood=others), WEIGHTS)
+    one = evaluate(dataclasses.replace(PREDICTIONS, near_ood=others), WEIGHTS)
     assert one.stored["near_ood_auroc"] == 100 * near_ood_auroc(PREDICTIONS.logits, PREDICTIONS.labels, others) > 60
-    assert np.isnan(evaluate("key", PREDICTIONS, WEIGHTS).stored["near_ood_auroc"])
+    assert np.isnan(evaluate(PREDICTIONS, WEIGHTS).stored["near_ood_auroc"])
 
 
 def test_log_probabilities_are_those_of_misclassified_images_and_undefined_metrics_are_nan():
-    one = evaluate("key", dataclasses.replace(PREDICTIONS, features=np.zeros((120, 3), "f4")), WEIGHTS)
+    one = evaluate(dataclasses.replace(PREDICTIONS, features=np.zeros((120, 3), "f4")), WEIGHTS)
     assert np.isnan(one.stored["feature_spread"])
     assert set(one.metrics) == {RAW, CROSS_FITTED}  # no predictions of training images
     expected = []
@@ -96,8 +97,8 @@ def runs(tmp_path):
 
 
 def test_cached_evaluations_are_computed_again_only_if_something_changed(runs, store, tmp_path, monkeypatch):
-    computed, compute = [], evaluate
-    monkeypatch.setattr(run_evaluations, "evaluate", lambda key, *data: computed.append(key) or compute(key, *data))
+    computed = []
+    monkeypatch.setattr(evaluate_run, "evaluate", lambda predictions: computed.append(1) or evaluate(predictions))
 
     def found(advance=lambda: None):
         computed.clear()
@@ -105,7 +106,7 @@ def test_cached_evaluations_are_computed_again_only_if_something_changed(runs, s
 
     advanced = []
     first, notes = found(lambda: advanced.append(1))
-    assert (sorted(first), sorted(computed), len(advanced)) == (["k0", "k1"], ["k0", "k1"], 4)
+    assert (sorted(first), len(computed), len(advanced)) == (["k0", "k1"], 2, 4)
     assert notes == [
         "run2 has no predictions.npz: not evaluated.",
         "run3 has predictions with NaN or infinite values: not evaluated.",
@@ -119,8 +120,19 @@ def test_cached_evaluations_are_computed_again_only_if_something_changed(runs, s
     cached = tmp_path / "cache" / "k1.npz"
     cached.write_bytes(cached.read_bytes()[:300])
     again, _ = found()
-    assert sorted(computed) == ["k0", "k1"]
+    assert len(computed) == 2
     assert again["k0"].metrics != first["k0"].metrics and again["k1"].metrics == first["k1"].metrics
-    monkeypatch.setattr(run_evaluations, "VERSION", run_evaluations.VERSION + 1)
+    monkeypatch.setattr(evaluation, "VERSION", evaluation.VERSION + 1)
     found()
-    assert sorted(computed) == ["k0", "k1"]
+    assert len(computed) == 2
+
+
+def test_evaluation_beside_its_predictions_is_not_computed_again(runs, store, tmp_path, monkeypatch):
+    for run, of in (("run0", "run0"), ("run1", "run0")):
+        path = tmp_path / run / "evaluation.npz"
+        save_evaluation(path, evaluate(PREDICTIONS, WEIGHTS), tmp_path / of / "predictions.npz")
+    computed = []
+    monkeypatch.setattr(evaluate_run, "evaluate", lambda data: computed.append(data) or evaluate(data))
+    found, _ = evaluations(runs, store, tmp_path / "cache", tmp_path)
+    assert len(computed) == 1
+    assert [len(found[key].replicates["ece"]) for key in ("k0", "k1")] == [len(WEIGHTS), RESAMPLES]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from builders import make_pool, predictions_of
 
-from analysis.stats.evaluation import CROSS_FITTED, RAW, evaluate
 from analysis.stats.intervals import mean_interval
 from analysis.tables.calibration import METRICS, calibration_table, measures_table, scaling_table
 from cskd.evaluate.bootstrap import resampling_weights
+from cskd.evaluate.evaluate_run import evaluate
+from cskd.evaluate.evaluation import CROSS_FITTED, RAW
 from cskd.evaluate.metrics import UNSCALED, all_metrics
 from cskd.utils.numbers import ABSENT, mean_std_text
 
@@ -23,7 +24,7 @@ def evaluations(pool):
     found = {}
     for number, key in enumerate(pool.done.run_key):
         predictions = predictions_of(number, scale=3)
-        found[key] = evaluate(key, predictions, resampling_weights(predictions.labels, 50))
+        found[key] = evaluate(predictions, resampling_weights(predictions.labels, 50))
     return found
 
 

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from analysis.stats.run_evaluations import evaluations
 from analysis.tables.reliability import cell_reliabilities, coarser, ece, pooled
 from cskd.evaluate.scores import expected_calibration_error, reliability_bins
 
 
 def test_pooled_bins_equal_the_bins_of_all_samples(store, tmp_path):
     [mini] = store.load(["table1-mini"])
-    cells, notes = cell_reliabilities(mini, store, tmp_path)
+    evaluated, notes = evaluations(mini.done, store, tmp_path / "cache", tmp_path)
+    cells = cell_reliabilities(mini, evaluated)
     assert [cell.seeds for cell in cells] == [(0, 1, 2), (0, 2)]
     assert [note.partition(": ")[0] for note in notes] == [
         f"{run} has no predictions.npz" for run in ("cifar100/resnet10/cs-kd/seed1", "dogs/resnet10/cs-kd/seed0")

@@ -18,7 +18,7 @@ def cub200(tmp_path):
     return fakes.small(SOURCES["cub200"])
 
 
-@pytest.mark.parametrize(("name", "subfolder"), [*zip(fakes.TREES, [".", "downloads"] * 3, strict=False)])
+@pytest.mark.parametrize(("name", "subfolder"), [*zip(fakes.TREES, [".", "downloads"] * 3, strict=True)])
 def test_archives_give_the_same_digest_as_their_unpacked_folder(tmp_path, name, subfolder):
     data_dir = tmp_path / "data"
     source = fakes.pack(SOURCES[name], fakes.TREES[name](tmp_path / "made"), data_dir / subfolder)

@@ -52,6 +52,7 @@ OFFICIAL = {
     "cub200": (["Black_footed_Albatross", "Laysan_Albatross", "Sooty_Albatross"], ("Sooty_Albatross_0004_15.jpg", 2)),
     "dogs": (["Chihuahua", "Japanese_spaniel", "Maltese_dog"], ("n02085936_4.jpg", 2)),
     "mit67": (["airport_inside", "garage", "inside_bus"], ("garage_003.jpg", 1)),
+    "imagenet": (sorted(fakes.WNIDS), ("ILSVRC2012_val_00000001.JPEG", 2)),
 }
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torchvision
 
 from cskd.models import build_model
 from cskd.utils.errors import UserError
@@ -68,11 +69,30 @@ def test_network_computes_the_released_networks_logits_in_four_stages(name, size
     assert all(2 * small == large for large, small in itertools.pairwise(sides))
 
 
-@pytest.mark.parametrize(("name", "count"), [("resnet18", 11_217_444), ("densenet121", 7_048_548)])
-def test_network_for_32_px_has_the_papers_number_of_parameters(name, count):
+@pytest.mark.parametrize(
+    ("name", "classes", "size", "count"),
+    [
+        ("resnet18", 100, 32, 11_217_444),
+        ("densenet121", 100, 32, 7_048_548),
+        ("resnet50", 1000, 224, 25_557_032),  # this and the next: torchvision's documentation
+        ("resnet101", 1000, 224, 44_549_160),
+        ("resnext101_32x4d", 1000, 224, 44_177_704),  # timm's documentation: 44.2 M
+    ],
+)
+def test_network_has_the_papers_number_of_parameters(name, classes, size, count):
     with torch.device("meta"):
-        model = build_model(name, num_classes=100, image_size=32)
+        model = build_model(name, num_classes=classes, image_size=size)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
+    assert model.backbone.stage_channels[-1] == model.backbone.feature_size
+
+
+def test_resnet50_is_torchvisions_with_its_initialisation():
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet50().state_dict()
+    torch.manual_seed(0)
+    ours = build_model("resnet50", 1000, 224).backbone.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert set(theirs) - set(ours) == {"fc.weight", "fc.bias"}
 
 
 def test_networks_for_large_images_have_torchvisions_initialisation():
@@ -90,6 +110,7 @@ def test_networks_for_large_images_have_torchvisions_initialisation():
         (("resnet18", 10, 4), 64, "image_size"),
         (("densenet41", 10, 32), 1, "width at least 2"),
         (("densenet41", 10, 65), 32, "width of 64 only"),
+        (("resnet50", 10, 32), 64, "for images over 64 px, not 32 px"),
     ],
 )
 def test_build_model_raises_one_line_error_for_invalid_sizes(arguments, width, message):

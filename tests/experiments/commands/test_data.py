@@ -12,6 +12,8 @@ from cskd.data.prepare import prepare, prepared_folder
 from cskd.data.sources.base import Archive
 from cskd.data.sources.registry import SOURCES
 from experiments.config import recipe
+from experiments.config.settings import Data
+from experiments.launch.data_progress import preparation_lines
 
 
 @pytest.fixture
@@ -26,7 +28,10 @@ def command(monkeypatch, call, data_dir):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(archives, "ATTEMPTS", 1)
     for name, source in list(SOURCES.items()):
-        unreachable = tuple(Archive(f"http://127.0.0.1:9/{one.filename}", one.filename) for one in source.archives)
+        unreachable = tuple(
+            Archive(f"http://127.0.0.1:9/{one.filename}", one.filename, needs_account=one.needs_account)
+            for one in source.archives
+        )
         small = source if source.bundled else fakes.small(source)
         monkeypatch.setitem(SOURCES, name, dataclasses.replace(small, archives=unreachable))
     return lambda *arguments: call("experiments data", *arguments)
@@ -40,6 +45,7 @@ def test_all_continues_after_a_failure_and_lists_every_error(command, data_dir):
     assert "dogs: 3 classes, 9 training and 6 test images, " in output
     assert "digits: 10 classes, 200 training and 1,597 test images, 0.3 MB, digest 1b06341fe337" in output
     assert "merged" not in output + errors  # its parts are prepared instead
+    assert "ILSVRC2012" not in output + errors  # ImageNet needs an account
     failed = [line.split()[1] for line in errors.splitlines()]
     assert failed == ["cifar-100-python.tar.gz", "tiny-imagenet-200.zip", "CUB_200_2011.tgz", "TrainImages.txt"]
 
@@ -118,6 +124,16 @@ def test_dry_run_names_an_image_folder_that_it_cannot_count(call, flowers):
     status, output, errors = call("experiments grid", "table1", "--datasets", "flowers", "--dry-run")
     assert (status, errors) == (0, "")
     assert output.splitlines()[-1] == "Not counted: flowers (not prepared: make data DATASET=flowers)"
+
+
+def test_plan_names_the_archives_that_need_an_account(tmp_path):
+    (tmp_path / "ILSVRC2012_img_val.tar").touch()
+    plan, *missing = preparation_lines({"imagenet": Data(reader="imagenet")}, tmp_path)
+    assert "147.90 GB to download and 302.55 GB of disk" in plan  # the archives and, once more, their images
+    assert [line.split(" download ")[1].split()[0] for line in missing] == [
+        "ILSVRC2012_img_train.tar",
+        "ILSVRC2012_devkit_t12.tar.gz",
+    ]
 
 
 def sort_into_class_folders(folder: Path) -> None:

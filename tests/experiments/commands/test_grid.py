@@ -89,6 +89,7 @@ class FakeBackend:
     """Ends every job at once: as done, unless its method is ``failing``."""
 
     detached = False
+    capacity = 1
     failing = "none"
     started: ClassVar[list[str]]
 

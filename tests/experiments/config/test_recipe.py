@@ -48,7 +48,9 @@ def test_paper_profile_has_the_papers_settings(name):
     assert settings.methods["cs-kd"]["temperature"] == 4
 
 
-@pytest.mark.parametrize("name", ["cifar100", "tinyimagenet", "cub200", "dogs", "mit67", "merged", "digits"])
+@pytest.mark.parametrize(
+    "name", ["cifar100", "tinyimagenet", "cub200", "dogs", "mit67", "merged", "imagenet", "digits"]
+)
 def test_recipe_has_the_hyperparameters_of_the_methods_in_its_grids(name):
     _, settings = load_settings(name)
     grids = [load_grid(grid, methods=["all"]) for grid in grid_names()]

@@ -62,6 +62,7 @@ SELECTING = {
     "teacher.architecture": "teacher.architecture=resnet18",
     "teacher.method": "teacher.method=cross-entropy",
     "teacher.seed": "teacher.seed=1",
+    "threads": "threads=2",
 }
 DIGEST = "1b06341fe337ffef41ac0fdd97743f39f9b948d28d7eef4c1101560fa979d3b5"  # of the prepared digits
 

@@ -7,8 +7,8 @@ import pytest
 from run_folders import digits_data
 
 from cskd.utils.errors import UserError
+from experiments.config.make_spec import make_spec
 from experiments.config.recipe import load_settings
-from experiments.config.spec import make_spec
 from experiments.config.splits import count_images, make_splits, make_validation
 
 RESIZED = "inputs.train=resized-crop"

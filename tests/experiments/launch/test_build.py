@@ -16,7 +16,8 @@ from experiments.config.datasets import open_data
 from experiments.config.recipe import recipe_names
 from experiments.config.settings import Subset
 from experiments.config.splits import make_splits
-from experiments.launch.build import build_trainer, initialised_model
+from experiments.launch.build import build_trainer
+from experiments.launch.network import initialised_model
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from cskd.methods.base import ForwardCache
 from cskd.utils.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.launch import estimate
-from experiments.launch.build import initialised_model
 from experiments.launch.estimate import Estimator, step_bytes
+from experiments.launch.network import initialised_model
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 

@@ -24,6 +24,7 @@ class FakeBackend:
     signals: list[int] = field(default_factory=list)
     slots: set[int] = field(default_factory=set)  # of the running jobs
     max_running: int = 0
+    capacity: int = 2
 
     def start(self, job, slot):
         ended = self.exits.get(job.folder.name)
@@ -59,7 +60,8 @@ def runs(tmp_path) -> list[PlannedRun]:
     folders = [tmp_path / str(number) for number in range(8)]
     for folder in folders:
         folder.mkdir()
-    specs = [SimpleNamespace(run_key=folder.name, teacher=None) for folder in folders]
+    settings = SimpleNamespace(replicas=1)
+    specs = [SimpleNamespace(run_key=folder.name, teacher=None, settings=settings) for folder in folders]
     return [PlannedRun(spec, RunFolder(folder), 1, 1, 1) for spec, folder in zip(specs, folders, strict=True)]
 
 
@@ -78,7 +80,7 @@ CAUSES = [
 def test_cause_is_recorded_for_a_process_that_died_silently_and_stops_no_other(runs):
     backend, ended = FakeBackend({str(number): cause for number, (cause, *_) in enumerate(CAUSES)}), {}
     callbacks = LaunchCallbacks(ended=lambda run, state: ended.__setitem__(run.spec.run_key, state))
-    assert launch(iter(runs), backend, 2, callbacks)
+    assert launch(iter(runs), backend, callbacks)
     assert backend.max_running == 2
     for run, (_, state, reason) in zip(runs, CAUSES, strict=True):
         assert ended[run.spec.run_key] == state
@@ -87,12 +89,12 @@ def test_cause_is_recorded_for_a_process_that_died_silently_and_stops_no_other(r
 
 def test_recorded_state_counts_unless_it_is_of_an_earlier_process(runs):
     runs[1].folder.write_state(FAILED, reason="of an earlier process")
-    ended, backend = [], FakeBackend({"0": Exit(EXIT_FAILED), "1": Exit(7)})
+    ended, backend = [], FakeBackend({"0": Exit(EXIT_FAILED), "1": Exit(7)}, capacity=1)
     callbacks = LaunchCallbacks(
         started=lambda run: run.folder.write_state(DONE) if run is runs[0] else None,
         ended=lambda run, state: ended.append((state, run.folder.state()["reason"])),
     )
-    assert launch(iter(runs[:2]), backend, 1, callbacks)
+    assert launch(iter(runs[:2]), backend, callbacks)
     assert ended == [(DONE, DONE), (FAILED, "failed: the process ended with status 7")]
 
 
@@ -105,7 +107,7 @@ def test_ctrl_c_stops_the_runs_and_starts_no_other(runs):
             os.kill(os.getpid(), signal.SIGINT)
 
     callbacks = LaunchCallbacks(progressed=progressed, ended=lambda run, state: ended.append(state))
-    assert not launch(iter(runs), backend, 2, callbacks)
+    assert not launch(iter(runs), backend, callbacks)
     assert backend.signals[:2] == [signal.SIGINT] * 2
     assert set(backend.signals[2:]) == {signal.SIGKILL}
     assert ended == [INTERRUPTED] * 2
@@ -115,7 +117,7 @@ def test_ctrl_c_stops_the_runs_and_starts_no_other(runs):
 def test_run_that_is_no_longer_wanted_is_stopped_alone(runs):
     backend = FakeBackend({"1": Exit(EXIT_HELD), "2": Exit(EXIT_INTERRUPTED)}, deadly=(signal.SIGTERM,))
     wanted = LaunchCallbacks(should_stop=lambda run: run is not runs[1])
-    assert launch(iter(runs[:3]), backend, 2, wanted)
+    assert launch(iter(runs[:3]), backend, wanted)
     assert backend.signals == [signal.SIGTERM] * 2
     assert runs[0].folder.state()["state"] == INTERRUPTED
     assert runs[2].folder.state()["reason"] == "interrupted: stopped before it began"  # not: the disk is full

@@ -7,7 +7,7 @@ import sys
 from run_folders import digits_spec, plan_of
 
 from experiments.runs.folder import INTERRUPTED, MISSING, RUNNING, RunFolder
-from experiments.runs.plan import load_plans
+from experiments.runs.stored_plan import load_plans
 
 SPEC = digits_spec()
 FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.utime")

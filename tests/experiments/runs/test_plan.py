@@ -9,10 +9,11 @@ from run_folders import DIGITS, digits_spec
 from cskd.data.store import Dataset
 from cskd.utils.errors import UserError
 from experiments.config.grid import Grid, load_grid_settings
+from experiments.config.make_spec import make_spec
 from experiments.config.recipe import load_settings
-from experiments.config.spec import make_spec
 from experiments.config.tuned import TunedParameters
-from experiments.runs.plan import Plan, PlannedRun, experiment_name, load_plans, make_plan
+from experiments.runs.plan import PlannedRun, experiment_name, make_plan
+from experiments.runs.stored_plan import Plan, load_plans
 
 GRID = Grid(
     title="t", datasets=["digits"], architectures=["resnet18"], methods=["cross-entropy", "cs-kd"], seeds=[0, 1]

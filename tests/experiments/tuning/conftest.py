@@ -13,7 +13,7 @@ from experiments.launch.backends import Backend
 from experiments.launch.estimate import Estimator
 from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
-from experiments.tuning import results
+from experiments.tuning import figures
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ class Training:
         self.nll: Callable[[PlannedRun], float] = lambda run: 1.0
         self.state: Callable[[PlannedRun], str] = lambda run: DONE
 
-    def launch(self, runs, backend, workers, callbacks) -> bool:
+    def launch(self, runs, backend, callbacks) -> bool:
         self.backend = backend
         for run in runs:
             if run is not None:
@@ -63,8 +63,8 @@ def training(call, digits, tmp_path, monkeypatch) -> Training:
     monkeypatch.setattr(study_command, "launch", stub.launch)
     monkeypatch.setattr(Estimator, "seconds", lambda self, run: 60.0)
     monkeypatch.setattr(Estimator, "seconds_from_start", lambda self, run: 60.0)
-    real_figures = results.study_figures
+    real_figures = figures.study_figures
     monkeypatch.setattr(
-        results, "study_figures", lambda *args, **options: real_figures(*args, **options) if stub.draws_figures else {}
+        figures, "study_figures", lambda *args, **options: real_figures(*args, **options) if stub.draws_figures else {}
     )
     return stub

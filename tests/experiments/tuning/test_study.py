@@ -53,6 +53,16 @@ def test_database_of_a_newer_version_is_named(call, tmp_path, monkeypatch):
     assert f"OPTUNA_STORAGE={address} was made by a newer optuna or another program (schema v9.0.0.a)" in errors
 
 
+def test_study_of_another_runs_dir_is_refused_and_left_out_of_sync(call, tmp_path, monkeypatch):
+    address = f"sqlite:///{tmp_path}/studies.db"
+    for _ in range(2):
+        open_study(tmp_path / "one", address=address)
+    with pytest.raises(UserError, match=r"^study s has another RUNS_DIR: give STUDY=<a new name>"):
+        open_study(tmp_path / "other", address=address)
+    monkeypatch.setenv("OPTUNA_STORAGE", address)
+    assert call("experiments sync") == (0, "study s is left out: its runs are in another RUNS_DIR\n", "")
+
+
 @pytest.mark.parametrize("address", ["", "sqlite:///{}/studies.db"])
 def test_trial_of_an_ended_process_is_taken_over(tmp_path, address):
     address = address.format(tmp_path)

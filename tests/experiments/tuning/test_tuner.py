@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 from studies import open_study, write_run
 
+from experiments.config.make_spec import make_spec
 from experiments.config.recipe import load_settings
-from experiments.config.spec import Validation, make_spec
+from experiments.config.spec import Validation
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.plan import PlannedRun
 from experiments.tuning import trial as trials

@@ -7,8 +7,8 @@ STRIKES: "module:function:n:when:action:target ..."
     when: before or after the call, or a number of seconds after its beginning.
     action: the name of a signal, or of one of ``ACTIONS``.
     target: self, for every process; worker, for every process that trains a run; a seed, for the first worker of that
-        seed's run; rank1, for this replica of a run on several devices; or parent: the first process that makes the
-        call harms its launcher.
+        seed's run; rank1, for this replica of a run on several devices; or parent: the first worker that makes the call
+        harms its launcher.
 STRUCK: each strike adds a line to this file before it acts.
 MACHINE: the host name that the process sees, as if it ran on another machine. LEASE_SECONDS: how long run leases last.
 """
@@ -80,7 +80,7 @@ class Striker(importlib.abc.MetaPathFinder):
         self.count = int(count)
 
     def find_spec(self, name, path, target=None):
-        if name != self.module or self not in sys.meta_path or not is_target(self.target):
+        if name != self.module or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -100,6 +100,8 @@ class Striker(importlib.abc.MetaPathFinder):
 
         @functools.wraps(original)
         def counting(*arguments, **named):
+            if not is_target(self.target):
+                return original(*arguments, **named)
             self.count -= 1
             strikes = self.count == 0
             if strikes and self.when == "before":
@@ -125,7 +127,13 @@ class Striker(importlib.abc.MetaPathFinder):
         if self.action in ACTIONS:
             ACTIONS[self.action](*arguments)
         else:
-            os.kill(os.getppid() if self.target == "parent" else os.getpid(), signal.Signals[self.action])
+            os.kill(launcher() if self.target == "parent" else os.getpid(), signal.Signals[self.action])
+
+
+def launcher() -> int:
+    """Return the process that started the server that forked this worker."""
+    status = Path(f"/proc/{os.getppid()}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:")))
 
 
 def is_target(target: str) -> bool:
@@ -133,10 +141,8 @@ def is_target(target: str) -> bool:
         return True
     if target.startswith("rank"):
         return os.environ.get("RANK") == target.removeprefix("rank")
-    if "worker" not in sys.orig_argv:
-        return False
-    folder = Path(sys.orig_argv[sys.orig_argv.index("worker") + 1])
-    return target == "worker" or json.loads((folder / "spec.json").read_text())["seed"] == int(target)
+    spec = Path(sys.argv[1] if len(sys.argv) > 1 else "", "spec.json")  # a worker's first argument is its run folder
+    return spec.is_file() and (target == "worker" or json.loads(spec.read_text())["seed"] == int(target))
 
 
 sys.meta_path[:0] = [Striker(strike) for strike in os.environ.get("STRIKES", "").split()]
