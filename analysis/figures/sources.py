@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.load.frames import format_seeds
+from analysis.load.frames import file_part, format_seeds
 from analysis.load.pools import Pool
 from analysis.load.store import Store
 from cskd.data.splits import Split
@@ -40,7 +40,7 @@ class Group:
     @property
     def file(self) -> str:
         """The end of its figures' file names."""
-        return f"{self.dataset}-{self.architecture}".replace(":", "-")  # of torchvision:resnet50
+        return file_part(f"{self.dataset}-{self.architecture}")
 
     @property
     def title(self) -> str:

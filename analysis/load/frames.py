@@ -40,6 +40,11 @@ SAFE_FILE_NAME = re.compile(r"[\w+ -][\w.+ -]*")
 INFINITY = 1e300  # MLflow's databases store an infinite value as the largest float
 
 
+def file_part(name: str) -> str:
+    """Return a name as a part of file names; that of an external network, such as timm:vit_tiny, has a colon."""
+    return name.replace(":", "-")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One grid under one profile.
@@ -134,7 +139,7 @@ def _has_cell(run: Run, keys: set[str], notes: list[str]) -> bool:
 def _is_usable_cell(run: Run, notes: list[str]) -> bool:
     if not _has_tags(run, CELL_TAGS, notes):
         return False
-    unsafe = [tag for tag in FILE_NAMES if not SAFE_FILE_NAME.fullmatch(run.data.tags[tag])]
+    unsafe = [tag for tag in FILE_NAMES if not SAFE_FILE_NAME.fullmatch(file_part(run.data.tags[tag]))]
     if unsafe:
         notes.append(f"{run.info.run_name}: its {', '.join(unsafe)} cannot be used in a file name: left out.")
     return not unsafe

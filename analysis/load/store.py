@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -68,16 +69,32 @@ class Store:
         return sorted(self._cells)
 
     def load(self, names: list[str] | None = None) -> list[Experiment]:
-        """Return the experiments with these names, or all. Raises UserError for unknown names or if none has a run."""
+        """Return the experiments with these names, or all.
+
+        Of all, those that cannot be used are left out, with a note. Raises UserError for unknown names, if a named one
+        cannot be used, or if there is none.
+        """
         tracked = self.experiments()
         if not tracked:
             raise UserError(f"the tracking store holds no grid: {FIRST_RUNS}")
-        names = [check_choice("experiment", name, tracked) for name in dict.fromkeys(names)] if names else tracked
+        is_all = not names
+        names = tracked if is_all else [check_choice("experiment", name, tracked) for name in dict.fromkeys(names)]
         ids = {run.info.experiment_id for name in names for run in self._cells[name]}
         runs = self._by_name(self._runs(sorted(ids), "run"))
         if not runs:
             raise UserError(f"no run is tracked in {', '.join(names)}: launch it, or 'make sync' if its runs are here")
-        return [self._experiment(name, self._cells[name], runs.get(name, [])) for name in names]
+        experiments, problems = [], []
+        for name in names:
+            try:
+                experiments.append(self._experiment(name, self._cells[name], runs.get(name, [])))
+            except UserError as error:
+                problems.append(error)
+        if problems and not (is_all and experiments):
+            raise problems[0]
+        if problems:
+            notes = (*experiments[0].notes, *(f"{problem}: left out." for problem in problems))
+            experiments[0] = replace(experiments[0], notes=notes)
+        return experiments
 
     def runs_of_kind(self, kind: str) -> list[Run]:
         """Return every MLflow run whose tag ``kind`` has this value: cell, run, study or trial."""

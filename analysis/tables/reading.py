@@ -79,7 +79,8 @@ def _change(name: str, method: Side, against: Side, comparison: Comparison) -> s
     metric = all_metrics()[name]
     before, after = (number_text(fmean(side.values.values()), metric.decimals) for side in (against, method))
     difference = number_text(comparison.effect.value, metric.decimals, sign=True)
-    interval = interval_text(comparison.widest.interval, metric.decimals, sign=True) or "(no interval: one seed)"
+    reason = "one seed" if min(map(len, comparison.seeds)) == 1 else "a side has no spread between seeds"
+    interval = interval_text(comparison.widest.interval, metric.decimals, sign=True) or f"(no interval: {reason})"
     return f"{before} % \N{RIGHTWARDS ARROW} {after} %: {difference} {interval}"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.load.frames import NAME, Experiment, format_seeds
+from analysis.load.frames import NAME, Experiment, file_part, format_seeds
 from analysis.stats.summary import summary
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
@@ -44,7 +44,7 @@ class CellReliability:
     @property
     def panel(self) -> str:
         """The name of its diagram, shared by all methods of a dataset and architecture."""
-        return f"{self.dataset}-{self.architecture}"
+        return file_part(f"{self.dataset}-{self.architecture}")
 
     @property
     def name(self) -> str:

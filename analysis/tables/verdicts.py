@@ -145,7 +145,7 @@ def _reason_text(row, over_images: bool) -> str:
         NO_VALUE: f"No value of {side}.",
         SETTINGS_DIFFER: f"Settings differ: {', '.join(row.settings.split())}.",
         ONE_SEED: "One seed decides nothing.",
-        NO_SPREAD: "No spread between seeds: equal values prove nothing.",
+        NO_SPREAD: "No spread between the seeds of a side: equal values prove nothing.",
         EARLIER_CLAIM: "Excludes 0, but an earlier primary claim does not hold.",
         CORRECTION: "Excludes 0 alone, but not after the correction for the number of claims.",
         SMALL_TEST_SET: f"The test set is too small to {found}.",

@@ -9,7 +9,7 @@ from types import ModuleType
 from torch import Tensor, nn
 
 from cskd.models.classifier import Backbone
-from cskd.utils.errors import UserError, check_choice
+from cskd.utils.errors import UserError, check_choice, did_you_mean
 
 LIBRARIES = ("torchvision", "timm")
 STAGE_REDUCTIONS = [4, 8, 16, 32]  # of a network with stage maps: each stage halves the map
@@ -22,7 +22,11 @@ def is_external(name: str) -> bool:
 def check_external(name: str) -> None:
     """Raise UserError unless the library is installed and has the network."""
     library, network = _library_of(name)
-    check_choice(f"{library.__name__.partition('.')[0]} network", network, _networks(library))
+    networks = _networks(library)
+    if network not in networks:  # too many to list
+        title = library.__name__.partition(".")[0]
+        listing = f"{library.__name__}.list_models() lists all {len(networks)}"
+        raise UserError(f"unknown {title} network {network!r}: {did_you_mean(network, networks)}{listing}")
 
 
 def build_backbone(name: str, weights: str | None = None) -> Backbone:

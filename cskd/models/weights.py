@@ -12,6 +12,7 @@ from cskd.models.external import build_backbone, is_external
 from cskd.utils.errors import UserError, first_line
 
 State = dict[str, Tensor]
+SUFFIXES = (".pt", ".pth", ".bin")  # such a name is a file, not a set of a library
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the weights
 PREFIX = "backbone."  # of this project's own networks
 IN_A_LIBRARY = "network."  # of ``cskd.models.external``, inside the backbone
@@ -30,7 +31,7 @@ def load_weights(architecture: str, weights: str, folder: Path) -> tuple[State, 
     path = folder / weights
     if path.is_file():
         state = _read(path)
-    elif is_external(architecture):
+    elif is_external(architecture) and path.suffix not in SUFFIXES:
         try:
             state = build_backbone(architecture, weights).state_dict()
         except UserError:

@@ -9,6 +9,7 @@ from builders import START, Grid
 
 from analysis.load.data_quality import data_quality_notes
 from analysis.load.pools import pools
+from analysis.tables.reliability import CellReliability
 from cskd import NUMERICS_VERSION
 from cskd.utils.errors import UserError
 
@@ -68,6 +69,17 @@ def test_cells_and_runs_that_cannot_be_used_are_left_out_with_a_note(grid):
         cell.tags.pop("method")
     with pytest.raises(UserError, match=r"^table1-mini: no cell can be read \(.*no tag method.*\): launch"):
         grid.experiment()
+
+
+@pytest.mark.parametrize("network", ["timm:vit_tiny_patch16_224.augreg_in21k", "torchvision:resnet50"])
+def test_networks_of_other_libraries_are_read_and_get_file_names_without_colons(grid, network):
+    cell = grid.cell("cub200", "cs-kd", architecture=network)
+    grid.trained(cell, 0, 20, 5)
+    experiment = grid.experiment()
+    assert network in set(experiment.cells.architecture)
+    assert not [note for note in experiment.notes if network in note]
+    reliability = CellReliability("cub200", network, "cs-kd", (0,), None, 0.0)
+    assert reliability.name == f"cub200-{network.replace(':', '-')}-cs-kd"
 
 
 def test_of_several_trainings_of_a_seed_the_first_finished_one_counts(grid):
