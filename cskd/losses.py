@@ -25,6 +25,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Te
     return F.cross_entropy(at_least_float32(logits), targets, label_smoothing=smoothing)
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise ValueError for a temperature that is not positive."""
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
+
+
 def distillation_kl(logits: Tensor, target_logits: Tensor, temperature: float) -> Tensor:
     """Return T^2 * KL(P(.|target; T) || P(.|x; T)), in nats. The factor T^2 keeps the gradient's scale as T grows.
 
@@ -36,8 +42,7 @@ def distillation_kl(logits: Tensor, target_logits: Tensor, temperature: float) -
     Raises ValueError for a temperature that is not positive, and for different shapes.
     Source: Hinton et al. 2015.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, not {temperature}")
+    check_temperature(temperature)
     if logits.shape != target_logits.shape or logits.dim() != 2:
         raise ValueError(f"two (N, C) tensors are needed, not {tuple(logits.shape)} and {tuple(target_logits.shape)}")
     log_prediction = F.log_softmax(at_least_float32(logits) / temperature, dim=1)
@@ -66,7 +71,11 @@ class ClassWiseKL(nn.Module):
 
     def __init__(self, temperature: float):
         super().__init__()
+        check_temperature(temperature)
         self.temperature = temperature
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
 
     def forward(self, logits: Tensor, partner_logits: Tensor) -> Tensor:
         return class_wise_kl(logits, partner_logits, self.temperature)
@@ -83,11 +92,20 @@ class CSKDLoss(nn.Module):
         x: (N, ...), the input that is trained.
         partner: (N, ...), other inputs of the same classes.
         y: (N,) class indices, or (N, C) probabilities.
+
+    Raises ValueError for a temperature that is not positive or a negative lambda_cls, and TypeError for a model whose
+    output is neither, such as a tuple.
     """
 
     def __init__(self, temperature: float, lambda_cls: float):
         super().__init__()
+        check_temperature(temperature)
+        if not lambda_cls >= 0:
+            raise ValueError(f"lambda_cls must be at least 0, not {lambda_cls}")
         self.temperature, self.lambda_cls = temperature, lambda_cls
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}, lambda_cls={self.lambda_cls}"
 
     def forward(self, model: nn.Module, x: Tensor, partner: Tensor, y: Tensor) -> Tensor:
         logits = _logits(model(x))
@@ -99,4 +117,8 @@ class CSKDLoss(nn.Module):
 
 
 def _logits(output) -> Tensor:
-    return getattr(output, "logits", output)
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor):
+        found = type(output).__name__
+        raise TypeError(f"the model returned {found}; a tensor of logits (N, C) or an object with `.logits` is needed")
+    return logits

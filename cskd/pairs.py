@@ -20,7 +20,10 @@ class PartnerSampler:
     """Draws for each of some images an image of the same class. labels: (N,), the class of each image, of any type."""
 
     def __init__(self, labels):
-        self.labels = torch.from_numpy(np.unique(np.asarray(labels), return_inverse=True)[1])
+        labels = np.asarray(labels)
+        if labels.ndim != 1:
+            raise ValueError(f"labels must be (N,), one class for each image, not of shape {labels.shape}")
+        self.labels = torch.from_numpy(np.unique(labels, return_inverse=True)[1])
         self.members = torch.argsort(self.labels, stable=True)  # image indices, class after class
         self.counts = torch.bincount(self.labels)
         self.first = self.counts.cumsum(0) - self.counts
@@ -49,12 +52,15 @@ class PairedDataset(Dataset):
         seed: of the partners, after ``set_epoch``.
 
     After ``set_epoch(number)``, the partner of an item depends on the seed, the epoch and the index only, in every
-    worker process. Before, it is drawn from torch's global generator, like a random transform.
+    worker process, and stays the same until the next call. Before the first call, it is drawn from torch's global
+    generator, like a random transform.
     """
 
     def __init__(self, dataset: Dataset, labels=None, seed: int = 0):
         if labels is None:
-            labels = getattr(dataset, "targets", ())
+            labels = getattr(dataset, "targets", None)
+        if labels is None:
+            raise ValueError("the dataset has no `targets`: give labels=..., the class of each item")
         if len(labels) != len(dataset):
             raise ValueError(f"{len(labels)} labels for {len(dataset)} items: give labels=, the class of each item")
         self.dataset, self.seed = dataset, seed
@@ -91,16 +97,20 @@ class PairBatchSampler(Sampler[list[int]]):
     """Batches of up to 2 * batch_size indices: first the images, then their partners, in the same order.
 
     Args:
-        labels: (N,), the class of each image.
-        batch_size: images in a batch, without partners, on each replica. The last batch may be smaller.
+        labels: (N,), the class of each image of the dataset. The sampler does not see the dataset, so it cannot notice
+            a wrong number of labels.
+        batch_size: images in a batch, on each replica, which also has as many partners. The last batch may be smaller.
         num_replicas, rank: of distributed training. Each replica has a disjoint part of every epoch. The first images
             of the epoch's order are repeated where N is not a multiple of num_replicas.
         seed: of the order and the partners, the same on every replica.
+        drop_last: leave out a last batch with fewer than batch_size images. BatchNorm may fail on a single image.
 
     Each pass is the next epoch. An epoch depends on its number and the seed only.
     """
 
-    def __init__(self, labels, batch_size: int, num_replicas: int = 1, rank: int = 0, seed: int = 0):
+    def __init__(
+        self, labels, batch_size: int, num_replicas: int = 1, rank: int = 0, seed: int = 0, drop_last: bool = False
+    ):
         if not 0 <= rank < num_replicas or batch_size < 1:
             raise ValueError(
                 "batch_size must be at least 1 and rank in 0..num_replicas - 1, "
@@ -109,6 +119,7 @@ class PairBatchSampler(Sampler[list[int]]):
         self.partners = PartnerSampler(labels)
         self.batch_size, self.num_replicas, self.rank, self.seed = batch_size, num_replicas, rank, seed
         self.share = math.ceil(len(self.partners) / num_replicas)  # images of a replica in an epoch
+        self.drop_last = drop_last
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -116,11 +127,11 @@ class PairBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(self.share / self.batch_size)
+        return self.share // self.batch_size if self.drop_last else math.ceil(self.share / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         order, partners = self.partners.epoch(self.seed, self.epoch)
         self.epoch += 1
         mine = torch.arange(self.rank, self.share * self.num_replicas, self.num_replicas) % len(order)
-        for batch in mine.split(self.batch_size):
+        for batch in mine.split(self.batch_size)[: len(self)]:
             yield [*order[batch].tolist(), *partners[batch].tolist()]

@@ -2,6 +2,7 @@
 
 import builtins
 import copy
+import itertools
 import os
 import re
 import socket
@@ -32,6 +33,7 @@ def blocks(section: str) -> list[str]:
 
 
 SETUP, LOOP = blocks("A plain loop")
+COLLECT, METRICS = blocks("Metrics and temperature scaling")
 [EXAMPLE] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -43,10 +45,10 @@ def run(*code: str, **names) -> dict:
 
 @pytest.fixture
 def flowers(tmp_path, monkeypatch):
-    """The current directory, with two classes of two images in flowers/train."""
+    """The current directory, with two classes of two images in flowers/train and flowers/test."""
     random = np.random.default_rng(0)
-    for name in ("rose", "tulip"):
-        folder = tmp_path / "flowers" / "train" / name
+    for part, name in itertools.product(("train", "test"), ("rose", "tulip")):
+        folder = tmp_path / "flowers" / part / name
         folder.mkdir(parents=True)
         for index in range(2):
             Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{index}.png")
@@ -144,9 +146,14 @@ def test_hugging_face_recipe_trains(flowers, recorded):
     assert_trained(recorded, epochs=2)
 
 
+def test_logits_of_the_test_images_are_collected(flowers):
+    names = run(SETUP, COLLECT)
+    assert names["logits"].shape == (4, 2) and names["labels"].tolist() == [0, 0, 1, 1]
+    assert 0 <= cskd.top_k_error(names["logits"], names["labels"]) <= 1
+
+
 def test_metrics_are_the_same_for_arrays_and_for_tensors_with_gradient():
-    [code] = blocks("Metrics and temperature scaling")
-    names = run(code)
+    names = run(METRICS)
     logits, labels = torch.tensor(names["logits"], requires_grad=True), torch.tensor(names["labels"])
     metrics = {name: names[name] for name in cskd.__all__ if name.endswith(("error", "likelihood", "score", "_1"))}
     assert len(metrics) == 8

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cskd.losses import class_wise_kl, cross_entropy
+from cskd.losses import ClassWiseKL, CSKDLoss, class_wise_kl, cross_entropy
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -49,6 +49,27 @@ def test_class_wise_kl_of_half_precision_is_computed_in_float32():
 def test_class_wise_kl_rejects_invalid_input(temperature, rows, message):
     with pytest.raises(ValueError, match=message):
         class_wise_kl(torch.zeros(2, 3), torch.zeros(rows, 3), temperature)
+
+
+@pytest.mark.parametrize(
+    ("loss", "values", "message"),
+    [(ClassWiseKL, [0], "temperature"), (CSKDLoss, [np.nan, 1], "temperature"), (CSKDLoss, [4, -1], "lambda_cls")],
+)
+def test_loss_modules_reject_invalid_values_when_they_are_built(loss, values, message):
+    with pytest.raises(ValueError, match=message):
+        loss(*values)
+
+
+def test_loss_modules_print_their_values():
+    assert repr(ClassWiseKL(4)) == "ClassWiseKL(temperature=4)"
+    assert repr(CSKDLoss(4, 0.5)) == "CSKDLoss(temperature=4, lambda_cls=0.5)"
+
+
+@pytest.mark.parametrize("model", [lambda x: (x, None), lambda x: [x], lambda x: {"out": x}])
+def test_cskd_loss_names_the_output_it_needs(model):
+    x, y = torch.randn(4, 3), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(TypeError, match="tensor of logits"):
+        CSKDLoss(4, 1)(model, x, x, y)
 
 
 def test_cross_entropy_is_its_formula_for_labels_and_probabilities():

@@ -89,9 +89,12 @@ def test_targets_are_the_default_labels_and_transform_is_the_wrapped_datasets():
     assert wrapped.transform == "new"
 
 
-@pytest.mark.parametrize("labels", [None, [0, 1]])
-def test_paired_dataset_rejects_missing_labels(labels):
-    with pytest.raises(ValueError, match="labels for 6 items: give labels"):
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(None, "has no `targets`: give labels"), ([0, 1], "2 labels for 6 items"), (np.eye(6), r"\(N,\).*\(6, 6\)")],
+)
+def test_paired_dataset_rejects_missing_labels_and_one_hot_labels(labels, message):
+    with pytest.raises(ValueError, match=message):
         PairedDataset(TensorDataset(torch.arange(6)), labels)
 
 
@@ -121,6 +124,13 @@ def test_each_pass_of_a_pair_batch_sampler_is_the_next_epoch():
     assert list(sampler) == passes[2]
 
 
+@pytest.mark.parametrize(("batch_size", "batches"), [(59, 1), (30, 2), (61, 0)])
+def test_drop_last_leaves_out_only_a_smaller_last_batch(batch_size, batches):
+    sampler = PairBatchSampler(LABELS, batch_size, drop_last=True)
+    assert len(sampler) == batches
+    assert batches_of(sampler, 2) == batches_of(PairBatchSampler(LABELS, batch_size), 2)[:batches]
+
+
 @pytest.mark.parametrize("replicas", [2, 3, 7])
 def test_replicas_share_an_epoch_without_overlap(replicas):
     batches = [batches_of(PairBatchSampler(LABELS, 4, replicas, rank), 3) for rank in range(replicas)]
@@ -136,3 +146,8 @@ def test_replicas_share_an_epoch_without_overlap(replicas):
 def test_pair_batch_sampler_rejects_invalid_sizes(options):
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         PairBatchSampler(LABELS, **options)
+
+
+def test_pair_batch_sampler_rejects_one_hot_labels():
+    with pytest.raises(ValueError, match=r"\(N,\).*\(60, 3\)"):
+        PairBatchSampler(np.eye(3)[LABELS], batch_size=4)
