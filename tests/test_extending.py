@@ -150,7 +150,7 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
     assert "Confidence gap (%), table1-mini" in done.stdout
     assert "**flowers, resnet10**" in (tmp_path / "page.md").read_text()
     report = (tmp_path / "results" / "report.html").read_text()
-    assert "Effects with intervals: confidence_gap" in report and "Largest logit" in report
+    assert "Effects with intervals: claims-confidence_gap" in report and "Largest logit" in report
 
 
 def test_the_network_of_the_text_can_be_selected(monkeypatch):
