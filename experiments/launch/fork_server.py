@@ -17,6 +17,8 @@ from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from experiments.launch.allocation import allocation
+
 
 @dataclass(frozen=True)
 class ForkRequest:
@@ -36,7 +38,8 @@ class ForkServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "experiments.launch.forked_worker", str(theirs.fileno())],
                 cwd=Path(__file__).parents[2],  # of the package experiments
-                env=os.environ | {"OMP_NUM_THREADS": "1"},  # so that no library starts threads, which a fork would lose
+                # One thread, so that no library starts others, which a fork would lose.
+                env=os.environ | allocation() | {"OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

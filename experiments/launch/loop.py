@@ -11,6 +11,7 @@ from typing import Any
 
 from cskd.utils.cli import data_dir, results_dir, runs_dir
 from cskd.utils.errors import UserError, first_line
+from experiments.launch.allocation import allocation
 from experiments.launch.backends import Backend, DetachedBackend, Exit, Job
 from experiments.launch.backends.base import EXIT_HELD, EXIT_INTERRUPTED
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
@@ -83,7 +84,7 @@ def make_environment() -> dict[str, str]:
     """Return the variables that a worker needs, with absolute paths."""
     inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     path = os.pathsep.join(str(Path(folder).absolute()) for folder in (ROOT, *inherited))
-    return {"PYTHONPATH": path, "DATA_DIR": str(data_dir())}
+    return {"PYTHONPATH": path, "DATA_DIR": str(data_dir())} | allocation()
 
 
 def submit(runs: Iterable[PlannedRun], backend: DetachedBackend) -> None:
