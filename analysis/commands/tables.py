@@ -1,6 +1,6 @@
 """Write and show the tables of tracked grids: every metric, each run, reliability with its diagrams.
 
-Tables are written to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, diagrams as PNG and PDF. The runs of all
+Tables are written to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, diagrams as PNG. The runs of all
 experiments fill the paper's own tables: RESULTS_DIR/paper/<profile>/table1 to table6, and figure4. Nothing is trained:
 everything is rebuilt from MLflow, and the same runs give the same files.
 """

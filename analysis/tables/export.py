@@ -7,7 +7,7 @@ from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
 from analysis.load.store import Store
 from analysis.stats.run_evaluations import evaluations
-from analysis.tables.files import save_table, save_text
+from analysis.tables.files import save_drawing, save_table, save_text
 from analysis.tables.format import to_csv
 from analysis.tables.metrics import is_tracked, metric_table
 from analysis.tables.model import Table
@@ -15,7 +15,6 @@ from analysis.tables.paper import paper_tables
 from analysis.tables.reliability import cell_reliabilities, reliability_diagrams, reliability_table
 from analysis.tables.runs import run_frame
 from cskd.evaluate.metrics import TRACKED
-from cskd.plots import save_figure
 
 
 def export_experiment(
@@ -41,9 +40,8 @@ def export_experiment(
     diagrams.mkdir(exist_ok=True)
     for cell in cells:
         save_text(diagrams / f"{cell.name}.csv", to_csv(cell.frame))
-    for name, figure in reliability_diagrams(experiment, cells).items():
-        for ending in (".png", ".pdf"):
-            save_figure(figure, diagrams / f"{name}{ending}")
+    for name, drawing in reliability_diagrams(experiment, cells).items():
+        save_drawing(drawing, [diagrams / f"{name}.png"], caches / ".drawings" / experiment.name / f"{name}.json")
     return printed, []
 
 
