@@ -15,9 +15,10 @@ from cskd.data.loader import TrainLoader
 from cskd.evaluate.metrics import evaluate_predictions
 from cskd.train.step import Step
 from cskd.train.trainer import Trainer
+from experiments.bench.device import now
 from experiments.bench.images import prepared_images
 from experiments.bench.results import COMPARED, Cell, Options, Row, Shown, write_text
-from experiments.bench.timing import TimedTrainer, now
+from experiments.bench.timing import TimedTrainer
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no messages about the profiler's start or a missing GPU
 

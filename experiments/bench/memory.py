@@ -1,16 +1,11 @@
 """The part ``memory``: the peak memory of a step of each method, each in a new process."""
 
-import re
-import resource
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from pathlib import Path
-
-import torch
 
 from cskd.utils.errors import UserError
+from experiments.bench.device import peak_bytes
 from experiments.bench.images import noise_images
 from experiments.bench.results import BASELINE, Cell, Options, Row, Shown
 from experiments.bench.timing import TimedTrainer
@@ -37,15 +32,3 @@ def train_steps(cell: Cell, method: str) -> Row:
     trainer = TimedTrainer(cell, method, noise_images(cell, STEPS), uncounted=0, counted=STEPS)
     trainer.measurement.seconds.append(trainer.turn(0))
     return trainer.measurement.row({"peak_memory_megabytes": f"{peak_bytes(trainer.device) / 1e6:.1f}"})
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Return the peak bytes so far: of the tensors on a GPU, of the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:  # not Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    # On Linux, ru_maxrss includes the peak of the parent process.
-    return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1])

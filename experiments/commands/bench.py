@@ -1,4 +1,4 @@
-"""Measure the cost of training on this machine, in up to seven parts.
+"""Measure the cost of training on this machine, in parts.
 
 steps: a step of each method, compared with cross-entropy and with the device's speed; the share of input.
 pipelines: a step of cross-entropy and cs-kd, compared with torchvision's data pipeline (single images in worker
@@ -8,6 +8,7 @@ memory: the peak memory of a step of each method.
 run: a whole run of both methods, as a user starts it: start, first step, evaluation, share of tracking.
 profile: one epoch of both methods: time by phase and by operator.
 waiting: what a user waits for: a demo, the start of a run, and tables and reports of made-up runs. Takes minutes.
+gpu: each stage of training on its own, first whether it is correct, then how fast. The command fails if a stage does.
 
 A step is everything that a run does for one batch: views, forward and backward passes, optimizer. Compared steps take
 turns, several times, and ratios are computed within each turn, so that a change of the machine's speed affects both.
@@ -28,7 +29,8 @@ from cskd.models import check_architecture
 from cskd.train.trainer import Diverged
 from cskd.utils import cli
 from cskd.utils.errors import UserError
-from experiments.bench import epoch_profile, memory, pipelines, reference, results, steps, waiting, whole_run
+from experiments.bench import epoch_profile, gpu, memory, pipelines, reference, results, steps, waiting, whole_run
+from experiments.bench.clone import find_clone
 from experiments.bench.images import prepared_images
 from experiments.bench.results import BASELINE, MEASURED, Cell, Options
 from experiments.config.grid import ALL, check_not_replaced
@@ -51,6 +53,15 @@ STEPS = {"cpu": 2, "cuda": 20}  # counted steps in a turn; a GPU's are short
 
 def main() -> int:
     arguments = _parser().parse_args()
+    if "gpu" not in (arguments.parts or ()):
+        return measure_parts(arguments)
+    if len(arguments.parts) > 1:
+        raise UserError("the part gpu runs alone: give PARTS=gpu")
+    return gpu.run_stages(cli.results_dir() / "bench", arguments.reference)
+
+
+def measure_parts(arguments: argparse.Namespace) -> int:
+    """Measure the parts other than gpu, print their tables, and write their rows."""
     default = [part for part in PARTS if part != "waiting" and (part != "reference" or arguments.reference)]
     parts = arguments.parts or default
     for part in parts:
@@ -73,7 +84,7 @@ def main() -> int:
     if "reference" in parts:
         if not arguments.reference:
             raise UserError("the released code is measured in a clone of it: give REFERENCE=<folder>")
-        measures["reference"] = partial(reference.measure, reference.find_clone(arguments.reference))
+        measures["reference"] = partial(reference.measure, find_clone(arguments.reference))
         cells_of["reference"] = [reference.reference_cell(overrides)]
 
     console = Console()
@@ -125,7 +136,7 @@ def _parser() -> cli.Parser:
         "--parts",
         nargs="+",
         metavar="PART",
-        help=f"{', '.join(PARTS)} (default: all but waiting, and reference with a clone)",
+        help=f"{', '.join(PARTS)}, gpu (default: all but waiting and gpu, and reference with a clone)",
     )
     parser.add_argument("--reference", metavar="FOLDER", help="a clone of the released code, github.com/alinlab/cs-kd")
     parser.add_argument(

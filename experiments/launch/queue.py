@@ -11,7 +11,7 @@ from experiments.runs.plan import PlannedRun
 
 
 class RunQueue:
-    """The runs that a launch trains. ``ready()`` yields them; ``ended`` must be called for each that ends.
+    """The runs that a launch trains. ``ready()`` yields them; ``ended`` must be called for each that it yields.
 
     Args:
         on_other_launch: called as (run, RUNNING) once if another launch trains the run, and as (run, state) when
@@ -31,16 +31,16 @@ class RunQueue:
         self._first_states = {run.spec.run_key: run.folder.state() for run in runs}
 
     def ready(self) -> Iterator[PlannedRun | None]:
-        """Yield the next run that can start, or None while all pending runs wait.
+        """Yield the next run that can start, or None while there is none.
 
-        End when no run is pending, or when the teacher of every pending run has failed or is missing.
+        End when all started runs have ended and no other can start: the teachers of pending runs have failed.
         """
-        while self._pending:
+        while self._pending or self._active:  # a started run may come back: another process trains it
             run = self._next()
             if run is not None:
                 self._pending.remove(run)
                 self._active.add(run.spec.run_key)
-            elif not any(self._may_start_later(run) for run in self._pending):
+            elif not self._active and not any(self._may_start_later(run) for run in self._pending):
                 return
             yield run
 
@@ -78,4 +78,4 @@ class RunQueue:
         if run.teacher is None:
             return True  # another process trains it
         # DONE: another launch has finished the teacher since ``_next`` looked
-        return run.spec.teacher.run_key in self._active or run.teacher.state()["state"] in (RUNNING, DONE)
+        return run.teacher.state()["state"] in (RUNNING, DONE)

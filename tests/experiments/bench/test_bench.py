@@ -13,10 +13,11 @@ from place import epoch_options
 from rich.console import Console
 
 from cskd.utils.integrity import write_json
-from experiments.bench import epoch_profile, memory, results, timing, whole_run
+from experiments.bench import epoch_profile, memory, results, timed_steps, whole_run
 from experiments.bench.images import noise_images
 from experiments.bench.results import Cell
-from experiments.bench.timing import Stopwatch, TimedTrainer
+from experiments.bench.timed_steps import Stopwatch
+from experiments.bench.timing import TimedTrainer
 from experiments.config.recipe import load_settings
 
 QUICK = ("--turns", "1", "--steps", "1", "--datasets", "digits")
@@ -65,7 +66,7 @@ def test_flops_of_a_step_are_those_of_the_network(method, passes):
 
 def test_stopwatch_measures_the_counted_steps_only(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(timing, "now", lambda device: clock[0])
+    monkeypatch.setattr(timed_steps, "now", lambda device: clock[0])
 
     def slow_epoch(number: int):
         for index in range(100):

@@ -5,6 +5,7 @@ import textwrap
 
 import pytest
 
+from experiments.bench import clone as clones
 from experiments.bench import reference, released
 
 TRAIN = """
@@ -73,7 +74,7 @@ def test_reference_compares_with_the_released_code(call, clone, tmp_path, monkey
     ],
 )
 def test_wrong_or_failing_clone_is_one_line(call, clone, monkeypatch, train, message):
-    monkeypatch.setattr(reference, "SCRIPT", clone / "train.py")  # without the imports of the real script
+    monkeypatch.setattr(clones, "SCRIPT", clone / "train.py")  # without the imports of the real script
     (clone / "train.py").unlink() if train is None else (clone / "train.py").write_text(train)
     status, output, errors = call(*COMMAND, "--reference", str(clone))
     assert (status, output, errors.count("\n")) == (2, "", 1)
