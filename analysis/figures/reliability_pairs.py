@@ -9,9 +9,9 @@ from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.paper.published import CS_KD
 from analysis.tables.files import Drawing
 from analysis.tables.reliability import coarser, pooled
-from cskd.evaluate.bins import ReliabilityBins
+from cskd.evaluate.bins import DIAGRAM_BINS, ReliabilityBins
 from cskd.evaluate.evaluation import RAW
-from cskd.plots import DIAGONAL, DIAGRAM_BINS, FADED, INK, MIN_SAMPLES, method_style, plain, square_panels
+from cskd.plots import DIAGONAL, FADED, INK, MIN_SAMPLES, method_style, plain, square_panels
 
 PER_ROW = 4
 

@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from analysis.tables.format import to_csv, to_latex, to_markdown
 from analysis.tables.model import Table
-from cskd.plots import save_figure
 from cskd.utils.errors import UserError
 from cskd.utils.files import atomic_write
 from cskd.utils.integrity import read_json, source_digest, write_json
 
+if TYPE_CHECKING:  # matplotlib is imported only if a figure is drawn
+    from matplotlib.figure import Figure
+
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("analysis/**/*.py", "cskd/**/*.py", "requirements.lock")  # what can change a figure of equal arrays
-Drawing = partial[Figure]  # a function that returns a figure, and its arguments: called only if they have changed
+Drawing = partial  # a function that returns a figure, and its arguments: called only if they have changed
 
 
 def save_table(folder: Path, name: str, table: Table) -> None:
@@ -33,7 +34,7 @@ def save_text(path: Path, text: str) -> None:
 
 
 def save_drawing(
-    drawing: Drawing, paths: Sequence[Path], record: Path, to_text: Callable[[Figure], str] = lambda figure: ""
+    drawing: Drawing, paths: Sequence[Path], record: Path, to_text: Callable[["Figure"], str] = lambda figure: ""
 ) -> str:
     """Draw a figure, write it to the paths, and return it as text; do nothing of this if it was drawn before.
 
@@ -48,6 +49,8 @@ def save_drawing(
         if drawn["digest"] == digest and all(path.is_file() for path in paths):
             return drawn["text"]
     record.unlink(missing_ok=True)  # from here on, the paths may have another figure
+    from cskd.plots import save_figure  # noqa: PLC0415 - see above
+
     figure = drawing()
     text = to_text(figure)
     for path in paths:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ from analysis.stats.summary import summary
 from analysis.tables.files import Drawing
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
-from cskd.evaluate.bins import ReliabilityBins
+from cskd.evaluate.bins import DIAGRAM_BINS, ReliabilityBins
 from cskd.evaluate.evaluation import Evaluations
-from cskd.plots import DIAGRAM_BINS, reliability_panels
 from cskd.utils.numbers import ABSENT, number_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     Column("confidence in"),
@@ -130,5 +133,12 @@ def reliability_diagrams(experiment: Experiment, cells: list[CellReliability]) -
         seeds = " or ".join(dict.fromkeys(format_seeds(cell.seeds) for cell in row))
         title = f"{row[0].dataset}, {row[0].architecture} ({experiment.name}, {seeds})"
         panels = {cell.method: (coarser(cell.bins, DIAGRAM_BINS), cell.ece) for cell in row}
-        drawings[panel] = Drawing(reliability_panels, title, panels)
+        drawings[panel] = Drawing(draw_panels, title, panels)
     return drawings
+
+
+def draw_panels(title: str, panels: dict[str, tuple[ReliabilityBins, float]]) -> "Figure":
+    """Return reliability diagrams side by side."""
+    from cskd.plots import reliability_panels  # noqa: PLC0415 - imports matplotlib
+
+    return reliability_panels(title, panels)
