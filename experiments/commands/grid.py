@@ -15,7 +15,7 @@ from cskd.utils.numbers import duration_text
 from experiments.config.datasets import expected_data, is_prepared, open_data
 from experiments.config.grid import Grid, check_not_replaced, grid_names, load_grid, load_grid_settings, load_tuned
 from experiments.config.settings import Data
-from experiments.launch.backends import BACKENDS, Backend
+from experiments.launch.backends import Backend, backend_class
 from experiments.launch.data_progress import preparation_lines, prepare_with_progress
 from experiments.launch.loop import LaunchCallbacks, launch, submit
 from experiments.launch.options import GridOptions, add_grid_arguments, method_or_all
@@ -90,7 +90,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     for run in pending:
         run.folder.discard_damaged()
     plan.save(runs_dir())
-    backend = BACKENDS[options.launcher](options.workers)
+    backend = backend_class(options.launcher)(options.workers)
     if backend.detached:
         submit(pending, backend)
         return 0

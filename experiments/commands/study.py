@@ -15,7 +15,7 @@ from cskd.utils.errors import UserError
 from cskd.utils.numbers import duration_text
 from experiments.commands.study_workers import check_storage_is_shared, submit_workers
 from experiments.config.datasets import is_prepared
-from experiments.launch.backends import BACKENDS, Backend
+from experiments.launch.backends import Backend, backend_class
 from experiments.launch.data_progress import preparation_lines
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.launch.options import MAX_WORKERS, add_launch_arguments
@@ -57,7 +57,7 @@ def run_study(options: StudyOptions) -> int:
 
     With a detached backend, submit its workers and return 0.
     """
-    console, detached = Console(), BACKENDS[options.launcher].detached
+    console, detached = Console(), backend_class(options.launcher).detached
     if detached:
         check_storage_is_shared(options.launcher)
     if not options.dry_run:
@@ -83,7 +83,7 @@ def run_study(options: StudyOptions) -> int:
         if options.retry:
             study.retry_failed()
         if detached:
-            submit_workers(config.name, options, BACKENDS[options.launcher](options.workers))
+            submit_workers(config.name, options, backend_class(options.launcher)(options.workers))
             return 0
         return _run(study, config, max_trials, options, console)
 
@@ -142,7 +142,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         prune_after=config.settings.schedule.milestones[0] if options.prune else None,
         on_trial_end=display.trial_ended,
     )
-    backend, teacher = BACKENDS[options.launcher](options.workers), budget.teacher
+    backend, teacher = backend_class(options.launcher)(options.workers), budget.teacher
     with storage_lost(storage_address()), uploader, display:
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):

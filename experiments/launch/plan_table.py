@@ -8,7 +8,7 @@ from cskd.data.folders import free_bytes, gigabytes
 from cskd.utils.cli import runs_dir
 from cskd.utils.errors import UserError
 from cskd.utils.numbers import duration_text
-from experiments.launch.backends import BACKENDS
+from experiments.launch.backends import backend_class
 from experiments.launch.estimate import Estimator, disk_bytes
 from experiments.launch.options import LaunchOptions
 from experiments.runs.folder import DONE
@@ -28,7 +28,7 @@ def print_plan(
     A run that is trained elsewhere has no estimate. Raises UserError if the disk is too small.
     """
     seconds, estimator = {}, Estimator()
-    if not BACKENDS[options.launcher].detached:
+    if not backend_class(options.launcher).detached:
         with console.status("measuring a training step of each kind on this machine"):
             seconds = {run.spec.run_key: estimator.seconds(run) for run in pending}
     columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "time per run")

@@ -15,13 +15,12 @@ runs/<run key>/spec.json         the run: everything that can change its numbers
                log.txt           the output of the training processes
 
 Before a run is done, a file is damaged if its JSON does not parse or the CRCs of its archive differ; the run is then
-resumed from its last intact state. A process that holds the lease checks it before each write (see ``Lease.check``).
+resumed from its last intact state. A process that holds the lease checks it before each write (see ``LeasedFolder``).
 """
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from cskd.utils.errors import UserError
 from cskd.utils.files import DiskFull, atomic_write, write_errors
 from cskd.utils.integrity import CHECKSUMS, Damaged, find_damage, read_json, write_checksums, write_json
 from experiments.config.spec import RunSpec
-from experiments.runs.lease import PATIENCE, Lease, is_held, lease_of, run_lease
+from experiments.runs.lease import LeasedFolder
 from experiments.runs.summary import summarise
 
 MISSING, RUNNING, INTERRUPTED, FAILED, DONE = "missing", "running", "interrupted", "failed", "done"
@@ -37,11 +36,11 @@ HEARTBEAT_LIMIT = 60.0  # seconds without a heartbeat after which a running proc
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
-class RunFolder:
+class RunFolder(LeasedFolder):
     """The files of one run; no other module knows their names."""
 
     def __init__(self, path: Path):
-        self.path = path
+        super().__init__(path)
         self.spec_file = path / "spec.json"
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
@@ -53,7 +52,6 @@ class RunFolder:
         self.summary_file = path / "summary.json"
         self.log = path / "log.txt"
         self._state = path / "state.json"
-        self._lease: Lease | None = None  # while this process holds it
 
     @classmethod
     def of(cls, spec: RunSpec, runs_dir: Path) -> "RunFolder":
@@ -277,33 +275,3 @@ class RunFolder:
         """Remove what killed processes began to write. Only for the process that holds the lease."""
         for file in self.path.glob("*.part"):
             file.unlink(missing_ok=True)
-
-    # lease
-
-    @contextmanager
-    def leased(self, patience: float = PATIENCE) -> Iterator[Lease | None]:
-        """Hold the run's lease; yield None if another process still holds it after ``patience`` seconds."""
-        with run_lease(self.path, patience) as lease:
-            self._lease = lease
-            try:
-                yield lease
-            finally:
-                self._lease = None
-
-    @contextmanager
-    def leased_by(self, token: str) -> Iterator[None]:
-        """Write into the folder for the process with this token, as long as it holds the lease."""
-        self._lease = lease_of(self.path, token)
-        try:
-            yield
-        finally:
-            self._lease = None
-
-    def before_replace(self) -> None:
-        """Raise LeaseLost if this process held the run and another process has taken it over."""
-        if self._lease is not None:
-            self._lease.check()
-
-    def is_held(self) -> bool:
-        """Return True if a process holds the run's lease."""
-        return is_held(self.path)

@@ -45,6 +45,42 @@ class Lease:
         return owner is not None and owner.token == self.token
 
 
+class LeasedFolder:
+    """A folder into which one process at a time writes. It calls ``before_replace`` directly before each write."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lease: Lease | None = None  # while this process holds it
+
+    @contextmanager
+    def leased(self, patience: float = PATIENCE) -> Iterator[Lease | None]:
+        """Hold the lease of the folder; yield None if another process still holds it after ``patience`` seconds."""
+        with run_lease(self.path, patience) as lease:
+            self._lease = lease
+            try:
+                yield lease
+            finally:
+                self._lease = None
+
+    @contextmanager
+    def leased_by(self, token: str) -> Iterator[None]:
+        """Write into the folder for the process with this token, as long as it holds the lease."""
+        self._lease = lease_of(self.path, token)
+        try:
+            yield
+        finally:
+            self._lease = None
+
+    def before_replace(self) -> None:
+        """Raise LeaseLost if this process held the lease and another process has taken it over."""
+        if self._lease is not None:
+            self._lease.check()
+
+    def is_held(self) -> bool:
+        """Return True if a process holds the lease."""
+        return is_held(self.path)
+
+
 @contextmanager
 def run_lease(folder: Path, patience: float = PATIENCE) -> Iterator[Lease | None]:
     """Hold the lease of a run's folder; yield None if another process still holds it after ``patience`` seconds."""

@@ -6,6 +6,8 @@ A test has the mark ``cluster`` with a line of the table of ``tally.py``, and co
 from pathlib import Path
 
 import pytest
+from faults.disturbed import DEMO, Disturbed
+from place import Place, make_once
 
 FOLDER = Path(__file__).parent
 
@@ -15,3 +17,14 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if FOLDER in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason="only in make test-clusters"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Place:
+    """The ten runs of the demo, trained by a launch on this machine."""
+
+    def train(folder: Path) -> None:
+        status, output, errors = Disturbed(folder).call(*DEMO)
+        assert (status, errors) == (0, ""), output
+
+    return Place(make_once(tmp_path_factory, "undisturbed demo", train))

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from clusters.ray_machines import CORES, RayMachines
-from faults.disturbed import EPOCHS, STEP, Disturbed, assert_same_results, assert_uploaded_once, strike, wait_for
-from place import Place, epoch_options, make_once
+from faults.disturbed import GRID, STEP, Disturbed, assert_same_results, assert_uploaded_once, strike, wait_for
+from place import Place
 
 from experiments.runs.folder import RUNNING, RunFolder
 
 LOSS_SECONDS = 120
-GRID = ("experiments grid", "demo", "--methods", "cs-kd", "--set", "width=4", *epoch_options(EPOCHS))
 SEEDS = ("--seeds", "0", "1", "2", "3")
 ON_RAY = ("--launcher", "ray", "--workers", str(CORES))  # a thread for each job, as in the undisturbed grid
 LOST = "Ray: one machine of two is killed, or cut off by the network while it trains"
@@ -25,18 +24,6 @@ def cluster():
     pytest.importorskip("ray")
     with RayMachines() as machines:
         yield machines
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Place:
-    """The same runs, trained without Ray."""
-
-    def train(folder: Path) -> None:
-        place = Disturbed(folder, *GRID, *SEEDS, "--workers", "2")
-        status, output, errors = place.call(*place.command)
-        assert (status, errors) == (0, ""), output
-
-    return Place(make_once(tmp_path_factory, "undisturbed without Ray", train))
 
 
 def training_on(place: Place, name: str) -> list[RunFolder]:

@@ -18,7 +18,8 @@ from experiments.runs.folder import DONE, RunFolder
 
 WAIT_SECONDS = 240  # so that a defect does not make the tests hang
 EPOCHS = 24
-GRID = ("experiments grid", "demo", "--methods", "cs-kd", "--workers", "2", "--set", "width=4", *epoch_options(EPOCHS))
+DEMO = ("experiments grid", "demo", "--workers", "2", "--set", "width=4", *epoch_options(EPOCHS))  # ten runs
+GRID = (*DEMO, "--methods", "cs-kd")
 STEP = "cskd.train.step:Step.__call__"  # there are four steps in an epoch of the demo
 STRIKES = Path(__file__).resolve().parent / "strikes"
 RESULTS = {"predictions.npz", "evaluation.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}

@@ -19,7 +19,7 @@ from run_folders import tracked
 from cskd.evaluate.predictions import load_predictions
 from cskd.utils.errors import UserError
 from experiments.commands import grid as grid_command
-from experiments.launch.backends import BACKENDS, Exit
+from experiments.launch.backends import Exit, local
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED
 from experiments.launch.options import GridOptions
 from experiments.runs.folder import DONE, RunFolder
@@ -120,7 +120,7 @@ def started(call, monkeypatch) -> list[str]:
     assert call("experiments data", "digits")[0] == 0
     names: list[str] = []
     monkeypatch.setattr(FakeBackend, "started", names, raising=False)
-    monkeypatch.setitem(BACKENDS, "local", FakeBackend)
+    monkeypatch.setattr(local, "LocalBackend", FakeBackend)
     monkeypatch.setattr(grid_command, "_open_tracker", no_tracker)
     monkeypatch.setattr(RunFolder, "damage", lambda folder: None)
     return names

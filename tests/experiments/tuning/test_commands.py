@@ -13,8 +13,7 @@ from studies import read_rows
 
 from cskd.evaluate.predictions import load_predictions
 from cskd.utils import cli
-from experiments.launch.backends import BACKENDS
-from experiments.launch.backends.local import LocalBackend
+from experiments.launch.backends import BACKENDS, local
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RunFolder
 from experiments.tuning.storage import load_study, open_storage, storage_address, study_names
 from experiments.tuning.trial import Trial
@@ -158,10 +157,11 @@ def test_ablation_measures_all_points_and_saves_no_tuned_values(call, training, 
 
 
 def test_stopped_study_exits_with_130_and_continues_on_another_backend(call, training, monkeypatch):
-    class OtherBackend(LocalBackend):
+    class OtherBackend(local.LocalBackend):
         pass
 
-    monkeypatch.setitem(BACKENDS, "other", OtherBackend)
+    monkeypatch.setattr(local, "OtherBackend", OtherBackend, raising=False)
+    monkeypatch.setitem(BACKENDS, "other", f"{local.__name__}:OtherBackend")
     training.stop_after, training.state = 1, lambda run: INTERRUPTED
     status, output, _ = call(*TUNE, "--trials", "2")
     assert status == 130
