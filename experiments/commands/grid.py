@@ -82,6 +82,7 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
         for line in preparation_lines(sections, data_dir()):
             line_printer(console)(line)
         return 0
+    backend = backend_class(options.launcher)(options.workers)  # its process imports torch while the store is opened
     print_address("MLFLOW_TRACKING_URI", tracking_uri())
     # An invalid address fails here; an unreachable server does not.
     uploader = Uploader(lambda: _open_tracker(plan), line_printer(console))
@@ -90,7 +91,6 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     for run in pending:
         run.folder.discard_damaged()
     plan.save(runs_dir())
-    backend = backend_class(options.launcher)(options.workers)
     if backend.detached:
         submit(pending, backend)
         return 0

@@ -129,6 +129,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
     deadline = None if options.timeout is None else time.monotonic() + 60 * options.timeout
     budget = _show_budget(study, config, max_trials, options, console)
     results = results_dir() / "studies" / config.name
+    backend = backend_class(options.launcher)(options.workers)  # its process imports torch while the store is opened
     print_address("MLFLOW_TRACKING_URI", tracking_uri())
     print_address("OPTUNA_STORAGE", storage_address())
     # An invalid address fails here; an unreachable server does not.
@@ -142,7 +143,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
         prune_after=config.settings.schedule.milestones[0] if options.prune else None,
         on_trial_end=display.trial_ended,
     )
-    backend, teacher = backend_class(options.launcher)(options.workers), budget.teacher
+    teacher = budget.teacher
     with storage_lost(storage_address()), uploader, display:
         finished = teacher is None or _train_teacher(teacher, deadline, backend, display)
         if finished and (teacher is None or teacher.folder.state()["state"] == DONE):
