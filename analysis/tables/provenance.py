@@ -94,7 +94,8 @@ def _trained_with(run: dict) -> str:
     if images := setting("subset.images_per_class"):
         parts = [f"{setting('subset.classes').replace('None', 'all')} classes x {images} training images"]
     width, size, epochs = map(setting, ("width", "inputs.image_size", "schedule.epochs"))
-    parts.append(run["architecture"] + (f" of width {width}" if width else ""))
+    is_scaled = width and ":" not in run["architecture"]  # the networks of torchvision and timm have their own width
+    parts.append(run["architecture"] + (f" of width {width}" if is_scaled else ""))
     parts += [f"{size} px"] if size else []
     parts += [f"{epochs} epochs"] if epochs else []
     return ", ".join(parts)

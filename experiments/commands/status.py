@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from cskd.utils import cli
 from cskd.utils.errors import UserError
@@ -55,15 +56,16 @@ def _print_matrix(plan: Plan, queue: dict[Path, QueuedTask], console: Console) -
     first_width = min(max(map(len, names)), console.width // 2)
     seeds = sorted({seed for cell in plan.cells for seed in cell.runs})
     seed_width = max(len(line) for text in (f"seed {seeds[-1]}", *texts.values()) for line in text.splitlines())
-    title = ": ".join(filter(None, [plan.experiment, common]))
+    title = Text(": ".join(filter(None, [plan.experiment, common])), style="table.title")
     fitting = max(1, (console.width - first_width - 4) // (seed_width + 3))
     for group in (seeds[start : start + fitting] for start in range(0, len(seeds), fitting)):
         first = Column("cell", overflow="fold", min_width=first_width)
         columns = (Column(f"seed {seed}", no_wrap=True) for seed in group)
-        table = Table(first, *columns, title=title, title_justify="left")
+        table = Table(first, *columns)
         for cell, name in zip(plan.cells, names, strict=True):
             planned = [(cell.name, seed) if seed in cell.runs else None for seed in group]
             table.add_row(name, *(key and f"[{STYLES[states[key]['state']]}]{texts[key]}[/]" for key in planned))
+        console.print(title, soft_wrap=True)  # a table's own title would be wrapped at the table's width
         console.print(table)
     for (name, seed), state in states.items():
         folder = folders[name, seed]

@@ -116,7 +116,7 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
     print_line(
         f"{budget.trials} of {max_trials} trials to do x {seeds} x about {run_time}: "
         f"about {total_time}{' with the teacher' if budget.teacher else ''} "
-        "(from a measured training step, without data loading)"
+        "(from a measured training step, without start-up and data loading)"
     )
     warning = last_batch_warning(config)
     if warning:

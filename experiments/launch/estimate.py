@@ -10,8 +10,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cskd.batch import Batch, Normalise
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
+from cskd.models.weights import load_weights, start_from
 from cskd.train.precision import autocast, resolve
 from cskd.utils import limits
+from cskd.utils.cli import data_dir
 from cskd.utils.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.launch.network import initialised_model
@@ -126,6 +128,18 @@ def check_memory(spec: RunSpec, num_classes: int, images: int, device: torch.dev
         f"lower 'width' ({settings.width}), 'inputs.image_size' ({settings.inputs.image_size}) or 'batch_size' "
         f"({settings.batch_size})",
     )
+
+
+def check_weights(run: PlannedRun) -> None:
+    """Raise UserError if the weights that a run starts from are of another network."""
+    spec = run.spec
+    with torch.device("meta"):
+        model = initialised_model(spec, run.num_classes)
+    state, _ = load_weights(spec.architecture, spec.settings.weights, data_dir())
+    try:
+        start_from(model, {name: tensor.to("meta") for name, tensor in state.items()})
+    except UserError as error:
+        raise UserError(f"{spec.cell}: weights={spec.settings.weights}: {error}") from error
 
 
 def check_free_memory(subject: str, needed: int, device: torch.device, remedy: str) -> None:

@@ -11,7 +11,7 @@ from cskd.methods.base import ForwardCache
 from cskd.utils.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.launch import estimate
-from experiments.launch.estimate import Estimator, step_bytes
+from experiments.launch.estimate import Estimator, check_weights, step_bytes
 from experiments.launch.network import initialised_model
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
@@ -44,6 +44,16 @@ def test_step_bytes_are_those_of_a_real_step(method, architecture):
     gradients = sum(parameter.grad.nbytes for parameter in model.parameters() if parameter.grad is not None)
     expected = weights + gradients + sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
     assert step_bytes(run, 10, 40) == pytest.approx(expected, rel=0.02)
+
+
+def test_weights_of_another_network_are_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    torch.save(initialised_model(digits_spec(), 10).state_dict(), tmp_path / "resnet10.pt")
+    check_weights(planned(digits_spec("weights=resnet10.pt", seed=1), tmp_path))
+    with pytest.raises(
+        UserError, match=r"digits/resnet18/cs-kd: weights=resnet10.pt: these weights are of another net"
+    ):
+        check_weights(planned(digits_spec("weights=resnet10.pt", architecture="resnet18"), tmp_path))
 
 
 def test_network_that_does_not_fit_is_refused_before_it_is_built(tmp_path, monkeypatch):
