@@ -21,10 +21,8 @@ DONE = "done"
 CELL_TAGS = ("cell_key", "grid", "profile", *NAME, "seeds_planned", "grid_order", "comparable", "comparable_reason")
 CELL_MARKS = ("tuned_values", "hyperparameter_source")  # footnotes of a table row; "" if there is none
 RUN_TAGS = ("run_key", "cell_key", "profile", *NAME, "seed", "comparable", "comparable_reason")
-STATE_TAGS = (
-    *("state", "reason", "training_id", "git_commit", "git_dirty", "source_digest"),
-    *("machine", "device", "threads", "precision", "compiled"),
-)
+ENVIRONMENT = ("machine", "device", "threads", "precision", "compiled")
+STATE_TAGS = ("state", "reason", "training_id", "git_commit", "git_dirty", "source_digest", *ENVIRONMENT)
 # Columns that a frame of runs always has, even if no run has a value.
 TEXTS = (
     *("run", "run_id", "experiment_id", "artifact_uri", "run_key", "cell_key", "profile", *NAME),

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from analysis.load.frames import DONE, Experiment
+from analysis.load.frames import DONE, ENVIRONMENT, Experiment
 from analysis.load.source import commit_texts
 from analysis.stats.comparability import comparability
 from cskd import NUMERICS_VERSION
 
-ENVIRONMENT = ("machine", "device", "threads", "precision", "compiled")
 SETTINGS = ("subset.classes", "subset.images_per_class", "width", "inputs.image_size", "schedule.epochs")  # in words
 
 

@@ -2,12 +2,11 @@
 
 import pandas as pd
 
-from analysis.load.frames import Experiment
+from analysis.load.frames import ENVIRONMENT, Experiment
 from analysis.load.pools import Pool
 from analysis.load.source import commit_texts
 from analysis.load.store import Store
 from analysis.tables.model import Column, Link, Row, Table, plain_table
-from analysis.tables.provenance import ENVIRONMENT
 from cskd.evaluate.metrics import TRACKED, all_metrics
 from cskd.utils.numbers import ABSENT, number_text
 
