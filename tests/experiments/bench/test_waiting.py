@@ -10,14 +10,14 @@ from experiments.bench import made_up_runs, waiting
 from experiments.bench.waiting import GOALS, Wait
 from experiments.runs.folder import DONE, RunFolder
 
-SIZES = (10, 20, 30)  # a multiple of ten: five datasets and two methods
+SIZES = (5, 10, 15)  # multiples of five: one method on five datasets
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Make few runs, with few predictions."""
-    monkeypatch.setattr(made_up_runs, "METHODS", ("cross-entropy", "cs-kd"))
-    monkeypatch.setattr(made_up_runs, "CELLS", 10)
+    monkeypatch.setattr(made_up_runs, "METHODS", ("cs-kd",))
+    monkeypatch.setattr(made_up_runs, "CELLS", 5)
     for name, number in {"IMAGES": 60, "CLASSES": 3, "FEATURES": 4}.items():
         monkeypatch.setattr(made_up_runs, name, number)
     monkeypatch.setattr(waiting, "COMMANDS", dict(zip(SIZES, waiting.COMMANDS.values(), strict=True)))
@@ -29,7 +29,7 @@ def test_every_wait_is_measured_on_runs_of_its_kind(small, call, tmp_path, monke
     def wait(folder, *command):
         """Note the runs that a command finds; the demo makes up runs with the seconds of their start."""
         if "demo" in command and "--tables" in command:
-            for number, run in enumerate(made_up_runs.make_runs(10, folder / "runs")):
+            for number, run in enumerate(made_up_runs.make_runs(5, folder / "runs")):
                 seconds = {"started": number, "set_up_seconds": number, "first_step_seconds": 0.5}
                 run.folder.write_environment("a training", [made_up_runs.ENVIRONMENT | seconds])
         runs = [RunFolder(path.parent) for path in (folder / "runs").glob("*/spec.json")]
@@ -41,14 +41,14 @@ def test_every_wait_is_measured_on_runs_of_its_kind(small, call, tmp_path, monke
     monkeypatch.setattr(waiting, "_wait", wait)
     status, output, errors = call("experiments bench", "--parts", "waiting")
     assert (status, errors) == (0, "")
-    assert commands["experiments", "status"] == [(10, 0)]
-    assert commands["experiments", "sync"] == [(20, 0), (30, 0)]
-    assert commands["analysis", "tables"] == [(20, 20)]
-    assert commands["analysis", "report"] == [(30, 30), (30, 30)]
+    assert commands["experiments", "status"] == [(5, 0)]
+    assert commands["experiments", "sync"] == [(10, 0), (15, 0)]
+    assert commands["analysis", "tables"] == [(10, 10)]
+    assert commands["analysis", "report"] == [(15, 15), (15, 15)]
     with (tmp_path / "results" / "bench" / "waiting.csv").open(newline="") as file:
         rows = {row["phase"]: row for row in csv.DictReader(file)}
     assert {name: float(row["goal_seconds"]) for name, row in rows.items()} == GOALS
-    assert float(rows["start of a run"]["seconds"]) == 5.5  # the median of 1.5 to 9.5: without the first run
+    assert float(rows["start of a run"]["seconds"]) == 3  # the median of 1.5 to 4.5: without the first run
     assert float(rows["first line"]["seconds"]) == 0.25
     assert all(name in output for name in GOALS)
 
