@@ -1,9 +1,9 @@
 """Many runs at once: made-up run folders grow while the uploader, with a real server, and ``make status`` read them.
 
-    PYTHONPATH=.:tests python -m clusters.crowd 1000 sqlite 60
+    PYTHONPATH=.:tests python -m clusters.crowd 1000 sqlite 60 20
 
 prints the figures of docs/clusters.md. The second argument is the server's store, such as a PostgreSQL address; the
-third is the seconds of an epoch.
+third is the seconds of an epoch, and the fourth is the number of epochs.
 """
 
 import multiprocessing
@@ -174,12 +174,12 @@ def complete(uri: str, epochs: int, done: int) -> list[str]:
 
 
 def main() -> None:
-    count, address, seconds = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    count, address, seconds, epochs = int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
     with tempfile.TemporaryDirectory() as name:
         place = Place(Path(name))
         options = [] if address == "sqlite" else ["--backend-store-uri", address]
         with Server(place.folder, *options) as server:
-            figures = measure(place, server, count, epochs=4, seconds=seconds, done=count // 100)
+            figures = measure(place, server, count, epochs=epochs, seconds=seconds, done=count // 100)
     print(*figures.lines(), sep="\n")
 
 
