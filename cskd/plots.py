@@ -20,12 +20,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from cskd.evaluate.bins import ReliabilityBins
+from cskd.evaluate.bins import DIAGRAM_BINS, ReliabilityBins
 from cskd.utils.files import atomic_write
 from cskd.utils.numbers import MEAN_STD
 
 PDF_FONT_TYPE = 42  # publishers require it
-DIAGRAM_BINS = 10  # as in the paper's figure 5; the ECE has 20
 MIN_SAMPLES = 10  # the accuracy of a bin with fewer is noise: it is drawn faded
 FADED = 0.35
 MARKERS_PER_CURVE = 6

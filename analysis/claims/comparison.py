@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.load.pools import Pool
-from analysis.stats.comparability import settings_of
 from analysis.stats.intervals import Estimate, are_correlated, paired_effect, pooled_effect, with_test_images
 from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import STORED, all_metrics
@@ -17,17 +16,16 @@ DRAW = "params.subset.draw"  # "seed": the seed also draws the training images
 
 @dataclass(frozen=True)
 class Side:
-    """The finished runs of a cell: values and run keys by seed, and a note for each run without a value."""
+    """The finished runs of a cell: values and run keys by seed, and a note for each run without a value.
+
+    settings: those that the other side must have too; {} without a run.
+    """
 
     runs: pd.DataFrame
+    settings: dict[str, str]
     values: dict[int, float]
     run_keys: dict[int, str]
     left_out: tuple[str, ...]
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """The settings that the other side must have too; {} without a run."""
-        return settings_of(self.runs)
 
     def replicates(self, metric: str, seeds: list[int], evaluations: Evaluations) -> list | None:
         """Return the replicates (R,) of each seed, or None if a run has none."""
@@ -73,14 +71,14 @@ def side_of(pool: Pool, dataset: str, architecture: str, method: str, metric: st
         else:
             problem = "missing or NaN" if math.isnan(value) else "infinite"
             left_out.append(f"{name}: {metric} is {problem}: left out.")
-    return Side(runs, values, run_keys, tuple(left_out))
+    return Side(runs, pool.settings_of(dataset, architecture, method), values, run_keys, tuple(left_out))
 
 
 def other_values(
     pool: Pool, dataset: str, architecture: str, methods: tuple[str, str], metric: str, evaluations: Evaluations
 ) -> list[list[float]]:
     """Return the values of each further method with the same settings, on the same dataset and network."""
-    settings = settings_of(pool.runs_of(dataset, architecture, methods[0]))
+    settings = pool.settings_of(dataset, architecture, methods[0])
     others = [
         side_of(pool, dataset, architecture, method, metric, evaluations)
         for method in pool.methods_on(dataset, architecture)

@@ -1,6 +1,6 @@
 """Write and show the tables of tracked grids: every metric, each run, reliability with its diagrams.
 
-Tables are written to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, diagrams as PNG and PDF. The runs of all
+Tables are written to RESULTS_DIR/<experiment>/ as CSV, Markdown and LaTeX, diagrams as PNG. The runs of all
 experiments fill the paper's own tables: RESULTS_DIR/paper/<profile>/table1 to table6, and figure4. Nothing is trained:
 everything is rebuilt from MLflow, and the same runs give the same files.
 """
@@ -20,6 +20,7 @@ from analysis.tables.export import export_experiment, export_paper_tables
 from analysis.tables.files import results_in
 from analysis.tables.format import show, table_console
 from analysis.tables.reading import reading
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import TRACKED
 from cskd.utils import cli
 from cskd.utils.errors import UserError
@@ -35,15 +36,16 @@ def main(arguments: list[str] | None = None) -> int:
     store = Store(cli.tracking_uri(), cli.runs_dir())
     experiments = store.load(options.experiment)
     for experiment in experiments:
-        folder = options.results_dir / experiment.name
+        results, folder = options.results_dir, options.results_dir / experiment.name
         with results_in(folder):
-            tables, notes = export_experiment(experiment, store, folder, options.results_dir, options.show)
+            evaluated, notes = evaluations(experiment.done, store, results / ".evaluations", results / ".predictions")
+            tables = export_experiment(experiment, evaluated, notes, folder, results, options.show)
         for table in tables:
             show(table, console)
-        for line in notes:
+        for line in [] if evaluated else notes:  # otherwise, they are in the table of reliability
             console.print(line, markup=False, highlight=False)
         _print_files(folder, console)
-        _print_reading(experiment, store, options.results_dir, console)
+        _print_reading(experiment, evaluated, console)
     if options.experiment:
         return 0
     for pool in pools(experiments):
@@ -86,11 +88,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _print_reading(experiment: Experiment, store: Store, results: Path, console: Console) -> None:
-    """Print what CS-KD changes in an experiment. The evaluations are cached for the report."""
+def _print_reading(experiment: Experiment, evaluated: Evaluations, console: Console) -> None:
+    """Print what CS-KD changes in an experiment."""
     for pool in pools([experiment]):
-        with results_in(results):
-            evaluated, _ = evaluations(pool.done, store, results / ".evaluations", results / ".predictions")
         for part in reading(pool, evaluated):
             for line in part:
                 text = textwrap.fill(line, console.width, subsequent_indent=" " * len("  reading  "))

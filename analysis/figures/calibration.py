@@ -6,6 +6,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.stats.intervals import mean_interval
+from analysis.tables.files import Drawing
 from cskd.evaluate.evaluation import CROSS_FITTED, RAW, TRAINING_SPLIT
 from cskd.plots import FAINT, INK, method_style, plain, wrapped
 
@@ -18,7 +19,7 @@ LABELS = {
 }
 
 
-def draw(group: Group, note: Note) -> Figure:
+def draw(group: Group, note: Note) -> Drawing:
     ece, intervals = {}, {}
     for method, runs in group.all_evaluated(note).items():
         ece[method] = {
@@ -31,7 +32,7 @@ def draw(group: Group, note: Note) -> Figure:
             intervals[method] = interval
     if not ece:
         raise NotDrawn("no run is evaluated")
-    return calibration_figure(group.title, ece, intervals)
+    return Drawing(calibration_figure, group.title, ece, intervals)
 
 
 def calibration_figure(

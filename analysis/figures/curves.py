@@ -3,10 +3,10 @@
 import json
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.load.store import UnusableRun
+from analysis.tables.files import Drawing
 from cskd.plots import curves_figure
 
 METRICS = {
@@ -16,7 +16,7 @@ METRICS = {
 }
 
 
-def draw(group: Group, note: Note) -> Figure:
+def draw(group: Group, note: Note) -> Drawing:
     curves: dict[str, dict[str, np.ndarray]] = {label: {} for label in METRICS.values()}
     milestones = set()
     for method in group.methods():
@@ -36,4 +36,4 @@ def draw(group: Group, note: Note) -> Figure:
     if not any(curves.values()):
         raise NotDrawn("no finished run has a history")
     [shared] = milestones if len(milestones) == 1 else [None]
-    return curves_figure(group.title, curves, json.loads(shared) if isinstance(shared, str) else ())
+    return Drawing(curves_figure, group.title, curves, json.loads(shared) if isinstance(shared, str) else ())

@@ -12,6 +12,7 @@ from analysis.claims.verdicts import OUTCOMES, Verdict
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
 from analysis.tables.answer import METRICS, groups, main_verdict
+from analysis.tables.files import Drawing
 from analysis.tables.methods import methods_table
 from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import PERCENT, Metric, all_metrics
@@ -41,8 +42,8 @@ class Effect:
     style: str
 
 
-def answer_effects(judged: Iterable[tuple[Pool, list[Verdict]]]) -> Iterator[tuple[str, Figure]]:
-    """Yield (metric, figure): what CS-KD changes on every dataset and network of every pool."""
+def answer_effects(judged: Iterable[tuple[Pool, list[Verdict]]]) -> Iterator[tuple[str, Drawing]]:
+    """Yield (metric, drawing): what CS-KD changes on every dataset and network of every pool."""
     judged = list(judged)
     for name, word in METRICS.items():
         effects = []
@@ -53,17 +54,17 @@ def answer_effects(judged: Iterable[tuple[Pool, list[Verdict]]]) -> Iterator[tup
                     effects.append(_of_verdict(verdict, f"{dataset}, {network}: {pool.title}"))
         if effects:
             title = f"{word[0].upper()}{word[1:]}: CS-KD {MINUS} cross-entropy"
-            yield name, forest_plot(title, direction(all_metrics()[name], "CS-KD"), effects, OUTCOME_STYLES)
+            yield name, Drawing(forest_plot, title, direction(all_metrics()[name], "CS-KD"), effects, OUTCOME_STYLES)
 
 
-def pool_effects(pool: Pool, verdicts: Iterable[Verdict], evaluations: Evaluations) -> dict[str, Figure]:
-    """Return ``{name: figure}``: the effects that the claims need, and those of every method."""
-    figures = {f"effects-claims-{name}": figure for name, figure in _claim_effects(pool, verdicts)}
-    return figures | {f"effects-methods-{name}": figure for name, figure in _method_effects(pool, evaluations)}
+def pool_effects(pool: Pool, verdicts: Iterable[Verdict], evaluations: Evaluations) -> dict[str, Drawing]:
+    """Return ``{name: drawing}``: the effects that the claims need, and those of every method."""
+    drawings = {f"effects-claims-{name}": drawing for name, drawing in _claim_effects(pool, verdicts)}
+    return drawings | {f"effects-methods-{name}": drawing for name, drawing in _method_effects(pool, evaluations)}
 
 
-def _claim_effects(pool: Pool, verdicts: Iterable[Verdict]) -> Iterator[tuple[str, Figure]]:
-    """Yield (metric, figure) for each metric of a claim with a comparison."""
+def _claim_effects(pool: Pool, verdicts: Iterable[Verdict]) -> Iterator[tuple[str, Drawing]]:
+    """Yield (metric, drawing) for each metric of a claim with a comparison."""
     by_metric: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.comparison:
@@ -80,11 +81,11 @@ def _claim_effects(pool: Pool, verdicts: Iterable[Verdict]) -> Iterator[tuple[st
         ]
         metric = all_metrics()[name]
         title = f"{metric.title}, claims, {pool.title}"
-        yield name, forest_plot(title, direction(metric, better), effects, OUTCOME_STYLES)
+        yield name, Drawing(forest_plot, title, direction(metric, better), effects, OUTCOME_STYLES)
 
 
-def _method_effects(pool: Pool, evaluations: Evaluations) -> Iterator[tuple[str, Figure]]:
-    """Yield (metric, figure): every method minus cross-entropy, or minus CS-KD where cross-entropy was not run.
+def _method_effects(pool: Pool, evaluations: Evaluations) -> Iterator[tuple[str, Drawing]]:
+    """Yield (metric, drawing): every method minus cross-entropy, or minus CS-KD where cross-entropy was not run.
 
     Nothing if cross-entropy and CS-KD are the only methods: the claims compare them.
     """
@@ -107,7 +108,8 @@ def _method_effects(pool: Pool, evaluations: Evaluations) -> Iterator[tuple[str,
             ]
             styles = {method: method_style(method) for method in compared.method}
             title = f"{all_metrics()[name].title}: methods {MINUS} {control}, {pool.title}"
-            yield name, forest_plot(title, direction(all_metrics()[name], "the method"), effects, styles, legend=False)
+            axis = direction(all_metrics()[name], "the method")
+            yield name, Drawing(forest_plot, title, axis, effects, styles, legend=False)
             break
 
 

@@ -14,6 +14,7 @@ from analysis.figures.sources import Group, NotDrawn, Note, class_names
 from analysis.load.cache import cached
 from analysis.paper.published import BASELINE, CS_KD
 from analysis.stats.threads import one_thread
+from analysis.tables.files import Drawing
 from cskd.plots import plain, wrapped
 from cskd.utils.seeding import choose
 
@@ -25,7 +26,7 @@ MARKERS = "os^vD<>PX*"
 COLORS = matplotlib.color_sequences["tab20"]
 
 
-def draw(group: Group, note: Note) -> Figure:
+def draw(group: Group, note: Note) -> Drawing:
     methods = [method for method in METHODS if len(group.runs(method))]
     if not methods:
         raise NotDrawn(", ".join(map(group.missing, METHODS)))
@@ -53,7 +54,7 @@ def draw(group: Group, note: Note) -> Figure:
     labels = first.labels[rows]
     classes = len(np.unique(labels))
     title = f"{group.title}, seed {seed}\nt-SNE of {len(rows):,} test images of {classes} classes, drawn at random"
-    return embedding_figure(title, points, labels, class_names(first), spread)
+    return Drawing(embedding_figure, title, points, labels, class_names(first), spread)
 
 
 def _cached_embedding(folder: Path, features: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -1,8 +1,6 @@
-"""Draw all figures of a pool, with a note for each figure that cannot be drawn."""
+"""Collect the drawings of a pool, with a note for each figure that cannot be drawn."""
 
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from analysis.figures import (
     calibration,
@@ -16,6 +14,7 @@ from analysis.figures import (
 from analysis.figures.sources import Group, NotDrawn, groups
 from analysis.load.pools import Pool
 from analysis.load.store import Store, UnusableRun
+from analysis.tables.files import Drawing
 from cskd.evaluate.evaluation import Evaluations
 
 DRAWINGS = {
@@ -33,13 +32,13 @@ EXAMPLE_DATASET = "cifar100"  # the dataset of these figures in the paper
 
 def pool_figures(
     pool: Pool, store: Store, evaluations: Evaluations, cache: Path, data_dir: Path
-) -> tuple[dict[str, Figure], list[str]]:
-    """Return ``{name: figure}``, and a note for each figure that is not drawn or is incomplete.
+) -> tuple[dict[str, Drawing], list[str]]:
+    """Return ``{name: drawing}``, and a note for each figure that is not drawn or is incomplete.
 
     evaluations: by run key. cache: the folder for predictions and histories. data_dir: the folder of the prepared
     datasets, for the images of the softmax bars.
     """
-    figures: dict[str, Figure] = {}
+    drawings: dict[str, Drawing] = {}
     notes: list[str] = []
     all_groups = list(groups(pool, store, evaluations, cache, data_dir))
     examples = _example_groups(all_groups)
@@ -49,11 +48,11 @@ def pool_figures(
                 continue
             problems: list[str] = []
             try:
-                figures[f"{kind.replace(' ', '')}-{group.file}"] = draw(group, problems.append)
+                drawings[f"{kind.replace(' ', '')}-{group.file}"] = draw(group, problems.append)
             except (NotDrawn, UnusableRun) as error:
                 problems.append(f"not drawn, {error}")
             notes += [f"{kind}, {group.dataset}, {group.architecture}: {problem}." for problem in problems]
-    return figures, notes
+    return drawings, notes
 
 
 def _example_groups(all_groups: list[Group]) -> list[Group]:

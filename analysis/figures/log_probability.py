@@ -9,13 +9,14 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.paper.published import BASELINE, CS_KD
+from analysis.tables.files import Drawing
 from cskd.plots import method_style, plain, wrapped
 
 BINS = 40
 STYLES = (("-", None), ("--", "////"), (":", "...."), ("-.", "\\\\\\\\"))  # outline and hatch, for print without colour
 
 
-def draw(group: Group, note: Note) -> Figure:
+def draw(group: Group, note: Note) -> Drawing:
     group.require(BASELINE, CS_KD)
     evaluated = {method: group.evaluated(method) for method in (BASELINE, CS_KD)}
     predicted, true = (
@@ -26,7 +27,7 @@ def draw(group: Group, note: Note) -> Figure:
         if not len(values):
             raise NotDrawn(f"{method} misclassifies no image")
     title = f"{group.title}: misclassified test images, {group.evaluated_seeds(evaluated)}"
-    return log_probability_figure(title, predicted, true)
+    return Drawing(log_probability_figure, title, predicted, true)
 
 
 def log_probability_figure(title: str, predicted: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> Figure:

@@ -5,12 +5,13 @@ from matplotlib.figure import Figure
 
 from analysis.figures.sources import Group, Note
 from analysis.paper.published import BASELINE, CS_KD
+from analysis.tables.files import Drawing
 from cskd.plots import FAINT, INK, plain, wrapped
 
 TEST_ERROR, TRAIN_ERROR, ECE = "test/top1_error", "train/top1_error", "test/ece"
 
 
-def draw(group: Group, note: Note) -> Figure:
+def draw(group: Group, note: Note) -> Drawing:
     group.require(BASELINE, CS_KD)
     means = {}
     for method in (BASELINE, CS_KD):
@@ -22,7 +23,8 @@ def draw(group: Group, note: Note) -> Figure:
     epochs = gap.index.intersection(difference.index)
     if len(epochs) < max(len(gap), len(difference)):
         note("the two methods have different numbers of epochs")
-    return overfitting_figure(group.title, epochs.to_numpy(), gap[epochs].to_numpy(), difference[epochs].to_numpy())
+    arrays = (epochs.to_numpy(), gap[epochs].to_numpy(), difference[epochs].to_numpy())
+    return Drawing(overfitting_figure, group.title, *arrays)
 
 
 def overfitting_figure(title: str, epochs: np.ndarray, gap: np.ndarray, difference: np.ndarray) -> Figure:

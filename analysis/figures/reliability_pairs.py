@@ -7,15 +7,16 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.sources import Group, NotDrawn, Note
 from analysis.paper.published import CS_KD
+from analysis.tables.files import Drawing
 from analysis.tables.reliability import coarser, pooled
-from cskd.evaluate.bins import ReliabilityBins
+from cskd.evaluate.bins import DIAGRAM_BINS, ReliabilityBins
 from cskd.evaluate.evaluation import RAW
-from cskd.plots import DIAGONAL, DIAGRAM_BINS, FADED, INK, MIN_SAMPLES, method_style, plain, square_panels
+from cskd.plots import DIAGONAL, FADED, INK, MIN_SAMPLES, method_style, plain, square_panels
 
 PER_ROW = 4
 
 
-def draw(group: Group, note: Note) -> Figure:
+def draw(group: Group, note: Note) -> Drawing:
     group.require(CS_KD)
     evaluated = {CS_KD: group.evaluated(CS_KD)} | group.all_evaluated(note)
     if len(evaluated) == 1:
@@ -27,7 +28,7 @@ def draw(group: Group, note: Note) -> Figure:
         )
         for method, runs in evaluated.items()
     }
-    return reliability_pairs(f"{group.title}, {group.evaluated_seeds(evaluated)}", CS_KD, reliability)
+    return Drawing(reliability_pairs, f"{group.title}, {group.evaluated_seeds(evaluated)}", CS_KD, reliability)
 
 
 def reliability_pairs(title: str, ours: str, reliability: dict[str, tuple[ReliabilityBins, float]]) -> Figure:

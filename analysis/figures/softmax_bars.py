@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from analysis.figures.sources import Group, NotDrawn, Note, class_names, prepared_test_split
 from analysis.paper.published import BASELINE, CS_KD
+from analysis.tables.files import Drawing
 from cskd.evaluate.predictions import Predictions
 from cskd.plots import INK, method_style, plain, wrapped
 from cskd.utils.seeding import choose
@@ -21,7 +22,7 @@ MAX_IMAGES = 4
 LIGHT_ALPHA = 0.25  # of the bars of other classes than the true one
 
 
-def draw(group: Group, note: Note) -> Figure:
+def draw(group: Group, note: Note) -> Drawing:
     group.require(BASELINE, CS_KD)
     seed, runs, predictions = group.predictions([BASELINE, CS_KD])
     first = predictions[BASELINE]
@@ -30,7 +31,8 @@ def draw(group: Group, note: Note) -> Figure:
         raise NotDrawn(f"{BASELINE} misclassifies no image")
     wrong = int((first.logits.argmax(axis=1) != first.labels).sum())
     which = f"{len(rows)} of the {wrong:,} test images that {BASELINE} misclassifies, drawn at random (fixed seed)"
-    return softmax_bars(
+    return Drawing(
+        softmax_bars,
         f"{group.title}, seed {seed}\n{which}",
         {method: softmax(of_method.logits[rows].astype(float), axis=1) for method, of_method in predictions.items()},
         first.labels[rows],

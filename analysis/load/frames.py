@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ NUMBERS = (
 )
 FILE_NAMES = ("grid", "profile", *NAME)  # tags that become parts of file names
 SAFE_FILE_NAME = re.compile(r"[\w+ -][\w.+ -]*")
+METHOD_SETTINGS = ("params.method", "params.teacher", "params.parameters.")  # prefixes of the settings of a method
 INFINITY = 1e300  # MLflow's databases store an infinite value as the largest float
 
 
@@ -75,10 +77,22 @@ class Experiment:
         """The name in headings."""
         return self.name
 
-    @property
+    @cached_property
     def done(self) -> pd.DataFrame:
         """The finished runs."""
         return self.runs[self.runs.state == DONE]
+
+    @cached_property
+    def settings(self) -> dict[str, dict[str, str]]:
+        """The settings of the finished runs of each cell by cell key, except the seed and the method's own.
+
+        Two cells may be compared only if these are equal.
+        """
+        first = self.done.drop_duplicates("cell_key")
+        excluded = (*METHOD_SETTINGS, "params.seed")
+        names = [name for name in first if name.startswith("params.") and not name.startswith(excluded)]
+        records = zip(first.cell_key, first[names].to_dict("records"), strict=True)
+        return {key: {name: value for name, value in of_cell.items() if not pd.isna(value)} for key, of_cell in records}
 
 
 def read_experiment(

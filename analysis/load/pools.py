@@ -37,7 +37,13 @@ class Pool(Experiment):
 
     def runs_of(self, dataset: str, architecture: str, method: str) -> pd.DataFrame:
         """Return the finished runs of one cell by seed; empty if there is none."""
-        return self._done_by_name.get((dataset, architecture, method), self.runs[:0])
+        name = (dataset, architecture, method)
+        return self._done_by_name[name] if name in self._done_by_name else self.runs[:0]
+
+    def settings_of(self, dataset: str, architecture: str, method: str) -> dict[str, str]:
+        """Return the settings of one cell, as in ``settings``; {} without a finished run."""
+        runs = self.runs_of(dataset, architecture, method)
+        return {} if runs.empty else self.settings[runs.cell_key.iloc[0]]
 
     def methods_on(self, dataset: str, architecture: str) -> list[str]:
         """Return the launched methods, in the order of the cells."""

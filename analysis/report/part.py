@@ -14,7 +14,7 @@ from analysis.load.store import Store
 from analysis.report.html import Chapter, Part, Picture
 from analysis.report.svg import to_svg
 from analysis.tables.calibration import calibration_table, measures_table, scaling_table
-from analysis.tables.files import save_table
+from analysis.tables.files import Drawing, save_drawing, save_table
 from analysis.tables.methods import methods_table
 from analysis.tables.metrics import is_tracked, metric_table
 from analysis.tables.model import Table
@@ -24,7 +24,6 @@ from analysis.tables.runs import run_table, settings_table
 from analysis.tables.verdicts import summary_table, verdict_table
 from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import TRACKED
-from cskd.plots import save_figure
 
 EFFECTS = (
     "Each effect is the method minus the other after the last epoch, with its 95 % interval. For top-1 error and ECE, "
@@ -37,7 +36,12 @@ OPEN_METRICS = ("top1_error", "ece")  # the tables of the other metrics are fold
 
 
 def pool_part(
-    pool: Pool, verdicts: list[Verdict], store: Store, evaluated: Evaluations, figures: dict[str, Figure], folder: Path
+    pool: Pool,
+    verdicts: list[Verdict],
+    store: Store,
+    evaluated: Evaluations,
+    drawings: dict[str, Drawing],
+    folder: Path,
 ) -> Part:
     """Write a pool's tables and figures below ``folder``; return its part of the page.
 
@@ -52,7 +56,7 @@ def pool_part(
     numbered = paper_tables(pool)
     for name, table in (tables | numbered).items():
         save_table(files, name, table)
-    pictures = {name: save_picture(files, name, figure) for name, figure in figures.items()}
+    pictures = {name: save_picture(folder, files, name, drawing) for name, drawing in drawings.items()}
 
     def shown(*kinds: str) -> tuple[Picture, ...]:
         return tuple(picture for name, picture in pictures.items() if name.startswith(kinds))
@@ -99,15 +103,19 @@ def pool_part(
     return Part(pool.name, heading, lead, chapters)
 
 
-def save_picture(folder: Path, name: str, figure: Figure) -> Picture:
-    """Save a figure as PNG and PDF; return it for the page."""
-    drawing = to_svg(figure, f"{folder.name}/{name}")
-    figure.set_layout_engine("none")  # keeps the layout, whose computation is slow
-    for ending in (".png", ".pdf"):
-        save_figure(figure, folder / f"{name}{ending}")
+def save_picture(results: Path, files: Path, name: str, drawing: Drawing) -> Picture:
+    """Save a figure as PNG and PDF in the folder ``files``, unless it was drawn before; return it for the page."""
+
+    def to_text(figure: Figure) -> str:
+        text = to_svg(figure, f"{files.name}/{name}")
+        figure.set_layout_engine("none")  # keeps the layout, whose computation is slow
+        return text
+
+    paths = [files / f"{name}{ending}" for ending in (".png", ".pdf")]
+    svg = save_drawing(drawing, paths, results / ".drawings" / files.relative_to(results) / f"{name}.json", to_text)
     kind, _, cell = name.partition("-")
     alt, caption = CAPTIONS[kind]
-    return Picture(drawing, f"{alt}: {cell}", caption)
+    return Picture(svg, f"{alt}: {cell}", caption)
 
 
 def _tables(pool: Pool, store: Store, verdicts: list[Verdict], evaluated: Evaluations) -> dict[str, Table]:

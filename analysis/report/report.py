@@ -60,9 +60,9 @@ def write_report(store: Store, names: list[str] | None, folder: Path, console: C
         for pool, of_pool in zip(all_pools, evaluated, strict=True):
             verdicts = judge(pool, claims, of_pool)
             judged.append((pool, verdicts))
-            figures, problems = pool_figures(pool, store, of_pool, folder / ".predictions", cli.data_dir())
-            figures |= pool_effects(pool, verdicts, of_pool)
-            parts.append(pool_part(pool, verdicts, store, of_pool, figures, folder))
+            drawings, problems = pool_figures(pool, store, of_pool, folder / ".predictions", cli.data_dir())
+            drawings |= pool_effects(pool, verdicts, of_pool)
+            parts.append(pool_part(pool, verdicts, store, of_pool, drawings, folder))
             note(pool, [*pool.notes, *data_quality_notes(pool), *problems])
             progress.advance(task)
     answer = _answer(judged, folder)
@@ -83,7 +83,7 @@ def _answer(judged: list[tuple[Pool, list[Verdict]]], folder: Path) -> Chapter:
     files.mkdir(exist_ok=True)
     table = answer_table(judged)
     save_table(files, "answer", table)
-    pictures = [save_picture(files, f"effects-{metric}", figure) for metric, figure in answer_effects(judged)]
+    pictures = [save_picture(folder, files, f"effects-{metric}", drawing) for metric, drawing in answer_effects(judged)]
     is_paper = all(pool.name == PAPER for pool, _ in judged)
     return Chapter("answer", table.title, () if is_paper else (NOT_PAPER,), tuple(pictures), (table,))
 

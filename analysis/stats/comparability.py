@@ -1,10 +1,8 @@
-"""Comparability of cells with the paper, and with each other."""
+"""Comparability of cells with the paper."""
 
 import pandas as pd
 
 from analysis.load.frames import Experiment
-
-METHOD_SETTINGS = ("params.method", "params.teacher", "params.parameters.")  # prefixes of the settings of a method
 
 
 def comparability(experiment: Experiment) -> pd.DataFrame:
@@ -18,13 +16,3 @@ def comparability(experiment: Experiment) -> pd.DataFrame:
     cells = pd.concat([frame[columns] for source in sources for frame in (source.cells, source.done)])
     cells = cells.astype({"comparable": bool}).sort_values("comparable", kind="stable")  # False comes first
     return cells.drop_duplicates("cell_key").set_index("cell_key").loc[experiment.cells.cell_key]
-
-
-def settings_of(runs: pd.DataFrame) -> dict[str, str]:
-    """Return the settings of a cell's finished runs, except the seed and the method's own; {} without a run.
-
-    Two cells may be compared only if these are equal.
-    """
-    excluded = (*METHOD_SETTINGS, "params.seed")
-    names = [name for name in runs.columns if name.startswith("params.") and not name.startswith(excluded)]
-    return {} if runs.empty else runs.iloc[0][names].dropna().to_dict()

@@ -31,6 +31,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import nctdtr, stdtr, stdtrit
 
+from analysis.stats.p_values import bartlett_p, correlation_p
+
 LEVEL = 0.95
 QUANTILE = (1 + LEVEL) / 2
 POWER = 0.8
@@ -191,20 +193,16 @@ def pooled_effect(method, baseline, others: Sequence = ()) -> Estimate:
 
 def spreads_differ(groups: Iterable) -> bool:
     """Return whether Bartlett's test finds different variances; groups without spread are left out."""
-    from scipy.stats import bartlett  # noqa: PLC0415 - takes a second to import
-
     groups = [values for values in map(_values, groups) if has_spread(values)]
-    return len(groups) > 1 and bool(bartlett(*groups).pvalue < EQUAL_VARIANCES)
+    return len(groups) > 1 and bartlett_p(groups) < EQUAL_VARIANCES
 
 
 def are_correlated(method, baseline) -> bool:
     """Return whether enough pairs of runs show a correlation above 0. method, baseline: (n,) in the same order."""
-    from scipy.stats import pearsonr  # noqa: PLC0415 - takes a second to import
-
     method, baseline = _values(method), _values(baseline)
     if len(method) < MIN_CORRELATED_PAIRS or not (has_spread(method) and has_spread(baseline)):
         return False
-    return bool(pearsonr(method, baseline, alternative="greater").pvalue < CORRELATED)
+    return correlation_p(method, baseline) < CORRELATED
 
 
 def mean_interval(values, image_replicates=None) -> Estimate:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr
 
 from analysis.stats.intervals import LEVEL, has_spread
@@ -58,6 +57,8 @@ def many_to_one(control: Sequence[float], methods: Mapping[str, Sequence[float]]
 
 @cache
 def _critical_value(loadings: tuple[float, ...], df: int) -> float:
+    from scipy.optimize import brentq  # noqa: PLC0415 - holm, which more commands use, does not need it
+
     return brentq(lambda bound: _all_below(bound, loadings, df) - LEVEL, 0, 1000, xtol=1e-5)
 
 

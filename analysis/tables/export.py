@@ -5,25 +5,26 @@ from pathlib import Path
 
 from analysis.load.frames import Experiment
 from analysis.load.pools import Pool
-from analysis.load.store import Store
-from analysis.stats.run_evaluations import evaluations
-from analysis.tables.files import save_table, save_text
+from analysis.tables.files import save_drawing, save_table, save_text
 from analysis.tables.format import to_csv
 from analysis.tables.metrics import is_tracked, metric_table
 from analysis.tables.model import Table
 from analysis.tables.paper import paper_tables
 from analysis.tables.reliability import cell_reliabilities, reliability_diagrams, reliability_table
 from analysis.tables.runs import run_frame
+from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import TRACKED
-from cskd.plots import save_figure
 
 
 def export_experiment(
-    experiment: Experiment, store: Store, folder: Path, caches: Path, shown: Collection[str]
-) -> tuple[list[Table], list[str]]:
-    """Write all tables and diagrams of an experiment; return the tables to print, and the notes that are in no table.
+    experiment: Experiment, evaluated: Evaluations, notes: list[str], folder: Path, caches: Path, shown: Collection[str]
+) -> list[Table]:
+    """Write all tables and diagrams of an experiment; return the tables to print.
 
-    shown: short names of the metrics to print. caches: the folder of the caches.
+    Args:
+        notes: on the runs without an evaluation, for the table of reliability.
+        caches: the folder of the caches.
+        shown: short names of the metrics to print.
     """
     printed = []
     for metric in TRACKED:
@@ -32,19 +33,17 @@ def export_experiment(
             save_table(folder, metric.short_name, table)
             printed += [table] if metric.short_name in shown else []
     save_text(folder / "runs.csv", to_csv(run_frame(experiment)))
-    evaluated, notes = evaluations(experiment.done, store, caches / ".evaluations", caches / ".predictions")
     cells = cell_reliabilities(experiment, evaluated)
     if not cells:
-        return printed, notes
+        return printed
     save_table(folder, "reliability", reliability_table(experiment, cells, notes))
     diagrams = folder / "reliability"
     diagrams.mkdir(exist_ok=True)
     for cell in cells:
         save_text(diagrams / f"{cell.name}.csv", to_csv(cell.frame))
-    for name, figure in reliability_diagrams(experiment, cells).items():
-        for ending in (".png", ".pdf"):
-            save_figure(figure, diagrams / f"{name}{ending}")
-    return printed, []
+    for name, drawing in reliability_diagrams(experiment, cells).items():
+        save_drawing(drawing, [diagrams / f"{name}.png"], caches / ".drawings" / experiment.name / f"{name}.json")
+    return printed
 
 
 def export_paper_tables(pool: Pool, folder: Path) -> dict[str, Table]:

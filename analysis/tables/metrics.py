@@ -102,7 +102,7 @@ def missing_value_notes(experiment: Experiment, metric: Metric) -> list[str]:
     The runs that never tracked the metric share one sentence.
     """
     names = [metric.last, metric.best] if metric.at_best_epoch else [metric.last]
-    runs = experiment.done.to_dict("records")
+    runs = experiment.done.filter(items=["run", "untracked", *names]).to_dict("records")
     tracked = [run for run in runs if metric.last not in run["untracked"].split()]
     notes = [
         f"{run['run']}: {name} is {'missing or NaN' if math.isnan(value) else 'infinite'}: left out of the mean."

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.claims.verdicts import EQUIVALENT, LEVEL, UNDECIDED
-from analysis.load.frames import NAME, Experiment
-from analysis.stats.comparability import METHOD_SETTINGS
+from analysis.load.frames import METHOD_SETTINGS, NAME, Experiment
 from analysis.stats.intervals import Estimate, paired_effect
 from analysis.stats.multiplicity import holm
 from analysis.tables.format import interval_text

@@ -9,6 +9,9 @@ from analysis.load.source import commit_texts
 from analysis.stats.comparability import comparability
 from cskd import NUMERICS_VERSION
 
+ENVIRONMENT = ("machine", "device", "threads", "precision", "compiled")
+SETTINGS = ("subset.classes", "subset.images_per_class", "width", "inputs.image_size", "schedule.epochs")  # in words
+
 
 def introduction(experiment: Experiment) -> tuple[str, ...]:
     """Return what was trained and why it is not comparable with the paper; () if any cell is comparable."""
@@ -17,7 +20,9 @@ def introduction(experiment: Experiment) -> tuple[str, ...]:
         return ()
     reasons = "; ".join(dict.fromkeys(compared.comparable_reason))
     changed = [f"Settings changed from the recipe: {', '.join(experiment.overrides)}."] if experiment.overrides else []
-    return (f"Not comparable with the paper: {reasons}.", *changed, *trained(experiment.runs.to_dict("records")))
+    columns = ["dataset", "architecture", *(f"params.{name}" for name in SETTINGS)]
+    runs = experiment.runs.filter(items=columns).drop_duplicates().to_dict("records")
+    return (f"Not comparable with the paper: {reasons}.", *changed, *trained(runs))
 
 
 def footer(experiment: Experiment) -> tuple[str, ...]:
@@ -29,7 +34,7 @@ def footer(experiment: Experiment) -> tuple[str, ...]:
     notes += [f"Tuned: {cell.cell}: {cell.tuned_values}." for cell in cells.itertuples()]
     unfinished = [
         f"{run.run} {run.state}{f' ({run.reason})' if run.reason else ''}"
-        for run in experiment.runs.itertuples()
+        for run in experiment.runs[["run", "state", "reason"]].itertuples()
         if run.state != DONE
     ]
     if unfinished:
@@ -50,7 +55,9 @@ def _other_numerics(done: pd.DataFrame) -> list[str]:
 
 def origin(done: pd.DataFrame) -> str:
     """Return the commits, machines and days of one or more finished runs."""
-    machines = (f"{run.machine or 'unknown machine'} ({_device_text(run)})" for run in done.itertuples())
+    machines = (
+        f"{run.machine or 'unknown machine'} ({_device_text(run)})" for run in done[list(ENVIRONMENT)].itertuples()
+    )
     first, last = (f"{day:%Y-%m-%d}" for day in (done.started.min(), done.ended.max()))
     days = first if first == last else f"{first} to {last}"
     commits = ", ".join(commit_texts(done.git_commit, done.git_dirty))

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analysis.load.frames import NAME, Experiment, file_part, format_seeds
 from analysis.stats.summary import summary
+from analysis.tables.files import Drawing
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
-from cskd.evaluate.bins import ReliabilityBins
+from cskd.evaluate.bins import DIAGRAM_BINS, ReliabilityBins
 from cskd.evaluate.evaluation import Evaluations
-from cskd.plots import DIAGRAM_BINS, reliability_panels
 from cskd.utils.numbers import ABSENT, number_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     Column("confidence in"),
@@ -122,14 +125,20 @@ def _block(cell: CellReliability) -> Block:
     return Block(heading, (tuple(rows),))
 
 
-def reliability_diagrams(experiment: Experiment, cells: list[CellReliability]) -> dict[str, Figure]:
-    """Return ``{panel: figure}``, the methods side by side."""
-    figures = {}
+def reliability_diagrams(experiment: Experiment, cells: list[CellReliability]) -> dict[str, Drawing]:
+    """Return ``{panel: drawing}``, the methods side by side."""
+    drawings = {}
     for panel in dict.fromkeys(cell.panel for cell in cells):
         row = [cell for cell in cells if cell.panel == panel]
         seeds = " or ".join(dict.fromkeys(format_seeds(cell.seeds) for cell in row))
         title = f"{row[0].dataset}, {row[0].architecture} ({experiment.name}, {seeds})"
-        figures[panel] = reliability_panels(
-            title, {cell.method: (coarser(cell.bins, DIAGRAM_BINS), cell.ece) for cell in row}
-        )
-    return figures
+        panels = {cell.method: (coarser(cell.bins, DIAGRAM_BINS), cell.ece) for cell in row}
+        drawings[panel] = Drawing(draw_panels, title, panels)
+    return drawings
+
+
+def draw_panels(title: str, panels: dict[str, tuple[ReliabilityBins, float]]) -> "Figure":
+    """Return reliability diagrams side by side."""
+    from cskd.plots import reliability_panels  # noqa: PLC0415 - imports matplotlib
+
+    return reliability_panels(title, panels)

@@ -7,12 +7,12 @@ from analysis.load.pools import Pool
 from analysis.load.source import commit_texts
 from analysis.load.store import Store
 from analysis.tables.model import Column, Link, Row, Table, plain_table
+from analysis.tables.provenance import ENVIRONMENT
 from cskd.evaluate.metrics import TRACKED, all_metrics
 from cskd.utils.numbers import ABSENT, number_text
 
 IN_RUN_NAME = ("params.seed", "params.method", "params.dataset", "params.architecture")
 ENERGY = "energy_kilojoules"
-ENVIRONMENT = ("machine", "device", "threads", "precision", "compiled")
 IDENTITY = (
     *("run_key", "profile", "architecture", "dataset", "method", "seed", "state", "reason"),
     *("comparable", "comparable_reason"),

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+DIAGRAM_BINS = 10  # as in the paper's figure 5; the ECE has 20
+
 
 @dataclass(frozen=True)
 class ReliabilityBins:

@@ -1,8 +1,9 @@
 """The functions of the metrics: errors, proper scores, ECE and retrieval.
 
 Logits are (N, C), labels (N,) class indices, features (N, D); torch tensors or NumPy arrays. All are computed in
-float64, except the distances of R@1. Fractions are returned as fractions (0.25, not 25 %). All functions raise
-ValueError for undefined input: no samples, NaN or infinite values, labels outside the classes, other shapes.
+float64 on the tensors' device, except the distances of R@1 on a CPU. Fractions are returned as fractions (0.25, not
+25 %). All functions raise ValueError for undefined input: no samples, NaN or infinite values, labels outside the
+classes, other shapes.
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ def validate(logits, labels) -> tuple[Tensor, Tensor]:
         raise ValueError(f"logits (N, C) and labels (N,) needed, not {tuple(logits.shape)} and {tuple(labels.shape)}")
     if len(labels) == 0:
         raise ValueError("no samples: the metric is undefined")
-    if not _all_finite(logits):
+    known = (labels.min() >= 0) & (labels.max() < logits.shape[1])
+    finite, known = torch.stack([_all_finite(logits), known]).tolist()  # on a GPU, each read waits for the device
+    if not finite:
         raise ValueError("logits hold NaN or infinite values")
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+    if not known:
         raise ValueError(f"labels must lie in 0..{logits.shape[1] - 1}, not {int(labels.min())}..{int(labels.max())}")
     return logits, labels
 
@@ -40,9 +43,10 @@ def validate_features(features, labels, dtype: torch.dtype) -> tuple[Tensor, Ten
     return features, labels
 
 
-def _all_finite(values: Tensor) -> bool:
+def _all_finite(values: Tensor) -> Tensor:
     # aminmax returns NaN if any value is NaN, and is ten times as fast as isfinite on all values.
-    return values.numel() == 0 or bool(torch.isfinite(torch.stack(values.aminmax())).all())
+    extremes = torch.stack(values.aminmax()) if values.numel() else values
+    return torch.isfinite(extremes).all()
 
 
 def confidence_and_correct(logits, labels) -> tuple[np.ndarray, np.ndarray]:
@@ -122,26 +126,29 @@ def recall_at_1(features, labels, chunk: int = 1024) -> float:
     """Return R@1: the fraction of samples whose nearest other sample (L2 on the features) has the same class.
 
     Args:
-        features: (N, D) with N >= 2. Distances are computed in float32; if equal, the lower index is nearest.
+        features: (N, D) with N >= 2. Distances are computed in float32, on a GPU in float64; if equal, the lower index
+            is nearest.
         labels: (N,).
         chunk: rows of the distance matrix that are computed at once.
 
     Source: the paper's table 6.
     """
-    features, labels = validate_features(features, labels, torch.float32)
+    features = torch.as_tensor(features)
+    # float32 products may be TF32 on a GPU, which is too coarse.
+    features, labels = validate_features(features, labels, torch.float64 if features.is_cuda else torch.float32)
     if len(labels) < 2:
         raise ValueError("R@1 needs at least two samples")
     features = features - features.mean(0)  # the distances are the same, with less rounding error in float32
     squares = features.square().sum(1)
-    hits = 0
+    hits = torch.zeros((), dtype=torch.long, device=features.device)
     for start in range(0, len(labels), chunk):
         rows = slice(start, start + chunk)
         # |a - b|^2 = |a|^2 - 2ab + |b|^2; |a|^2 is constant in a row, and left out
         distance = squares - 2 * features[rows] @ features.T
         index = torch.arange(start, min(start + chunk, len(labels)), device=features.device)
         distance[index - start, index] = torch.inf  # a sample is not its own neighbour
-        hits += int((labels[distance.argmin(1)] == labels[rows]).sum())
-    return hits / len(labels)
+        hits += (labels[distance.argmin(1)] == labels[rows]).sum()
+    return int(hits) / len(labels)
 
 
 def domain_metrics(logits, labels, domains: Sequence[str]) -> dict[str, float]:

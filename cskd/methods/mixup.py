@@ -31,9 +31,10 @@ class Mixup(Method):
 
     def transform(self, batch: Batch, random: Generator) -> Batch:
         coefficient = draw_coefficient(self.alpha, random)
-        # non_blocking: the step must not wait for the device
-        order = torch.randperm(len(batch.labels), generator=random).to(batch.labels.device, non_blocking=True)
-        return mix(batch, order, coefficient)
+        device = batch.labels.device
+        # The step must not wait for a GPU: a copy that does not wait needs pinned memory.
+        order = torch.randperm(len(batch.labels), generator=random, pin_memory=device.type == "cuda")
+        return mix(batch, order.to(device, non_blocking=True), coefficient)
 
 
 def draw_coefficient(alpha: float, random: Generator) -> float:

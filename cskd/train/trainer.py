@@ -25,6 +25,7 @@ from cskd.train.steps import Steps, set_rate, state_of
 from cskd.utils.errors import UserError
 from cskd.utils.seeding import choose
 
+Outputs = tuple[Tensor, Tensor]  # logits (N, C) and pooled features (N, D) in float32, on the device
 Record = dict[str, Any]  # one epoch: {"epoch": from 0, "timestamp": unix seconds, "metrics": {name: value}}
 
 
@@ -140,15 +141,12 @@ class Trainer:
             started = time.perf_counter()
             metrics = self.train_epoch(epoch, on_step, should_stop)
             trained = time.perf_counter()
+            last = epoch + 1 == self.schedule.epochs
             try:
-                predictions = self.predict(should_stop)
+                tested, outputs = self.evaluate(should_stop, with_features=last)
             except Diverged as error:
                 raise Diverged(f"{error} after epoch {epoch + 1}, lr {metrics['train/lr']:g}") from error
-            last = epoch + 1 == self.schedule.epochs
-            features = predictions.features if last else None
-            if self.replicas.is_first:
-                tested = evaluate_predictions(predictions.logits, predictions.labels, features, self.domains)
-                metrics |= {f"{self.eval_split}/{name}": value for name, value in tested.items()}
+            metrics |= tested
             metrics["time/train_seconds"] = trained - started
             metrics["time/test_seconds"] = time.perf_counter() - trained
             metrics["time/images_per_second"] = len(self.loader.split) / (trained - started)
@@ -157,7 +155,7 @@ class Trainer:
             if last or self.checkpoints.is_due():
                 self._save()
                 on_checkpoint(self.records)
-        return predictions
+        return _predictions(self.test_set, outputs)
 
     def train_epoch(
         self,
@@ -197,6 +195,20 @@ class Trainer:
         self.model.train()
         self.steps.compile(self.model)
 
+    def evaluate(
+        self, should_stop: Callable[[], bool] = lambda: False, *, with_features: bool = False
+    ) -> tuple[dict[str, float], Outputs]:
+        """Return the metrics of the test set, {} on other replicas than the first, and the outputs for its images.
+
+        Both are computed on the device, the metrics in float64. Raises Interrupted and Diverged as ``run``.
+        """
+        outputs = self._outputs(self.test_set, should_stop)
+        if not self.replicas.is_first:
+            return {}, outputs
+        logits, features = outputs
+        tested = evaluate_predictions(logits, self.test_set.labels, features if with_features else None, self.domains)
+        return {f"{self.eval_split}/{name}": value for name, value in tested.items()}, outputs
+
     def predict(self, should_stop: Callable[[], bool] = lambda: False) -> Predictions:
         """Return the predictions of the test set. Raises Interrupted and Diverged as ``run``."""
         return self._predict(self.test_set, should_stop)
@@ -216,9 +228,12 @@ class Trainer:
         data = {"batch_size": test_set.batch_size, "device": self.device, "classes": test_set.classes}
         return self._predict(TestSet(chosen, self.loader.clean, replica=self.replicas, **data), should_stop)
 
-    @torch.no_grad()
     def _predict(self, images: TestSet, should_stop: Callable[[], bool]) -> Predictions:
-        """Return the predictions in evaluation mode. Each replica evaluates its share of the images."""
+        return _predictions(images, self._outputs(images, should_stop))
+
+    @torch.no_grad()
+    def _outputs(self, images: TestSet, should_stop: Callable[[], bool]) -> Outputs:
+        """Return the outputs in evaluation mode. Each replica evaluates its share of the images."""
         self.model.eval()
         self.replicas.share_buffers(self.model)
         parts = []
@@ -229,8 +244,7 @@ class Trainer:
         logits, features = (self.replicas.gather(share, len(images.labels)) for share in shares)
         if not torch.isfinite(logits).all():
             raise Diverged(f"the network's {self.eval_split} predictions are not finite")
-        arrays = (values.cpu().numpy() for values in (logits, features, images.labels))
-        return Predictions(*arrays, images.indices, images.classes)
+        return logits, features
 
     def _evaluate_batch(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return (logits, features) of a batch, in halves if the device has too little memory for it."""
@@ -262,3 +276,8 @@ class Trainer:
             return
         model, optimizer = self.model.state_dict(), state_of(self.optimizer)
         self.checkpoints.write({"records": self.records, "model": model, "optimizer": optimizer})
+
+
+def _predictions(images: TestSet, outputs: Outputs) -> Predictions:
+    arrays = (values.cpu().numpy() for values in (*outputs, images.labels))
+    return Predictions(*arrays, images.indices, images.classes)

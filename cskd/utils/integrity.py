@@ -1,4 +1,4 @@
-"""Integrity of a run's files: JSON that parses, archives whose CRCs match, checksums of a finished run."""
+"""Integrity of files: JSON that parses, archives whose CRCs match, checksums of a finished run, digests of code."""
 
 import hashlib
 import io
@@ -77,6 +77,15 @@ def archive_checksums(path: Path) -> str:
             return " ".join(f"{part.filename}:{part.file_size}:{part.CRC:08x}" for part in archive.infolist())
     except Exception:  # zipfile raises many types for a damaged header
         return ""
+
+
+def source_digest(root: Path, patterns: Iterable[str]) -> str:
+    """Return a hash of the paths and contents of the files below ``root`` that match a pattern."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def write_checksums(folder: Path, names: Iterable[str], before_replace: Callable[[], None] = lambda: None) -> None:

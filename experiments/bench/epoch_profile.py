@@ -12,7 +12,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from cskd.batch import Batch
 from cskd.data.loader import TrainLoader
-from cskd.evaluate.metrics import evaluate_predictions
 from cskd.train.step import Step
 from cskd.train.trainer import Trainer
 from experiments.bench.device import now
@@ -112,8 +111,7 @@ def epoch_by_phase(trainer: Trainer, number: int, *, compiled: bool) -> dict[str
     try:
         trainer.train_epoch(number)
         clock.enter("evaluation")
-        predictions = trainer.predict()
-        evaluate_predictions(predictions.logits, predictions.labels, domains=trainer.domains)
+        trainer.evaluate()
         clock.enter("other")
     finally:
         steps.loader, steps.step, steps.captured = loader, step, captured
@@ -125,7 +123,7 @@ def epoch_by_phase(trainer: Trainer, number: int, *, compiled: bool) -> dict[str
 def _second_epoch(timed: TimedTrainer) -> dict[str, float]:
     """Return the seconds of an epoch by phase, after a warm-up of some steps and an evaluation."""
     timed.turn(0)
-    timed.trainer.predict()
+    timed.trainer.evaluate()
     timed.trainer.steps.loader = timed.loader
     phases = epoch_by_phase(timed.trainer, 1, compiled=timed.measurement.compiled)
     timed.trainer.steps.loader = timed.stopwatch

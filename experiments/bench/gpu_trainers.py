@@ -56,7 +56,7 @@ class Lab:
         self.compiles = device.type == "cuda"
         self.size = LARGE if self.compiles else SMALL
         self.precision = resolve("auto", device)
-        use_repeatable_kernels(self.precision)
+        use_repeatable_kernels(self.precision, device)
         self._trainers: dict[tuple[str, bool], Trainer] = {}
 
     def trainer(self, method: str = "cs-kd", *, few: bool = False) -> Trainer:

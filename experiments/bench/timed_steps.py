@@ -25,7 +25,9 @@ class TimedSteps:
 
     def turn(self, number: int) -> float:
         """Train one turn and return the seconds per step."""
-        use_repeatable_kernels(self.precision)  # global settings, which another trainer's turn may have changed
+        use_repeatable_kernels(
+            self.precision, self.device
+        )  # global settings, which another trainer's turn may have changed
         if captured := self.trainer.steps.captured:
             return self._replays(captured, number)
         self.trainer.train_epoch(number)

@@ -28,7 +28,7 @@ class TimedTrainer(TimedSteps):
     def __init__(self, cell: Cell, method: str, images: Dataset, *, uncounted: int, counted: int):
         settings, device = cell.settings, choose_device()
         precision = resolve(settings.precision, device)
-        use_repeatable_kernels(precision)
+        use_repeatable_kernels(precision, device)
         spec = make_spec(cell.dataset, images, cell.profile, settings, cell.architecture, method, seed=0)
         classes = make_splits(spec, images).classes
         check_memory(spec, len(classes), settings.batch_size, device)

@@ -79,7 +79,7 @@ def train_beside(folder: RunFolder, device: torch.device, should_stop: StopReque
     spec = folder.spec()
     precision, compiled, threads = replicas.share(None)
     torch.set_num_threads(threads)
-    use_repeatable_kernels(precision)
+    use_repeatable_kernels(precision, device)
     trainer = build_trainer(spec, folder, device, precision, replicas)
     if compiled:
         compile_step(trainer, spec.settings)

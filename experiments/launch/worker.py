@@ -121,7 +121,7 @@ def train_run(folder: RunFolder, device: torch.device, should_stop: "StopRequest
     had_epochs = folder.has_epochs()
     folder.begin(epoch=folder.count_epochs(), epochs=spec.settings.schedule.epochs)
     start.write(describe(device, precision, compiled))
-    use_repeatable_kernels(precision)
+    use_repeatable_kernels(precision, device)
     trainer = build_trainer(spec, folder, device, precision, replicas)
     damage = start.damage + trainer.checkpoints.damage
     if had_epochs and trainer.next_epoch == 0:

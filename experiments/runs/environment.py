@@ -12,6 +12,8 @@ import torch
 
 from experiments.runs.source import source_at_start
 
+# cuBLAS reads its variable when it starts, Triton reads its own when it compiles; Triton 3.10 has another default.
+REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TRITON_DEFAULT_FP_FUSION": "1"}
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "optuna")
 
 
@@ -20,16 +22,21 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def use_repeatable_kernels(precision: str) -> None:
-    """Make GPU kernels deterministic and independent of timing.
+def use_repeatable_kernels(precision: str, device: torch.device) -> None:
+    """Make a GPU's kernels deterministic and independent of timing. Call it before the first product on the GPU.
 
-    With bf16, the operations that stay in fp32 may use TF32; with fp32 they use IEEE arithmetic.
+    With bf16, the operations that stay in fp32 may use TF32; with fp32 they use IEEE arithmetic. An operation without
+    a deterministic kernel, perhaps in a network of another library, warns.
     """
+    if device.type != "cuda":
+        return
+    os.environ.update(REPEATABLE)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, for nothing
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    fp32_precision = "tf32" if precision == "bf16" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = fp32_precision
-    torch.backends.cudnn.conv.fp32_precision = fp32_precision
+    # With the newer switches, ``fp32_precision``, the getters raise that torch.compile and other libraries use.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "bf16"
 
 
 def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:

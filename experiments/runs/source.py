@@ -1,11 +1,12 @@
 """The version of the code: its commit, whether the code differs from it, and a digest of the code."""
 
-import hashlib
 import os
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from cskd.utils.integrity import source_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Code that can change the numbers of a run. Recipes and grids are not: their settings are in the run's spec.
@@ -27,7 +28,7 @@ def describe_source(root: Path = ROOT) -> dict[str, Any]:
     return {
         "git_commit": commit,
         "git_dirty": None if UNKNOWN in (commit, changes) else bool(changes),
-        "source_digest": _digest(root),
+        "source_digest": source_digest(root, SOURCES),
     }
 
 
@@ -55,11 +56,3 @@ def _git(root: Path, *arguments: str) -> str:
     except OSError:  # git is not installed
         return UNKNOWN
     return done.stdout.strip() if done.returncode == 0 else UNKNOWN
-
-
-def _digest(root: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in SOURCES for path in root.glob(pattern)):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()[:16]

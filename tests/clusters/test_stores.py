@@ -15,7 +15,7 @@ from cskd.utils.errors import UserError
 from experiments.tracking.store import ARTIFACT_ROOT, open_store
 from experiments.tuning.storage import study_names
 
-TABLES = {".csv", ".md", ".tex", ".png", ".pdf"}
+TABLES = {".csv", ".md", ".tex", ".png"}
 WAIT_SECONDS = 240  # so that a defect does not make the tests hang
 SMALL = ("experiments grid", "demo", "--set", "width=4", *epoch_options(2))
 

@@ -83,7 +83,8 @@ def draw(data_dir, tmp_path_factory):
         evaluations = {key: store.evaluation(key) for key in pool.done.run_key} if evaluated else {}
         with pytest.MonkeyPatch.context() as patch:  # t-SNE takes seconds, and test_drawing.py tests it
             patch.setattr(embedding, "embed", lambda features: features[:, :2])
-            return pool_figures(pool, store, evaluations, tmp_path_factory.mktemp("cache"), data)
+            drawings, notes = pool_figures(pool, store, evaluations, tmp_path_factory.mktemp("cache"), data)
+        return {name: drawing() for name, drawing in drawings.items()}, notes
 
     return figures
 

@@ -16,6 +16,7 @@ from analysis.stats.intervals import (
     welch_effect,
     with_test_images,
 )
+from analysis.stats.p_values import bartlett_p, correlation_p
 
 METHOD, BASELINE = np.array([22.1, 21.8, 22.6, 21.9]), np.array([24.0, 24.9, 24.3, 24.4])
 
@@ -155,6 +156,18 @@ def test_seeds_for_power_find_the_difference_in_80_percent():
     assert effect.seeds_for_power(0.6, max_seeds=n - 1) is None
     pooled = pooled_effect(METHOD, BASELINE, [BASELINE + 1] * 4)
     assert pooled.seeds_for_power(0.6) <= n
+
+
+def test_p_values_are_those_of_scipy():
+    draws = np.random.default_rng(0)
+    for sizes in ((2, 2), (3, 5, 5), (10, 4, 7, 3)):
+        groups = [draws.normal(20, 0.1 * size, size) for size in sizes]
+        assert bartlett_p(groups) == pytest.approx(stats.bartlett(*groups).pvalue, rel=1e-9)
+    for size in (5, 6, 20):
+        first, second = draws.normal(size=(2, size))
+        for other in (second, first + second, first):
+            expected = stats.pearsonr(first, other, alternative="greater").pvalue
+            assert correlation_p(first, other) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 def test_pairs_are_correlated_from_five_pairs_on():

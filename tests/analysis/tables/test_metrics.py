@@ -1,5 +1,7 @@
 """The table of one metric, and the sentences around it."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from builders import make_experiment
@@ -41,7 +43,7 @@ def test_foreign_methods_are_marked_and_other_numerics_versions_are_noted():
     assert [row[1] for row in table.blocks[0].groups[0]] == ["cross-entropy", "mine \N{DOUBLE DAGGER}"]
     assert "\N{DOUBLE DAGGER} not one of the paper's methods." in table.notes
     assert not any("numerics version" in note for note in table.notes)
-    experiment.runs["params.numerics_version"] = ["0", "0"]
+    experiment = replace(experiment, runs=experiment.runs.assign(**{"params.numerics_version": "0"}))
     [note] = [note for note in metric_table(experiment, ERROR).notes if "numerics version" in note]
     assert note.startswith("Trained with numerics version 0,")
     assert "cross-entropy/seed0, cifar100/resnet18/mine/seed0" in note

@@ -5,9 +5,11 @@ import pytest
 import torch
 from scipy.stats import beta, kstest
 from stepping import batch_of, float_images, forward_cache, model_for, step_loss, teacher_for
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import cross_entropy
 
-from cskd.methods import build_method
+from cskd.batch import Batch
+from cskd.methods import build_method, mixup
 from cskd.methods.mixup import draw_coefficient, mix
 
 ORDER = torch.tensor([1, 2, 0, 5, 3, 4])
@@ -29,6 +31,20 @@ def test_mix_uses_the_same_pairs_for_all_views_and_labels():
         np.testing.assert_allclose(mixed.views[view], 0.3 * images + 0.7 * images[ORDER], rtol=1e-5)
     one_hot = np.eye(3)[batch.labels]
     np.testing.assert_allclose(mixed.targets, 0.3 * one_hot + 0.7 * one_hot[ORDER], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False)])
+def test_pairs_are_copied_to_a_gpu_from_pinned_memory(monkeypatch, device, pinned):
+    """From other memory, the copy could make the step wait for the device."""
+    options, permutation = [], torch.randperm
+    monkeypatch.setattr(mixup, "draw_coefficient", lambda alpha, random: 0.5)
+    monkeypatch.setattr(
+        torch, "randperm", lambda count, generator, pin_memory: options.append(pin_memory) or permutation(count)
+    )
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        labels = torch.zeros(6, dtype=torch.long, device=device)
+        mixed = mixup.Mixup().transform(Batch({}, labels, labels, 3), torch.Generator())
+    assert (options, mixed.targets.device.type) == ([pinned], device)
 
 
 def test_loss_of_mixed_labels_is_the_mixed_cross_entropy():

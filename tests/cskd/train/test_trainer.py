@@ -16,6 +16,7 @@ from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import build_method
 from cskd.models import build_model
 from cskd.train import checkpoint
+from cskd.train import trainer as trainer_module
 from cskd.train.schedule import Schedule
 from cskd.train.steps import set_rate, state_of
 from cskd.train.trainer import Diverged, Interrupted, Trainer
@@ -188,6 +189,20 @@ def test_each_epoch_records_loss_terms_test_metrics_and_extra_metrics():
     assert [values["train/lr"] for values in metrics] == pytest.approx([0.1, 0.1, 0.01, 0.001])
     paper = [Schedule().rate(epoch) for epoch in (0, 99, 100, 149, 150, 199)]
     assert paper == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_outputs_stay_on_the_device_until_the_last_epoch(monkeypatch):
+    given, copied = [], []
+    evaluate, copy = trainer_module.evaluate_predictions, trainer_module._predictions
+    monkeypatch.setattr(
+        trainer_module, "evaluate_predictions", lambda *values: given.append(values) or evaluate(*values)
+    )
+    monkeypatch.setattr(trainer_module, "_predictions", lambda *values: copied.append(len(given)) or copy(*values))
+    predictions = make_trainer().run()
+    assert all(isinstance(value, torch.Tensor) for logits, labels, *_ in given for value in (logits, labels))
+    assert [features is None for _, _, features, _ in given] == [True, True, True, False]
+    assert copied == [4]
+    assert np.array_equal(predictions.logits, given[-1][0])
 
 
 def test_first_step_is_sgd_with_weight_decay_on_every_parameter():
