@@ -160,6 +160,7 @@ def one_pass(figures: Figures, tracker: GridTracker, everything: bool) -> None:
     started, before = time.perf_counter(), len(figures.latencies)
     tracker.update(everything)
     figures.passes.append((time.perf_counter() - started, len(figures.latencies) - before))
+    print(f"{figures.passes[-1][0]:.0f} s, {figures.passes[-1][1]} requests", file=sys.stderr, flush=True)
 
 
 def complete(uri: str, epochs: int, done: int) -> list[str]:
