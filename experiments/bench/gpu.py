@@ -6,12 +6,12 @@ Without a GPU, the same stages run on the CPU with small networks. It needs neit
 """
 
 import json
-import multiprocessing
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,6 @@ from experiments.runs.environment import choose_device
 
 PASSED, SKIPPED, FAILED = "passed", "skipped", "FAILED"
 FILE = "gpu.jsonl"  # a line for each stage
-PROCESSES = multiprocessing.get_context("spawn")
 Row = dict[str, Any]
 
 
@@ -52,6 +51,7 @@ STAGES = {
     "speed of cross-entropy": Stage(gpu_speed.cross_entropy_speed, 180),
     "released cs-kd": Stage(gpu_speed.released_cskd, 120),
     "released cross-entropy": Stage(gpu_speed.released_cross_entropy, 120),
+    "two runs at once": Stage(gpu_speed.two_runs, 240),
     "kernels": Stage(gpu_speed.kernels, 120),
 }
 
@@ -84,8 +84,8 @@ def rows_of(names: list[str], folder: Path, clone: Clone | None) -> Iterator[Row
     """Yield the row of each stage. They share a process until one fails: the next gets a new device and process."""
     names = list(names)
     while names:
-        results, sender = PROCESSES.Pipe(duplex=False)
-        process = PROCESSES.Process(target=work, args=(sender, names, folder, clone))
+        results, sender = gpu_speed.PROCESSES.Pipe(duplex=False)
+        process = gpu_speed.PROCESSES.Process(target=work, args=(sender, names, folder, clone))
         process.start()
         sender.close()
         try:
@@ -123,7 +123,7 @@ def run_stage(name: str, lab: Lab) -> Row:
     return _row(name, result, time.monotonic() - started, values, reason)
 
 
-def _next_row(results: Connection, process: multiprocessing.Process, name: str) -> Row:
+def _next_row(results: Connection, process: BaseProcess, name: str) -> Row:
     """Return the next row that the process sends, or one that says that it has ended or takes too long."""
     started, limit = time.monotonic(), STAGES[name].limit
     try:

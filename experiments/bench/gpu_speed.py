@@ -1,9 +1,12 @@
 """The stages of the part ``gpu`` that measure time: a run, steps of both methods, the released code, the kernels."""
 
 import math
+import multiprocessing
 import os
 import tempfile
 import time
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 
@@ -16,10 +19,13 @@ from experiments.bench.device import matmul_rate, peak_bytes
 from experiments.bench.gpu_stages import Skipped, Values, check
 from experiments.bench.gpu_trainers import Lab
 from experiments.bench.timed_steps import TimedSteps
+from experiments.runs.environment import choose_device
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no messages about the profiler's start or a missing GPU
 
 PROFILED_STEPS = 10
+PROCESSES = multiprocessing.get_context("spawn")
+START_SECONDS = 180  # of a process until it trains, with compilation
 
 
 def whole_run(lab: Lab) -> Values:
@@ -80,6 +86,33 @@ def _speed(lab: Lab, method: str) -> Values:
 
 def _timed(lab: Lab, trainer) -> TimedSteps:
     return TimedSteps(trainer, uncounted=1, counted=lab.size.steps)
+
+
+def two_runs(lab: Lab) -> Values:
+    """Return the images/s of two processes that train cs-kd on the device at once, as WORKERS=2 does."""
+    rate, flops = matmul_rate(lab.device, lab.precision), _timed(lab, lab.trainer()).count_flops()
+    both_ready, seconds = PROCESSES.Barrier(2), PROCESSES.SimpleQueue()
+    processes = [
+        PROCESSES.Process(target=_train_beside, args=(both_ready, seconds, lab.folder), daemon=True) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    check(not any(process.exitcode for process in processes), "a process has failed")
+    steps_per_second = sum(1 / seconds.get() for _ in processes)
+    return {
+        "images_per_second": round(lab.size.batch_size * steps_per_second, 1),
+        "matmul_share": round(flops * steps_per_second / rate, 4),
+    }
+
+
+def _train_beside(both_ready: Barrier, seconds: SimpleQueue, folder: Path) -> None:
+    lab = Lab(choose_device(), folder)
+    timed = _timed(lab, lab.trainer())
+    timed.turn(0)
+    both_ready.wait(START_SECONDS)
+    seconds.put(median(timed.turn(turn) for turn in range(1, 1 + lab.size.turns)))
 
 
 def released_cross_entropy(lab: Lab) -> Values:

@@ -17,6 +17,12 @@ from experiments.bench.gpu_trainers import Lab
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def forked_processes(monkeypatch):
+    """They need not import torch again."""
+    monkeypatch.setattr(gpu_speed, "PROCESSES", multiprocessing.get_context("fork"))
+
+
 def failing(lab: Lab) -> dict:
     raise gpu.gpu_stages.Failed("the loss is 2, the CPU's 1")
 
@@ -24,7 +30,6 @@ def failing(lab: Lab) -> dict:
 @pytest.fixture
 def rows_of(tmp_path, monkeypatch):
     """Run stages of one's own; return (exit status, rows)."""
-    monkeypatch.setattr(gpu, "PROCESSES", multiprocessing.get_context("fork"))  # they need no import of torch
 
     def run(limits: dict[str, int], **stages) -> tuple[int, list[dict]]:
         limited = {name: gpu.Stage(stage, limits.get(name, 60)) for name, stage in stages.items()}
@@ -43,6 +48,7 @@ def test_every_stage_passes_on_the_cpu(tmp_path, monkeypatch):
     assert results == dict.fromkeys(gpu.STAGES, gpu.PASSED) | {"compiled step": gpu.SKIPPED}
     assert rows["captured steps"]["values"]["identical"] and rows["last batch"]["values"]["identical"]
     assert rows["released cs-kd"]["values"]["ratio"] > 1
+    assert rows["two runs at once"]["values"]["images_per_second"] > 0
     assert "aten::" in (tmp_path / "gpu-kernels.txt").read_text()
     json.dumps(rows)
 
@@ -76,7 +82,6 @@ def test_a_stage_that_fails_hangs_or_dies_does_not_stop_the_next(rows_of, monkey
 
 
 def test_bench_runs_the_part_gpu_alone(call, monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu, "PROCESSES", multiprocessing.get_context("fork"))
     monkeypatch.setattr(gpu, "STAGES", {"device": gpu.Stage(lambda lab: {"torch": "2"}, 30)})
     status, output, errors = call("experiments bench", "--parts", "gpu")
     assert (status, errors) == (0, "")

@@ -55,6 +55,19 @@ def test_deleted_cell_and_seed_are_restored_in_the_renamed_experiment(sync, uri)
     assert [file.path for file in client.list_artifacts(cell.info.run_id)] == ["curves.png"]
 
 
+def test_run_trained_on_a_machine_without_mlflow_is_imported_from_its_folder(sync, uri, tmp_path):
+    """A worker writes the folder there; it comes back beside the plan."""
+    plan_of(make_spec(0)).save(tmp_path / "runs")
+    trained = make_run(tmp_path / "elsewhere", make_spec(0))
+    sync()
+    assert tracked(uri, kind="run") == []
+    shutil.move(RunFolder.of(trained, tmp_path / "elsewhere").path, RunFolder.of(trained, tmp_path / "runs").path)
+    sync()
+    (run,) = tracked(uri, kind="run")
+    assert run.info.status == "FINISHED"
+    assert points(uri, run, "test/top1_error") == [(0, 50), (1, 20), (2, 30)]
+
+
 def test_copied_folder_adds_only_its_own_trainings(sync, uri, tmp_path):
     sync(0, folder="A")
     shutil.copytree(tmp_path / "A", tmp_path / "B")
