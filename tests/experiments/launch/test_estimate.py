@@ -9,9 +9,10 @@ from cskd.batch import Batch
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
 from cskd.utils.errors import UserError
+from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec
 from experiments.launch import estimate
-from experiments.launch.estimate import Estimator, step_bytes
+from experiments.launch.estimate import Estimator, probe_images, step_bytes
 from experiments.launch.network import initialised_model
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
@@ -44,6 +45,15 @@ def test_step_bytes_are_those_of_a_real_step(method, architecture):
     gradients = sum(parameter.grad.nbytes for parameter in model.parameters() if parameter.grad is not None)
     expected = weights + gradients + sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
     assert step_bytes(run, 10, 40) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "device", "images"),
+    [("cifar100", "cpu", 32), ("cifar100", "cuda", 128), ("cub200", "cpu", 8), ("cub200", "cuda", 8)],
+)
+def test_time_is_measured_on_few_images_but_on_a_full_batch_of_small_ones_on_a_gpu(dataset, device, images):
+    _, settings = load_settings(dataset, "paper", ())
+    assert probe_images(settings, torch.device(device)) == images
 
 
 def test_network_that_does_not_fit_is_refused_before_it_is_built(tmp_path, monkeypatch):
