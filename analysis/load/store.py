@@ -34,6 +34,7 @@ ENVIRONMENT = "environment.json"  # in a run folder; has its training_id
 ARTIFACTS = "mlartifacts"  # the folder beside an SQLite database
 HISTORY = "history"  # the folder in the cache of a run, with a file for each metric
 LOCAL_UI = "http://127.0.0.1:5000"
+PAGE = 100  # runs of one reply: a busy server takes 10 s and longer to send 1,000
 
 
 class UnusableRun(Exception):
@@ -252,7 +253,7 @@ def _is_writable(database: Path) -> bool:
 def _all_pages(search, **query) -> list:
     items, token = [], None
     while True:
-        page = search(max_results=1000, page_token=token, **query)
+        page = search(max_results=PAGE, page_token=token, **query)
         items += page
         token = page.token
         if not token:

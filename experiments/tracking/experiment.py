@@ -16,6 +16,7 @@ from experiments.tracking.store import artifact_location, open_store
 
 NOTE = "mlflow.note.content"  # the description of an experiment, in Markdown
 MAX_BATCH = 1000  # MLflow's limit of metrics in one request
+PAGE = 100  # runs of one reply: a busy server takes 10 s and longer to send 1,000
 # MLflow's status by the state of a run or trial; MLflow has no status "pruned".
 STATUS = {
     "running": "RUNNING",
@@ -81,7 +82,7 @@ class TrackedExperiment:
         query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
         groups, token = defaultdict(list), None
         while True:
-            page = self.client.search_runs([self.id], filter_string=query, max_results=1000, page_token=token)
+            page = self.client.search_runs([self.id], filter_string=query, max_results=PAGE, page_token=token)
             for run in page:
                 if run.data.tags.keys() >= set(by):
                     groups[tuple(run.data.tags[name] for name in by)].append(run)

@@ -1,9 +1,9 @@
 """Many runs at once: made-up run folders grow while the uploader, with a real server, and ``make status`` read them.
 
-    PYTHONPATH=.:tests python -m clusters.crowd 1000 sqlite 60
+    PYTHONPATH=.:tests python -m clusters.crowd 1000 sqlite 60 20
 
 prints the figures of docs/clusters.md. The second argument is the server's store, such as a PostgreSQL address; the
-third is the seconds of an epoch.
+third is the seconds of an epoch, and the fourth is the number of epochs.
 """
 
 import multiprocessing
@@ -19,10 +19,9 @@ import numpy as np
 import psutil
 import torch
 from faults.servers import Server, with_descendants
-from mlflow import MlflowClient
 from place import Place
 from requests.adapters import HTTPAdapter
-from run_folders import START, make_spec, tracked
+from run_folders import START, make_spec
 
 from cskd.evaluate.predictions import Predictions, save_predictions
 from experiments.config.spec import RunSpec
@@ -152,7 +151,7 @@ def measure(place: Place, server: Server, count: int, *, epochs: int, seconds: f
     assert grower.exitcode == 0
     figures.uploader_megabytes = psutil.Process().memory_info().rss / 1e6
     figures.server_megabytes = sum(member.memory_info().rss for member in with_descendants(server.process)) / 1e6
-    figures.lost = count - len(complete(server.uri, epochs, done))
+    figures.lost = count - len(complete(tracker, epochs, done))
     return figures
 
 
@@ -160,13 +159,14 @@ def one_pass(figures: Figures, tracker: GridTracker, everything: bool) -> None:
     started, before = time.perf_counter(), len(figures.latencies)
     tracker.update(everything)
     figures.passes.append((time.perf_counter() - started, len(figures.latencies) - before))
+    print(f"{figures.passes[-1][0]:.0f} s, {figures.passes[-1][1]} requests", file=sys.stderr, flush=True)
 
 
-def complete(uri: str, epochs: int, done: int) -> list[str]:
+def complete(tracker: GridTracker, epochs: int, done: int) -> list[str]:
     """Return the runs that MLflow has with their state and each epoch once."""
-    client, found = MlflowClient(uri), []
-    for run in tracked(uri, kind="run"):
-        history = client.get_metric_history(run.info.run_id, METRICS[0])
+    found = []
+    for run in tracker.experiment.runs(by=("run_key",), kind="run").values():
+        history = tracker.client.get_metric_history(run.info.run_id, METRICS[0])
         expected = "FINISHED" if int(run.data.tags["seed"]) < done else "KILLED"
         if run.info.status == expected and [point.step for point in history] == list(range(epochs)):
             found.append(run.info.run_id)
@@ -174,12 +174,12 @@ def complete(uri: str, epochs: int, done: int) -> list[str]:
 
 
 def main() -> None:
-    count, address, seconds = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    count, address, seconds, epochs = int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
     with tempfile.TemporaryDirectory() as name:
         place = Place(Path(name))
         options = [] if address == "sqlite" else ["--backend-store-uri", address]
         with Server(place.folder, *options) as server:
-            figures = measure(place, server, count, epochs=4, seconds=seconds, done=count // 100)
+            figures = measure(place, server, count, epochs=epochs, seconds=seconds, done=count // 100)
     print(*figures.lines(), sep="\n")
 
 
