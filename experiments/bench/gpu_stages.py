@@ -119,7 +119,8 @@ def compiled_step(lab: Lab) -> Values:
     compiled.model.zero_grad(set_to_none=True)
     values = {"loss_difference": abs(loss / wanted - 1), "gradient_difference": difference(gradient, expected)}
     check(values["loss_difference"] < 0.01, f"the loss is {loss:.6g}, of the eager step {wanted:.6g}")
-    check(values["gradient_difference"] < 0.1, f"the gradient differs by {values['gradient_difference']:.2g}")
+    # In bf16, the two round differently in every layer; a wrong gradient differs by 1 and more.
+    check(values["gradient_difference"] < 0.3, f"the gradient differs by {values['gradient_difference']:.2g}")
     return values
 
 

@@ -118,8 +118,9 @@ class Lab:
 
 
 def made_up_images(size: Size, count: int, seed: int) -> Split:
-    """Return images of noise, whose brightness depends on the class."""
+    """Return images of noise, whose colour depends on the class."""
     labels = np.arange(count) % size.classes
     pixels = np.random.default_rng(seed).integers(0, 128, (count, size.pixels, size.pixels, 3), dtype=np.uint8)
-    pixels += (labels * 127 // size.classes).astype(np.uint8)[:, None, None, None]
+    colours = labels[:, None] * (1, 7, 31) % size.classes * 127 // size.classes
+    pixels += colours.astype(np.uint8)[:, None, None]
     return Split.prepared(pixels.ravel(), labels, np.full((count, 2), size.pixels, dtype=np.int32))

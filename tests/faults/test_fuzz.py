@@ -88,7 +88,7 @@ def place(tmp_path, monkeypatch) -> Place:
         raise UserError(f"{archive.filename} cannot be downloaded")
 
     monkeypatch.setattr(preparation, "download", no_network)
-    monkeypatch.setattr(estimate, "PROBE_PIXELS", 0)  # the smallest batch
+    monkeypatch.setitem(estimate.PROBE_PIXELS, "cpu", 0)  # the smallest batch
     monkeypatch.setattr(estimate, "free_memory", lambda device: 100_000_000)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return Place(tmp_path)

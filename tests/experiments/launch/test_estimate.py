@@ -9,9 +9,10 @@ from cskd.batch import Batch
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
 from cskd.utils.errors import UserError
+from experiments.config.recipe import load_settings
 from experiments.config.spec import RunSpec
 from experiments.launch import estimate
-from experiments.launch.estimate import Estimator, check_weights, step_bytes
+from experiments.launch.estimate import Estimator, check_weights, probe_images, step_bytes
 from experiments.launch.network import initialised_model
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
@@ -54,6 +55,15 @@ def test_weights_of_another_network_are_refused_before_training(tmp_path, monkey
         UserError, match=r"digits/resnet18/cs-kd: weights=resnet10.pt: these weights are of another net"
     ):
         check_weights(planned(digits_spec("weights=resnet10.pt", architecture="resnet18"), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "device", "images"),
+    [("cifar100", "cpu", 32), ("cifar100", "cuda", 128), ("cub200", "cpu", 8), ("cub200", "cuda", 8)],
+)
+def test_time_is_measured_on_few_images_but_on_a_full_batch_of_small_ones_on_a_gpu(dataset, device, images):
+    _, settings = load_settings(dataset, "paper", ())
+    assert probe_images(settings, torch.device(device)) == images
 
 
 def test_network_that_does_not_fit_is_refused_before_it_is_built(tmp_path, monkeypatch):
