@@ -1,93 +1,24 @@
 """Training learns, repeats itself exactly, and resumes exactly."""
 
-import contextlib
 import math
 
 import numpy as np
 import pytest
 import torch
-from arrays import random_split
 from stepping import DIFFERENT_METHODS
-from torch.utils._python_dispatch import TorchDispatchMode
+from trainers import ADAMW, CPU, FIXED, MIXED, SCHEDULE, assert_same, make_trainer, run
 
-from cskd.batch import Normalise
-from cskd.data.loader import TestSet, TrainLoader
-from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
-from cskd.methods import build_method
-from cskd.models import build_model
+from cskd.data.loader import TestSet
 from cskd.train import checkpoint
 from cskd.train import trainer as trainer_module
 from cskd.train.schedule import Schedule
-from cskd.train.steps import set_rate, state_of
 from cskd.train.trainer import Diverged, Interrupted, Trainer
 from cskd.utils.errors import UserError
-from cskd.utils.seeding import derived_seed
-
-CPU, META = torch.device("cpu"), torch.device("meta")
-SCHEDULE = Schedule(epochs=4, lr=0.1, milestones=(2, 3))
-ADAMW = Schedule(epochs=3, lr=0.001, kind="cosine", milestones=(), warmup_epochs=1, optimizer="adamw")
-FIXED, MIXED = (8, 8), None  # sizes of images
 
 
 @pytest.fixture(autouse=True)
 def checkpoint_after_every_epoch(monkeypatch):
     monkeypatch.setattr(checkpoint, "MAX_TIME_SHARE", math.inf)
-
-
-def make_trainer(
-    folder=None, *, method="cs-kd", architecture="resnet10", schedule=SCHEDULE, precision="fp32", identity="run",
-    size=FIXED, device=CPU, resizing=None,
-):  # fmt: skip
-    built = build_method(method)
-    torch.manual_seed(derived_seed(0, "init"))
-    model = build_model(architecture, 4, 8, width=4, build_head=built.build_head, build_auxiliary=built.build_auxiliary)
-    augmentation = PadAndCrop(8, 1) if size == FIXED else ResizedCrop(8)
-    center_crop = CenterCrop(8, 9 if size == MIXED else None)
-    train, test = random_split(42, 4, size=size), random_split(20, 4, size=size, seed=1)
-    data = {"batch_size": 16, "device": device, "resizing": resizing}
-    return Trainer(
-        model,
-        built,
-        TrainLoader(train, augmentation, center_crop, views=built.views, seed=0, **data),
-        TestSet(test, center_crop, **data),
-        Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), device),
-        schedule,
-        seed=0,
-        device=device,
-        precision=precision,
-        teacher=build_model("resnet10", 4, 8, width=4) if built.needs_teacher else None,
-        checkpoint=None if folder is None else folder / "checkpoint.pt",
-        identity=identity,
-    )
-
-
-def run(trainer, stop_in=None):
-    """Return (metrics of all recorded epochs without times, predictions); stop in the middle of epoch ``stop_in``."""
-    recorded, steps = [], []
-
-    def on_checkpoint(records):
-        assert [record["epoch"] for record in records] == list(range(len(records)))
-        recorded[:] = records
-
-    def should_stop():
-        return sum(step.epoch == stop_in for step in steps) >= 2
-
-    predictions = None
-    if stop_in is None:
-        predictions = trainer.run(on_checkpoint=on_checkpoint)
-    else:
-        with pytest.raises(Interrupted):
-            trainer.run(on_checkpoint=on_checkpoint, on_step=steps.append, should_stop=should_stop)
-    metrics = [
-        {name: value for name, value in record["metrics"].items() if not name.startswith("time/")}
-        for record in recorded
-    ]
-    return metrics, predictions
-
-
-def assert_same(predictions, expected):
-    for name in ("logits", "features", "labels"):
-        assert np.array_equal(getattr(predictions, name), getattr(expected, name))
 
 
 def test_resume_is_exact_with_dropout_and_adamw(tmp_path):
@@ -97,35 +28,6 @@ def test_resume_is_exact_with_dropout_and_adamw(tmp_path):
     metrics, resumed = run(make_trainer(tmp_path, **settings))
     assert metrics == expected
     assert_same(resumed, predictions)
-
-
-@pytest.mark.parametrize("method", ["cs-kd", "cs-kd-e", "kd", "adacos"])
-def test_steps_that_read_their_batch_at_a_cursor_are_those_of_the_loader(method, tmp_path):
-    """The step that a GPU captures, here kernel by kernel; a stop and a resume in between."""
-    expected, predictions = run(make_trainer(method=method))
-    for stop_in in (2, None):
-        trainer = make_trainer(tmp_path, method=method)
-        trainer.steps.captured = trainer.steps.capturable()
-        metrics, ours = run(trainer, stop_in)
-    assert metrics == expected
-    assert_same(ours, predictions)
-
-
-@pytest.mark.parametrize(
-    ("changes", "capturable"),
-    [({}, True), ({"method": "mixup"}, False), ({"size": MIXED}, False), ({"schedule": ADAMW}, False)],
-)
-def test_a_step_is_captured_unless_the_cpu_draws_or_resizes_for_it(changes, capturable):
-    assert make_trainer(**changes).steps.can_be_captured() == capturable
-
-
-def test_learning_rate_of_a_captured_step_changes_in_place_and_is_a_number_in_checkpoints():
-    optimizer = make_trainer().optimizer
-    tensor = optimizer.param_groups[0]["lr"] = torch.tensor(0.1)
-    set_rate(optimizer, 0.25)
-    assert optimizer.param_groups[0]["lr"] is tensor
-    assert state_of(optimizer)["param_groups"][0]["lr"] == 0.25
-    assert type(state_of(optimizer)["param_groups"][0]["lr"]) is float
 
 
 # The precisions and the sizes of images are spread over the methods.
@@ -280,30 +182,3 @@ def test_bf16_stays_near_fp32():
     full, half = (make_trainer(precision=name).train_epoch(0)["train/loss"] for name in ("fp32", "bf16"))
     assert half != full
     assert half == pytest.approx(full, rel=0.03)
-
-
-class WaitingCopies(TorchDispatchMode):
-    """Counts the copies from the CPU to the device that wait for it."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu" and result.device == META:
-            self.count += not kwargs.get("non_blocking", False)
-        return result
-
-
-WAITING_CASES = [(method, None) for method in DIFFERENT_METHODS] + [("cs-kd-e", "resident"), ("cs-kd-e", "streamed")]
-
-
-@pytest.mark.parametrize(("method", "resizing"), WAITING_CASES)
-def test_no_step_waits_for_the_device(method, resizing, monkeypatch):
-    """On torch's device ``meta``, which has no values, reading one raises."""
-    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())  # unknown on meta
-    trainer = make_trainer(method=method, size=MIXED if resizing else FIXED, device=META, resizing=resizing)
-    waiting, counts = WaitingCopies(), []
-    with waiting, pytest.raises(RuntimeError, match="meta"):  # the epoch's sums are read after its last step
-        trainer.train_epoch(0, on_step=lambda progress: counts.append(waiting.count))
-    assert counts == [counts[0]] * 3  # the first step's count comes from the start of the epoch
