@@ -168,7 +168,7 @@ CLUSTERS = $(subst $() $(),-,$(shell cksum < requirements-clusters.lock))
 
 test-clusters: $(READY) ## train on a real Slurm and Ray, PostgreSQL and S3, started on this machine; print one line per case
 	@$(MAKE) --no-print-directory setup-clusters || echo "warning: the tests that need these packages are skipped" >&2
-	@$(PYTEST) --dist loadgroup tests/clusters --clusters
+	@$(PYTEST) --dist loadfile tests/clusters --clusters
 
 data: $(READY) ## download, verify and prepare DATASET (or all that need no account)
 	@$(RUN) -m experiments data $(or $(DATASET),$(error give DATASET: make data DATASET=cub200, or DATASET=all)) \

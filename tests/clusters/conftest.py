@@ -1,7 +1,7 @@
 """The tests of ``make test-clusters`` (``--clusters``), with real services on this machine. ``make test`` skips them.
 
 A test has the mark ``cluster`` with a line of the table of ``tally.py``, and counts its cases with ``tally``. The tests
-of one cluster are an ``xdist_group``: they run in one process, one after the other, and share it.
+of a file run in one process (``--dist loadfile``), one after the other, and share its cluster.
 """
 
 from pathlib import Path

@@ -18,8 +18,6 @@ ON_RAY = ("--launcher", "ray", "--workers", str(CORES))  # a thread for each job
 LOST = "Ray: one machine of two is killed, or cut off by the network while it trains"
 DRIVER = "Ray: the driver is killed and launched again"
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 @pytest.fixture(scope="module")
 def cluster():

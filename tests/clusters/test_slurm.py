@@ -14,8 +14,6 @@ from experiments.runs.folder import DONE, FAILED, MISSING, RUNNING, RunFolder
 ON_SLURM = ("--launcher", "slurm")
 CPU = "--gres=none --cpus-per-task=1"
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory) -> Slurm:

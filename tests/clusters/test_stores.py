@@ -19,7 +19,7 @@ TABLES = {".csv", ".md", ".tex", ".png"}
 WAIT_SECONDS = 240  # so that a defect does not make the tests hang
 SMALL = ("experiments grid", "demo", "--set", "width=4", *epoch_options(2))
 
-pytestmark = [pytest.mark.cluster("PostgreSQL and S3"), pytest.mark.xdist_group("stores")]
+pytestmark = pytest.mark.cluster("PostgreSQL and S3")
 
 
 @pytest.fixture(scope="module")
