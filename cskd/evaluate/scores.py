@@ -1,9 +1,9 @@
 """The functions of the metrics: errors, proper scores, ECE and retrieval.
 
 Logits are (N, C), labels (N,) class indices, features (N, D); torch tensors or NumPy arrays. All are computed in
-float64 on the device of the logits or features, except the distances of R@1 on a CPU. Fractions are returned as fractions (0.25, not
-25 %). All functions raise ValueError for undefined input: no samples, NaN or infinite values, labels outside the
-classes, other shapes.
+float64 on the device of the logits or features, except the distances of R@1 on a CPU. Fractions are returned as
+fractions (0.25, not 25 %). All functions raise ValueError for undefined input: no samples, NaN or infinite values,
+labels outside the classes, other shapes.
 """
 
 from collections.abc import Sequence

@@ -39,9 +39,9 @@ def test_draws_are_copied_to_a_gpu_from_pinned_memory(monkeypatch, method, devic
     """From other memory, the copy could make the step wait for the device."""
     options = []
     monkeypatch.setattr(mixup, "draw_coefficient", lambda alpha, random: 0.5)
-    for name in ("rand", "randperm"):
+    for name, draw in (("rand", torch.rand), ("randperm", torch.randperm)):
 
-        def recorded(*sizes, generator, pin_memory, draw=getattr(torch, name)):
+        def recorded(*sizes, generator, pin_memory, draw=draw):
             options.append(pin_memory)
             return draw(*sizes)
 
