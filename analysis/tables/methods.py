@@ -38,7 +38,7 @@ def methods_table(pool: Pool, evaluations: Evaluations) -> Table | None:
     rows, records = [], []
     for name in IN_TABLE:
         metric = all_metrics()[name]
-        for dataset, architecture in dict.fromkeys(zip(pool.cells.dataset, pool.cells.architecture, strict=True)):
+        for dataset, architecture in pool.groups:
             for row, record in _rows(pool, metric, dataset, architecture, evaluations):
                 rows.append(row)
                 records.append(record)
