@@ -83,7 +83,7 @@ def run_study(options: StudyOptions) -> int:
         if options.retry:
             study.retry_failed()
         if detached:
-            submit_workers(config.name, options, backend_class(options.launcher)(options.workers))
+            submit_workers(config, options, backend_class(options.launcher)(options.workers))
             return 0
         return _run(study, config, max_trials, options, console)
 
