@@ -161,6 +161,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
 def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend, display: "StudyDisplay") -> bool:
     """Train the teacher, or wait for another process that trains it, until the deadline. Return False after a stop."""
     teacher.folder.create(teacher.spec)
+    teacher.folder.discard_damaged()
     queue = RunQueue([teacher], display.on_other_launch)
 
     def in_time(run: PlannedRun | None) -> bool:  # None: another process trains it

@@ -107,6 +107,7 @@ class Tuner:
         self._trials.append(active)
         for run in active.runs:
             run.folder.create(run.spec)
+            run.folder.discard_damaged()
             if run.folder.state()["state"] == DONE:  # by another trial or study with the same parameters
                 active.done += 1
             else:
