@@ -1,6 +1,6 @@
 """Variants of CS-KD that each leave out or replace one ingredient, to find out what makes it work.
 
-All are ours. ``docs/methods.md`` says what it means if one of them equals CS-KD.
+All are ours. ``docs/ingredients.md`` says what it means if one of them equals CS-KD.
 """
 
 from dataclasses import dataclass, replace

@@ -102,7 +102,10 @@ def _failed_teacher(folder: RunFolder) -> str:
 def _describe(folder: RunFolder, state: dict, task: QueuedTask | None) -> str:
     """Return a run's text in the matrix, in up to three lines."""
     if state["state"] == DONE:
-        return f"{folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
+        try:
+            return f"{folder.epochs()[-1]['metrics']['test/top1_error']:.2f} %"
+        except (UserError, IndexError):  # the next launch trains the run again
+            return "damaged"
     lines = [state["state"]]
     if state["state"] in (RUNNING, INTERRUPTED):
         lines.append(f"{state['epoch']}/{state.get('epochs', '?')}")

@@ -83,7 +83,7 @@ def run_study(options: StudyOptions) -> int:
         if options.retry:
             study.retry_failed()
         if detached:
-            submit_workers(config.name, options, backend_class(options.launcher)(options.workers))
+            submit_workers(config, options, backend_class(options.launcher)(options.workers))
             return 0
         return _run(study, config, max_trials, options, console)
 
@@ -161,6 +161,7 @@ def _run(study: Study, config: StudyConfig, max_trials: int, options: StudyOptio
 def _train_teacher(teacher: PlannedRun, deadline: float | None, backend: Backend, display: "StudyDisplay") -> bool:
     """Train the teacher, or wait for another process that trains it, until the deadline. Return False after a stop."""
     teacher.folder.create(teacher.spec)
+    teacher.folder.discard_damaged()
     queue = RunQueue([teacher], display.on_other_launch)
 
     def in_time(run: PlannedRun | None) -> bool:  # None: another process trains it

@@ -6,7 +6,7 @@ from cskd.utils.errors import UserError
 from experiments.config.tuned import tuned_dir
 from experiments.launch.backends import DetachedBackend, Job
 from experiments.launch.loop import make_command, make_sync_job
-from experiments.tuning.config import StudyOptions
+from experiments.tuning.config import StudyConfig, StudyOptions
 from experiments.tuning.storage import storage_address
 
 
@@ -20,14 +20,14 @@ def check_storage_is_shared(launcher: str) -> None:
         )
 
 
-def submit_workers(name: str, options: StudyOptions, backend: DetachedBackend) -> None:
+def submit_workers(config: StudyConfig, options: StudyOptions, backend: DetachedBackend) -> None:
     """Submit the workers of a study. They inherit the addresses of the stores, which may have passwords."""
-    folder = runs_dir() / "studies" / name / "workers"
+    folder, gpus = runs_dir() / "studies" / config.name / "workers", config.settings.replicas
     folder.mkdir(parents=True, exist_ok=True)
     folders = {"RUNS_DIR": str(runs_dir()), "RESULTS_DIR": str(results_dir()), "TUNED_DIR": str(tuned_dir())}
     command = make_command("ablate" if options.ablation else "tune", *_arguments(options), **folders)
-    numbers = [str(number) for number in range(options.workers)]
-    backend.submit([Job(command, folder / number, folder / f"{number}.log") for number in numbers], make_sync_job())
+    jobs = [Job(command, folder / f"{n}", folder / f"{n}.log", gpus=gpus) for n in range(options.workers)]
+    backend.submit(jobs, make_sync_job())
 
 
 def _arguments(options: StudyOptions) -> list[str]:

@@ -1,9 +1,10 @@
 """Upload the runs and studies that MLflow lacks, after an outage or to another store."""
 
+import sys
 from functools import partial
 
 from cskd.utils import cli
-from cskd.utils.errors import UserError, without_password
+from cskd.utils.errors import UserError, one_line, without_password
 from experiments.runs.stored_plan import load_plans
 from experiments.tracking.grids import sync_plan
 from experiments.tracking.studies import sync_study
@@ -19,14 +20,25 @@ def main() -> int:
         raise UserError(f"{cli.runs_dir()} holds no grid and no study: launch one first")
     uri = cli.tracking_uri()
     store = without_password(uri)
+    uploads = {}  # by the line that says that it is done
     for plan in plans:
-        sync_plan(uri, plan, cli.runs_dir())
-        print(f"{plan.experiment}: {sum(len(cell.runs) for cell in plan.cells)} runs are tracked in {store}")
+        done = f"{plan.experiment}: {sum(len(cell.runs) for cell in plan.cells)} runs are tracked in {store}"
+        uploads[done] = partial(sync_plan, uri, plan, cli.runs_dir())
     for name in studies:
-        if not is_of_runs_dir(address, name, cli.runs_dir() / "studies"):
+        if is_of_runs_dir(address, name, cli.runs_dir() / "studies"):
+            done, load = f"study {name} is tracked in {store}", partial(load_study, address, name)
+            results = cli.results_dir() / "studies" / name
+            uploads[done] = partial(sync_study, uri, name, load, cli.runs_dir(), results)
+        else:
             print(f"study {name} is left out: its runs are in another RUNS_DIR")
-            continue
-        results = cli.results_dir() / "studies" / name
-        sync_study(uri, name, partial(load_study, address, name), cli.runs_dir(), results)
-        print(f"study {name} is tracked in {store}")
-    return 0
+    errors = []
+    for done, upload in uploads.items():
+        try:
+            upload()
+        except UserError as error:  # such as a damaged run folder
+            errors.append(error)
+        else:
+            print(done)
+    for error in errors:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    return 2 if errors else 0

@@ -29,8 +29,9 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=12, help="settings a method (default 12)")
     parser.add_argument("--objective", default="nll", help="of all methods (default nll)")
     arguments = parser.parse_args()
-    if arguments.overrides:
-        raise UserError("SET: tuned values belong to the recipe's own settings: leave out SET, or use make tune")
+    if arguments.overrides or arguments.gpus:
+        given = "SET" if arguments.overrides else "GPUS"
+        raise UserError(f"{given}: tuned values belong to the recipe's own settings: leave it out, or use make tune")
     if len(parse_objectives(arguments.objective)) > 1:
         raise UserError(f"OBJECTIVE={arguments.objective}: two objectives choose no values: give one")
     studies = [

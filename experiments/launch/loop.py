@@ -153,7 +153,7 @@ def _final_state(job: Active, ended: Exit) -> str:
     """Return the state that a run ended in; record it if the process died without recording it."""
     if ended.status == EXIT_HELD:
         return RUNNING
-    state = job.run.folder.state()
+    state = job.run.folder.recorded_state()
     # A state with the old heartbeat comes from an earlier process.
     recorded = state["state"] in (FAILED, INTERRUPTED) and state.get("heartbeat") != job.heartbeat
     if state["state"] == DONE or recorded:

@@ -223,7 +223,8 @@ class Start:
         self.folder.write_environment(self.training_id, [*self.earlier, self.details])
 
     def begin_new_training(self) -> None:
-        """Discard the earlier starts: no intact checkpoint of their epochs remains."""
+        """Discard the earlier starts and epochs: no intact checkpoint of them remains."""
+        self.folder.write_epochs([])
         self.training_id, self.earlier = secrets.token_hex(8), []
         self.write({})
 

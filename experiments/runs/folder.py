@@ -153,27 +153,29 @@ class RunFolder(LeasedFolder):
                 file.truncate()
 
     def state(self) -> dict[str, Any]:
-        """Return the state with its details; "reason" is always there.
+        """Return the recorded state, but "interrupted" for a running one without a heartbeat and without a lease."""
+        state = self.recorded_state()
+        # A heartbeat in the future does not count: the clock was set back.
+        if state["state"] == RUNNING and abs(time.time() - state["heartbeat"]) > HEARTBEAT_LIMIT and not self.is_held():
+            reason = f"interrupted: no heartbeat for {HEARTBEAT_LIMIT:.0f} s, killed?"
+            return state | {"state": INTERRUPTED, "reason": reason}
+        return state
 
-        A run that is recorded as "running" counts as interrupted if it has no heartbeat and no process holds its
-        lease. A run with a damaged state counts as interrupted, too.
+    def recorded_state(self) -> dict[str, Any]:
+        """Return the state that the latest process recorded, with its details; "reason" is always there.
+
+        A run with a damaged state counts as interrupted.
         """
         try:
             content = read_json(self._state)
-            state, heartbeat = content["state"], content["heartbeat"]
-            if state not in (RUNNING, INTERRUPTED, FAILED, DONE):
-                raise Damaged(state)
+            if content["state"] not in (RUNNING, INTERRUPTED, FAILED, DONE) or "heartbeat" not in content:
+                raise Damaged(self._state)
+            return {"reason": content["state"]} | content
         except ABSENT:
             return {"state": MISSING, "reason": "not started"}
         except (Damaged, KeyError):
             reason = f"interrupted: {self._state.name} is damaged"
             return {"state": INTERRUPTED, "heartbeat": 0.0, "epoch": self.count_epochs(), "reason": reason}
-        # A heartbeat in the future does not count: the clock was set back.
-        silent = abs(time.time() - heartbeat) > HEARTBEAT_LIMIT
-        if state == RUNNING and silent and not self.is_held():
-            reason = f"interrupted: no heartbeat for {HEARTBEAT_LIMIT:.0f} s, killed?"
-            return content | {"state": INTERRUPTED, "reason": reason}
-        return {"reason": state} | content
 
     def begin(self, epoch: int, epochs: int) -> None:
         """Record that a process starts to train the run."""

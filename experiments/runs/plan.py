@@ -73,12 +73,25 @@ def make_plan(
     counts = {name: count_images(name, dataset, settings[name]) for name, dataset in datasets.items()}
     runs: dict[str, PlannedRun] = {}
     cells: dict[str, Cell] = {}
+    recipes = {name: load_settings(name)[1] for name in datasets}
+    full_grid = load_grid(grid_name, methods=[ALL]) if grid_name in grid_names() else None
 
     def add(spec: RunSpec, row: int, parameters: TunedParameters | None = None) -> None:
         if spec.teacher is not None:
             add(spec.teacher, row)
         runs.setdefault(spec.run_key, PlannedRun(spec, RunFolder.of(spec, runs_dir), *counts[spec.dataset]))
-        cell = cells.setdefault(spec.cell, _empty_cell(grid_name, spec, row, parameters))
+        if spec.cell not in cells:
+            cells[spec.cell] = Cell(
+                name=spec.cell,
+                key=spec.cell_key,
+                order=_position(full_grid, spec, row),
+                comparable=spec.comparable,
+                comparable_reason=spec.comparable_reason,
+                tuned=parameters.summary() if parameters else "",
+                hyperparameter_source=_hyperparameter_source(spec, recipes[spec.dataset]),
+                runs={},
+            )
+        cell = cells[spec.cell]
         if cell.key != spec.cell_key:
             raise UserError(
                 f"{spec.cell} has tuned hyper-parameters in this grid, but those of the recipe as a teacher: "
@@ -110,38 +123,26 @@ def make_plan(
     return plan, list(runs.values())
 
 
-def _empty_cell(grid_name: str, spec: RunSpec, row: int, parameters: TunedParameters | None) -> Cell:
-    return Cell(
-        name=spec.cell,
-        key=spec.cell_key,
-        order=_position(grid_name, spec.dataset, spec.method, row),
-        comparable=spec.comparable,
-        comparable_reason=spec.comparable_reason,
-        tuned=parameters.summary() if parameters else "",
-        hyperparameter_source=_hyperparameter_source(spec),
-        runs={},
-    )
+def _hyperparameter_source(spec: RunSpec, recipe: Settings) -> str:
+    """Return who chose the hyper-parameters: "paper", "ours", or "" for a method without any.
 
-
-def _hyperparameter_source(spec: RunSpec) -> str:
-    """Return who chose the hyper-parameters: "paper", "ours", or "" for a method without any."""
+    recipe: the settings of the default profile, without overrides.
+    """
     parts = [part for part in method_parts(spec.method) if build_method(part).parameters()]
     if not parts:
         return ""
-    _, recipe = load_settings(spec.dataset)
     published = all(spec.architecture in recipe.from_paper.get(part, []) for part in parts)
     unchanged = build_method(spec.method, recipe.parameters_of(spec.method)).parameters() == spec.parameters
     unchanged = unchanged and not spec.schedule_parameters
     return "paper" if published and unchanged else "ours"
 
 
-def _position(grid_name: str, dataset: str, method: str, row: int) -> int:
-    """Return a cell's position in tables: the order of the grid's file, then other cells."""
-    if grid_name not in grid_names():
+def _position(grid: Grid | None, spec: RunSpec, row: int) -> int:
+    """Return a cell's position in tables: the order of the grid's file, then other cells. grid: with all methods."""
+    if grid is None:
         return row
-    grid = load_grid(grid_name, methods=[ALL])
 
     def index(name: str, names: list[str]) -> int:
         return names.index(name) if name in names else len(names) + row
 
-    return 1000 * index(dataset, grid.datasets) + index(method, grid.methods)
+    return 1000 * index(spec.dataset, grid.datasets) + index(spec.method, grid.methods)

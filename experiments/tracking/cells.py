@@ -46,10 +46,11 @@ def cell_tags(plan: Plan, cell: Cell) -> dict[str, str]:
 
 
 def seed_statistics(histories: list[list[dict[str, Any]]]) -> dict[str, float]:
-    """Return mean, std (ddof=1) and number of the finished seeds."""
+    """Return mean, std (ddof=1) and number of the finished seeds, of the metrics that all seeds have."""
     values: dict[str, float] = {"seeds": len(histories)}
-    for name in test_metrics(histories[0][-1]):
-        last = np.array([history[-1]["metrics"][name] for history in histories])
+    seeds = [test_metrics(history[-1]) for history in histories]
+    for name in set.intersection(*map(set, seeds)):  # earlier seeds lack a metric that was added later
+        last = np.array([metrics[name] for metrics in seeds])
         values[f"{name}_mean"] = float(last.mean())
         if len(histories) > 1:
             values[f"{name}_std"] = float(last.std(ddof=1))

@@ -48,6 +48,14 @@ class TrackedRun:
         parent = tags.get("mlflow.parentRunId", "")
         return cls(run.info.run_id, parent, bool(run.data.params), state if is_complete else "")
 
+    def is_final(self, state: str) -> bool:
+        """Return True if MLflow has this state of a training, which then never changes."""
+        return self.state == state and state in FINAL
+
+    def is_uploaded(self, state: str, histories: dict[str, list]) -> bool:
+        """Return True if MLflow has the state and these epochs, by prefix."""
+        return self.state == state and all(self.epochs.get(key, -1) >= len(epochs) for key, epochs in histories.items())
+
 
 class TrackedExperiment:
     """One MLflow experiment. The tag ``experiment`` identifies it; its name is a label that a user may change."""
@@ -137,13 +145,8 @@ class TrackedExperiment:
                 for name, value in record["metrics"].items()
             ]
             self.client.log_batch(tracked.run_id, metrics=metrics)
-        tracked.epochs[prefix] = len(epochs)
-
-    def is_uploaded(self, tracked: TrackedRun, state: str, histories: dict[str, list]) -> bool:
-        """Return True if MLflow has the state and these epochs, by prefix."""
-        if tracked.state != state:
-            return False
-        return state in FINAL or tracked.epochs == {prefix: len(epochs) for prefix, epochs in histories.items()}
+        # A run that resumes from its previous checkpoint has fewer epochs than before for a while.
+        tracked.epochs[prefix] = max(tracked.epochs[prefix], len(epochs))
 
     def log_state(self, tracked: TrackedRun, state: str, tags: dict[str, str], ended: float) -> None:
         """Log the state with other tags, and then MLflow's status. ended: unix seconds, unless it is running."""

@@ -117,7 +117,7 @@ class GridTracker:
             self._cells[cell.key] = TrackedRun.of(run)
             if any(run.data.tags.get(name) != value for name, value in tags.items()):
                 self.experiment.set_tags(run.info.run_id, tags)
-            elif run.info.status == STATUS[DONE]:
+            elif run.info.status == STATUS[DONE] and run.data.metrics.get("seeds") == len(cell.runs):
                 self._cells[cell.key].state = DONE
         names = {cell.name for cell in self.plan.cells}
         for run in runs.values():
@@ -137,8 +137,10 @@ class GridTracker:
         parent, tracked = self._cells[cell.key], self._runs[identity]
         if not parent.has_settings:
             self.experiment.log_settings(parent, shared_settings(folder.spec()))
+        if tracked.is_final(state):
+            return False
         epochs = folder.epochs()
-        if self.experiment.is_uploaded(tracked, state, {"": epochs}):
+        if tracked.is_uploaded(state, {"": epochs}):
             return False
         if state == DONE and (damage := folder.damage()):
             state, reason = INTERRUPTED, damage  # as the next launch will find it

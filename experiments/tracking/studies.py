@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cskd.utils.databases import view_link, view_path
+from cskd.utils.errors import UserError
 from experiments.runs.folder import RunFolder
 from experiments.tracking.experiment import TrackedExperiment, TrackedRun
 from experiments.tracking.records import environment_tags, shared_settings, spec_tags
@@ -51,15 +52,22 @@ class StudyTracker:
         """Do nothing: the study's storage lists the runs."""
 
     def update(self, everything: bool) -> None:
+        """Upload all trials. An unreadable run folder does not stop the others; its error is raised last."""
         objectives, trials, best = self.load()
         if everything or not self._is_open:
             self._open(objectives)
         self._is_open = False  # after an exception the next update reads the store again
+        errors = []
         for trial in trials:
-            self._upload(trial, objectives)
+            try:
+                self._upload(trial, objectives)
+            except UserError as error:
+                errors.append(error)
         if everything:
             self._summarise(objectives, trials, best)
         self._is_open = True
+        if errors:
+            raise errors[0]
 
     def _open(self, objectives: tuple[str, ...]) -> None:
         self.experiment.open(_description, view_tags(STUDY_VIEWS))
@@ -81,12 +89,14 @@ class StudyTracker:
         if identity not in self._trials:
             self._trials[identity] = self._ensure_run(trial, first, identity)
         tracked = self._trials[identity]
+        if tracked.is_final(trial.state) and self.parent.has_settings:
+            return
         settings = shared_settings(first.spec())
         fixed = {name: value for name, value in settings.items() if not name.startswith("parameters.")}
         self.experiment.log_settings(self.parent, fixed)
         # The seeds of a trial have separate curves.
         histories = {f"seed{seed}/" if len(folders) > 1 else "": folder.epochs() for seed, folder in folders.items()}
-        if self.experiment.is_uploaded(tracked, trial.state, histories):
+        if tracked.is_uploaded(trial.state, histories):
             return
         self.experiment.log_settings(tracked, settings)
         for prefix, epochs in histories.items():

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from experiments.launch.estimate import Estimator, disk_bytes
-from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.config import StudyConfig
 
@@ -33,7 +32,7 @@ class Budget:
 def estimate_budget(config: StudyConfig, trials: int) -> Budget:
     """Measure a training step on this machine and return the cost of ``trials`` trials."""
     teacher = config.teacher() if trials else None
-    if teacher is not None and teacher.folder.state()["state"] == DONE:
+    if teacher is not None and not teacher.is_pending(retry=True):
         teacher = None
     example, runs, estimator = config.runs({})[0], trials * len(config.seeds), Estimator()
     run_seconds = estimator.seconds_from_start(example) if trials else 0.0

@@ -35,11 +35,13 @@ class ActiveTrial:
         return self.pruned or bool(self.failure)
 
     def metrics(self, epoch: int) -> dict[str, float]:
-        """Return each validation metric after an epoch, as the mean over the seeds."""
+        """Return each validation metric that all seeds have after an epoch, as the mean over the seeds."""
         records = [run.folder.epochs()[epoch]["metrics"] for run in self.runs]
-        names = [name for name in records[0] if name.startswith("validation/")]
+        names = [name for name in records[0] if all(name in record for record in records)]
         return {
-            name.removeprefix("validation/"): float(np.mean([record[name] for record in records])) for name in names
+            name.removeprefix("validation/"): float(np.mean([record[name] for record in records]))
+            for name in names
+            if name.startswith("validation/")
         }
 
 
@@ -105,6 +107,7 @@ class Tuner:
         self._trials.append(active)
         for run in active.runs:
             run.folder.create(run.spec)
+            run.folder.discard_damaged()
             if run.folder.state()["state"] == DONE:  # by another trial or study with the same parameters
                 active.done += 1
             else:

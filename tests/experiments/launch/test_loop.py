@@ -11,6 +11,7 @@ from experiments.launch import loop
 from experiments.launch.backends import Exit
 from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
 from experiments.launch.loop import LaunchCallbacks, launch
+from experiments.runs import folder as folder_module
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.plan import PlannedRun
 
@@ -96,6 +97,14 @@ def test_recorded_state_counts_unless_it_is_of_an_earlier_process(runs):
     )
     assert launch(iter(runs[:2]), backend, callbacks)
     assert ended == [(DONE, DONE), (FAILED, "failed: the process ended with status 7")]
+
+
+def test_cause_of_death_is_recorded_after_a_long_silence_too(runs, monkeypatch):
+    """A process trains no step, and has no heartbeat, while it evaluates."""
+    monkeypatch.setattr(folder_module, "HEARTBEAT_LIMIT", -1.0)
+    backend = FakeBackend({"0": Exit(-signal.SIGKILL, out_of_memory=True)})
+    assert launch(iter(runs[:1]), backend, LaunchCallbacks(progressed=lambda run: run.folder.write_state(RUNNING)))
+    assert runs[0].folder.state()["reason"].startswith("failed: killed by the system, which was out of memory")
 
 
 def test_ctrl_c_stops_the_runs_and_starts_no_other(runs):

@@ -189,10 +189,10 @@ def test_study_is_an_array_of_processes_on_a_database(call, slurm, monkeypatch, 
     tune = ("experiments tune", "--dataset", "digits", "--trials", "4", "--set", "width=4", *epoch_options(2))
     monkeypatch.setattr("experiments.commands.study_workers.SQLITE", "no address begins so")
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path}/optuna.db")
-    status, _, errors = call(*tune, "--launcher", "slurm", "--workers", "3")
+    status, _, errors = call(*tune, "--launcher", "slurm", "--workers", "3", "--gpus", "2")
     assert (status, errors) == (0, "")
     study, _ = slurm.calls("sbatch")
-    assert options_of(study)["array"] == "0-2%3"
+    assert options_of(study).items() >= {"array": "0-2%3", "gres": "gpu:2"}.items()
     folders, logs, *commands = zip(*tasks_of(study), strict=True)
     assert len({*folders}) == len({*logs}) == 3
     command = " ".join(word for (word, *_) in commands)

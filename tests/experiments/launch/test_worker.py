@@ -152,3 +152,11 @@ def test_environment_without_threads_or_precision_is_damaged(digits):
     assert (start.damage, start.earlier) == (["environment.json is damaged"], [])
     assert start.training_id != "t"
     assert not folder.checkpoint.exists()
+
+
+def test_new_training_begins_without_the_epochs_of_the_earlier_one(digits):
+    """They could be uploaded as those of the new one, while its step is compiled."""
+    _, folder = digits
+    folder.write_epochs([{"epoch": 0, "metrics": {}}])
+    worker.Start(folder).begin_new_training()
+    assert folder.epochs() == []

@@ -34,6 +34,36 @@ def test_resumed_run_keeps_its_mlflow_run_with_every_epoch_once(uri, tmp_path):
         assert len(steps) == len(set(steps)), name
 
 
+def test_run_that_resumes_from_its_previous_checkpoint_has_every_epoch_once(uri, tmp_path):
+    spec = make_run(tmp_path, make_spec(0), INTERRUPTED, 2)
+    upload(uri, tmp_path, spec)
+    tracker = upload(uri, tmp_path, make_run(tmp_path, spec, RUNNING, 1))
+    tracker.watch(spec.run_key)
+    make_run(tmp_path, spec, ece=11.0)
+    tracker.update(everything=False)
+    assert points(uri, tracked(uri, kind="run")[0], "test/ece") == [(0, 10.0), (1, 10.0), (2, 11.0)]
+
+
+def test_epochs_of_an_uploaded_run_are_not_read_again(uri, tmp_path):
+    tracker = upload(uri, tmp_path, make_run(tmp_path, make_spec(0)))
+    (tmp_path / make_spec(0).run_key / "metrics.jsonl").write_text("{")
+    tracker.update(everything=True)
+
+
+def test_cell_that_was_extended_gets_its_mean_after_a_kill(uri, tmp_path, monkeypatch):
+    specs = [make_run(tmp_path, make_spec(seed)) for seed in (0, 1)]
+    upload(uri, tmp_path, specs[0])
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(GridTracker, "_summarise", die)
+        upload(uri, tmp_path, *specs)
+    upload(uri, tmp_path, *specs)
+    assert tracked(uri, kind="cell")[0].data.metrics["seeds"] == 2
+
+
 def test_failed_run_has_its_reason_and_a_run_that_has_not_started_is_not_uploaded(uri, tmp_path):
     RunFolder.of(make_spec(2), tmp_path).create(make_spec(2))
     upload(uri, tmp_path, make_run(tmp_path, make_spec(0)), make_run(tmp_path, make_spec(1), FAILED, 1), make_spec(2))

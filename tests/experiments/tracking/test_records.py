@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from run_folders import START, make_run, make_spec, tracked, upload
+from run_folders import START, make_epoch, make_run, make_spec, tracked, upload
 
 from experiments.runs.folder import DONE, RunFolder
+from experiments.tracking.cells import seed_statistics
 
 RESULTS = {"predictions.npz", "weights.pt", "environment.json", "spec.json", "reliability.png"}
 
@@ -22,6 +23,13 @@ def test_cell_has_mean_std_and_number_of_its_seeds(uri, tmp_path):
     assert [file.path for file in MlflowClient(uri).list_artifacts(cell.info.run_id)] == ["curves.png"]
     assert cell.data.params["schedule.lr"] == "0.1"
     assert "seed" not in cell.data.params
+
+
+def test_metric_that_an_earlier_seed_lacks_has_no_mean():
+    new, old = make_epoch(0, 2), make_epoch(1, 2)
+    new["metrics"]["test/new"] = 1.0
+    statistics = seed_statistics([[new], [old]])
+    assert (statistics["test/ece_mean"], "test/new_mean" in statistics) == (10.0, False)
 
 
 def test_seed_has_its_facts_as_tags_and_the_results_of_its_summary(uri, tmp_path):

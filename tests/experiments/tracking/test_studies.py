@@ -6,6 +6,7 @@ from datetime import datetime
 import pytest
 from run_folders import make_run, make_spec, points, tracked
 
+from cskd.utils.errors import UserError
 from experiments.runs.folder import INTERRUPTED
 from experiments.tracking.studies import StudyTracker
 from experiments.tuning.trial import COMPLETE, RUNNING, Trial
@@ -13,15 +14,15 @@ from experiments.tuning.trial import COMPLETE, RUNNING, Trial
 DAY = datetime(2026, 1, 1)
 
 
-def make_trial(state: str, runs: dict[int, str]) -> Trial:
+def make_trial(state: str, runs: dict[int, str], number: int = 0) -> Trial:
     metrics = {"top1_error": 20.0, "nll": 1.0, "ece": 11.0} if state == COMPLETE else {}
     values, ended = ((20.0,), DAY) if state == COMPLETE else (None, None)
-    return Trial(0, state, {"lambda": 1.0}, values, metrics, runs, "", DAY, ended)
+    return Trial(number, state, {"lambda": 1.0}, values, metrics, runs, "", DAY, ended)
 
 
-def upload(uri, tmp_path, trial: Trial) -> None:
-    best = trial if trial.state == COMPLETE else None
-    tracker = StudyTracker(uri, "study", lambda: (("error",), [trial], best), tmp_path, tmp_path / "results")
+def upload(uri, tmp_path, *trials: Trial) -> None:
+    best = trials[0] if trials[0].state == COMPLETE else None
+    tracker = StudyTracker(uri, "study", lambda: (("error",), [*trials], best), tmp_path, tmp_path / "results")
     tracker.update(everything=True)
 
 
@@ -53,3 +54,12 @@ def test_trial_that_was_trained_again_is_another_mlflow_run(uri, tmp_path):
     assert trials.pop(first.info.run_id).to_dictionary() == first.to_dictionary()
     (second,) = trials.values()
     assert points(uri, second, "seed0/test/ece") == [(0, 12.0), (1, 12.0), (2, 12.0)]
+
+
+def test_unreadable_run_does_not_stop_the_other_trials(uri, tmp_path):
+    trials = [make_trial(COMPLETE, {0: make_run(tmp_path, make_spec(seed)).run_key}, seed) for seed in (0, 1)]
+    (tmp_path / trials[0].runs[0] / "metrics.jsonl").write_text("{")
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        upload(uri, tmp_path, *trials)
+    finished = [run.data.tags["trial"] for run in tracked(uri, kind="trial") if run.info.status == "FINISHED"]
+    assert (finished, tracked(uri, kind="study")[0].data.tags["trials.complete"]) == (["1"], "2")

@@ -55,6 +55,16 @@ def test_deleted_cell_and_seed_are_restored_in_the_renamed_experiment(sync, uri)
     assert [file.path for file in client.list_artifacts(cell.info.run_id)] == ["curves.png"]
 
 
+def test_damaged_run_does_not_stop_the_upload_of_later_experiments(call, uri, tmp_path):
+    damaged, other = (plan_of(make_run(tmp_path / "runs", make_spec(seed))) for seed in (0, 1))
+    damaged.save(tmp_path / "runs")
+    other.model_copy(update={"experiment": "later"}).save(tmp_path / "runs")
+    (tmp_path / "runs" / damaged.cells[0].runs[0] / "metrics.jsonl").write_text("{")
+    status, output, errors = call("experiments sync")
+    assert (status, errors.count("\n"), "metrics.jsonl is damaged" in errors) == (2, 1, True)
+    assert output.startswith("later: 1 runs are tracked in")
+
+
 def test_run_trained_on_a_machine_without_mlflow_is_imported_from_its_folder(sync, uri, tmp_path):
     """A worker writes the folder there; it comes back beside the plan."""
     plan_of(make_spec(0)).save(tmp_path / "runs")

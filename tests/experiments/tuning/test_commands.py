@@ -258,7 +258,6 @@ BAD_INPUT = [
     ("tune --launcher print", "LAUNCHER=print: workers on several machines cannot share a journal file"),
     ("tune --sampler grid --trials 7", "TRIALS=7 is not a regular grid"),
     ("tune --trials 0", "TRIALS must be from 1 to 100000, not 0"),
-    ("tune --seeds 0", "TUNE_SEEDS must be from 1 to 1000, not 0"),
     ("tune --study a/b", "STUDY=a/b: use letters"),
     ("tune --architecture resnet18", "profile demo trains resnet10"),
     ("tune --set validate_on=unused", "'validate_on': digits trains on all images of its classes"),
@@ -266,6 +265,7 @@ BAD_INPUT = [
     ("tune-all --methods cs-kd pair-halves", "method pair-halves has no search space: write"),
     ("tune-all --objective error,ece", "two objectives choose no values: give one"),
     ("tune-all --set width=8", "SET: tuned values belong to the recipe's own settings"),
+    ("tune-all --gpus 2", "GPUS: tuned values belong to the recipe's own settings"),
     ("ablate --method mixup", "method mixup has no search space 'paper': choose from default"),
     ("tuned --method cs-kd+mixup", "nothing is tuned for digits mixup+cs-kd"),
 ]

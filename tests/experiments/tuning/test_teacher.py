@@ -23,6 +23,10 @@ def test_teacher_is_trained_first_on_the_training_part_of_the_split(call, traini
     entry = yaml.safe_load((tmp_path / "tuned" / "digits-kd.yaml").read_text())["demo/resnet10"]
     assert (entry["teacher"], entry["teacher_run_key"]) == (teacher.name, teacher.run_key)
     assert f"teacher {teacher.name}, run {teacher.run_key}" in call("experiments tuned", "--method", "kd")[1]
+    training.runs[0].folder.metrics.write_text("{")
+    training.runs.clear()
+    assert call(*command, "--study", "later", "--trials", "1")[0] == 0
+    assert [run.spec.name for run in training.runs] == [teacher.name]  # damaged; its student is done
     shutil.rmtree(training.runs[0].folder.path)
     assert "is trained first" not in call(*command)[1]  # no trial needs it
 

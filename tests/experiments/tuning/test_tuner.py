@@ -131,3 +131,14 @@ def test_poor_trial_is_pruned_after_the_first_learning_rate_drop(tmp_path):
     assert bench.results[-1] == "pruned after 21 epochs"
     steps = [list(frozen.intermediate_values) for frozen in bench.study.study.trials]
     assert steps == [[21]] * 5  # not the last epoch, which cannot be pruned
+
+
+def test_damaged_run_of_an_earlier_study_is_trained_again(tmp_path):
+    first, second = Bench(tmp_path, max_trials=1), Bench(tmp_path / "later", max_trials=1)
+    second.runs_dir = first.runs_dir
+    with first.study:
+        run = first.next()
+        first.end(run)
+    run.folder.metrics.write_text("{")
+    with second.study:
+        assert second.next().spec.run_key == run.spec.run_key
