@@ -180,24 +180,24 @@ def _decided(verdict: Verdict, holds_in_sequence: bool) -> Verdict:
     margin, effect = verdict.claim.equivalence_margin, verdict.comparison.widest
     if margin is not None and effect.equivalence_p(margin) <= LEVEL:
         return replace(verdict, outcome=EQUIVALENT, reason=WITHIN_MARGIN)
-    reason = _open_reason(verdict, effect, margin)
-    needed = effect.seeds_for_power(margin) if reason == MORE_SEEDS and margin is not None else None
-    return replace(verdict, reason=reason, seeds_for_power=needed)
+    reason, seeds = _open_reason(verdict, effect, margin)
+    return replace(verdict, reason=reason, seeds_for_power=seeds)
 
 
-def _open_reason(verdict: Verdict, effect: Estimate, margin: float | None) -> str:
-    """Return why a compared verdict is undecided."""
+def _open_reason(verdict: Verdict, effect: Estimate, margin: float | None) -> tuple[str, int | None]:
+    """Return why a compared verdict is undecided, and the seeds for power, if they are the reason and known."""
     if min(effect.seeds) == 1:
-        return ONE_SEED
+        return ONE_SEED, None
     if math.isnan(verdict.p_value):
-        return NO_SPREAD
+        return NO_SPREAD, None
     if verdict.p_value <= LEVEL:
-        return EARLIER_CLAIM if verdict.claim.primary and verdict.is_borne_out else CORRECTION
+        return (EARLIER_CLAIM if verdict.claim.primary and verdict.is_borne_out else CORRECTION), None
     if margin is None:
-        return MORE_SEEDS
+        return MORE_SEEDS, None
     if not effect.images_suffice(margin):
-        return SMALL_TEST_SET
-    return TOO_MANY_SEEDS if effect.seeds_for_power(margin) is None else MORE_SEEDS
+        return SMALL_TEST_SET, None
+    seeds = effect.seeds_for_power(margin)
+    return (MORE_SEEDS, seeds) if seeds else (TOO_MANY_SEEDS, None)
 
 
 def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:

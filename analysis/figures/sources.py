@@ -111,7 +111,7 @@ class Group:
 
 def groups(pool: Pool, store: Store, evaluations: Evaluations, cache: Path, data_dir: Path) -> Iterator[Group]:
     """Yield the pool's datasets and architectures, in its order."""
-    for dataset, architecture in pool.cells[["dataset", "architecture"]].drop_duplicates().itertuples(index=False):
+    for dataset, architecture in pool.groups:
         yield Group(pool, dataset, architecture, store, evaluations, cache, data_dir)
 
 

@@ -45,6 +45,11 @@ class Pool(Experiment):
         runs = self.runs_of(dataset, architecture, method)
         return {} if runs.empty else self.settings[runs.cell_key.iloc[0]]
 
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """Each dataset and architecture, in the order of the cells."""
+        return list(dict.fromkeys(zip(self.cells.dataset, self.cells.architecture, strict=True)))
+
     def methods_on(self, dataset: str, architecture: str) -> list[str]:
         """Return the launched methods, in the order of the cells."""
         cells = self.cells[(self.cells.dataset == dataset) & (self.cells.architecture == architecture)]

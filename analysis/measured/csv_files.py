@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.claims.columns import VERDICT_COLUMNS
 from analysis.tables.format import to_csv
+from analysis.tables.provenance import SETTINGS
 from analysis.tables.runs import ENERGY
 from cskd.evaluate.metrics import RESCALED, STORED, TRACKED, UNSCALED
 from cskd.utils.errors import UserError, first_line
@@ -19,7 +20,6 @@ from cskd.utils.files import atomic_write
 
 MEASURED = Path("results/measured")  # in the repository, independent of RESULTS_DIR
 DATES = ("started", "ended")
-TRAINING_SETTINGS = ("subset.classes", "subset.images_per_class", "width", "inputs.image_size", "schedule.epochs")
 UNUSED_METRICS = ("top1_error", "ece", "nll")  # of the training images that a run did not use
 EVALUATED = (
     *(metric.name for metric in RESCALED if metric.when == STORED),
@@ -39,7 +39,7 @@ RUN_COLUMNS = (
     *("run_key", "cell_key", "profile", "tuned", "overrides", "architecture", "dataset", "method", "seed"),
     *("state", "reason", "comparable", "comparable_reason"),
     *("git_commit", "git_dirty", "source_digest", "machine", "device", "threads", "precision", "compiled", *DATES),
-    *("grids", "hyperparameter_source", "tuned_values", *TRAINING_SETTINGS),
+    *("grids", "hyperparameter_source", "tuned_values", *SETTINGS),
     *RUN_NUMBERS,
 )
 BENCH_KEY = (

@@ -16,7 +16,6 @@ from analysis.measured.csv_files import (
     EVALUATED,
     RUN_COLUMNS,
     RUNS,
-    TRAINING_SETTINGS,
     UNUSED_METRICS,
     VERDICTS,
     Schema,
@@ -28,6 +27,7 @@ from analysis.measured.csv_files import (
 )
 from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
+from analysis.tables.provenance import SETTINGS
 from analysis.tables.runs import ENERGY, run_frame
 from cskd.evaluate.evaluation import CROSS_FITTED, TRAINING_SPLIT, Evaluation, Evaluations
 
@@ -83,7 +83,7 @@ def run_rows(pool: Pool, evaluated: Evaluations) -> pd.DataFrame:
         "tuned_values": done.cell_key.map(cells.tuned_values),
         ENERGY: done.get(ENERGY, float("nan")),
     }
-    settings = {name: done.get(f"params.{name}", "") for name in TRAINING_SETTINGS}
+    settings = {name: done.get(f"params.{name}", "") for name in SETTINGS}
     return _ordered(pd.concat([frame.assign(**facts, **settings), numbers], axis=1)[list(RUN_COLUMNS)])
 
 

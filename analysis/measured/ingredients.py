@@ -12,10 +12,9 @@ from analysis.claims.verdicts import NOT_RUN
 from analysis.figures.controls import Panel, controls_figure
 from analysis.measured.csv_files import UNUSED_METRICS, runs_path
 from analysis.measured.runs import cell_text, column_of, load_runs, provenance, setting
-from analysis.stats.intervals import spreads_differ
 from analysis.stats.multiplicity import Simultaneous, many_to_one
 from analysis.tables.format import to_markdown
-from analysis.tables.methods import COMPARED, CONTROLS, DIFFERENT, SPREADS_DIFFER, difference_text
+from analysis.tables.methods import COMPARED, CONTROLS, SPREADS_DIFFER, difference_text
 from analysis.tables.model import Block, Column, Table
 from cskd.evaluate.metrics import all_metrics
 from cskd.utils.numbers import MEAN_STD
@@ -100,12 +99,10 @@ def _differences_table(runs: pd.DataFrame, count: int) -> Table:
     for name in COMPARED:
         metric, column, rows = all_metrics()[name], column_of(name), []
         differences = _differences(runs, column)
-        groups = [list(cell[column].dropna()) for _, cell in runs.groupby("method")]
-        mark = f" {DIFFERENT}" if spreads_differ(groups) else ""
-        has_marks |= bool(mark)
+        has_marks |= any(one.spreads_differ for beside in differences.values() for one in beside.values())
         for method in ARMS:
             cell = runs[runs.method == method]
-            texts = [difference_text(differences[control].get(method), metric, mark) for control in CONTROLS]
+            texts = [difference_text(differences[control].get(method), metric) for control in CONTROLS]
             rows.append((method, str(len(cell)), NOT_RUN if cell.empty else cell_text(cell, column, name), *texts))
         blocks.append(Block(f"{metric.label}, seeds 0 to {count - 1}", (tuple(rows),)))
     notes = [*MEANING, *([SPREADS_DIFFER] if has_marks else [])]

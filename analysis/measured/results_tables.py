@@ -122,21 +122,16 @@ def answer(folder: Path) -> str:
 
 
 def _deciding_table(folder: Path) -> str:
-    """Return the primary outcomes of the deciding experiment in their order, as "not run" without its files."""
-    path, rows = runs_path(folder, DECIDING), []
-    runs, _ = load_runs(path, may_be_absent=True)
-    judged = _load_verdicts(verdicts_path(folder, DECIDING)) if path.exists() else pd.DataFrame()
+    """Return the primary outcomes of the deciding experiment in their order."""
+    runs, _ = load_runs(runs_path(folder, DECIDING))
+    judged = _load_verdicts(verdicts_path(folder, DECIDING))
+    cells = [runs[(runs.dataset == DECIDING_DATASET) & (runs.method == method)] for method in MAIN_METHODS]
+    rows = []
     for claim in sorted((claim for claim in load_claims() if claim.primary), key=lambda claim: claim.primary):
-        label = f"H{claim.primary}: {all_metrics()[claim.metric].label}"
-        of_claim = judged[(judged.id == claim.id) & (judged.dataset == DECIDING_DATASET)] if len(judged) else judged
-        texts = [NOT_RUN, NOT_RUN, ABSENT, "0/0", NOT_RUN]
-        for row in of_claim[:1].itertuples():
-            cells = [runs[(runs.dataset == DECIDING_DATASET) & (runs.method == method)] for method in MAIN_METHODS]
-            means = [
-                NOT_RUN if cell.empty else cell_text(cell, column_of(claim.metric), claim.metric) for cell in cells
-            ]
-            texts = [*means, *verdict_texts(row)[2:4], row.outcome]
-        rows.append((label, *texts))
+        metric = all_metrics()[claim.metric]
+        means = [cell_text(cell, column_of(metric.name), metric.name) for cell in cells]
+        for row in judged[(judged.id == claim.id) & (judged.dataset == DECIDING_DATASET)].itertuples():
+            rows.append((f"H{claim.primary}: {metric.label}", *means, *verdict_texts(row)[2:4], row.outcome))
     return markdown_rows(tuple(map(Column, DECIDING_HEADERS)), Block("", (tuple(rows),)))
 
 

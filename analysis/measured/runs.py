@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.load.frames import NAME
-from analysis.measured.csv_files import DATES, RUN_COLUMNS, RUN_NUMBERS, RUNS, TRAINING_SETTINGS, read_rows, to_numbers
+from analysis.measured.csv_files import DATES, RUN_COLUMNS, RUN_NUMBERS, RUNS, read_rows, to_numbers
 from analysis.measured.make_commands import make_commands
 from analysis.paper.published import BASELINE, CS_KD, published_numbers
 from analysis.stats.summary import summary
 from analysis.tables.format import markdown_link, to_markdown_text
 from analysis.tables.metrics import incomparable_notes
-from analysis.tables.provenance import origin, trained
+from analysis.tables.provenance import SETTINGS, origin, trained
 from cskd.evaluate.metrics import STORED, all_metrics
 from cskd.utils.numbers import mean_std_text
 
@@ -59,7 +59,7 @@ def setting(runs: pd.DataFrame, is_paper: bool = False) -> list[str]:
     notes = incomparable_notes(runs)
     if not is_paper:
         notes = [f"Not comparable with the paper: {'; '.join(reasons)}."] if reasons else []
-    names = {f"params.{name}": runs[name] for name in TRAINING_SETTINGS}
+    names = {f"params.{name}": runs[name] for name in SETTINGS}
     records = runs[["dataset", "architecture"]].assign(**names).to_dict("records")
     notes += trained(records, lambda datasets: paper_order(datasets, "dataset"))
     changed = [", ".join(json.loads(overrides)) for overrides in dict.fromkeys(runs.overrides)]

@@ -26,10 +26,11 @@ from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import TRACKED
 
 EFFECTS = (
-    "Each effect is the method minus the other after the last epoch, with its 95 % interval. For top-1 error and ECE, "
-    "the interval of a claim is over seeds and test images if the predictions of all compared runs are evaluated. For "
-    "other metrics, and for the intervals of all methods (Dunnett's), it is over seeds only, and holds for these test "
-    "images. An effect without a line has one seed."
+    "Each effect is the method minus the other after the last epoch, with its 95 % interval. For top-1 error, NLL, "
+    "Brier score and the calibration errors, the interval of a claim is over seeds and test images if the predictions "
+    "of all compared runs are evaluated. For other metrics, and for the intervals of all methods (Dunnett's), it is "
+    "over seeds only, and holds for these test images. An effect without a line has no interval: a side has one seed, "
+    "or equal values."
 )
 MAX_LISTED = 40  # rows; a longer table is folded
 OPEN_METRICS = ("top1_error", "ece")  # the tables of the other metrics are folded

@@ -105,13 +105,13 @@ class Estimate:
         """
         return self._tail(margin - abs(self.value))
 
-    def seeds_for_power(self, difference: float, max_seeds: int = MAX_SEEDS) -> int | None:
+    def seeds_for_power(self, difference: float) -> int | None:
         """Return the smallest number of seeds per side that finds a true ``difference`` in 80 % of the cases.
 
         The spread, the images' variances and the number of pooled methods are assumed to stay the same. None if
-        ``max_seeds`` are not enough, or if the spread is unknown.
+        MAX_SEEDS are not enough, or if the spread is unknown.
         """
-        n = np.arange(2, max_seeds + 1)
+        n = np.arange(2, MAX_SEEDS + 1)
         power = np.min([_power(difference, error, df) for error, df in self._errors(n)], axis=0)
         return int(n[power >= POWER][0]) if (power >= POWER).any() else None
 

@@ -7,16 +7,20 @@ from functools import cache
 import numpy as np
 from scipy.special import gammaincinv, ndtr
 
-from analysis.stats.intervals import LEVEL, has_spread
+from analysis.stats.intervals import LEVEL, has_spread, spreads_differ
 
 
 @dataclass(frozen=True)
 class Simultaneous:
-    """The difference of a method's mean from a control's, with its simultaneous 95 % interval and corrected p-value."""
+    """The difference of a method's mean from a control's, with its simultaneous 95 % interval and corrected p-value.
+
+    spreads_differ: Bartlett's test finds that the spreads differ, which the interval takes as equal.
+    """
 
     effect: float
     interval: tuple[float, float]
     p_value: float
+    spreads_differ: bool = False
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -32,7 +36,7 @@ def many_to_one(control: Sequence[float], methods: Mapping[str, Sequence[float]]
     """Return each method's difference from the control, by Dunnett's test: all intervals hold at once in 95 %.
 
     A method with one seed or equal values has no spread and is left out, and so are all if the control has none.
-    Seeds are not paired, and spreads are taken as equal (see ``intervals.spreads_differ``).
+    Seeds are not paired, and spreads are taken as equal.
     Source: Dunnett 1955, Journal of the American Statistical Association 50.
     """
     control = np.asarray(control, dtype=float)
@@ -46,12 +50,12 @@ def many_to_one(control: Sequence[float], methods: Mapping[str, Sequence[float]]
     sizes = np.array([len(values) for values in usable.values()])
     # The statistics share the control: T_i and T_j have the correlation loading_i * loading_j.
     loadings = tuple(np.sqrt(sizes / (sizes + len(control))).tolist())
-    critical = _critical_value(loadings, df)
+    critical, differ = _critical_value(loadings, df), spreads_differ(groups)
     found = {}
     for (name, values), size in zip(usable.items(), sizes, strict=True):
         effect, error = float(values.mean() - control.mean()), float(np.sqrt(variance * (1 / size + 1 / len(control))))
         interval = (effect - critical * error, effect + critical * error)
-        found[name] = Simultaneous(effect, interval, 1 - _all_below(abs(effect) / error, loadings, df))
+        found[name] = Simultaneous(effect, interval, 1 - _all_below(abs(effect) / error, loadings, df), differ)
     return found
 
 

@@ -1,6 +1,6 @@
 """The answer over all pools: error, ECE and verdict of CS-KD beside cross-entropy."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -33,9 +33,7 @@ def answer_table(judged: Iterable[tuple[Pool, list[Verdict]]]) -> Table:
         for dataset, network in groups(pool):
             runs = {method: pool.runs_of(dataset, network, method) for method in METHODS}
             record = {"pool": pool.name, "dataset": dataset, "architecture": network}
-            counts = {
-                method: len(pool.runs_of(dataset, network, method)) for method in pool.methods_on(dataset, network)
-            }
+            counts = {len(pool.runs_of(dataset, network, method)) for method in pool.methods_on(dataset, network)} - {0}
             texts = [Link(f"{dataset}, {network}: {pool.title}", f"#{pool.name}")]
             for name in METRICS:
                 metric = all_metrics()[name]
@@ -46,18 +44,15 @@ def answer_table(judged: Iterable[tuple[Pool, list[Verdict]]]) -> Table:
                 verdict = main_verdict(verdicts, name, dataset, network)
                 record[f"{name} verdict"] = verdict.outcome if verdict else NOT_RUN
                 texts.append(Outcome(record[f"{name} verdict"]))
-            seeds = sorted({*counts.values()} - {0})
-            rows.append((*texts, " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))))
+            rows.append((*texts, " to ".join(map(str, sorted({min(counts), max(counts)})))))
             records.append(record)
     return plain_table("The answer so far", columns, rows, pd.DataFrame(records), NOTES)
 
 
-def groups(pool: Pool) -> Iterator[tuple[str, str]]:
-    """Yield each dataset and network of a pool that has a finished run, in the pool's order."""
+def groups(pool: Pool) -> list[tuple[str, str]]:
+    """Return each dataset and network of a pool that has a finished run, in the pool's order."""
     done = set(zip(pool.done.dataset, pool.done.architecture, strict=True))
-    for group in dict.fromkeys(zip(pool.cells.dataset, pool.cells.architecture, strict=True)):
-        if group in done:
-            yield group
+    return [group for group in pool.groups if group in done]
 
 
 def main_verdict(verdicts: Iterable[Verdict], metric: str, dataset: str, network: str) -> Verdict | None:

@@ -10,7 +10,6 @@ from analysis.claims.comparison import side_of
 from analysis.load.frames import NAME
 from analysis.load.pools import Pool
 from analysis.paper.published import BASELINE, CS_KD
-from analysis.stats.intervals import spreads_differ
 from analysis.stats.multiplicity import Simultaneous, many_to_one
 from analysis.tables.format import interval_text
 from analysis.tables.model import Column, Row, Table, plain_table
@@ -22,7 +21,7 @@ from cskd.utils.numbers import ABSENT, number_text
 CONTROLS = (BASELINE, CS_KD)
 COMPARED = ("top1_error", "scaled_nll", "debiased_ece")  # the primary claims' metrics
 IN_TABLE = ("top1_error", "ece", *COMPARED[1:])
-DIFFERENT = "*"  # marks groups whose spreads differ
+DIFFERENT = "*"  # marks intervals of methods whose spreads differ
 SPREADS_DIFFER = (
     f"{DIFFERENT} The spreads of the methods differ (Bartlett's test at 20 %), but the intervals take them as equal."
 )
@@ -39,7 +38,7 @@ def methods_table(pool: Pool, evaluations: Evaluations) -> Table | None:
     rows, records = [], []
     for name in IN_TABLE:
         metric = all_metrics()[name]
-        for dataset, architecture in dict.fromkeys(zip(pool.cells.dataset, pool.cells.architecture, strict=True)):
+        for dataset, architecture in pool.groups:
             for row, record in _rows(pool, metric, dataset, architecture, evaluations):
                 rows.append(row)
                 records.append(record)
@@ -71,13 +70,12 @@ def _rows(
             }
             alone = {method: _without_interval(of_method, values[control]) for method, of_method in others.items()}
             found[control] = alone | many_to_one(values[control], others)
-    mark = f" {DIFFERENT}" if spreads_differ(filter(None, values.values())) else ""
     for method, of_method in values.items():
         compared = [found.get(control, {}).get(method) for control in CONTROLS]
         if any(compared):
-            texts = [difference_text(one, metric, mark) for one in compared]
+            texts = [difference_text(one, metric) for one in compared]
             record = dict(zip(NAME, (dataset, architecture, method), strict=True)) | {"metric": metric.name}
-            record |= {"n": len(of_method), "spreads_differ": bool(mark)}
+            record |= {"n": len(of_method)}
             for control, one in zip(CONTROLS, compared, strict=True):
                 record |= _numbers(control.replace("-", "_"), one)
             yield (metric.label, dataset, architecture, method, str(len(of_method)), *texts), record
@@ -87,12 +85,13 @@ def _without_interval(values: list[float], control: list[float]) -> Simultaneous
     return Simultaneous(fmean(values) - fmean(control), (math.nan, math.nan), math.nan)
 
 
-def difference_text(one: Simultaneous | None, metric: Metric, mark: str) -> str:
-    """Return "effect [low, high]" and the mark, or ``ABSENT``."""
+def difference_text(one: Simultaneous | None, metric: Metric) -> str:
+    """Return "effect [low, high]" with a mark if the spreads differ, or ``ABSENT``."""
     if one is None:
         return ABSENT
+    mark = f" {DIFFERENT}" if one.spreads_differ else ""
     interval = interval_text(one.interval, metric.decimals, sign=True)
-    return f"{number_text(one.effect, metric.decimals, sign=True)} {interval}{mark if interval else ''}".rstrip()
+    return f"{number_text(one.effect, metric.decimals, sign=True)} {interval}{mark}".rstrip()
 
 
 def _numbers(control: str, one: Simultaneous | None) -> dict[str, float]:
@@ -102,4 +101,5 @@ def _numbers(control: str, one: Simultaneous | None) -> dict[str, float]:
         f"minus_{control}_low": low,
         f"minus_{control}_high": high,
         f"minus_{control}_p": one.p_value if one else math.nan,
+        f"minus_{control}_spreads_differ": bool(one) and one.spreads_differ,
     }

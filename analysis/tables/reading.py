@@ -28,7 +28,7 @@ def reading(pool: Pool, evaluations: Evaluations) -> list[list[str]]:
     claims = load_claims()
     verdicts = judge(pool, claims, evaluations)
     parts = []
-    for dataset, architecture in dict.fromkeys(zip(pool.cells.dataset, pool.cells.architecture, strict=True)):
+    for dataset, architecture in pool.groups:
         for pair in dict.fromkeys((claim.method, claim.against) for claim in claims if _is_read(claim)):
             sides = {
                 name: tuple(side_of(pool, dataset, architecture, method, name, evaluations) for method in pair)

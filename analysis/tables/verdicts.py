@@ -45,7 +45,7 @@ COLUMNS = (
     Column("reason", sentences=True),
 )
 SUMMARY_COLUMNS = (Column("claim", sentences=True), *(Column(outcome, number=True) for outcome in OUTCOMES))
-SUMMARY_NOTE = "The number of datasets and networks on which each claim holds; the verdicts say which and why."
+SUMMARY_NOTE = "The number of datasets and networks with each verdict. The table of verdicts says which, and why."
 NOTES = (
     "Effect: the method minus the other after the last epoch, in the metric's unit (percentage points; a ratio for "
     "features). n: finished seeds of the method/of the other; in brackets the number of pairs, if the runs are paired.",

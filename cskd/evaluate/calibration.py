@@ -10,6 +10,7 @@ from scipy.special import ndtr
 
 from cskd.evaluate.scores import (
     BINS,
+    check_bins,
     confidence_and_correct,
     equal_width_bin,
     negative_log_likelihood,
@@ -89,8 +90,7 @@ def equal_mass_bin(confidence: np.ndarray, bins: int) -> np.ndarray:
     The rank is the number of images with a lower confidence. Equal confidences therefore share a bin, and the order of
     the images does not matter. Raises ValueError for bins < 1.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
+    check_bins(bins)
     rank = np.searchsorted(np.sort(confidence), confidence, side="left")
     return bins * rank // len(confidence)
 
@@ -114,6 +114,7 @@ def above_first_bin(
     With many classes, few probabilities are above the first bin. The sum over a class's first bin follows from them:
     it is the sum over the class minus the sums over its other bins.
     """
+    check_bins(bins)
     position = np.flatnonzero(probabilities > 1 / bins)
     image, label = np.divmod(position, probabilities.shape[1])
     row = bins * label + equal_width_bin(probabilities.ravel()[position], bins)

@@ -13,7 +13,6 @@ from cskd.evaluate.predictions import Predictions
 from cskd.evaluate.scores import reliability_bins
 from cskd.utils.seeding import choose
 
-BINS = 20
 UNUSED_IMAGES = 5000  # to which the temperature is fitted
 
 
@@ -42,7 +41,7 @@ def evaluate(predictions: Predictions, weights: np.ndarray | None = None) -> Eva
     replicates = bootstrap_metrics(logits, labels, weights)
     replicates["scaled_nll"] = bootstrap_metrics(scaled, labels, weights)["nll"]
     predicted, true = _misclassified(logits, labels)
-    bins = reliability_bins(logits, labels, BINS)
+    bins = reliability_bins(logits, labels)
     unused = evaluate_calibration(*predictions.unused) if predictions.unused else {}
     return Evaluation(metrics, temperatures, replicates, bins, predicted, true, stored, unused)
 

@@ -1,9 +1,9 @@
 """The functions of the metrics: errors, proper scores, ECE and retrieval.
 
 Logits are (N, C), labels (N,) class indices, features (N, D); torch tensors or NumPy arrays. All are computed in
-float64 on the tensors' device, except the distances of R@1 on a CPU. Fractions are returned as fractions (0.25, not
-25 %). All functions raise ValueError for undefined input: no samples, NaN or infinite values, labels outside the
-classes, other shapes.
+float64 on the device of the logits or features, except the distances of R@1 on a CPU. Fractions are returned as
+fractions (0.25, not 25 %). All functions raise ValueError for undefined input: no samples, NaN or infinite values,
+labels outside the classes, other shapes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ BINS = 20  # of the ECE in the paper
 
 def validate(logits, labels) -> tuple[Tensor, Tensor]:
     """Return the logits in float64 and the labels as indices. Raises ValueError for undefined input."""
-    logits, labels = torch.as_tensor(logits).detach().double(), torch.as_tensor(labels).long()
+    logits = torch.as_tensor(logits).detach().double()
+    labels = torch.as_tensor(labels, device=logits.device).long()
     if logits.dim() != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits (N, C) and labels (N,) needed, not {tuple(logits.shape)} and {tuple(labels.shape)}")
     if len(labels) == 0:
@@ -35,7 +36,8 @@ def validate(logits, labels) -> tuple[Tensor, Tensor]:
 
 def validate_features(features, labels, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return the features as ``dtype`` and the labels as indices. Raises ValueError for undefined input."""
-    features, labels = torch.as_tensor(features).detach().to(dtype), torch.as_tensor(labels).long()
+    features = torch.as_tensor(features).detach().to(dtype)
+    labels = torch.as_tensor(labels, device=features.device).long()
     if features.dim() != 2 or labels.shape != features.shape[:1]:
         raise ValueError(f"features (N, D) and labels (N,) needed, not {tuple(features.shape)}, {tuple(labels.shape)}")
     if not _all_finite(features):
@@ -84,13 +86,18 @@ def brier_score(logits, labels) -> float:
     return float((probabilities - one_hot).square().sum(1).mean())
 
 
+def check_bins(bins: int) -> None:
+    """Raise ValueError for fewer than one bin."""
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}")
+
+
 def equal_width_bin(probabilities: np.ndarray, bins: int) -> np.ndarray:
     """Return the bin of each probability, for an array of any shape.
 
     Bin b is (b/bins, (b+1)/bins], as in Guo et al., ICML 2017; 0 is in bin 0. Raises ValueError for bins < 1.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
+    check_bins(bins)
     return np.searchsorted(np.arange(1, bins) / bins, probabilities, side="left")
 
 

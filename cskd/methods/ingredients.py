@@ -1,6 +1,6 @@
 """Variants of CS-KD that each leave out or replace one ingredient, to find out what makes it work.
 
-All are ours. ``docs/methods.md`` says what it means if one of them equals CS-KD.
+All are ours. ``docs/ingredients.md`` says what it means if one of them equals CS-KD.
 """
 
 from dataclasses import dataclass, replace
@@ -48,8 +48,10 @@ class PermutedPartner(ClassWiseSelfKnowledgeDistillation):
 
 def permutation_of_wrong_classes(labels: Tensor, num_classes: int, random: Generator) -> Tensor:
     """Return for each of the labels (N,) a random permutation of the classes (N, C) with the label in its place."""
-    # non_blocking: the step must not wait for the device
-    drawn = torch.rand(len(labels), num_classes, generator=random).to(labels.device, non_blocking=True)
+    # As in Mixup: the step must not wait for a GPU.
+    pinned = labels.device.type == "cuda"
+    drawn = torch.rand(len(labels), num_classes, generator=random, pin_memory=pinned)
+    drawn = drawn.to(labels.device, non_blocking=True)
     classes = torch.arange(num_classes, device=labels.device).expand(len(labels), -1)
     is_label = classes == labels[:, None]
     # The label comes first in both orders; the wrong classes follow, ascending and at random.

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HAS_AMX = torch.cpu._is_amx_tile_supported()  # Intel's matrix unit
+# Intel's matrix unit. The oldest versions of torch that the library supports cannot tell.
+HAS_AMX = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
 MIN_CHANNELS = 256  # with fewer, both forms take about as long
 
 

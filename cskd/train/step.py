@@ -84,11 +84,15 @@ class Step(nn.Module):
                 self.model.zero_grad(set_to_none=True)
                 loss.backward()
         except BaseException:
-            self._compiled = None
+            self.stay_eager()
             raise
         finally:
             self.model.load_state_dict(state)
             self.model.zero_grad(set_to_none=True)
+
+    def stay_eager(self) -> None:
+        """Discard the compiled code."""
+        self._compiled = None
 
 
 def _wrong(logits: Tensor, targets: Tensor) -> Tensor:

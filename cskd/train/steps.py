@@ -52,13 +52,21 @@ class Steps:
         return torch.cat([self._sums.cpu(), torch.tensor([self._finite_steps, images], dtype=torch.float64)])
 
     def compile(self, model: nn.Module) -> None:
-        """Compile a step for full batches. On a GPU, capture it as one graph, if all of it can be."""
+        """Compile a step for full batches. On a GPU, capture it as one graph, if all of it can be.
+
+        After an exception, steps are eager, and network and optimiser are in the state in which they were.
+        """
         captures = self.device.type == "cuda" and self.can_be_captured()
         example = self._transformed(self.loader.blank_batch(), generator(self.seed, "compile"))
         self.step.compile(example, graphs=not captures)
         if captures:
             captured = self.capturable()
-            captured.capture(model, self.optimizer)
+            try:
+                captured.capture(model, self.optimizer)
+            except BaseException:
+                self.step.stay_eager()
+                self.optimizer.load_state_dict(state_of(self.optimizer))  # its learning rates are numbers again
+                raise
             self.captured = captured
 
     def can_be_captured(self) -> bool:
@@ -150,8 +158,20 @@ class CapturedSteps:
         """
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=self.loader.device)
-        weights = {name: value.clone() for name, value in model.state_dict().items()}
-        momenta = {parameter: state["momentum_buffer"].clone() for parameter, state in optimizer.state.items()}
+            for parameter in group["params"]:
+                # The first step of SGD makes the momentum the gradient, which it also does from zeros.
+                optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        momenta = [state["momentum_buffer"] for state in optimizer.state.values()]
+        trained = [*model.state_dict().values(), *momenta]
+        before = [tensor.clone() for tensor in trained]
+        try:
+            self.replay = self._captured()
+        finally:
+            for tensor, value in zip(trained, before, strict=True):
+                tensor.copy_(value)
+
+    def _captured(self) -> Callable[[], None]:
+        """Return the replay of the captured step. This trains for a few steps."""
         warm_up = torch.cuda.Stream()
         warm_up.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(warm_up):
@@ -162,11 +182,7 @@ class CapturedSteps:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.step_once()
-        model.load_state_dict(weights)
-        for parameter, state in optimizer.state.items():
-            # The first step of SGD makes the momentum the gradient, which it also does from zeros.
-            state["momentum_buffer"].copy_(momenta.get(parameter, torch.zeros((), device=self.loader.device)))
-        self.replay = graph.replay
+        return graph.replay
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

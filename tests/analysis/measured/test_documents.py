@@ -41,22 +41,6 @@ def test_answer_has_the_deciding_experiment_above_six_rows_of_numbers_and_verdic
     assert rows[0][1:] == [*(mean_std_text(*number, 2) for number in numbers), "holds; holds"]
 
 
-def test_deciding_experiment_shows_its_primary_outcomes_once_it_is_measured(tmp_path):
-    """The runs and verdicts of another pool take the place of those of the profile."""
-    for kind in ("runs", "verdicts"):
-        for path in MEASURED.glob(f"{kind}-mini-custom-*.csv"):
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    not_run = ["not run", "not run", ABSENT, "0/0", "not run"]
-    assert [row[1:] for row in rows_of(table("answer", tmp_path, ROOT).split("\n\n")[0])[2:]] == [not_run] * 3
-    for kind in ("runs", "verdicts"):
-        [source] = MEASURED.glob(f"{kind}-mini-custom-7e6741.csv")
-        (tmp_path / f"{kind}-small.csv").write_bytes(source.read_bytes())
-    error, nll, ece = rows_of(table("answer", tmp_path, ROOT).split("\n\n")[0])[2:]
-    assert error[:3] == ["H1: Top-1 error (%)", mean_std_text(49.33, 2.37, 2), mean_std_text(45.37, 1.64, 2)]
-    assert error[4:] == ["5/5", "holds"]
-    assert (nll[5], ece[5]) == ("holds", "undecided")
-
-
 @pytest.mark.parametrize("path", sorted(MEASURED.glob("runs-*.csv")), ids=lambda path: path.stem)
 def test_make_commands_train_exactly_the_checked_in_runs(path):
     runs = read_rows(path, RUNS)

@@ -125,20 +125,6 @@ def test_pools_without_finished_runs_write_nothing(export, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--pool", "minni"), "unknown pool 'minni': did you mean mini?"),
-        (("--measured-dir", __file__), "cannot be written (File exists): set RESULTS_DIR, --results-dir or"),
-        (("--experiment", "table1", "--pool", "demo"), "unknown pool 'demo': choose from paper"),
-    ],
-)
-def test_invalid_command_line_is_a_one_line_error(call_stored, arguments, message):
-    status, _, errors = call_stored("analysis measured", *arguments)
-    assert (status, errors.count("\n")) == (2, 1)
-    assert message in errors
-
-
-@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda text: text.replace("run_key", "key", 1), "has no column run_key: restore it, or remove it"),

@@ -56,17 +56,3 @@ def test_same_runs_give_identical_files(exported, call_stored, tmp_path):
     assert {path.parts[0] for path in files} == {"table1-mini"}
     for file in files:
         assert (tmp_path / "results" / file).read_bytes() == (folder / file).read_bytes(), file
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--experiment", "table1", "--show", "table1"), "table1: needs all experiments; leave out --experiment"),
-        (("--show", "table7"), "unknown table 'table7'"),
-        (("--experiment", "table1", "--results-dir", __file__), "cannot be written (Not a directory): set RESULTS_DIR"),
-    ],
-)
-def test_invalid_command_line_is_a_one_line_error(call_stored, arguments, message):
-    status, _, errors = call_stored("analysis tables", *arguments)
-    assert (status, errors.count("\n")) == (2, 1)
-    assert message in errors

@@ -34,5 +34,14 @@ def test_each_method_with_equal_settings_is_compared_with_both_controls():
     assert set(table.frame.metric) == {"top1_error", "scaled_nll", "debiased_ece"}  # ECE is not in these runs
 
 
+def test_different_spreads_are_marked_unless_the_methods_are_not_compared():
+    cells = {f"cifar100/resnet18/{name}": VALUES[name] for name in ("cross-entropy", "cs-kd")}
+    cells["cifar100/resnet18/wide"] = {0: 10.0, 1: 23.3, 2: 40.9}
+    for settings, is_marked in ({}, True), ({"cifar100/resnet18/wide": {"width": "32"}}, False):
+        table = methods_table(make_pool(cells, settings=settings), {})
+        assert table.frame.minus_cross_entropy_spreads_differ[table.frame.method == "cs-kd"].tolist() == [is_marked]
+        assert table.blocks[0].groups[0][1][-2].endswith("*") == is_marked
+
+
 def test_pool_without_two_methods_has_no_table():
     assert methods_table(make_pool({"cifar100/resnet18/cs-kd": VALUES["cs-kd"]}), {}) is None

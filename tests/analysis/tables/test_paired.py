@@ -113,24 +113,6 @@ def test_methods_are_paired_within_each_dataset_and_architecture():
     assert table.intro[0].endswith("they differ in: no tracked setting.")
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (("table1", "table1"), "table1 is compared with itself: give two experiments"),
-        (("table1",), "table1: give two experiments, or one experiment and two of its methods"),
-        (("table1", "--methods", "cs-kd", "cs-kd"), "cs-kd is compared with itself: give two methods"),
-        (
-            ("table1", "--methods", "cross-entropy", "cskd"),
-            "unknown method of table1 'cskd': did you mean cs-kd?",
-        ),
-    ],
-)
-def test_invalid_command_line_is_a_one_line_error(call_stored, names, message):
-    status, _, errors = call_stored("analysis paired", *names)
-    assert (status, errors.count("\n")) == (2, 1)
-    assert message in errors
-
-
 def test_each_pair_of_methods_has_its_own_files(call_stored, tmp_path):
     status, output, _ = call_stored("analysis paired", "table1", "--methods", "cross-entropy", "cs-kd")
     assert status == 0

@@ -48,6 +48,20 @@ def test_classwise_error_agrees_with_torchmetrics():
     assert classwise_calibration_error(logits, labels) == pytest.approx(torch.stack(errors).mean().item(), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        expected_calibration_error,
+        adaptive_calibration_error,
+        classwise_calibration_error,
+        debiased_calibration_error,
+    ],
+)
+def test_calibration_error_needs_a_bin(error):
+    with pytest.raises(ValueError, match="bins must be at least 1, not 0"):
+        error(torch.zeros(1, 2), [0], bins=0)
+
+
 def logits_of(confidence: np.ndarray) -> np.ndarray:
     """Return the logits (N, 2) of class 0 with these probabilities."""
     return np.stack([np.log(confidence), np.log1p(-confidence)], axis=1)

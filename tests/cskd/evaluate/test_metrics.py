@@ -8,7 +8,7 @@ from arrays import random_predictions
 from cskd.evaluate.bootstrap import bootstrap_metrics
 from cskd.evaluate.calibration import cross_fitted_logits, fit_temperature
 from cskd.evaluate.metrics import LOGITS, METRICS, TRACKED, evaluate_calibration, evaluate_predictions
-from cskd.evaluate.scores import domain_metrics, expected_calibration_error
+from cskd.evaluate.scores import domain_metrics, expected_calibration_error, negative_log_likelihood
 
 
 def test_evaluate_predictions_returns_the_tracked_metrics_in_their_units():
@@ -40,6 +40,12 @@ def test_single_precision_is_evaluated_in_double():
     expected = evaluate_calibration(single.astype(np.float64), labels)
     assert evaluate_calibration(single, labels) == expected
     assert evaluate_calibration(torch.tensor(single), torch.tensor(labels)) == expected
+
+
+def test_labels_may_be_on_another_device_than_the_logits():
+    """On torch's device ``meta``, which has no values, reading one raises; two devices would raise before."""
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        negative_log_likelihood(torch.zeros(2, 3, device="meta"), np.array([0, 1]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Mixup against its formula and distribution; the teacher of KD."""
+"""Mixup against its formula and distribution; draws for a GPU; the teacher of KD."""
 
 import numpy as np
 import pytest
@@ -33,18 +33,23 @@ def test_mix_uses_the_same_pairs_for_all_views_and_labels():
     np.testing.assert_allclose(mixed.targets, 0.3 * one_hot + 0.7 * one_hot[ORDER], rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["mixup", "permuted-partner"])
 @pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False)])
-def test_pairs_are_copied_to_a_gpu_from_pinned_memory(monkeypatch, device, pinned):
+def test_draws_are_copied_to_a_gpu_from_pinned_memory(monkeypatch, method, device, pinned):
     """From other memory, the copy could make the step wait for the device."""
-    options, permutation = [], torch.randperm
+    options = []
     monkeypatch.setattr(mixup, "draw_coefficient", lambda alpha, random: 0.5)
-    monkeypatch.setattr(
-        torch, "randperm", lambda count, generator, pin_memory: options.append(pin_memory) or permutation(count)
-    )
+    for name, draw in (("rand", torch.rand), ("randperm", torch.randperm)):
+
+        def recorded(*sizes, generator, pin_memory, draw=draw):
+            options.append(pin_memory)
+            return draw(*sizes)
+
+        monkeypatch.setattr(torch, name, recorded)
     with FakeTensorMode(allow_non_fake_inputs=True):
         labels = torch.zeros(6, dtype=torch.long, device=device)
-        mixed = mixup.Mixup().transform(Batch({}, labels, labels, 3), torch.Generator())
-    assert (options, mixed.targets.device.type) == ([pinned], device)
+        build_method(method).transform(Batch({}, labels, labels, 3), torch.Generator())
+    assert options == [pinned]
 
 
 def test_loss_of_mixed_labels_is_the_mixed_cross_entropy():

@@ -1,5 +1,7 @@
 """The 3x3 convolution as matrix products against PyTorch's convolution."""
 
+import runpy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,6 +53,11 @@ def test_network_with_products_is_the_same_within_bf16_rounding(monkeypatch):
     assert len(used) == 3  # those with 256 and 512 channels
     for ours, theirs in zip(found, reference, strict=True):
         assert (ours - theirs).norm() < 0.01 * theirs.norm()
+
+
+def test_versions_of_torch_that_cannot_tell_amx_have_none(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert runpy.run_path(conv.__file__)["HAS_AMX"] is False
 
 
 @pytest.mark.parametrize(("channels", "pixels", "autocast"), [(128, 4, True), (256, 16, True), (256, 4, False)])

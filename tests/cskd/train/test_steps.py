@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,38 @@ def test_steps_that_read_their_batch_at_a_cursor_are_those_of_the_loader(method,
     for stop_in in (2, None):
         trainer = make_trainer(tmp_path, method=method)
         trainer.steps.captured = trainer.steps.capturable()
+        metrics, ours = run(trainer, stop_in)
+    assert metrics == expected
+    assert_same(ours, predictions)
+
+
+@pytest.fixture
+def made_up_cuda(monkeypatch):
+    """Parts of torch.cuda, without a GPU: streams and captures compute at once, kernel by kernel."""
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: stream)
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_capture_leaves_network_and_optimiser_as_they_were(fails, made_up_cuda, tmp_path, monkeypatch):
+    """In a resumed run too. If the capture fails, which is after its warm-up, the steps are eager."""
+    monkeypatch.setattr(checkpoint, "MAX_TIME_SHARE", math.inf)
+    if fails:
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: 1 / 0)
+    expected, predictions = run(make_trainer(method="adacos"))
+    for stop_in in (2, None):
+        trainer = make_trainer(tmp_path, method="adacos")
+        trainer.steps.device = torch.device("cuda")
+        with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
+            trainer.compile()
+        assert (trainer.steps.captured is None) == fails
+        if not fails:
+            trainer.steps.captured.replay = trainer.steps.captured.step_once  # the work of a replay
         metrics, ours = run(trainer, stop_in)
     assert metrics == expected
     assert_same(ours, predictions)
