@@ -31,7 +31,7 @@ def print_plan(
     """
     for run in {run.spec.architecture: run for run in pending if run.spec.settings.weights}.values():
         check_weights(run)
-    seconds, estimator = {}, Estimator()
+    seconds, estimator = {}, Estimator(options.workers)
     if not backend_class(options.launcher).detached:
         with console.status("measuring a training step of each kind on this machine"):
             seconds = {run.spec.run_key: estimator.seconds(run) for run in pending}
