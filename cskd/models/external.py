@@ -102,10 +102,10 @@ class TimmBackbone(Backbone, nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        self.feature_size = network.num_features
+        self.feature_size = network.head_hidden_size  # some heads have a layer before the classes
         stages = list(getattr(network, "feature_info", None) or [])[-4:]
         if [stage["reduction"] for stage in stages] == STAGE_REDUCTIONS:
-            self.stage_channels = (*(stage["num_chs"] for stage in stages[:-1]), self.feature_size)
+            self.stage_channels = (*(stage["num_chs"] for stage in stages[:-1]), network.num_features)
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         if not self.stage_channels:
@@ -114,4 +114,4 @@ class TimmBackbone(Backbone, nn.Module):
         return (*maps[:-1], last)
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        return self.network.forward_head(feature_map, pre_logits=True) if self.stage_channels else feature_map
+        return self.network.forward_head(feature_map) if self.stage_channels else feature_map
