@@ -5,7 +5,6 @@ verdicts-<pool>.csv has one for each claim, dataset and network. Rows of runs th
 in the files. 'make readme' generates the tables of the documentation from them.
 """
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
@@ -21,9 +20,7 @@ DEMO = "demo"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = cli.Parser(
-        prog="python -m analysis measured", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m analysis measured", description=__doc__)
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="only these tracked grids; default: all")
     parser.add_argument("--pool", nargs="+", metavar="NAME", help=f"only these pools; default: all but {DEMO} runs")
     parser.add_argument("--measured-dir", type=Path, default=MEASURED, help="where to write (default: %(default)s)")

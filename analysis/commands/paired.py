@@ -6,7 +6,6 @@ dataset, architecture and seed are a pair. The difference, second minus first, h
 and its pairs are written to RESULTS_DIR/paired/.
 """
 
-import argparse
 from pathlib import Path
 
 from analysis.load.store import Store
@@ -18,9 +17,7 @@ from cskd.utils.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = cli.Parser(
-        prog="python -m analysis paired", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m analysis paired", description=__doc__)
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="a tracked grid, such as table1-mini")
     parser.add_argument(
         "--methods", nargs="+", metavar="METHOD", help="two methods of one experiment: the second minus the first"

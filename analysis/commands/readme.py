@@ -4,7 +4,6 @@ A table is between the lines <!-- begin generated: results POOL --> (or: verdict
 answer) and <!-- end generated -->. No tracking store is read: 'make measured' and 'make bench KEEP=1' write the files.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,9 +15,7 @@ DOCUMENTS = [Path("README.md"), Path("docs/results.md"), Path("docs/ingredients.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = cli.Parser(
-        prog="python -m analysis readme", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m analysis readme", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a table would change")
     parser.add_argument(
         "--documents",

@@ -4,7 +4,6 @@ Nothing is trained. The evaluation of a run's predictions is computed once and c
 same runs give the same page. Its tables and figures are also written to files, below RESULTS_DIR/report/.
 """
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
@@ -16,9 +15,7 @@ from cskd.utils import cli
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = cli.Parser(
-        prog="python -m analysis report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m analysis report", description=__doc__)
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="only these tracked grids; default: all")
     parser.add_argument(
         "--results-dir", type=Path, default=cli.results_dir(), help="where to write (RESULTS_DIR, %(default)s)"

@@ -63,9 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = cli.Parser(
-        prog="python -m analysis tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m analysis tables", description=__doc__)
     parser.add_argument(
         "--experiment", nargs="+", metavar="NAME", help="a tracked grid, such as table1-mini; default: all of them"
     )

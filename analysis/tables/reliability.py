@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from analysis.load.frames import NAME, Experiment, file_part, format_seeds
-from analysis.stats.summary import summary
 from analysis.tables.files import Drawing
 from analysis.tables.model import Block, Column, Table
 from analysis.tables.provenance import footer, introduction
 from cskd.evaluate.bins import DIAGRAM_BINS, ReliabilityBins
-from cskd.evaluate.evaluation import Evaluations
+from cskd.evaluate.evaluation import RAW, Evaluations
 from cskd.utils.numbers import ABSENT, number_text
 
 if TYPE_CHECKING:
@@ -75,11 +75,6 @@ def coarser(bins: ReliabilityBins, number: int) -> ReliabilityBins:
     return ReliabilityBins(bins.lower[::step], bins.upper[step - 1 :: step], *_merged(*arrays))
 
 
-def ece(bins: ReliabilityBins) -> float:
-    """Return the expected calibration error of the samples in the bins, as a fraction."""
-    return float(np.nansum(bins.count * np.abs(bins.gap)) / bins.count.sum())
-
-
 def _merged(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> tuple[np.ndarray, ...]:
     """Merge parts: return total counts (bins,) and means (bins,) of arrays (parts, bins)."""
     total = count.sum(axis=0)
@@ -94,10 +89,10 @@ def cell_reliabilities(experiment: Experiment, evaluated: Evaluations) -> list[C
         done = experiment.done[experiment.done.cell_key == cell.cell_key]
         done = done[done.run_key.isin(evaluated.keys())]
         if not done.empty:
-            bins = [evaluated[key].bins for key in done.run_key]
-            mean_ece = summary(list(map(ece, bins))).mean
+            runs = [evaluated[key] for key in done.run_key]
+            mean_ece = fmean(run.metrics[RAW]["ece"] for run in runs) / 100
             names = (cell.dataset, cell.architecture, cell.method)
-            cells.append(CellReliability(*names, tuple(done.seed), pooled(bins), mean_ece))
+            cells.append(CellReliability(*names, tuple(done.seed), pooled(run.bins for run in runs), mean_ece))
     return cells
 
 

@@ -89,7 +89,10 @@ def _unset_invalid_terminal_size() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError, so that its errors are one line too."""
+    """An argument parser that raises UserError, so that its errors are one line too. It keeps a description's lines."""
+
+    def __init__(self, prog: str, description: str):
+        super().__init__(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(self, message: str) -> None:
         raise UserError(f"{message}: see {self.prog} --help")

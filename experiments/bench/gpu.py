@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -47,10 +48,10 @@ STAGES = {
     "evaluation": Stage(gpu_stages.evaluation, 120),
     "exact resume": Stage(gpu_stages.exact_resume, 180),
     "run": Stage(gpu_speed.whole_run, 180),
-    "speed of cs-kd": Stage(gpu_speed.cskd_speed, 180),
-    "speed of cross-entropy": Stage(gpu_speed.cross_entropy_speed, 180),
-    "released cs-kd": Stage(gpu_speed.released_cskd, 120),
-    "released cross-entropy": Stage(gpu_speed.released_cross_entropy, 120),
+    "speed of cs-kd": Stage(partial(gpu_speed.speed, method="cs-kd"), 180),
+    "speed of cross-entropy": Stage(partial(gpu_speed.speed, method="cross-entropy"), 180),
+    "released cs-kd": Stage(partial(gpu_speed.released_speed, method="cs-kd"), 120),
+    "released cross-entropy": Stage(partial(gpu_speed.released_speed, method="cross-entropy"), 120),
     "two runs at once": Stage(gpu_speed.two_runs, 240),
     "kernels": Stage(gpu_speed.kernels, 120),
 }

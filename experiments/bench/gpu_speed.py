@@ -52,15 +52,7 @@ def whole_run(lab: Lab) -> Values:
     }
 
 
-def cross_entropy_speed(lab: Lab) -> Values:
-    return _speed(lab, "cross-entropy")
-
-
-def cskd_speed(lab: Lab) -> Values:
-    return _speed(lab, "cs-kd")
-
-
-def _speed(lab: Lab, method: str) -> Values:
+def speed(lab: Lab, method: str) -> Values:
     """Return the seconds of a step as a run makes it, of an eager one, and of the released code, in turns."""
     size, parts = lab.size, {}
     timed = parts["step"] = _timed(lab, lab.trainer(method))
@@ -115,15 +107,7 @@ def _train_beside(both_ready: Barrier, seconds: SimpleQueue, folder: Path) -> No
     seconds.put(median(timed.turn(turn) for turn in range(1, 1 + lab.size.turns)))
 
 
-def released_cross_entropy(lab: Lab) -> Values:
-    return _released(lab, "cross-entropy")
-
-
-def released_cskd(lab: Lab) -> Values:
-    return _released(lab, "cs-kd")
-
-
-def _released(lab: Lab, method: str) -> Values:
+def released_speed(lab: Lab, method: str) -> Values:
     """Return the seconds of a step of the released code, in fp32, beside one of this suite, in turns."""
     if lab.clone is None:
         raise Skipped("no clone of the released code is given")

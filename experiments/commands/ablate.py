@@ -4,8 +4,6 @@ A validation split of the training set is used; the test set stays closed. No tu
 The same command continues an ablation after a stop or a kill.
 """
 
-import argparse
-
 from cskd.utils import cli
 from experiments.commands.study import add_study_arguments, run_study
 from experiments.tuning.config import StudyOptions
@@ -13,8 +11,6 @@ from experiments.tuning.space import PAPER
 
 
 def main() -> int:
-    parser = cli.Parser(
-        prog="python -m experiments ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m experiments ablate", description=__doc__)
     add_study_arguments(parser)
     return run_study(StudyOptions.from_arguments(parser.parse_args(), space=PAPER, ablation=True))

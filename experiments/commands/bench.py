@@ -129,9 +129,7 @@ def _cells(
 
 
 def _parser() -> cli.Parser:
-    parser = cli.Parser(
-        prog="python -m experiments bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m experiments bench", description=__doc__)
     parser.add_argument(
         "--parts",
         nargs="+",

@@ -1,4 +1,8 @@
-"""Download, verify and prepare datasets: ``python -m experiments data DATASET ...``."""
+"""Download, verify and prepare datasets.
+
+An unpacked official folder, or the archives in DATA_DIR, are used instead of a download. A prepared dataset is not
+prepared again.
+"""
 
 import argparse
 import sys
@@ -45,15 +49,9 @@ def summary(dataset: Dataset) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = cli.Parser(
-        prog="python -m experiments data",
-        description="Download, verify and prepare datasets. An unpacked official folder or the archives in "
-        "DATA_DIR are used instead of a download; a prepared dataset is not prepared again.",
-        epilog=f"Known datasets: {', '.join(known_datasets())}; or all.",
-    )
-    parser.add_argument(
-        "datasets", nargs="+", metavar="DATASET", help="a dataset to prepare; all: every one that needs no account"
-    )
+    parser = cli.Parser(prog="python -m experiments data", description=__doc__)
+    known = ", ".join(known_datasets())
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help=f"{known}; all: those that need no account")
     parser.add_argument(
         "--partial",
         action="store_true",

@@ -94,7 +94,10 @@ def _split_names(names: list[str]) -> tuple[str, list[str]]:
 
 def _failed_teacher(folder: RunFolder) -> str:
     """Return the name of the run's teacher if it has failed, otherwise ""."""
-    teacher = folder.spec().teacher
+    try:
+        teacher = folder.spec().teacher
+    except UserError:  # of another version of the suite: the next launch writes it again
+        return ""
     failed = teacher is not None and RunFolder.of(teacher, cli.runs_dir()).state()["state"] == FAILED
     return teacher.name if failed else ""
 

@@ -92,7 +92,7 @@ def _show_budget(study: Study, config: StudyConfig, max_trials: int, options: St
     """Estimate the budget, check it and the teacher, and print both."""
     remaining = study.remaining(max_trials, retry=options.retry)
     with console.status("measuring a training step on this machine"):
-        budget = estimate_budget(config, remaining)
+        budget = estimate_budget(config, remaining, options.workers)
     if budget.teacher is not None and budget.teacher.folder.state()["state"] == FAILED and not options.retry:
         raise _teacher_error(budget.teacher)
     print_line = line_printer(console)

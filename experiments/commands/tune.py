@@ -3,8 +3,6 @@
 The same command continues a study after a stop or a kill, until it has the given number of trials.
 """
 
-import argparse
-
 from cskd.utils import cli
 from experiments.commands.study import add_study_arguments, run_study
 from experiments.tuning.config import DEFAULT_TRIALS, StudyOptions
@@ -14,9 +12,7 @@ from experiments.tuning.trial import OBJECTIVES
 
 
 def main() -> int:
-    parser = cli.Parser(
-        prog="python -m experiments tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m experiments tune", description=__doc__)
     add_study_arguments(parser)
     trials = f"trials of the whole study (default {DEFAULT_TRIALS}, or all points of a finite space)"
     parser.add_argument("--trials", type=int, help=trials)

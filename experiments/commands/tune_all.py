@@ -20,9 +20,7 @@ STOPPED_STATUS = 130
 
 
 def main() -> int:
-    parser = cli.Parser(
-        prog="python -m experiments tune-all", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="python -m experiments tune-all", description=__doc__)
     methods = list(dict.fromkeys(name for table in TABLES for name in load_grid(table, methods=["all"]).methods))
     add_studies_arguments(parser)
     parser.add_argument("--methods", type=canonical_name, nargs="+", default=methods, help="default: tables 1 to 3")

@@ -15,7 +15,7 @@ from cskd.utils import cli
 from cskd.utils.databases import UI_PORT, is_server, print_address
 from cskd.utils.errors import UserError, without_password
 from experiments.commands.serving import HOST, check_port_free, is_listening, port, until_ctrl_c
-from experiments.tracking.store import open_store
+from experiments.tracking.store import open_store, store_errors
 from experiments.tracking.views import view_links
 
 END_SECONDS = 5  # for the server to finish its current requests
@@ -27,12 +27,14 @@ def main() -> int:
     parser.add_argument("--open", action="store_true", help="open the newest experiment in a browser")
     arguments = parser.parse_args()
     uri = cli.tracking_uri()
+    address = without_password(uri).rstrip("/") if is_server(uri) else f"http://{HOST}:{arguments.port}"
+    with store_errors(uri, "list the experiments"):
+        links = view_links(open_store(uri), address)
     if is_server(uri):
-        print(f"MLFLOW_TRACKING_URI is a server with its own UI: {without_password(uri)}")
-        for views in view_links(open_store(uri), without_password(uri).rstrip("/")).values():
+        print(f"MLFLOW_TRACKING_URI is a server with its own UI: {address}")
+        for views in links.values():
             print(next(iter(views.values())))
         return 0
-    links = view_links(open_store(uri), f"http://{HOST}:{arguments.port}")
     check_port_free(arguments.port)
     print_address("MLFLOW_TRACKING_URI", uri)
     with until_ctrl_c("the MLflow UI"):

@@ -9,7 +9,7 @@ from cskd.utils.errors import UserError
 from cskd.utils.yaml import read_mapping
 from experiments.config.recipe import load_settings, recipe_names
 from experiments.config.settings import MAX_COUNT, Settings, StrictModel, validated
-from experiments.config.tuned import TunedParameters, find, is_tuned
+from experiments.config.tuned import TunedParameters, find
 
 CellName = tuple[str, str, str]  # dataset, architecture, method
 
@@ -117,9 +117,15 @@ def load_tuned(grid: Grid, profile: str, settings: dict[str, Settings]) -> dict[
     """
     tuned = {}
     for dataset, architecture, method in grid.cells(settings):
-        if not build_method(method).parameters() and not is_tuned(dataset, method, profile, architecture):
-            continue
         parameters = find(dataset, method, profile, architecture)
+        if parameters is None:
+            if not build_method(method).parameters():
+                continue
+            option = "" if profile == "paper" else f" PROFILE={profile}"
+            raise UserError(
+                f"nothing tuned for {dataset}, {method}, profile {profile}, {architecture}: "
+                f"make tune DATASET={dataset} METHOD={method}{option} ARCHITECTURE={architecture}"
+            )
         used = sorted(set(parameters.seeds) & set(grid.seeds))
         if used:
             raise UserError(f"{dataset} {method} was tuned on seed {used[0]}: give other SEEDS")

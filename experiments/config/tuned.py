@@ -89,20 +89,10 @@ def load_all() -> list[TunedParameters]:
     return sorted(entries, key=lambda entry: (entry.dataset, entry.method, entry.entry))
 
 
-def is_tuned(dataset: str, method: str, profile: str, architecture: str) -> bool:
+def find(dataset: str, method: str, profile: str, architecture: str) -> TunedParameters | None:
+    """Return the tuned values of a cell, None if there are none."""
     path = tuned_file(dataset, method)
-    return path.exists() and f"{profile}/{architecture}" in _load(path)
-
-
-def find(dataset: str, method: str, profile: str, architecture: str) -> TunedParameters:
-    """Return the tuned values of a cell. Raises UserError, with the command that tunes, if there are none."""
-    if not is_tuned(dataset, method, profile, architecture):
-        option = "" if profile == "paper" else f" PROFILE={profile}"
-        raise UserError(
-            f"nothing tuned for {dataset}, {method}, profile {profile}, {architecture}: "
-            f"make tune DATASET={dataset} METHOD={method}{option} ARCHITECTURE={architecture}"
-        )
-    return _load(tuned_file(dataset, method))[f"{profile}/{architecture}"]
+    return _load(path).get(f"{profile}/{architecture}") if path.exists() else None
 
 
 def _load(path: Path) -> dict[str, TunedParameters]:

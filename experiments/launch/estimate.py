@@ -19,7 +19,6 @@ from experiments.config.settings import Settings
 from experiments.config.spec import RunSpec
 from experiments.launch.network import initialised_model
 from experiments.runs.environment import choose_device
-from experiments.runs.folder import DONE
 from experiments.runs.plan import PlannedRun
 
 # Of the timed batch: large enough to be typical, small enough to be fast. With fewer, a GPU would wait for the host.
@@ -28,15 +27,14 @@ PAPER_WIDTH, PAPER_SIZE = 64, 224  # networks up to the paper's are timed withou
 
 
 class Estimator:
-    """Estimates the time of runs; each kind of training step is timed once."""
+    """Estimates the time of runs; each kind of training step is timed once. workers: runs at once, on its threads."""
 
-    def __init__(self):
+    def __init__(self, workers: int):
+        self._workers = workers
         self._seconds_per_image: dict[tuple, tuple[float, float]] = {}
 
     def seconds(self, run: PlannedRun) -> float:
         """Return the seconds of the remaining epochs, from the run's own epochs or from a timed step."""
-        if run.folder.state()["state"] == DONE:
-            return 0.0
         total = run.spec.settings.schedule.epochs
         remaining = total - run.folder.epochs_to_resume_from()
         if run.folder.count_epochs():
@@ -66,7 +64,7 @@ class Estimator:
         )
         if kind not in self._seconds_per_image:
             threads = torch.get_num_threads()
-            torch.set_num_threads(min(settings.threads or threads, threads))
+            torch.set_num_threads(min(settings.threads or max(1, threads // self._workers), threads))
             self._seconds_per_image[kind] = time_step(run)
             torch.set_num_threads(threads)
             torch.cuda.empty_cache()  # the runs need the memory; this process lives as long as they do

@@ -13,7 +13,7 @@ from cskd.utils.cli import data_dir, results_dir, runs_dir
 from cskd.utils.errors import UserError, first_line
 from experiments.launch.allocation import allocation
 from experiments.launch.backends import Backend, DetachedBackend, Exit, Job
-from experiments.launch.backends.base import EXIT_HELD, EXIT_INTERRUPTED
+from experiments.launch.backends.base import EXIT_HELD, EXIT_INTERRUPTED, EXIT_STOPPED
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
 from experiments.runs.plan import PlannedRun
 from experiments.runs.source import ROOT
@@ -163,9 +163,10 @@ def _final_state(job: Active, ended: Exit) -> str:
 
 def _cause_of_death(job: Active, ended: Exit) -> tuple[str, str]:
     """Return (state, reason) for a process that died without recording them: killed is INTERRUPTED, crashed FAILED."""
+    if ended.status == EXIT_STOPPED or (ended.status == EXIT_INTERRUPTED and job.stopped_at is not None):
+        return INTERRUPTED, "stopped before it began"
     if job.stopped_at is not None:
-        how = "stopped before it began" if ended.status == EXIT_INTERRUPTED else "killed before it stopped by itself"
-        return INTERRUPTED, how
+        return INTERRUPTED, "killed before it stopped by itself"
     if ended.status == EXIT_INTERRUPTED:
         return INTERRUPTED, "the disk is full: make room"
     if ended.out_of_memory:

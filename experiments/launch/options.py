@@ -44,7 +44,7 @@ class LaunchOptions:
         tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         if arguments.gpus is not None:
             tuples["overrides"] += (f"replicas={arguments.gpus}",)
-            if arguments.launcher == "local" and not arguments.dry_run:
+            if arguments.launcher == LOCAL and not arguments.dry_run:
                 check_gpus(arguments.gpus)
         return cls(**values | tuples | more)
 
@@ -126,7 +126,7 @@ def add_launch_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=workers_or_auto, help=workers)
     gpus = "GPUs for each run, which divide its batches; without it, the recipe's 'replicas' (default 1)"
     parser.add_argument("--gpus", type=int, metavar="N", help=gpus)
-    parser.add_argument("--launcher", default="local", help=f"one of {', '.join(BACKENDS)} (default local)")
+    parser.add_argument("--launcher", default=LOCAL, help=f"one of {', '.join(BACKENDS)} (default {LOCAL})")
     parser.add_argument("--retry", action="store_true", help="run failed runs, or the points of failed trials, again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan or the budget, and train nothing")
 

@@ -31,22 +31,24 @@ def print_plan(
     """
     for run in {run.spec.architecture: run for run in pending if run.spec.settings.weights}.values():
         check_weights(run)
-    seconds, estimator = {}, Estimator()
+    seconds, estimator = {}, Estimator(options.workers)
     if not backend_class(options.launcher).detached:
         with console.status("measuring a training step of each kind on this machine"):
             seconds = {run.spec.run_key: estimator.seconds(run) for run in pending}
     columns = (Column("cell", overflow="fold"), "seeds", "done", "to do", "time per run")
     table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    needed = 0  # bytes of disk; the same for all seeds of a cell
     for cell in plan.cells:
         cell_runs = [run for run in runs if run.spec.cell == cell.name]
         to_do = [run for run in cell_runs if run in pending]
         times = [seconds[run.spec.run_key] for run in to_do if seconds]
+        if to_do:
+            needed += len(to_do) * disk_bytes(to_do[0])
         done = sum(run.folder.state()["state"] == DONE for run in cell_runs)
         time = duration_text(sum(times) / len(times)) if times else "-"
         table.add_row(cell.name, " ".join(str(run.spec.seed) for run in cell_runs), str(done), str(len(to_do)), time)
     console.print(Text(plan.experiment, style="table.title"), soft_wrap=True)  # a table would wrap it at its width
     console.print(table)
-    needed, free = sum(disk_bytes(run) for run in pending), free_bytes(runs_dir())
     if runs:
         duration = ""
         if seconds or not pending:
@@ -55,7 +57,7 @@ def print_plan(
             duration = f"about {total} with {options.workers} at once ({source}), "
         console.print(
             f"{len(pending)} of {len(runs)} runs to do, {duration}about {gigabytes(needed)} of disk "
-            f"({free / 1e9:.1f} GB free).",
+            f"({free_bytes(runs_dir()) / 1e9:.1f} GB free).",
             highlight=False,
         )
     if not options.dry_run:

@@ -2,7 +2,8 @@
 
 The launchers start it, print its progress and upload its results; it needs neither MLflow nor a terminal.
 Exit status: 0 done, 1 failed (the reason is in state.json, the traceback in log.txt), 3 interrupted,
-4 another process holds the run. A run on several devices has a process for each (see experiments.launch.torchrun).
+4 another process holds the run, 130 stopped before it began. A run on several devices has a process for each (see
+experiments.launch.torchrun).
 """
 
 import os

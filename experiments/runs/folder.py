@@ -228,9 +228,7 @@ class RunFolder(LeasedFolder):
         return self._summarise(state["state"], state["reason"], state.get("heartbeat", 0.0))
 
     def _summarise(self, state: str, reason: str, ended: float) -> dict[str, Any]:
-        environment, records, spec = self._read_environment(), self._intact_epochs(), self.spec()
-        epochs, split = spec.settings.schedule.epochs, spec.eval_split
-        return summarise(environment, records, state, reason, ended=ended, epochs=epochs, eval_split=split)
+        return summarise(self.spec(), self._read_environment(), self._intact_epochs(), state, reason, ended)
 
     # results
 

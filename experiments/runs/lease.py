@@ -55,17 +55,21 @@ class LeasedFolder:
     @contextmanager
     def leased(self, patience: float = PATIENCE) -> Iterator[Lease | None]:
         """Hold the lease of the folder; yield None if another process still holds it after ``patience`` seconds."""
-        with run_lease(self.path, patience) as lease:
-            self._lease = lease
-            try:
-                yield lease
-            finally:
-                self._lease = None
+        lock = self._lock()
+        try:
+            with write_errors(self.path), suppress(Timeout):
+                _remove_unfinished(Path(lock.lock_file))
+                lock.acquire(timeout=patience, poll_interval=RETRY_SECONDS)
+            self._lease = Lease(lock, lock.token) if lock.is_locked else None
+            yield self._lease
+        finally:
+            self._lease = None
+            lock.release()
 
     @contextmanager
     def leased_by(self, token: str) -> Iterator[None]:
         """Write into the folder for the process with this token, as long as it holds the lease."""
-        self._lease = lease_of(self.path, token)
+        self._lease = Lease(self._lock(), token)
         try:
             yield
         finally:
@@ -77,26 +81,19 @@ class LeasedFolder:
             self._lease.check()
 
     def is_held(self) -> bool:
-        """Return True if a process holds the lease."""
-        return is_held(self.path)
+        """Return True if a live process holds the lease. Writes nothing."""
+        lock = self._lock()
+        owner = lock.owner
+        if owner is None or (owner.hostname == _this_host() and not is_alive(owner.pid)):
+            return False
+        try:
+            age = time.time() - Path(lock.lock_file).stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return abs(age) < LEASE_SECONDS
 
-
-@contextmanager
-def run_lease(folder: Path, patience: float = PATIENCE) -> Iterator[Lease | None]:
-    """Hold the lease of a run's folder; yield None if another process still holds it after ``patience`` seconds."""
-    lock = _lock(folder)
-    try:
-        with write_errors(folder), suppress(Timeout):
-            _remove_unfinished(Path(lock.lock_file))
-            lock.acquire(timeout=patience, poll_interval=RETRY_SECONDS)
-        yield Lease(lock, lock.token) if lock.is_locked else None
-    finally:
-        lock.release()
-
-
-def lease_of(folder: Path, token: str) -> Lease:
-    """Return the lease that the process with this token holds."""
-    return Lease(_lock(folder), token)
+    def _lock(self) -> SoftFileLease:
+        return SoftFileLease(self.path / "lease", lease_duration=LEASE_SECONDS, heartbeat_interval=LEASE_SECONDS / 3)
 
 
 def _remove_unfinished(file: Path) -> None:
@@ -105,25 +102,6 @@ def _remove_unfinished(file: Path) -> None:
         status = file.stat()
         if not status.st_size and abs(time.time() - status.st_mtime) > UNFINISHED_SECONDS:
             file.unlink()
-
-
-def is_held(folder: Path) -> bool:
-    """Return True if a live process holds the lease of a run's folder. Writes nothing."""
-    lock = _lock(folder)
-    owner = lock.owner
-    if owner is None:
-        return False
-    if owner.hostname == _this_host() and not is_alive(owner.pid):
-        return False
-    try:
-        age = time.time() - Path(lock.lock_file).stat().st_mtime
-    except FileNotFoundError:
-        return False
-    return abs(age) < LEASE_SECONDS
-
-
-def _lock(folder: Path) -> SoftFileLease:
-    return SoftFileLease(folder / "lease", lease_duration=LEASE_SECONDS, heartbeat_interval=LEASE_SECONDS / 3)
 
 
 @cache

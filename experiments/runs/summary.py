@@ -2,16 +2,11 @@
 
 from typing import Any
 
+from experiments.config.spec import RunSpec
+
 
 def summarise(
-    environment: dict[str, Any],
-    records: list[dict[str, Any]],
-    state: str,
-    reason: str,
-    *,
-    ended: float,
-    epochs: int,
-    eval_split: str,
+    spec: RunSpec, environment: dict[str, Any], records: list[dict[str, Any]], state: str, reason: str, ended: float
 ) -> dict[str, Any]:
     """Return the content of summary.json.
 
@@ -19,7 +14,6 @@ def summarise(
         environment: {"training_id", "starts"}.
         records: {"epoch", "timestamp", "metrics"} of each epoch.
         ended: unix seconds.
-        epochs, eval_split: of the run's spec.
 
     Returns:
         training_id, state, reason, epochs_done, epochs, started and ended (unix seconds), minutes (training and
@@ -29,13 +23,13 @@ def summarise(
     metrics = [record["metrics"] for record in records]
     joules = [values.get("system/energy_joules") for values in metrics]
     starts = environment["starts"]
-    best = min(records, key=lambda record: record["metrics"][f"{eval_split}/top1_error"], default=None)
+    best = min(records, key=lambda record: record["metrics"][f"{spec.eval_split}/top1_error"], default=None)
     return {
         "training_id": environment["training_id"],
         "state": state,
         "reason": reason,
         "epochs_done": len(records),
-        "epochs": epochs,
+        "epochs": spec.settings.schedule.epochs,
         "started": starts[0]["started"] if starts else None,
         "ended": ended,
         "minutes": sum(values["time/train_seconds"] + values["time/test_seconds"] for values in metrics) / 60,

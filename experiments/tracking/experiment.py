@@ -1,7 +1,8 @@
 """One MLflow experiment and its runs: found by their tags, created once, and extended."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -55,6 +56,15 @@ class TrackedRun:
     def is_uploaded(self, state: str, histories: dict[str, list]) -> bool:
         """Return True if MLflow has the state and these epochs, by prefix."""
         return self.state == state and all(self.epochs.get(key, -1) >= len(epochs) for key, epochs in histories.items())
+
+
+@contextmanager
+def collect_errors(errors: list[UserError]) -> Iterator[None]:
+    """Append a UserError of the block to a list, so that an unreadable run folder does not stop the others."""
+    try:
+        yield
+    except UserError as error:
+        errors.append(error)
 
 
 class TrackedExperiment:

@@ -12,7 +12,7 @@ from cskd.utils.errors import UserError
 from experiments.runs.folder import DONE, INTERRUPTED, MISSING, RunFolder
 from experiments.runs.stored_plan import Cell, Plan, load_plan
 from experiments.tracking.cells import cell_name, cell_status, cell_tags, run_name, seed_curves, seed_statistics
-from experiments.tracking.experiment import STATUS, TrackedExperiment, TrackedRun
+from experiments.tracking.experiment import STATUS, TrackedExperiment, TrackedRun, collect_errors
 from experiments.tracking.records import (
     best_epoch_tag,
     dataset_input,
@@ -22,7 +22,7 @@ from experiments.tracking.records import (
     spec_tags,
     upload_artifacts,
 )
-from experiments.tracking.store import upload_errors
+from experiments.tracking.store import store_errors
 from experiments.tracking.views import VIEWS, view_tags
 
 DESCRIPTION = """**{title}**, profile {profile}.
@@ -71,15 +71,16 @@ class GridTracker:
         self._is_open = False  # after an exception the next update reads the store again
         with self._watched_lock:
             watched = set(self._watched)
-        errors = []
+        errors: list[UserError] = []
         for cell in self.plan.cells:
-            try:
-                run_keys = [key for key in cell.runs.values() if everything or key in watched]
-                has_finished = any([self._upload(cell, run_key) for run_key in run_keys])
-                if has_finished or (everything and self._cells[cell.key].state != DONE):
+            has_finished = False
+            for run_key in cell.runs.values():
+                if everything or run_key in watched:
+                    with collect_errors(errors):
+                        has_finished |= self._upload(cell, run_key)
+            if has_finished or (everything and self._cells[cell.key].state != DONE):
+                with collect_errors(errors):
                     self._summarise(cell, everything)
-            except UserError as error:
-                errors.append(error)
         self._is_open = True
         if errors:
             raise errors[0]
@@ -197,5 +198,5 @@ class GridTracker:
 
 def sync_plan(uri: str, plan: Plan, runs_dir: Path) -> None:
     """Upload all cells and runs of a plan. Raises UserError if the store fails."""
-    with upload_errors(uri, plan.experiment):
+    with store_errors(uri, f"upload {plan.experiment}"):
         GridTracker(uri, plan.experiment, runs_dir).update(everything=True)

@@ -105,12 +105,12 @@ def _relocate_artifacts(connection: sqlite3.Connection, folder: Path) -> None:
 
 
 @contextmanager
-def upload_errors(uri: str, name: str) -> Iterator[None]:
-    """Turn an error of MLflow or S3 into a UserError that names the store and what was uploaded."""
+def store_errors(uri: str, action: str) -> Iterator[None]:
+    """Turn an error of MLflow or S3 into a UserError that names the store and the action, such as "upload demo"."""
     try:
         yield
     except Exception as error:
         if not (isinstance(error, MlflowException) or is_s3_error(error)):
             raise
-        message = f"{uri}: cannot upload {name} ({first_line(error)}): try again"
+        message = f"{uri}: cannot {action} ({first_line(error)}): try again"
         raise UserError(without_password(message)) from error

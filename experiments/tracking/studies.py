@@ -8,9 +8,9 @@ from typing import Any
 from cskd.utils.databases import view_link, view_path
 from cskd.utils.errors import UserError
 from experiments.runs.folder import RunFolder
-from experiments.tracking.experiment import TrackedExperiment, TrackedRun
+from experiments.tracking.experiment import TrackedExperiment, TrackedRun, collect_errors
 from experiments.tracking.records import environment_tags, shared_settings, spec_tags
-from experiments.tracking.store import upload_errors
+from experiments.tracking.store import store_errors
 from experiments.tracking.views import STUDY_VIEWS, view_tags
 
 EXPERIMENT = "tuning"
@@ -57,12 +57,10 @@ class StudyTracker:
         if everything or not self._is_open:
             self._open(objectives)
         self._is_open = False  # after an exception the next update reads the store again
-        errors = []
+        errors: list[UserError] = []
         for trial in trials:
-            try:
+            with collect_errors(errors):
                 self._upload(trial, objectives)
-            except UserError as error:
-                errors.append(error)
         if everything:
             self._summarise(objectives, trials, best)
         self._is_open = True
@@ -141,5 +139,5 @@ class StudyTracker:
 
 def sync_study(uri: str, name: str, load: Load, runs_dir: Path, results: Path) -> None:
     """Upload all trials of a study. Raises UserError if the store fails."""
-    with upload_errors(uri, f"study {name}"):
+    with store_errors(uri, f"upload study {name}"):
         StudyTracker(uri, name, load, runs_dir, results).update(everything=True)

@@ -29,12 +29,12 @@ class Budget:
         return self.teacher_seconds if run is self.teacher else self.run_seconds
 
 
-def estimate_budget(config: StudyConfig, trials: int) -> Budget:
-    """Measure a training step on this machine and return the cost of ``trials`` trials."""
+def estimate_budget(config: StudyConfig, trials: int, workers: int) -> Budget:
+    """Measure a training step on this machine and return the cost of ``trials`` trials. workers: runs at once."""
     teacher = config.teacher() if trials else None
     if teacher is not None and not teacher.is_pending(retry=True):
         teacher = None
-    example, runs, estimator = config.runs({})[0], trials * len(config.seeds), Estimator()
+    example, runs, estimator = config.runs({})[0], trials * len(config.seeds), Estimator(workers)
     run_seconds = estimator.seconds_from_start(example) if trials else 0.0
     teacher_seconds = estimator.seconds(teacher) if teacher else 0.0
     disk = runs * disk_bytes(example) + (disk_bytes(teacher) if teacher else 0)

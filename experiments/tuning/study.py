@@ -23,7 +23,7 @@ from cskd.utils.databases import server_lock
 from cskd.utils.errors import UserError
 from cskd.utils.files import exclusive, write_errors
 from cskd.utils.seeding import derived_seed
-from experiments.runs.lease import is_held, run_lease
+from experiments.runs.lease import LeasedFolder
 from experiments.tuning.space import Point, Space
 from experiments.tuning.storage import (
     ensure_runs_dir_id,
@@ -100,14 +100,14 @@ class Study:
 
     def __enter__(self) -> "Study":
         folder = self._owner_folder(self.owner)
-        with write_errors(folder):
-            folder.mkdir(parents=True)
-        self._lease.enter_context(run_lease(folder))
+        with write_errors(folder.path):
+            folder.path.mkdir(parents=True)
+        self._lease.enter_context(folder.leased())
         return self
 
     def __exit__(self, *exception) -> None:
         self._lease.close()
-        shutil.rmtree(self._owner_folder(self.owner), ignore_errors=True)
+        shutil.rmtree(self._owner_folder(self.owner).path, ignore_errors=True)
 
     # reading
 
@@ -241,12 +241,12 @@ class Study:
         with exclusive(self.folder / "study.lock"), storage_errors(self.address):
             yield
 
-    def _owner_folder(self, owner: str) -> Path:
-        return self.folder / "owners" / owner
+    def _owner_folder(self, owner: str) -> LeasedFolder:
+        return LeasedFolder(self.folder / "owners" / owner)
 
     def _is_abandoned(self, frozen: FrozenTrial) -> bool:
         if frozen.state is not TrialState.RUNNING or frozen.number in self._owned:
             return False
         # A trial without an owner: its process died inside ``ask``, whose lock this process holds now.
         owner = frozen.user_attrs.get("owner")
-        return owner is None or not is_held(self._owner_folder(owner))
+        return owner is None or not self._owner_folder(owner).is_held()

@@ -29,7 +29,7 @@ from pathlib import Path
 from experiments.runs import lease
 lease.LEASE_SECONDS = 1.0
 def race(folder):
-    with lease.run_lease(folder, patience=4.0) as owned:
+    with lease.LeasedFolder(folder).leased(patience=4.0) as owned:
         (folder / f"outcome.{sys.argv[1]}").write_text(str(owned is not None))
         while len(list(folder.glob("outcome.*"))) < 3:
             time.sleep(0.02)

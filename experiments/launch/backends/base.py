@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-# The exit statuses of ``python -m experiments worker``. HELD: another process trains the run.
-EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_HELD = 0, 1, 3, 4
+# The exit statuses of ``python -m experiments worker``. HELD: another process trains the run. STOPPED: it was asked to
+# stop before it began.
+EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_HELD, EXIT_STOPPED = 0, 1, 3, 4, 130
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from builders import predictions_of
 
 from analysis.stats.run_evaluations import evaluations
 from cskd.evaluate import evaluate_run, evaluation
@@ -15,23 +16,15 @@ from cskd.evaluate.confidence import near_ood_auroc
 from cskd.evaluate.evaluate_run import evaluate
 from cskd.evaluate.evaluation import CROSS_FITTED, RAW, RESAMPLES, TRAINING_SPLIT, UNUSED, save_evaluation
 from cskd.evaluate.metrics import evaluate_calibration
-from cskd.evaluate.predictions import Predictions, save_predictions
+from cskd.evaluate.predictions import save_predictions
 
-
-def predictions_of(seed=0, count=120, classes=4):
-    """Return predictions that are right with log-odds 1.5 times the unscaled logits, then sharpened by 3."""
-    random = np.random.default_rng(seed)
-    labels = np.arange(count) % classes
-    logits = random.normal(size=(count, classes)) + 1.5 * np.eye(classes)[labels]
-    return Predictions((3.0 * logits).astype("f4"), random.normal(size=(count, 3)).astype("f4"), labels)
-
-
-PREDICTIONS = predictions_of()
+SHARPENED = 3  # a temperature of about 2 is right for logits of this scale
+PREDICTIONS = predictions_of(0, SHARPENED)
 WEIGHTS = resampling_weights(PREDICTIONS.labels, 50)
 
 
 def test_evaluation_has_the_metrics_of_every_scaling():
-    training = predictions_of(1)
+    training = predictions_of(1, SHARPENED)
     one = evaluate(dataclasses.replace(PREDICTIONS, training=(training.logits, training.labels)), WEIGHTS)
     assert one.metrics[RAW] == evaluate_calibration(PREDICTIONS.logits, PREDICTIONS.labels)
     scaled = PREDICTIONS.logits / one.temperatures[TRAINING_SPLIT]
@@ -40,12 +33,12 @@ def test_evaluation_has_the_metrics_of_every_scaling():
     assert one.metrics[CROSS_FITTED]["nll"] < one.metrics[RAW]["nll"]
     for scaling in (TRAINING_SPLIT, CROSS_FITTED):  # a temperature changes no prediction
         assert one.metrics[scaling]["top1_error"] == one.metrics[RAW]["top1_error"]
-    assert one.bins.count.sum() == 120
+    assert one.bins.count.sum() == 200
     assert one.replicates["ece"].shape == (50,)
 
 
 def test_temperature_of_unused_images_replaces_the_cross_fitted_one():
-    unused = predictions_of(2)
+    unused = predictions_of(2, SHARPENED)
     crossed = evaluate(PREDICTIONS, WEIGHTS)
     one = evaluate(dataclasses.replace(PREDICTIONS, unused=(unused.logits, unused.labels)), WEIGHTS)
     temperature = fit_temperature(unused.logits, unused.labels)
@@ -61,14 +54,14 @@ def test_temperature_of_unused_images_replaces_the_cross_fitted_one():
 
 
 def test_auroc_of_unknown_classes_needs_their_predictions():
-    others = predictions_of(3).logits / 9
+    others = predictions_of(3, SHARPENED).logits / 9
     one = evaluate(dataclasses.replace(PREDICTIONS, near_ood=others), WEIGHTS)
     assert one.stored["near_ood_auroc"] == 100 * near_ood_auroc(PREDICTIONS.logits, PREDICTIONS.labels, others) > 60
     assert np.isnan(evaluate(PREDICTIONS, WEIGHTS).stored["near_ood_auroc"])
 
 
 def test_log_probabilities_are_those_of_misclassified_images_and_undefined_metrics_are_nan():
-    one = evaluate(dataclasses.replace(PREDICTIONS, features=np.zeros((120, 3), "f4")), WEIGHTS)
+    one = evaluate(dataclasses.replace(PREDICTIONS, features=np.zeros((200, 3), "f4")), WEIGHTS)
     assert np.isnan(one.stored["feature_spread"])
     assert set(one.metrics) == {RAW, CROSS_FITTED}  # no predictions of training images
     expected = []
@@ -88,7 +81,7 @@ def runs(tmp_path):
     for seed in range(4):
         folder = tmp_path / f"run{seed}"
         folder.mkdir()
-        predictions = predictions_of(seed)
+        predictions = predictions_of(seed, SHARPENED)
         predictions.logits[3, 1] = np.nan if seed == 3 else 0
         if seed != 2:
             save_predictions(folder / "predictions.npz", predictions, PREDICTIONS)
@@ -116,7 +109,7 @@ def test_cached_evaluations_are_computed_again_only_if_something_changed(runs, s
     assert computed == []
     with np.printoptions(threshold=10_000, precision=17):
         assert all(str(dataclasses.astuple(first[key])) == str(dataclasses.astuple(again[key])) for key in first)
-    save_predictions(tmp_path / "run0" / "predictions.npz", predictions_of(99, count=160))
+    save_predictions(tmp_path / "run0" / "predictions.npz", predictions_of(99, SHARPENED, images=160))
     cached = tmp_path / "cache" / "k1.npz"
     cached.write_bytes(cached.read_bytes()[:300])
     again, _ = found()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.stats.run_evaluations import evaluations
-from analysis.tables.reliability import cell_reliabilities, coarser, ece, pooled
+from analysis.tables.reliability import cell_reliabilities, coarser, pooled
 from cskd.evaluate.scores import expected_calibration_error, reliability_bins
 
 
@@ -23,4 +23,5 @@ def test_pooled_bins_equal_the_bins_of_all_samples(store, tmp_path):
         expected = reliability_bins(logits, labels, number)
         for name in ("lower", "upper", "count", "confidence", "accuracy"):
             np.testing.assert_allclose(getattr(bins, name), getattr(expected, name), rtol=1e-12, err_msg=name)
-    assert ece(result) == pytest.approx(expected_calibration_error(logits, labels), abs=1e-12)
+    errors = [expected_calibration_error(run.logits, run.labels) for run in predictions]
+    assert cells[0].ece == pytest.approx(np.mean(errors), abs=1e-12)

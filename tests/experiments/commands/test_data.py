@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import fakes
@@ -73,8 +74,8 @@ def test_merged_dataset_prepares_missing_parts_and_names_the_failed_ones(command
 @pytest.fixture
 def flowers(command, data_dir, monkeypatch, tmp_path):
     """An image folder with a recipe, ``DATA_DIR/flowers``."""
+    shutil.copytree(recipe.RECIPES, tmp_path / "recipes")
     monkeypatch.setattr(recipe, "RECIPES", tmp_path / "recipes")
-    (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "flowers.yaml").write_text(
         "data: {reader: image-folder, folder: flowers}\ninputs: {image_size: 32, train: resized-crop}\nbatch_size: 4\n"
     )

@@ -10,7 +10,8 @@ from experiments.runs.folder import RunFolder
 def test_damaged_run_is_named_beside_the_others(call, tmp_path, text):
     runs = tmp_path / "runs"
     specs = [make_run(runs, make_spec(seed)) for seed in (0, 1)]
+    specs.append(make_spec(2))  # without a folder
     plan_of(*specs).save(runs)
     RunFolder.of(specs[0], runs).metrics.write_text(text)
     status, output, _ = call("experiments status")
-    assert (status, "│ damaged │ 31.00 %" in output) == (0, True)
+    assert (status, "│ damaged │ 31.00 % │ missing" in output) == (0, True)

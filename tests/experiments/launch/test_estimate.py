@@ -3,7 +3,7 @@
 import psutil
 import pytest
 import torch
-from run_folders import digits_spec
+from run_folders import digits_spec, make_run, make_spec
 
 from cskd.batch import Batch
 from cskd.methods import build_method
@@ -70,5 +70,21 @@ def test_network_that_does_not_fit_is_refused_before_it_is_built(tmp_path, monke
     monkeypatch.setattr(estimate, "free_memory", lambda device: 500_000_000)
     before = psutil.Process().memory_info().rss
     with pytest.raises(UserError, match=r"GB of memory, 0\.5 GB are free: lower 'width' .* 'inputs.image_size'"):
-        Estimator().seconds(planned(digits_spec("width=1024"), tmp_path))
+        Estimator(1).seconds(planned(digits_spec("width=1024"), tmp_path))
     assert psutil.Process().memory_info().rss - before < 500_000_000
+
+
+def test_step_is_timed_with_the_threads_that_a_run_has_beside_others(tmp_path, monkeypatch):
+    threads, before = [], torch.get_num_threads()
+    monkeypatch.setattr(estimate, "time_step", lambda run: threads.append(torch.get_num_threads()) or (1.0, 1.0))
+    torch.set_num_threads(4)
+    for setting in ("threads=null", "threads=1"):
+        Estimator(2).seconds(planned(digits_spec(setting), tmp_path))
+    torch.set_num_threads(before)
+    assert threads == [2, 1]
+
+
+def test_damaged_run_takes_its_whole_time_again(tmp_path):
+    run = planned(make_run(tmp_path, make_spec(0)), tmp_path)
+    run.folder.weights.write_bytes(b"damaged")
+    assert Estimator(1).seconds(run) == 3 * 60.0

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.launch import loop
 from experiments.launch.backends import Exit
-from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
+from experiments.launch.backends.base import EXIT_DONE, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, EXIT_STOPPED
 from experiments.launch.loop import LaunchCallbacks, launch
 from experiments.runs import folder as folder_module
 from experiments.runs.folder import DONE, FAILED, INTERRUPTED, RUNNING, RunFolder
@@ -58,7 +58,7 @@ def no_waiting(monkeypatch):
 @pytest.fixture
 def runs(tmp_path) -> list[PlannedRun]:
     """Runs whose keys are 0, 1, ..."""
-    folders = [tmp_path / str(number) for number in range(8)]
+    folders = [tmp_path / str(number) for number in range(len(CAUSES))]
     for folder in folders:
         folder.mkdir()
     settings = SimpleNamespace(replicas=1)
@@ -69,6 +69,7 @@ def runs(tmp_path) -> list[PlannedRun]:
 CAUSES = [
     (Exit(EXIT_HELD), RUNNING, "not started"),  # the other process writes the state
     (Exit(EXIT_INTERRUPTED), INTERRUPTED, "interrupted: the disk is full: make room"),
+    (Exit(EXIT_STOPPED), INTERRUPTED, "interrupted: stopped before it began"),
     (Exit(-signal.SIGKILL), INTERRUPTED, "interrupted: killed (SIGKILL); if memory ran out, use fewer WORKERS"),
     (Exit(-signal.SIGTERM), INTERRUPTED, "interrupted: the process ended by SIGTERM"),
     (Exit(-signal.SIGSEGV), FAILED, "failed: the process ended by SIGSEGV"),

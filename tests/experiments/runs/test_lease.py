@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from experiments.runs import lease as lease_module
-from experiments.runs.lease import LeaseLost, is_held, lease_of, run_lease
+from experiments.runs.lease import LeasedFolder, LeaseLost
 
 # It has a forked process, such as a data loader's worker, which outlives it.
 OWNER = """
@@ -17,7 +17,7 @@ from pathlib import Path
 from multiprocessing import get_context
 from experiments.runs import lease
 lease.LEASE_SECONDS = 2.0
-with lease.run_lease(Path(sys.argv[1])) as owned:
+with lease.LeasedFolder(Path(sys.argv[1])).leased() as owned:
     get_context("fork").Process(target=time.sleep, args=(10,), daemon=True).start()
     print(bool(owned), flush=True)
     while True:
@@ -43,47 +43,47 @@ def start_owner(folder):
 
 
 def test_lease_has_one_owner_and_leaves_no_file(tmp_path):
-    assert not is_held(tmp_path)
-    with run_lease(tmp_path) as lease:
+    assert not LeasedFolder(tmp_path).is_held()
+    with LeasedFolder(tmp_path).leased() as lease:
         lease.check()
-        assert is_held(tmp_path)
-        with run_lease(tmp_path, patience=0.0) as other:
+        assert LeasedFolder(tmp_path).is_held()
+        with LeasedFolder(tmp_path).leased(patience=0.0) as other:
             assert other is None
-    assert not is_held(tmp_path)
+    assert not LeasedFolder(tmp_path).is_held()
     assert not list(tmp_path.iterdir())
 
 
 def test_token_of_the_lease_allows_another_process_to_write_while_it_is_held(tmp_path):
-    with run_lease(tmp_path) as lease:
-        of_replica = lease_of(tmp_path, lease.token)
-        of_replica.check()
-    with run_lease(tmp_path), pytest.raises(LeaseLost):
-        of_replica.check()
+    replica = LeasedFolder(tmp_path)
+    with LeasedFolder(tmp_path).leased() as lease, replica.leased_by(lease.token):
+        replica.before_replace()
+    with LeasedFolder(tmp_path).leased(), replica.leased_by(lease.token), pytest.raises(LeaseLost):
+        replica.before_replace()
 
 
 def test_lease_of_a_killed_process_is_free_at_once(tmp_path):
     owner = start_owner(tmp_path)
-    assert is_held(tmp_path)
+    assert LeasedFolder(tmp_path).is_held()
     owner.kill()
     owner.wait()
-    assert not is_held(tmp_path)
-    with run_lease(tmp_path, patience=0.0) as lease:
+    assert not LeasedFolder(tmp_path).is_held()
+    with LeasedFolder(tmp_path).leased(patience=0.0) as lease:
         lease.check()
 
 
 def test_suspended_process_learns_on_waking_that_it_lost_the_run(tmp_path):
     owner = start_owner(tmp_path)
     owner.send_signal(signal.SIGSTOP)
-    with run_lease(tmp_path, patience=20.0) as lease:
+    with LeasedFolder(tmp_path).leased(patience=20.0) as lease:
         owner.send_signal(signal.SIGCONT)
         assert owner.stdout.readline() == "lost\n"
         owner.wait()
         lease.check()  # the old owner removed only its own lease
-        assert is_held(tmp_path)
+        assert LeasedFolder(tmp_path).is_held()
 
 
 def test_owner_on_another_machine_is_dead_after_the_lease_time(tmp_path):
     (tmp_path / "lease").write_text(OTHER_MACHINE)
-    assert is_held(tmp_path)
+    assert LeasedFolder(tmp_path).is_held()
     os.utime(tmp_path / "lease", (1, 1))
-    assert not is_held(tmp_path)
+    assert not LeasedFolder(tmp_path).is_held()

@@ -44,3 +44,11 @@ def test_server_needs_a_free_port_and_ends_with_one_line(call, uri, tmp_path, mo
     assert f" at http://127.0.0.1:{port} (Ctrl-C stops it)." in address
     assert stopped == f"stopped: {name}"
     assert not [server for server in servers if server.is_running() and "http.server" in server.cmdline()]
+
+
+def test_ui_of_a_server_that_does_not_answer_is_an_error_in_one_line(call, monkeypatch):
+    address = f"http://user:secret@127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    status, output, errors = call("experiments ui")
+    assert (status, output, errors.count("\n"), "secret" in errors) == (2, "", 1, False)
+    assert "cannot list the experiments (" in errors

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from cskd.utils.errors import UserError
-from experiments.tracking.store import ARTIFACT_ROOT, artifact_location, open_store, upload_errors
+from experiments.tracking.store import ARTIFACT_ROOT, artifact_location, open_store, store_errors
 
 
 def test_unusable_address_is_one_line_without_password():
@@ -42,7 +42,7 @@ def test_artifacts_of_a_database_server_need_a_root(monkeypatch, tmp_path):
 def test_error_of_s3_is_one_line():
     no_credentials = type("NoCredentialsError", (Exception,), {"__module__": "botocore.exceptions"})
     message = r"^postgresql://h: cannot upload demo \(Unable to locate"
-    with pytest.raises(UserError, match=message), upload_errors("postgresql://h", "demo"):
+    with pytest.raises(UserError, match=message), store_errors("postgresql://h", "upload demo"):
         raise no_credentials("Unable to locate credentials")
 
 
