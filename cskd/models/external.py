@@ -6,6 +6,7 @@ Both libraries take seconds to import, so they are imported only when such a net
 import importlib
 from types import ModuleType
 
+import torch
 from torch import Tensor, nn
 
 from cskd.models.classifier import Backbone
@@ -44,7 +45,9 @@ def build_backbone(name: str, weights: str | None = None) -> Backbone:
         tagged = network if weights in (None, "default") else f"{network}.{weights}"
         return TimmBackbone(library.create_model(tagged, pretrained=weights is not None, num_classes=0))
     chosen = "DEFAULT" if weights == "default" else weights
-    return TorchvisionBackbone(name, library.get_model(network, weights=chosen))
+    with torch.device("cpu"):  # a RegNet computes its widths with tensors, which have no values on the device meta
+        made = library.get_model(network, weights=chosen)
+    return TorchvisionBackbone(name, made.to(torch.get_default_device()))
 
 
 def _library_of(name: str) -> tuple[ModuleType, str]:
