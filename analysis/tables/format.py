@@ -32,6 +32,7 @@ LATEX = {
     "±": r"$\pm$",
     "\N{DAGGER}": r"$\dagger$",
     "\N{DOUBLE DAGGER}": r"$\ddagger$",
+    "\N{SECTION SIGN}": r"\S{}",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
     "\N{NO-BREAK SPACE}": "~",

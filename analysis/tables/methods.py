@@ -21,7 +21,7 @@ from cskd.utils.numbers import ABSENT, number_text
 CONTROLS = (BASELINE, CS_KD)
 COMPARED = ("top1_error", "scaled_nll", "debiased_ece")  # the primary claims' metrics
 IN_TABLE = ("top1_error", "ece", *COMPARED[1:])
-DIFFERENT = "*"  # marks intervals of methods whose spreads differ
+DIFFERENT = "\N{SECTION SIGN}"  # marks intervals of methods whose spreads differ
 SPREADS_DIFFER = (
     f"{DIFFERENT} The spreads of the methods differ (Bartlett's test at 20 %), but the intervals take them as equal."
 )

@@ -9,6 +9,7 @@ import pytest
 from analysis.measured.csv_files import RUN_COLUMNS, runs_path, write_rows
 from analysis.measured.ingredients import ARMS, ingredients, ingredients_figure
 from analysis.stats.multiplicity import many_to_one
+from analysis.tables.methods import DIFFERENT
 from cskd.utils.numbers import ABSENT, mean_std_text, number_text
 
 POOL = "mini-custom-1a2b3c"
@@ -56,8 +57,8 @@ def test_tables_show_dunnetts_intervals_of_the_published_seeds(study):
     error, nll, ece, description = rows_of(text)
     n, mean, _, difference = error["class-mean"]
     assert (n, mean) == ("4", mean_std_text(first["class-mean"].mean(), first["class-mean"].std(ddof=1), 2))
-    ends = (number_text(end, 2, sign=True) for end in expected.interval)
-    assert difference.removesuffix(r" \*") == f"{number_text(expected.effect, 2, sign=True)} [{', '.join(ends)}]"
+    effect, low, high = (number_text(value, 2, sign=True) for value in (expected.effect, *expected.interval))
+    assert difference.removesuffix(f" {DIFFERENT}") == f"{effect} [{low}, {high}]"
     assert len(error) == len(nll) == len(ece) == len(ARMS)
     assert description["cs-kd"][2] == mean_std_text(61.5, np.std(range(4), ddof=1), 2)
     assert "Not finished" not in text

@@ -5,7 +5,7 @@ import pytest
 from builders import make_evaluations, make_pool
 
 from analysis.stats.multiplicity import many_to_one
-from analysis.tables.methods import methods_table
+from analysis.tables.methods import DIFFERENT, methods_table
 
 VALUES = {
     "cross-entropy": {0: 24.2, 1: 24.9, 2: 24.4},
@@ -40,7 +40,7 @@ def test_different_spreads_are_marked_unless_the_methods_are_not_compared():
     for settings, is_marked in ({}, True), ({"cifar100/resnet18/wide": {"width": "32"}}, False):
         table = methods_table(make_pool(cells, settings=settings), {})
         assert table.frame.minus_cross_entropy_spreads_differ[table.frame.method == "cs-kd"].tolist() == [is_marked]
-        assert table.blocks[0].groups[0][1][-2].endswith("*") == is_marked
+        assert table.blocks[0].groups[0][1][-2].endswith(DIFFERENT) == is_marked
 
 
 def test_pool_without_two_methods_has_no_table():
