@@ -47,7 +47,7 @@ def main() -> int:
     parser = cli.Parser(prog="python -m experiments worker", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a run folder with a spec.json")
     threads = "CPU threads, if the recipe does not set them (default: one for each usable core)"
-    parser.add_argument("--threads", type=int, default=usable_cores(), help=threads)
+    parser.add_argument("--threads", type=cli.positive, default=usable_cores(), help=threads)
     parser.add_argument("--launcher", type=int, metavar="PID", help="stop when this process is no longer the parent")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
