@@ -13,22 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from arrays import random_split
+import trainers
 
-from cskd.batch import Batch, Normalise
-from cskd.data.loader import TestSet, TrainLoader
-from cskd.data.transforms import CenterCrop, PadAndCrop
-from cskd.methods import build_method
+from cskd.batch import Batch
 from cskd.methods.base import ForwardCache
-from cskd.models import build_model
 from cskd.train import checkpoint
 from cskd.train.distributed import SINGLE, Replicas
 from cskd.train.schedule import Schedule
 from cskd.train.trainer import Diverged, Interrupted, Trainer
-from cskd.utils.seeding import derived_seed, generator
+from cskd.utils.seeding import generator
 
-CPU = torch.device("cpu")
-CLASSES, TESTS, SEED = 4, 21, 3
+TESTS, SEED = 21, 3
 
 
 @dataclass(frozen=True)
@@ -80,42 +75,25 @@ def _call_all(rank: int, count: int, port: int, calls: tuple[tuple[Callable, ...
         replicas.leave()
 
 
-def make_trainer(case: Case, replicas: Replicas = SINGLE, file: Path | None = None) -> Trainer:
-    method = build_method(case.method)
-    build = {"build_head": method.build_head, "build_auxiliary": method.build_auxiliary}
-    torch.manual_seed(derived_seed(0, "init"))
-    model = build_model("resnet10", CLASSES, 8, width=4, **build)
-    train, test = random_split(case.images, CLASSES), random_split(TESTS, CLASSES, seed=1)
-    data = {"batch_size": case.batch_size, "device": CPU}
-    loader = TrainLoader(train, PadAndCrop(8, 1), CenterCrop(8), views=method.views, seed=SEED, **data)
-    return Trainer(
-        model,
-        method,
-        loader,
-        TestSet(test, CenterCrop(8), replica=replicas, **data),
-        Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), CPU),
-        Schedule(epochs=case.epochs, lr=case.lr, milestones=(1,)),
-        seed=SEED,
-        device=CPU,
-        precision="fp32",
-        teacher=build_model("resnet10", CLASSES, 8, width=4) if method.needs_teacher else None,
-        checkpoint=file,
-        replicas=replicas,
-    )
+def make_trainer(case: Case, replicas: Replicas = SINGLE, folder: Path | None = None) -> Trainer:
+    """Return the trainer of a case, with its checkpoint in the folder."""
+    schedule = Schedule(epochs=case.epochs, lr=case.lr, milestones=(1,))
+    data = {"images": case.images, "tests": TESTS, "batch_size": case.batch_size, "seed": SEED}
+    return trainers.make_trainer(folder, method=case.method, schedule=schedule, replicas=replicas, **data)
 
 
 def train(
     replicas: Replicas,
     case: Case,
-    file: Path | None = None,
+    folder: Path | None = None,
     stop: tuple[int, int] | None = None,
     compiled: bool = False,
 ) -> Result:
-    """Train a case, or continue it from a checkpoint's file.
+    """Train a case, or continue it from the checkpoint in a folder.
 
     stop: (rank, steps): this replica asks to stop after so many steps.
     """
-    trainer, steps, error, predictions = make_trainer(case, replicas, file), [], "", None
+    trainer, steps, error, predictions = make_trainer(case, replicas, folder), [], "", None
     if compiled:
         trainer.compile()
     try:

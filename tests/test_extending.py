@@ -168,5 +168,5 @@ def test_the_network_of_the_text_can_be_selected(monkeypatch):
 
 
 def test_the_exit_statuses_are_those_of_the_worker():
-    documented = re.findall(r"^\| (\d) `(EXIT_\w+)`", TEXT, re.MULTILINE)
+    documented = re.findall(r"^\| (\d+) `(EXIT_\w+)`", TEXT, re.MULTILINE)
     assert documented == [(str(value), name) for name, value in vars(base).items() if name.startswith("EXIT_")]

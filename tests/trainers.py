@@ -10,6 +10,7 @@ from cskd.data.loader import TestSet, TrainLoader
 from cskd.data.transforms import CenterCrop, PadAndCrop, ResizedCrop
 from cskd.methods import build_method
 from cskd.models import build_model
+from cskd.train.distributed import SINGLE
 from cskd.train.schedule import Schedule
 from cskd.train.trainer import Interrupted, Trainer
 from cskd.utils.seeding import derived_seed
@@ -22,28 +23,29 @@ FIXED, MIXED = (8, 8), None  # sizes of images
 
 def make_trainer(
     folder=None, *, method="cs-kd", architecture="resnet10", schedule=SCHEDULE, precision="fp32", identity="run",
-    size=FIXED, device=CPU, resizing=None,
+    size=FIXED, device=CPU, resizing=None, images=42, tests=20, batch_size=16, seed=0, replicas=SINGLE,
 ):  # fmt: skip
     built = build_method(method)
     torch.manual_seed(derived_seed(0, "init"))
     model = build_model(architecture, 4, 8, width=4, build_head=built.build_head, build_auxiliary=built.build_auxiliary)
     augmentation = PadAndCrop(8, 1) if size == FIXED else ResizedCrop(8)
     center_crop = CenterCrop(8, 9 if size == MIXED else None)
-    train, test = random_split(42, 4, size=size), random_split(20, 4, size=size, seed=1)
-    data = {"batch_size": 16, "device": device, "resizing": resizing}
+    train, test = random_split(images, 4, size=size), random_split(tests, 4, size=size, seed=1)
+    data = {"batch_size": batch_size, "device": device, "resizing": resizing}
     return Trainer(
         model,
         built,
-        TrainLoader(train, augmentation, center_crop, views=built.views, seed=0, **data),
-        TestSet(test, center_crop, **data),
+        TrainLoader(train, augmentation, center_crop, views=built.views, seed=seed, **data),
+        TestSet(test, center_crop, replica=replicas, **data),
         Normalise((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), device),
         schedule,
-        seed=0,
+        seed=seed,
         device=device,
         precision=precision,
         teacher=build_model("resnet10", 4, 8, width=4) if built.needs_teacher else None,
         checkpoint=None if folder is None else folder / "checkpoint.pt",
         identity=identity,
+        replicas=replicas,
     )
 
 

@@ -129,11 +129,11 @@ class TrainLoader:
         }
         return EpochDraws(self.labels[order], indices, crops)
 
-    def batch(self, draws: EpochDraws, rows: slice | Tensor, weight: float = 1.0) -> Batch:
+    def batch(self, draws: EpochDraws, rows: slice | Tensor) -> Batch:
         """Return the batch of some rows of an epoch. For resident images; ``draws`` are on the device."""
         views = {view: to_channels_first(images) for view, images in self._gathered(draws, rows).items()}
         labels = draws.labels[rows]
-        return Batch(views, labels, labels, self.num_classes, weight)
+        return Batch(views, labels, labels, self.num_classes)
 
     @property
     def is_resident(self) -> bool:

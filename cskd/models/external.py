@@ -6,6 +6,7 @@ Both libraries take seconds to import, so they are imported only when such a net
 import importlib
 from types import ModuleType
 
+import torch
 from torch import Tensor, nn
 
 from cskd.models.classifier import Backbone
@@ -44,7 +45,9 @@ def build_backbone(name: str, weights: str | None = None) -> Backbone:
         tagged = network if weights in (None, "default") else f"{network}.{weights}"
         return TimmBackbone(library.create_model(tagged, pretrained=weights is not None, num_classes=0))
     chosen = "DEFAULT" if weights == "default" else weights
-    return TorchvisionBackbone(name, library.get_model(network, weights=chosen))
+    with torch.device("cpu"):  # a RegNet computes its widths with tensors, which have no values on the device meta
+        made = library.get_model(network, weights=chosen)
+    return TorchvisionBackbone(name, made.to(torch.get_default_device()))
 
 
 def _library_of(name: str) -> tuple[ModuleType, str]:
@@ -102,10 +105,10 @@ class TimmBackbone(Backbone, nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        self.feature_size = network.num_features
+        self.feature_size = network.head_hidden_size  # some heads have a layer before the classes
         stages = list(getattr(network, "feature_info", None) or [])[-4:]
         if [stage["reduction"] for stage in stages] == STAGE_REDUCTIONS:
-            self.stage_channels = (*(stage["num_chs"] for stage in stages[:-1]), self.feature_size)
+            self.stage_channels = (*(stage["num_chs"] for stage in stages[:-1]), network.num_features)
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         if not self.stage_channels:
@@ -114,4 +117,4 @@ class TimmBackbone(Backbone, nn.Module):
         return (*maps[:-1], last)
 
     def pool(self, feature_map: Tensor) -> Tensor:
-        return self.network.forward_head(feature_map, pre_logits=True) if self.stage_channels else feature_map
+        return self.network.forward_head(feature_map) if self.stage_channels else feature_map

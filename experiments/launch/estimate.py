@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cskd.batch import Batch, Normalise
 from cskd.methods import build_method
 from cskd.methods.base import ForwardCache
+from cskd.models import Classifier
 from cskd.models.weights import load_weights, start_from
 from cskd.train.precision import autocast, resolve
 from cskd.utils import limits
@@ -138,8 +139,7 @@ def check_memory(spec: RunSpec, num_classes: int, images: int, device: torch.dev
 def check_weights(run: PlannedRun) -> None:
     """Raise UserError if the weights that a run starts from are of another network."""
     spec = run.spec
-    with torch.device("meta"):
-        model = initialised_model(spec, run.num_classes)
+    model = _without_weights(spec, run.num_classes)
     state, _ = load_weights(spec.architecture, spec.settings.weights, data_dir())
     try:
         start_from(model, {name: tensor.to("meta") for name, tensor in state.items()})
@@ -167,9 +167,12 @@ def step_bytes(spec: RunSpec, num_classes: int, images: int) -> int:
     labels = torch.zeros(2, dtype=torch.long)
     small = Batch(dict.fromkeys(method.views, torch.zeros(2, 3, 1, 1)), labels, labels, num_classes)
     added = {name: view for name, view in method.transform(small, torch.Generator()).views.items() if view.ndim != 4}
-    with FakeTensorMode():  # tensors without content; autocast does not support torch's device "meta"
-        model = initialised_model(spec, num_classes)
-        teacher = initialised_model(spec.teacher, num_classes) if spec.teacher else None
+    model = _without_weights(spec, num_classes)
+    teacher = _without_weights(spec.teacher, num_classes) if spec.teacher else None
+    # Tensors without content on the CPU; autocast does not support torch's device "meta".
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for network in filter(None, (model, teacher)):
+            network.to_empty(device="cpu")
         labels = torch.zeros(images, dtype=torch.long)
         views = dict.fromkeys(method.views, torch.empty(images, 3, size, size))
         views |= {name: torch.empty(images, *view.shape[1:], dtype=view.dtype) for name, view in added.items()}
@@ -191,12 +194,17 @@ def free_memory(device: torch.device) -> int:
 
 def disk_bytes(run: PlannedRun) -> int:
     """Return the bytes that a run needs in its folder and, for the copy of its results, in the tracking store."""
-    with torch.device("meta"):
-        model = initialised_model(run.spec, run.num_classes)
+    model = _without_weights(run.spec, run.num_classes)
     weights = _bytes(model)
     predictions = 4 * run.test_images * (run.num_classes + model.backbone.feature_size)
     checkpoints = 2 * 2 * weights  # two, each with the momentum; removed before the results are copied
     return weights + predictions + max(checkpoints, weights + predictions)
+
+
+def _without_weights(spec: RunSpec, num_classes: int) -> Classifier:
+    """Return the run's network on torch's device meta, which needs no memory."""
+    with torch.device("meta"):
+        return initialised_model(spec, num_classes)
 
 
 def _bytes(model: torch.nn.Module) -> int:

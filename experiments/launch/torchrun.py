@@ -9,8 +9,8 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -75,7 +75,7 @@ def train_replicas(folder: RunFolder, lease: Lease, replicas: int, should_stop: 
         options = (f"--lease={lease.token}", f"--report={report}", f"--threads={threads}")
         launch = elastic_launch(config, sys.executable)
         try:
-            with PassOn(should_stop):
+            with stops_passed_on(should_stop):
                 launch("-m", "experiments.launch.replica", str(folder.path), *options)
         except ChildFailedError as error:
             statuses = {rank: failure.exitcode for rank, failure in error.failures.items()}
@@ -108,25 +108,24 @@ def how_they_ended(statuses: dict[int, int], report: Path) -> Exception:
     return ReplicaEnded(FAILED, f"replica {rank} ended {cause}")
 
 
-class PassOn:
-    """A context in which the worker's child processes get SIGTERM once the worker should stop."""
+@contextmanager
+def stops_passed_on(should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Send SIGTERM to the worker's child processes, once each, as soon as the worker should stop."""
+    ended = Event()
 
-    def __init__(self, should_stop: Callable[[], bool]):
-        self._should_stop, self._ended = should_stop, Event()
-        self._thread = Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def watch() -> None:
         stopped = set()
-        while not self._ended.wait(POLL_SECONDS):
-            if self._should_stop():
+        while not ended.wait(POLL_SECONDS):
+            if should_stop():
                 for process in {*psutil.Process().children()} - stopped:  # torchrun may still be starting some
                     with suppress(psutil.NoSuchProcess):
                         process.send_signal(signal.SIGTERM)
                     stopped.add(process)
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -118,13 +118,14 @@ class TrackedExperiment:
             return runs[()] if runs else self.client.create_run(self.id, started, identity | tags, name)
 
     def _merge_copies(self, runs: list[Run]) -> Run:
-        """Return one of several runs with the same identity. Empty copies are deleted if that run has content.
+        """Return one of several runs with the same identity. Copies that are cells or empty are deleted.
 
-        Copies arise when the server creates a run after the client's timeout.
+        Copies arise when the server creates a run after the client's timeout, and when launches on machines without a
+        shared lock create the same cell at once. The next upload to a deleted copy fails and finds the other one.
         """
         first, *copies = sorted(runs, key=lambda run: (not run.data.params, run.info.run_id))
         for run in copies if first.data.params else ():
-            if not run.data.params:
+            if not run.data.params or run.data.tags["kind"] == "cell":  # which holds nothing but copies of its seeds
                 self.client.delete_run(run.info.run_id)
         return first
 

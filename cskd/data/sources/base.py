@@ -125,7 +125,6 @@ class DatasetSource:
 
     name: str
     title: str
-    homepage: str
     reader: Callable[[Path], Listing]
     archives: tuple[Archive, ...] = ()
     folders: tuple[str, ...] = ()

@@ -80,13 +80,12 @@ class _ArraysOnly(pickle.Unpickler):
 SOURCE = DatasetSource(
     name="cifar100",
     title="CIFAR-100",
-    homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
     reader=read,
     archives=(
         Archive(
             "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
             "cifar-100-python.tar.gz",
-            "md5:eb9058c3a382ffc7106e4002c42a8d85",  # the homepage, and torchvision.datasets.CIFAR100
+            "md5:eb9058c3a382ffc7106e4002c42a8d85",  # cs.toronto.edu/~kriz/cifar.html and torchvision.datasets.CIFAR100
             169_001_437,
             ("https://cave.cs.toronto.edu/kriz/cifar-100-python.tar.gz",),  # the university's newer host
         ),

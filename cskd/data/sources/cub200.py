@@ -35,7 +35,6 @@ def read(folder: Path) -> Listing:
 SOURCE = DatasetSource(
     name="cub200",
     title="CUB-200-2011",
-    homepage="https://www.vision.caltech.edu/datasets/cub_200_2011/",
     reader=read,
     archives=(
         Archive(

@@ -38,7 +38,6 @@ def read(folder: Path) -> Listing:
 SOURCE = DatasetSource(
     name="digits",
     title="scikit-learn's digits",
-    homepage="https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html",
     reader=read,
     num_classes=10,
     train_images=200,

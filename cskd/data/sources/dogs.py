@@ -47,7 +47,6 @@ def _read_list(folder: Path, split: str, breeds: dict[int, str]) -> list[Labelle
 SOURCE = DatasetSource(
     name="dogs",
     title="Stanford Dogs",
-    homepage="http://vision.stanford.edu/aditya86/ImageNetDogs/",
     reader=read,
     # Stanford publishes no checksums; these are from TensorFlow Datasets' url_checksums/stanford_dogs.txt.
     archives=(

@@ -15,7 +15,6 @@ def image_folder_source(name: str, folder: str) -> DatasetSource:
     return DatasetSource(
         name=name,
         title=name,
-        homepage="",
         reader=read_class_folders,
         folders=(folder,),
         landmarks=("train", "test"),

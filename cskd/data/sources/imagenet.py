@@ -88,7 +88,6 @@ def _val_wnids(archive: Path) -> list[str]:
 SOURCE = DatasetSource(
     name="imagenet",
     title="ImageNet",
-    homepage="https://image-net.org",
     reader=read,
     archives=(  # the checksums are those of torchvision.datasets.ImageNet
         Archive(PAGE, TRAIN, "md5:1d675b47d978889d74fa0da5fadfb00e", 147_897_477_120, needs_account=True),

@@ -34,7 +34,6 @@ def _read_list(path: Path, images: Path, classes: list[str]) -> list[LabelledIma
 SOURCE = DatasetSource(
     name="mit67",
     title="MIT Indoor Scenes 67",
-    homepage="https://web.mit.edu/torralba/www/indoor.html",
     reader=read,
     archives=(
         # No checksums of the lists are published; the official numbers of images check them.

@@ -60,7 +60,6 @@ def _read_val(folder: Path, label_of: dict[str, int]) -> tuple[list[LabelledImag
 SOURCE = DatasetSource(
     name="tinyimagenet",
     title="TinyImageNet",
-    homepage="http://cs231n.stanford.edu",
     reader=read,
     archives=(
         Archive(

@@ -30,7 +30,7 @@ def test_torchvision_network_computes_the_same_as_in_its_library(name):
         assert torch.equal(ours(inputs), theirs(inputs))
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["convnext_atto", "lcnet_050", "resnet18", "vit_tiny_patch16_224"])
 def test_timm_network_computes_the_same_as_in_its_library(name):
     timm = pytest.importorskip("timm", reason="timm is not installed")
     torch.manual_seed(0)
@@ -40,6 +40,7 @@ def test_timm_network_computes_the_same_as_in_its_library(name):
     inputs = torch.nn.functional.interpolate(images(), 224)
     with torch.no_grad():
         assert torch.equal(ours.backbone(inputs), theirs(inputs))
+        assert ours(inputs).shape == (2, 5)
         maps = ours.backbone.stage_maps(inputs)
     channels = ours.backbone.stage_channels
     assert channels == () or channels == tuple(feature_map.shape[1] for feature_map in maps)

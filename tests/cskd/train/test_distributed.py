@@ -14,11 +14,11 @@ CASES = (Case("mixup+cs-kd"), Case("permuted-partner"), Case("class-mean"))
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The results of all runs on two replicas, by name; each has the first replica's and the second's."""
-    file = tmp_path_factory.mktemp("run") / "checkpoint.pt"
+    folder = tmp_path_factory.mktemp("run")
     calls = {
         **{case.method: (train, case) for case in CASES},
-        "stopped": (train, CASES[0], file, (1, 4)),
-        "resumed": (train, CASES[0], file),
+        "stopped": (train, CASES[0], folder, (1, 4)),
+        "resumed": (train, CASES[0], folder),
         "diverged": (train, Case("cross-entropy", lr=1e18)),
     }
     return dict(zip(calls, on_replicas(2, *calls.values()), strict=True))

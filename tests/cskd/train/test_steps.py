@@ -1,6 +1,7 @@
 """The step that a GPU captures is the loader's step, and no step waits for the device."""
 
 import contextlib
+import functools
 import math
 from types import SimpleNamespace
 
@@ -16,11 +17,17 @@ from cskd.train.steps import set_rate, state_of
 META = torch.device("meta")
 
 
+@functools.cache
+def undisturbed(method: str):
+    """Return the metrics and predictions of a run with the loader's steps."""
+    return run(make_trainer(method=method))
+
+
 @pytest.mark.parametrize("method", ["cs-kd", "cs-kd-e", "kd", "adacos"])
 def test_steps_that_read_their_batch_at_a_cursor_are_those_of_the_loader(method, tmp_path, monkeypatch):
     """The step that a GPU captures, here kernel by kernel; a stop and a resume in between."""
     monkeypatch.setattr(checkpoint, "MAX_TIME_SHARE", math.inf)  # a checkpoint after every epoch
-    expected, predictions = run(make_trainer(method=method))
+    expected, predictions = undisturbed(method)
     for stop_in in (2, None):
         trainer = make_trainer(tmp_path, method=method)
         trainer.steps.captured = trainer.steps.capturable()
@@ -47,7 +54,7 @@ def test_capture_leaves_network_and_optimiser_as_they_were(fails, made_up_cuda, 
     monkeypatch.setattr(checkpoint, "MAX_TIME_SHARE", math.inf)
     if fails:
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: 1 / 0)
-    expected, predictions = run(make_trainer(method="adacos"))
+    expected, predictions = undisturbed("adacos")
     for stop_in in (2, None):
         trainer = make_trainer(tmp_path, method="adacos")
         trainer.steps.device = torch.device("cuda")

@@ -24,7 +24,10 @@ def planned(run: RunSpec, folder) -> PlannedRun:
     return PlannedRun(run, RunFolder.of(run, folder), 10, 20, 20)
 
 
-@pytest.mark.parametrize(("method", "architecture"), [("cross-entropy", "densenet41"), ("kd+cs-kd", "resnet10")])
+@pytest.mark.parametrize(
+    ("method", "architecture"),
+    [("cross-entropy", "densenet41"), ("kd+cs-kd", "resnet10"), ("cs-kd", "torchvision:regnet_y_400mf")],
+)
 def test_step_bytes_are_those_of_a_real_step(method, architecture):
     run = digits_spec(architecture=architecture, method=method)
     model, built = initialised_model(run, 10), build_method(run.method, run.parameters)

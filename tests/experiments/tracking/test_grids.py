@@ -128,6 +128,19 @@ def test_empty_copies_of_a_run_are_deleted(uri, tmp_path):
     assert names == {run.info.run_name: "first-0", "copy": "of another RUNS_DIR"}
 
 
+def test_cell_that_two_machines_created_at_once_becomes_one(uri, tmp_path):
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    tracker = upload(uri, tmp_path / "first", make_run(tmp_path / "first", make_spec(0)))
+    ((cell,), (run,)) = tracked(uri, kind="cell"), tracked(uri, kind="run")
+    copy = tracker.client.create_run(run.info.experiment_id, tags=cell.data.tags).info.run_id
+    tracker.client.log_param(copy, "schedule.epochs", 3)
+    tracker.client.set_tag(run.info.run_id, "mlflow.parentRunId", copy)
+    upload(uri, tmp_path / "second", make_run(tmp_path / "second", make_spec(1)))
+    ((cell,), runs) = tracked(uri, kind="cell"), tracked(uri, kind="run")
+    assert [run.data.tags["mlflow.parentRunId"] for run in runs] == [cell.info.run_id] * 2
+
+
 def test_two_launches_share_one_experiment(uri, tmp_path):
     plan_of(make_run(tmp_path, make_spec(0))).save(tmp_path)
     with Uploader(lambda: GridTracker(uri, "demo", tmp_path)) as uploader:
