@@ -163,7 +163,9 @@ class Method(ABC):
         """
         values = {field: float(getattr(self, field.name)) for field in fields(self)}
         return {
-            field.name: value for field, value in values.items() if field.type is not bool or value != field.default
+            field.name: value
+            for field, value in values.items()
+            if not isinstance(field.default, bool) or value != field.default
         }
 
     def require(self, parameter: str, holds: bool, expected: str) -> None:
