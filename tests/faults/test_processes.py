@@ -157,7 +157,7 @@ def stop_preparation(place: Disturbed) -> None:
 
 def stop_the_last_upload(place: Disturbed) -> None:
     """Nothing is left to stop: the upload is completed."""
-    status, output = place.strike(strike("experiments.tracking.grids:GridTracker._open", 2, "SIGTERM"))
+    status, output = place.strike(strike("experiments.tracking.uploader:Uploader.__exit__", 1, "SIGTERM", when="0.1"))
     assert (status, output.count(STOPPED)) == (0, 0), output
 
 
