@@ -27,8 +27,8 @@ def test_replicas_equal_one_process_that_emulates_them(count, tally, tmp_path):
     calls = [
         *((train, case) for case in CASES),
         (train, CASES[0], None, None, True),
-        (train, CASES[0], tmp_path / "checkpoint.pt", (count - 1, 4)),
-        (train, CASES[0], tmp_path / "checkpoint.pt"),
+        (train, CASES[0], tmp_path, (count - 1, 4)),
+        (train, CASES[0], tmp_path),
     ]
     *uninterrupted, compiled, stopped, resumed = on_replicas(count, *calls)
     for case, results in zip(CASES, uninterrupted, strict=True):
