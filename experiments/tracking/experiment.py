@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import DatasetInput, Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from cskd.utils.errors import UserError
@@ -134,6 +134,15 @@ class TrackedExperiment:
         if tracked.parent != parent.run_id:
             self.client.set_tag(tracked.run_id, "mlflow.parentRunId", parent.run_id)
             tracked.parent = parent.run_id
+
+    def log_dataset(self, tracked: TrackedRun, dataset: DatasetInput) -> None:
+        """Log the dataset that a run was trained on. The second attempt finds one that another process has created."""
+        try:
+            self.client.log_inputs(tracked.run_id, [dataset])
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":  # of a violated constraint of the database
+                raise
+            self.client.log_inputs(tracked.run_id, [dataset])
 
     def log_settings(self, tracked: TrackedRun, settings: dict[str, Any]) -> None:
         """Log every setting as a parameter, once."""

@@ -147,7 +147,7 @@ class GridTracker:
             state, reason = INTERRUPTED, damage  # as the next launch will find it
         spec = folder.spec()
         if not tracked.has_settings:
-            self.client.log_inputs(tracked.run_id, [dataset_input(spec)])
+            self.experiment.log_dataset(tracked, dataset_input(spec))
         self.experiment.log_settings(tracked, spec.flat())
         self.experiment.log_epochs(tracked, epochs)
         tags = {"reason": reason} | environment_tags(folder.starts())

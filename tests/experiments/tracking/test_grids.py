@@ -1,7 +1,9 @@
 """Uploaded grids: cells, seeds and their trainings, repeated uploads, and what somebody deleted."""
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from run_folders import make_run, make_spec, plan_of, points, tracked, upload
 
 from cskd.utils.errors import UserError
@@ -126,6 +128,21 @@ def test_empty_copies_of_a_run_are_deleted(uri, tmp_path):
     tracker.update(everything=True)
     names = {run.info.run_name: run.data.tags["training_id"] for run in tracked(uri, kind="run")}
     assert names == {run.info.run_name: "first-0", "copy": "of another RUNS_DIR"}
+
+
+def test_dataset_that_another_process_creates_meanwhile_is_logged(uri, tmp_path, monkeypatch):
+    log_inputs = MlflowClient.log_inputs
+    failures = [MlflowException("UNIQUE constraint failed", error_code=BAD_REQUEST)]
+
+    def log(*arguments):
+        if failures:
+            raise failures.pop()
+        log_inputs(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", log)
+    upload(uri, tmp_path, make_run(tmp_path, make_spec(0)))
+    (run,) = tracked(uri, kind="run")
+    assert (run.info.status, len(run.inputs.dataset_inputs)) == ("FINISHED", 1)
 
 
 def test_cell_that_two_machines_created_at_once_becomes_one(uri, tmp_path):
