@@ -132,6 +132,11 @@ class ScheduleSettings(StrictModel):
             raise ValueError("nesterov needs optimizer: sgd and a momentum")
         return self
 
+    def without_effect(self) -> set[str]:
+        """Return the settings that this optimizer and this kind of schedule do not use."""
+        unused = {"nesterov"} if self.optimizer == "adamw" else {"beta2"}
+        return unused if self.kind == "multistep" else unused | {"milestones", "factor"}
+
     def parameters(self) -> dict[str, float]:
         """Return the values of SCHEDULE_PARAMETERS."""
         return {name: getattr(self, name.removeprefix("schedule.")) for name in SCHEDULE_PARAMETERS}
