@@ -230,8 +230,11 @@ def validated(model: type[BaseModel], raw: dict[str, Any], where: str):
                 known = _siblings(model, problem["loc"])
                 nearest = did_you_mean(str(problem["loc"][-1]), known)
                 problems.append(f"unknown key '{key}' ({nearest}known: {', '.join(known)})")
-            else:
+            elif problem["type"] == "value_error":  # of our own validators
                 problems.append(f"'{key}': {problem['msg'].removeprefix('Value error, ')}")
+            else:
+                given = f", not {problem['input']!r}" if isinstance(problem["input"], str | int | float) else ""
+                problems.append(f"'{key}': {problem['msg']}{given}")
         raise UserError(f"{where}: {'; '.join(problems)}") from error
 
 
