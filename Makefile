@@ -125,7 +125,7 @@ CROSS = $(if $(DATASETS),--datasets $(DATASETS)) $(if $(METHODS),--methods $(MET
 help: ## list all targets and variables
 	@echo "Targets"; grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
 	  | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1|\2/' | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
-	@echo "Variables"; grep -E '^[A-Z_]+ \?=.*##' $(firstword $(MAKEFILE_LIST)) \
+	@echo "Variables (a target before a colon: what the variable means there)"; grep -E '^[A-Z_]+ \?=.*##' $(firstword $(MAKEFILE_LIST)) \
 	  | sed -E 's/^([A-Z_]+) .*## *(.*)/  \1|\2/' | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
 
 setup: $(READY) ## build .venv from requirements.lock; does nothing when it is up to date
