@@ -30,6 +30,7 @@ class Metric:
     rescaled: the analysis also computes it after temperature scaling. For metrics of the probabilities.
     equivalence_margin: the smallest difference of two methods that matters, in the metric's unit (docs/judgement.md);
         None if none is fixed.
+    min_classes: with fewer classes a tracked metric is left out, because it is the same for every network.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Metric:
     higher_is_better: bool = False
     rescaled: bool = False
     equivalence_margin: float | None = None
+    min_classes: int = 1
 
     @property
     def label(self) -> str:
@@ -93,7 +95,7 @@ METRICS = (
     Metric("top1_error", "error", "Top-1 error", "%", scores.top_k_error, PERCENT, rescaled=True,
            equivalence_margin=1),
     Metric("top5_error", "top5_error", "Top-5 error", "%", partial(scores.top_k_error, k=5), PERCENT,
-           equivalence_margin=1),
+           equivalence_margin=1, min_classes=6),
     Metric("ece", "ece", "ECE", "%, 20 bins", scores.expected_calibration_error, PERCENT, rescaled=True,
            equivalence_margin=2),
     Metric("nll", "nll", "Negative log-likelihood", "nats", scores.negative_log_likelihood, decimals=3, rescaled=True,
@@ -150,10 +152,11 @@ def all_metrics() -> dict[str, Metric]:
 def evaluate_predictions(logits, labels, features=None, domains: Sequence[str] | None = None) -> dict[str, float]:
     """Return every tracked metric by name, in the metric's unit.
 
-    Metrics of ``LAST`` are left out if ``features`` is None. domains: the domain of each class, for the metrics of
-    single domains. Raises ValueError for undefined input, see ``scores``.
+    Metrics of ``LAST`` are left out if ``features`` is None, and those that need more classes than there are. domains:
+    the domain of each class, for the metrics of single domains. Raises ValueError for undefined input, see ``scores``.
     """
     metrics = [metric for metric in TRACKED if metric.when == EPOCH or features is not None]
+    metrics = [metric for metric in metrics if metric.min_classes <= logits.shape[1]]
     values = {metric.name: metric.value(logits, labels, features) for metric in metrics}
     if domains is not None:
         values |= scores.domain_metrics(logits, labels, domains)

@@ -7,9 +7,10 @@ import time
 from rich.console import Console
 
 from cskd.data.store import Dataset
+from cskd.evaluate.metrics import TRACKED
 from cskd.utils.cli import STOPPED, Parser, check_writable, data_dir, results_dir, runs_dir, tracking_uri
 from cskd.utils.databases import print_address
-from cskd.utils.errors import UserError, one_line
+from cskd.utils.errors import UserError, check_choice, one_line
 from cskd.utils.integrity import write_json
 from cskd.utils.numbers import duration_text
 from experiments.config.datasets import expected_data, is_prepared, open_data
@@ -18,7 +19,7 @@ from experiments.config.settings import Data
 from experiments.launch.backends import Backend, backend_class
 from experiments.launch.data_progress import preparation_lines, prepare_with_progress
 from experiments.launch.loop import LaunchCallbacks, launch, submit
-from experiments.launch.options import GridOptions, add_grid_arguments, method_or_all
+from experiments.launch.options import GridOptions, add_grid_arguments, method_or_all, seed_number
 from experiments.launch.plan_table import print_plan
 from experiments.launch.progress import Display, line_printer, outcome
 from experiments.launch.queue import RunQueue
@@ -29,7 +30,8 @@ from experiments.tracking.uploader import Tracker, Uploader
 
 NEXT = """What to do next:
   make ui        shows the runs in MLflow{link}
-  make report    writes every table, figure and verdict into one page
+  make report    writes every table, figure and verdict into one page"""
+AFTER_DEMO = """
   make reproduce-table1 PROFILE=mini DATASETS=cifar100
                  trains on real images; on a CPU, a run takes minutes"""
 
@@ -39,7 +41,7 @@ def main() -> int:
     parser.add_argument("grid", help=f"one of {', '.join(grid_names())}")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="replace the grid's datasets")
     parser.add_argument("--methods", type=method_or_all, nargs="+", metavar="NAME", help="replace the grid's")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="replace the grid's seeds")
+    parser.add_argument("--seeds", nargs="+", type=seed_number, metavar="N", help="replace the grid's seeds")
     parser.add_argument(
         "--tables",
         nargs="*",
@@ -56,6 +58,8 @@ def main() -> int:
         seeds=arguments.seeds,
     )
     options = GridOptions.from_arguments(arguments)
+    for name in options.tables or ():
+        check_choice("table", name, [metric.short_name for metric in TRACKED])
     if not options.dry_run:
         check_writable(RESULTS_DIR=results_dir())  # of the tables
     return launch_grid(arguments.grid, grid, options)
@@ -102,7 +106,8 @@ def launch_grid(grid_name: str, grid: Grid, options: GridOptions) -> int:
     status = _print_summary(runs, uploader, finished, time.monotonic() - began, console)
     if finished and options.tables is not None:
         made = _make_tables(plan, options.tables)  # also if runs failed: the tables name them
-        line_printer(console)(NEXT.format(link=uploader.link and f":\n                 {uploader.link}"))
+        advice = NEXT.format(link=uploader.link and f":\n                 {uploader.link}")
+        line_printer(console)(advice + (AFTER_DEMO if plan.profile == "demo" else ""))
         return status or made
     return status
 

@@ -7,7 +7,7 @@ from cskd.models import check_architecture
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError
 from cskd.utils.yaml import read_mapping
-from experiments.config.recipe import load_settings, recipe_names
+from experiments.config.recipe import load_settings, profile_names, recipe_names
 from experiments.config.settings import MAX_COUNT, Settings, StrictModel, validated
 from experiments.config.tuned import TunedParameters, find
 
@@ -88,7 +88,11 @@ def check_grid(grid: Grid) -> Grid:
 
 
 def load_grid_settings(grid: Grid, profile: str | None, overrides: tuple[str, ...]) -> tuple[str, dict[str, Settings]]:
-    """Return (profile, settings by dataset). Raises UserError if the datasets' default profiles differ."""
+    """Return (profile, settings by dataset). Raises UserError if the profiles differ, or datasets lack it."""
+    lacking = [name for name in grid.datasets if profile and profile not in profile_names(name)]
+    if lacking and len(lacking) < len(grid.datasets):
+        others = " ".join(name for name in grid.datasets if name not in lacking)
+        raise UserError(f'no profile {profile!r} for {", ".join(lacking)}: give DATASETS="{others}"')
     loaded = {name: load_settings(name, profile, overrides) for name in grid.datasets}
     profiles = {name: profile for name, (profile, _) in loaded.items()}
     if len(set(profiles.values())) > 1:

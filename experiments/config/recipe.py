@@ -19,6 +19,12 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
+def profile_names(name: str) -> list[str]:
+    """Return the profiles of a recipe, its default first. Raises UserError if there is no such recipe."""
+    default, profiles, _ = _read(name)
+    return [default, *profiles]
+
+
 def load_settings(name: str, profile: str | None = None, overrides: tuple[str, ...] = ()) -> tuple[str, Settings]:
     """Return (profile, settings) of a recipe.
 
@@ -28,6 +34,29 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
     Raises:
         UserError: with the file and the key of an invalid value.
     """
+    default, profiles, raw = _read(name)
+    profile = profile or default
+    if profile != default:
+        if profile not in profiles:
+            nearest = did_you_mean(profile, [default, *profiles])
+            raise UserError(
+                f"{name} has no profile {profile!r}: {nearest}choose from {', '.join([default, *profiles])}"
+            )
+        raw = merged(raw, profiles[profile] or {})
+    for override in overrides:
+        raw = merged(raw, parse_override(override))
+    path = RECIPES / f"{name}.yaml"
+    where = f"{path} ({profile}, with {', '.join(overrides)})" if overrides else f"{path} ({profile})"
+    settings = validated(Settings, raw, where)
+    try:
+        _check_names(settings)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return profile, settings
+
+
+def _read(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return (default profile, settings of the other profiles, settings of the default profile) of a recipe."""
     path = RECIPES / f"{name}.yaml"
     if name not in (known := recipe_names()):
         message = f"unknown dataset {name!r}: {did_you_mean(name, known)}choose from {', '.join(known)}"
@@ -38,26 +67,10 @@ def load_settings(name: str, profile: str | None = None, overrides: tuple[str, .
     profiles = raw.pop("profiles", None) or {}
     if not isinstance(profiles, dict) or not isinstance(default, str):
         raise UserError(f"{path}: 'profiles' must map names to settings, and 'profile' must be a name")
-    profile = profile or default
-    for candidate in (profile, *profiles):
-        if not isinstance(candidate, str) or not NAME.fullmatch(candidate):
-            raise UserError(f"{path}: profile {candidate!r}: a name has letters, digits and - _ . only")
-    if profile != default:
-        if profile not in profiles:
-            nearest = did_you_mean(profile, [default, *profiles])
-            raise UserError(
-                f"{name} has no profile {profile!r}: {nearest}choose from {', '.join([default, *profiles])}"
-            )
-        raw = merged(raw, profiles[profile] or {})
-    for override in overrides:
-        raw = merged(raw, parse_override(override))
-    where = f"{path} ({profile}, with {', '.join(overrides)})" if overrides else f"{path} ({profile})"
-    settings = validated(Settings, raw, where)
-    try:
-        _check_names(settings)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    return profile, settings
+    for profile in (default, *profiles):
+        if not isinstance(profile, str) or not NAME.fullmatch(profile):
+            raise UserError(f"{path}: profile {profile!r}: a name has letters, digits and - _ . only")
+    return default, profiles, raw
 
 
 def _check_names(settings: Settings) -> None:

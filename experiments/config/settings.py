@@ -132,6 +132,11 @@ class ScheduleSettings(StrictModel):
             raise ValueError("nesterov needs optimizer: sgd and a momentum")
         return self
 
+    def without_effect(self) -> set[str]:
+        """Return the settings that this optimizer and this kind of schedule do not use."""
+        unused = {"nesterov"} if self.optimizer == "adamw" else {"beta2"}
+        return unused if self.kind == "multistep" else unused | {"milestones", "factor"}
+
     def parameters(self) -> dict[str, float]:
         """Return the values of SCHEDULE_PARAMETERS."""
         return {name: getattr(self, name.removeprefix("schedule.")) for name in SCHEDULE_PARAMETERS}
@@ -225,8 +230,11 @@ def validated(model: type[BaseModel], raw: dict[str, Any], where: str):
                 known = _siblings(model, problem["loc"])
                 nearest = did_you_mean(str(problem["loc"][-1]), known)
                 problems.append(f"unknown key '{key}' ({nearest}known: {', '.join(known)})")
-            else:
+            elif problem["type"] == "value_error":  # of our own validators
                 problems.append(f"'{key}': {problem['msg'].removeprefix('Value error, ')}")
+            else:
+                given = f", not {problem['input']!r}" if isinstance(problem["input"], str | int | float) else ""
+                problems.append(f"'{key}': {problem['msg']}{given}")
         raise UserError(f"{where}: {'; '.join(problems)}") from error
 
 

@@ -90,8 +90,10 @@ class RunSpec(StrictModel):
         return _digest(shared | {"dataset": self.dataset})
 
     def flat(self) -> dict[str, Any]:
-        """Return every setting by its dotted name, for tracking."""
-        return _flattened({"dataset": self.dataset, "profile": self.profile} | self.key_fields())
+        """Return every setting that has an effect by its dotted name, for tracking."""
+        flat = _flattened({"dataset": self.dataset, "profile": self.profile} | self.key_fields())
+        unused = {f"schedule.{name}" for name in self.schedule.without_effect()}
+        return {name: value for name, value in flat.items() if name not in unused}
 
 
 def _without_defaults(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -41,10 +41,11 @@ def preparation_lines(sections: dict[str, Data], data_dir: Path) -> list[str]:
     lines = []
     if official:
         download, disk = preparation_bytes(official, data_dir)
+        fetched = f"{gigabytes(download)} to download and " if download else ""
         lines.append(
-            f"The launch first prepares {', '.join(source.name for source in official)}: about {gigabytes(download)} "
-            f"to download and {gigabytes(disk)} of disk in {data_dir} ({gigabytes(free_bytes(data_dir))} free). The "
-            "plan uses the official numbers of images, and counts all runs of these datasets as to do."
+            f"The launch first prepares {', '.join(source.name for source in official)}: about {fetched}"
+            f"{gigabytes(disk)} of disk in {data_dir} ({gigabytes(free_bytes(data_dir))} free). The plan uses the "
+            "official numbers of images, and counts all runs of these datasets as to do."
         )
     for archive in (archive for source in official for archive in missing_archives(source, data_dir)):
         if archive.needs_account:

@@ -105,6 +105,14 @@ def method_or_all(name: str) -> str:
     return name if name == ALL else canonical_name(name)
 
 
+def seed_number(text: str) -> int:
+    """Argument type: a seed."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a whole number; list each seed, such as 0 1 2") from error
+
+
 def add_settings_arguments(parser: ArgumentParser) -> None:
     """Add the options that select and change the settings of recipes."""
     parser.add_argument("--profile", help="a profile of the recipes: paper, small, mini, demo (default: the recipe's)")

@@ -60,6 +60,14 @@ def print_plan(
             f"({free_bytes(runs_dir()) / 1e9:.1f} GB free).",
             highlight=False,
         )
+    for schedule in dict.fromkeys(run.spec.settings.schedule for run in runs):
+        if late := [milestone for milestone in schedule.milestones if milestone >= schedule.epochs]:
+            console.print(
+                f"The learning rate does not drop after {late}: training ends at epoch {schedule.epochs}. Set "
+                "schedule.milestones too, if it should.",
+                markup=False,
+                highlight=False,
+            )
     if not options.dry_run:
         check_disk(needed)
     return seconds

@@ -25,7 +25,7 @@ from experiments.launch.options import LaunchOptions, check_range
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import PlannedRun
 from experiments.tuning.space import DEFAULT, Point, Space, load_space
-from experiments.tuning.trial import parse_objectives
+from experiments.tuning.trial import OBJECTIVES, parse_objectives
 
 DEFAULT_TRIALS = 30
 DEFAULT_ARCHITECTURE = "resnet18"
@@ -184,6 +184,7 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     data = (open_prepared if prepared else expected_data)(name, settings.data, data_dir())
     if data is None:
         raise UserError(f"{name} is not prepared, so there is no budget: make data DATASET={name}")
+    _check_enough_classes(options, settings, data)
     seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
     draws = bool(settings.subset) and settings.subset.draw == "seed"
     if draws and len(seeds) > 1 and build_method(options.method).needs_teacher:
@@ -192,3 +193,14 @@ def make_study_config(options: StudyOptions, console: Console) -> StudyConfig:
     validations = dict(zip(seeds, itertools.cycle(split for split, _, _ in splits), strict=False))
     _, train_images, validation_images = splits[0]
     return StudyConfig(options, profile, settings, space, data, validations, train_images, validation_images)
+
+
+def _check_enough_classes(options: StudyOptions, settings: Settings, data: Dataset) -> None:
+    """Raise UserError for an objective that is the same for every network with so few classes."""
+    classes = (settings.subset and settings.subset.classes) or len(data.classes)
+    for objective in parse_objectives(options.objective):
+        if classes < OBJECTIVES[objective].min_classes:
+            raise UserError(
+                f"OBJECTIVE={objective} needs {OBJECTIVES[objective].min_classes} classes, and {options.dataset} has "
+                f"{classes}: give another objective"
+            )

@@ -34,6 +34,12 @@ def test_metrics_of_perfect_and_of_wrong_predictions():
     assert wrong["classwise_ece"] == pytest.approx(100 * 2 / 6)
 
 
+def test_top5_error_is_left_out_where_five_classes_make_it_zero():
+    logits, labels = torch.randn(8, 5), torch.zeros(8, dtype=torch.long)
+    assert "top5_error" not in evaluate_predictions(logits, labels)
+    assert "top5_error" in evaluate_predictions(torch.randn(8, 6), labels)
+
+
 def test_single_precision_is_evaluated_in_double():
     logits, labels = random_predictions(0)
     single = logits.astype(np.float32)

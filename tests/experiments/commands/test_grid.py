@@ -197,7 +197,9 @@ def test_dry_run_without_data_plans_with_the_official_numbers_and_writes_nothing
     # an archive that is there is not downloaded
     (tmp_path / "data" / "downloads").mkdir(parents=True)
     (tmp_path / "data" / "downloads" / "CUB_200_2011.tgz").touch()
-    assert "about 0.17 GB to download" in plan("table1", "--datasets", "cifar100", "cub200")
+    output = plan("table1", "--datasets", "cifar100", "cub200", "--set", "schedule.epochs=40")
+    assert "about 0.17 GB to download" in output
+    assert "The learning rate does not drop after [45]: training ends at epoch 40." in output
 
 
 def test_printed_command_trains_its_run_from_any_folder(call, tmp_path):

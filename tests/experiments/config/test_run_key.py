@@ -126,6 +126,13 @@ def test_learning_rate_of_a_method_is_its_own_parameter_unless_it_is_the_recipes
     assert digits_spec("methods.kd.schedule.lr=0.2", method="kd").teacher.schedule.lr == 0.1
 
 
+def test_tracked_settings_are_those_that_the_optimizer_and_the_schedule_use():
+    sgd = digits_spec().flat()
+    adamw = digits_spec("schedule={optimizer: adamw, kind: cosine, milestones: [], beta2: 0.99}").flat()
+    assert {"schedule.nesterov", "schedule.milestones", "schedule.factor"} == sgd.keys() - adamw.keys()
+    assert (adamw["schedule.momentum"], adamw["schedule.beta2"]) == (0.9, 0.99)  # the betas
+
+
 def test_defaults_omitted_from_the_key_are_the_settings_defaults():
     defaults = load_settings("digits", overrides=("subset={images_per_class: 9}",))[1].model_dump()
     for name, value in DEFAULTS_OMITTED_FROM_KEY.items():

@@ -253,6 +253,7 @@ BAD_INPUT = [
     ("tune --objective loss", "unknown objective 'loss': choose from brier, ece"),
     ("tune --objective ece,ece", "give one of"),
     ("tune --objective error,nll,ece", "or two of them"),
+    ("tune --objective top5_error --set subset.classes=5 --set subset.images_per_class=9", "needs 6 classes"),
     ("tune --objective error,ece --prune", "PRUNE=1 needs a single objective"),
     ("tune --prune --set schedule.milestones=[]", "PRUNE=1 prunes after the first of"),
     ("tune --launcher print", "LAUNCHER=print: workers on several machines cannot share a journal file"),
