@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
 
 from analysis.figures.sources import Group, NotDrawn, Note, class_names
 from analysis.load.cache import cached
@@ -86,6 +85,8 @@ def embed(features: np.ndarray) -> np.ndarray:
         raise ValueError(f"t-SNE needs at least four images and two features, not {features.shape}")
     if (features == features[0]).all():
         raise ValueError("the features of all images are equal")
+    from sklearn.manifold import TSNE  # noqa: PLC0415 - takes seconds to import
+
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features)
 

@@ -37,8 +37,7 @@ class Pool(Experiment):
 
     def runs_of(self, dataset: str, architecture: str, method: str) -> pd.DataFrame:
         """Return the finished runs of one cell by seed; empty if there is none."""
-        name = (dataset, architecture, method)
-        return self._done_by_name[name] if name in self._done_by_name else self.runs[:0]
+        return self._done_by_name.get((dataset, architecture, method), self._no_runs)
 
     def settings_of(self, dataset: str, architecture: str, method: str) -> dict[str, str]:
         """Return the settings of one cell, as in ``settings``; {} without a finished run."""
@@ -58,6 +57,10 @@ class Pool(Experiment):
     @cached_property
     def _done_by_name(self) -> dict[tuple[str, str, str], pd.DataFrame]:
         return dict(list(self.done.groupby(NAME, sort=False)))
+
+    @cached_property
+    def _no_runs(self) -> pd.DataFrame:
+        return self.runs[:0]
 
     def part(self, cells: pd.DataFrame) -> "Pool":
         """Return the pool reduced to these rows of ``cells`` and their runs."""

@@ -16,8 +16,8 @@ METRICS = {"top1_error": "error", "ece": "ECE"}  # what the paper's main claim i
 METHODS = {BASELINE: BASELINE, CS_KD: "CS-KD"}
 NOTES = (
     f"{MEAN_STD.capitalize()} over the finished seeds, after the last epoch. ECE: 20 bins.",
-    "holds: CS-KD is better at the 5 % level; contradicted: it is worse; equivalent: no difference is larger than the "
-    "margin; undecided: chance may explain the difference.",
+    "holds: CS-KD is better at the 5 % level; contradicted: it is worse; equivalent: the difference is within the "
+    "margin; undecided: none of these is shown.",
 )
 
 

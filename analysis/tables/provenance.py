@@ -45,7 +45,7 @@ def _other_numerics(done: pd.DataFrame) -> list[str]:
     if "params.numerics_version" not in done:
         return []
     versions = done["params.numerics_version"].fillna("unknown")
-    others = done[versions != str(NUMERICS_VERSION)].groupby(versions, sort=False).run
+    others = done.run[versions != str(NUMERICS_VERSION)].groupby(versions, sort=False)
     return [
         f"Trained with numerics version {version}, the current one is {NUMERICS_VERSION}: {', '.join(names)}."
         for version, names in others

@@ -1,6 +1,7 @@
 """Shared by all commands: exit codes, one-line errors, arguments, and folders from environment variables."""
 
 import argparse
+import gc
 import importlib
 import io
 import os
@@ -75,7 +76,11 @@ def dispatch(package: str, commands: dict[str, str]) -> None:
         if sys.stderr.isatty() and not {"-h", "--help"} & set(sys.argv):
             print(f"{name}: starting", file=sys.stderr)  # importing torch takes seconds
         os.environ["OMP_NUM_THREADS"] = str(usable_cores())  # torch ignores CPU quotas
-        return importlib.import_module(f"{package}.commands.{name.replace('-', '_')}").main()
+        gc.disable()  # an import makes hardly any garbage, but many objects that the collector would visit
+        command = importlib.import_module(f"{package}.commands.{name.replace('-', '_')}")
+        gc.freeze()  # what is imported stays: no later collection visits it
+        gc.enable()
+        return command.main()
 
     run(main)
 

@@ -25,13 +25,14 @@ def test_reliability_diagram_shows_the_bins():
     axes, counts = reliability_figure(logits, labels, "a run").axes
     bins = reliability_bins(logits, labels, 10)
     filled = bins.count > 0
-    accuracy, gap, count = axes.containers[0], axes.containers[1], counts.containers[0]
-    assert [bar.get_height() for bar in accuracy] == pytest.approx(bins.accuracy[filled])
-    assert [bar.get_height() for bar in count] == pytest.approx(bins.count[filled])
-    assert [bar.get_height() for bar in gap] == pytest.approx(abs(bins.gap[filled]))
-    assert [bar.get_y() for bar in gap] == pytest.approx(np.minimum(bins.accuracy, bins.confidence)[filled])
-    few = [bar.get_alpha() or bar.get_facecolor()[3] for bar in accuracy]
-    assert few == pytest.approx(np.where(bins.count[filled] < MIN_SAMPLES, FADED, 1))
+    accuracy, gap, count = (*axes.collections, *counts.collections)
+    lower, upper = np.sort([bins.accuracy[filled], bins.confidence[filled]], axis=0)
+    for bars, start, end in ((accuracy, 0, bins.accuracy[filled]), (gap, lower, upper), (count, 0, bins.count[filled])):
+        heights = np.array([path.vertices[:, 1] for path in bars.get_paths()])
+        assert heights.min(axis=1) == pytest.approx(start)
+        assert heights.max(axis=1) == pytest.approx(end)
+    assert counts.get_ylim()[0] == 0
+    assert accuracy.get_facecolor()[:, 3] == pytest.approx(np.where(bins.count[filled] < MIN_SAMPLES, FADED, 1))
     assert axes.get_title() == f"{len(labels)} samples: ECE {100 * expected_calibration_error(logits, labels):.1f} %"
 
 
@@ -39,7 +40,7 @@ def test_reliability_panels_are_square_and_have_their_methods_colours():
     bins = reliability_bins(*random_predictions(0), 10)
     squares = reliability_panels("a dataset", {"cross-entropy": (bins, 0.2), "cs-kd": (bins, 0.1)}).axes[::2]
     assert [axes.get_title() for axes in squares] == ["cross-entropy: ECE 20.0 %", "cs-kd: ECE 10.0 %"]
-    assert squares[0].containers[0][0].get_facecolor() != squares[1].containers[0][0].get_facecolor()
+    assert (squares[0].collections[0].get_facecolor() != squares[1].collections[0].get_facecolor()).any()
     box = squares[0].get_window_extent()
     assert box.width == pytest.approx(box.height)
 
