@@ -26,6 +26,7 @@ EVALUATED = (
     *("temperature_training_split", "ece_training_split", "nll_training_split"),
     *("temperature_cross_fitted", "ece_cross_fitted", "nll_cross_fitted"),
     *(metric.name for metric in UNSCALED),
+    *("scaled_temperature", "scaled_ece"),  # with the temperature of scaled_nll
     *(f"unused_{name}" for name in UNUSED_METRICS),
 )
 RUN_NUMBERS = (

@@ -29,7 +29,7 @@ from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.provenance import SETTINGS
 from analysis.tables.runs import ENERGY, run_frame
-from cskd.evaluate.evaluation import CROSS_FITTED, TRAINING_SPLIT, Evaluation, Evaluations
+from cskd.evaluate.evaluation import CROSS_FITTED, TRAINING_SPLIT, UNUSED, Evaluation, Evaluations
 
 BOOLEAN_TEXT = {True: "true", False: "false"}  # as in MLflow tags
 MAX_LISTED = 3  # verdicts in one message
@@ -100,6 +100,10 @@ def evaluated_numbers(evaluation: Evaluation | None) -> dict[str, float]:
             metrics = evaluation.metrics[scaling]
             numbers[f"temperature_{name}"] = evaluation.temperatures[scaling]
             numbers |= {f"ece_{name}": metrics["ece"], f"nll_{name}": metrics["nll"]}
+    scaling = UNUSED if UNUSED in evaluation.metrics else CROSS_FITTED  # that of the metric scaled_nll
+    if scaling in evaluation.metrics:
+        numbers["scaled_temperature"] = evaluation.temperatures[scaling]
+        numbers["scaled_ece"] = evaluation.metrics[scaling]["ece"]
     return numbers
 
 

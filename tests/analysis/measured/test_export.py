@@ -1,7 +1,9 @@
 """Tracked results as CSV files: which rows are written, and how they are merged with earlier ones."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from builders import MINI_SETTINGS, Grid
@@ -9,11 +11,15 @@ from builders import MINI_SETTINGS, Grid
 from analysis.claims.columns import VERDICT_COLUMNS
 from analysis.load.pools import pools
 from analysis.measured.csv_files import EVALUATED, RUN_COLUMNS, RUNS, read_rows
-from analysis.measured.export import run_rows
+from analysis.measured.export import evaluated_numbers, run_rows
 from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.runs import ENERGY
+from cskd.evaluate.calibration import fit_temperature
+from cskd.evaluate.evaluate_run import evaluate
 from cskd.evaluate.evaluation import CROSS_FITTED
+from cskd.evaluate.predictions import Predictions
+from cskd.evaluate.scores import expected_calibration_error, negative_log_likelihood
 from cskd.utils.errors import UserError
 
 
@@ -54,10 +60,25 @@ def test_rows_have_tracked_and_evaluated_values_and_facts(exported, export, stor
     evaluated, _ = evaluations(mini.done, store, export.cache / ".evaluations", export.cache)
     one = evaluated["cifar100/resnet10/cross-entropy:0"]
     assert float(first.ece_cross_fitted) == pytest.approx(one.metrics[CROSS_FITTED]["ece"], rel=1e-7)
+    assert float(first.scaled_temperature) == pytest.approx(one.temperatures[CROSS_FITTED], rel=1e-7)
     assert first.temperature_training_split == ""
     assert rows.last_ece["cifar100/resnet10/cs-kd:0"] == ""
     assert rows.last_nll["cifar100/resnet10/cs-kd:2"] == "inf"
     assert (rows.loc["cifar100/resnet10/cs-kd:1", list(EVALUATED)] == "").all()
+
+
+def test_scaled_columns_have_the_temperature_of_scaled_nll():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 25)
+    logits, unused = (rng.normal(size=(100, 4)) + np.eye(4)[labels] for _ in range(2))
+    predictions = Predictions(logits, rng.normal(size=(100, 3)), labels, np.arange(100), tuple("abcd"))
+    without = evaluated_numbers(evaluate(predictions))
+    assert without["scaled_ece"] == without["ece_cross_fitted"]
+    numbers = evaluated_numbers(evaluate(replace(predictions, unused=(4 * unused, labels))))
+    assert numbers["scaled_temperature"] == pytest.approx(fit_temperature(4 * unused, labels))
+    scaled = logits / numbers["scaled_temperature"]
+    assert numbers["scaled_ece"] == pytest.approx(expected_calibration_error(scaled, labels))
+    assert numbers["scaled_nll"] == pytest.approx(negative_log_likelihood(scaled, labels))
 
 
 def test_tuning_overrides_and_energy_are_columns():
