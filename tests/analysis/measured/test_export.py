@@ -77,7 +77,7 @@ def test_scaled_columns_have_the_temperature_of_scaled_nll():
     numbers = evaluated_numbers(evaluate(replace(predictions, unused=(4 * unused, labels))))
     assert numbers["scaled_temperature"] == pytest.approx(fit_temperature(4 * unused, labels))
     scaled = logits / numbers["scaled_temperature"]
-    assert numbers["scaled_ece"] == pytest.approx(expected_calibration_error(scaled, labels))
+    assert numbers["scaled_ece"] == pytest.approx(100 * expected_calibration_error(scaled, labels))
     assert numbers["scaled_nll"] == pytest.approx(negative_log_likelihood(scaled, labels))
 
 

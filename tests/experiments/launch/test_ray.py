@@ -229,6 +229,7 @@ def test_cancelled_process_gets_sigterm(tmp_path):
     def interrupt():
         while "ready" not in log.read_text():
             time.sleep(0.02)
+        time.sleep(0.5)  # by now the main thread waits for the process, not for its start
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
