@@ -17,13 +17,12 @@ from cskd.evaluate.evaluation import Evaluations
 
 LEVEL = 0.05
 HOLDS, CONTRADICTED, EQUIVALENT = "holds", "contradicted", "equivalent"
-UNDECIDED, NOT_RUN = "undecided", "not run"
-OUTCOMES = (HOLDS, CONTRADICTED, EQUIVALENT, UNDECIDED, NOT_RUN)
-# Reasons of an outcome
+UNDECIDED, NO_VALUE, NOT_RUN = "undecided", "no value", "not run"
+OUTCOMES = (HOLDS, CONTRADICTED, EQUIVALENT, UNDECIDED, NO_VALUE, NOT_RUN)
+# Reasons of an outcome; NO_VALUE is its own reason
 EXCLUDES_ZERO = "interval excludes zero"
 WITHIN_MARGIN = "within the margin"
 NO_RUN = "no finished run"
-NO_VALUE = "no value"
 SETTINGS_DIFFER = "settings differ"
 ONE_SEED = "one seed"
 NO_SPREAD = "no spread between seeds"
@@ -140,7 +139,7 @@ def _obstacle(sides: tuple[Side, Side]) -> dict | None:
     if missing := _missing(*(side.runs.empty for side in sides)):
         return {"outcome": NOT_RUN, "reason": NO_RUN, "missing": missing}
     if missing := _missing(*(not side.values for side in sides)):
-        return {"outcome": UNDECIDED, "reason": NO_VALUE, "missing": missing}
+        return {"outcome": NO_VALUE, "reason": NO_VALUE, "missing": missing}
     first, second = (side.settings for side in sides)
     if first == second:
         return None

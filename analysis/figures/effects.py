@@ -16,13 +16,13 @@ from analysis.tables.files import Drawing
 from analysis.tables.methods import methods_table
 from cskd.evaluate.evaluation import Evaluations
 from cskd.evaluate.metrics import PERCENT, Metric, all_metrics
-from cskd.plots import BLACK, BLUE, GREEN, INK, ORANGE, VERMILION, MethodStyle, method_style, plain, wrapped
+from cskd.plots import BLACK, BLUE, GREEN, INK, ORANGE, SKY, VERMILION, MethodStyle, method_style, plain, wrapped
 
 # Colour and marker both differ, for grey print and colour-blind readers.
 OUTCOME_STYLES = dict(
     zip(
         OUTCOMES,
-        map(MethodStyle, (BLUE, VERMILION, GREEN, ORANGE, BLACK), ("o", "X", "D", "^", "v")),
+        map(MethodStyle, (BLUE, VERMILION, GREEN, ORANGE, SKY, BLACK), ("o", "X", "D", "^", "s", "v")),
         strict=True,
     )
 )

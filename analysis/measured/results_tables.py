@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.claims.claims import load_claims
 from analysis.claims.columns import VERDICT_NUMBERS
-from analysis.claims.verdicts import NOT_RUN, OUTCOMES, UNDECIDED
+from analysis.claims.verdicts import NO_VALUE, NOT_RUN, OUTCOMES, UNDECIDED
 from analysis.load.frames import NAME
 from analysis.load.pools import PAPER, pool_name
 from analysis.measured.csv_files import (
@@ -159,7 +159,7 @@ def _load_verdicts(path: Path) -> pd.DataFrame:
 
 def _verdict_texts(row) -> Row:
     *texts, reason = verdict_texts(row)
-    return row.claim, *texts, reason.rstrip(".") if row.outcome == UNDECIDED else ""
+    return row.claim, *texts, reason.rstrip(".") if row.outcome in (UNDECIDED, NO_VALUE) else ""
 
 
 def _by_dataset(runs: pd.DataFrame) -> tuple[tuple[Column, ...], tuple[Block, ...]]:

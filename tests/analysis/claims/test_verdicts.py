@@ -74,7 +74,7 @@ METHOD_SETTINGS = {CS_KD: {"parameters.lambda_cls": "1", "teacher": "0123456789a
         ({0: 22, 1: 22}, {0: 24, 1: 25}, {"images": 0.1}, UNDECIDED, verdicts.NO_SPREAD),
         ({}, HIGH, {}, NOT_RUN, verdicts.NO_RUN),
         ({0: "failed"}, {0: "running"}, {}, NOT_RUN, verdicts.NO_RUN),
-        ({0: math.nan}, HIGH, {}, UNDECIDED, verdicts.NO_VALUE),
+        ({0: math.nan}, HIGH, {}, verdicts.NO_VALUE, verdicts.NO_VALUE),
     ],
 )
 def test_outcome_and_reason(method, against, given, outcome, reason):
@@ -204,6 +204,6 @@ def test_feature_spread_is_read_from_the_evaluations():
     method, against = map(np.mean, listed(LOWER, HIGH))
     assert found.comparison.effect.value == pytest.approx((method - against) / 100)
     [found] = judge(pool, (claim,), {})
-    assert (found.outcome, found.reason, found.missing) == (UNDECIDED, verdicts.NO_VALUE, "both")
+    assert (found.outcome, found.reason, found.missing) == (verdicts.NO_VALUE, verdicts.NO_VALUE, "both")
     message = f"{CS_KD}/seed0 has no feature_spread, since its predictions are not evaluated: left out."
     assert message in found.left_out
