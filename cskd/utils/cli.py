@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,7 @@ def run(main: Callable[[], int | None]) -> None:
     handled like Ctrl-C. Output works with any locale.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _stop_after_all
     _unset_invalid_terminal_size()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # characters that the terminal's encoding lacks, such as † or ±
@@ -53,6 +55,16 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # the reader of the output has ended, as in `| head`
         sys.stdout = None
         sys.exit(0)
+
+
+def _stop_after_all(ignored) -> None:
+    """Repeat a stop that Python ignores because it arrived in a destructor or in the callback of a weak reference."""
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))  # not at once: this hook would ignore it too
+    again.daemon = True
+    again.start()
 
 
 def dispatch(package: str, commands: dict[str, str]) -> None:

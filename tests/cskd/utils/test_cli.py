@@ -49,6 +49,26 @@ def test_run_turns_exceptions_into_exit_codes_and_one_line(capsys, monkeypatch, 
     assert (caught.value.code, capsys.readouterr().err) == (status, output)
 
 
+def test_stop_that_arrives_in_a_destructor_is_not_lost():
+    code = """
+import os, signal, time
+from cskd.utils import cli
+
+class Stopped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)  # Python handles the signal here, in the destructor
+
+def main():
+    Stopped()
+    time.sleep(30)
+
+cli.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr.decode()) == (130, f"{cli.STOPPED}\n")
+
+
 def test_check_writable_leaves_no_file_and_names_unwritable_folder(tmp_path):
     cli.check_writable(RUNS_DIR=tmp_path / "not" / "there", RESULTS_DIR=tmp_path)
     assert not list(tmp_path.iterdir())
