@@ -77,7 +77,7 @@ class Uploader:
         if self.problem:
             return f"not all is tracked in MLflow ({self.problem}): nothing is lost, 'make sync' uploads the rest"
         seconds = f"{self.cpu_seconds:.1f} s of processor time"
-        return f"All is tracked in MLflow, which took {seconds}: 'make ui' shows it."
+        return f"All is tracked in MLflow: 'make ui' shows it. Tracking took {seconds}."
 
     def __exit__(self, kind, *rest) -> None:
         """Wait for the last upload, for a limited time. 'make sync' uploads what is left from the run folders."""
