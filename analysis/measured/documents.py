@@ -1,13 +1,14 @@
 """The generated tables of the documentation: the text between two markers.
 
 A table is between the lines ``<!-- begin generated: KIND NAME -->`` and ``<!-- end generated -->``. Kinds: ``results
-POOL``, ``verdicts POOL``, ``ingredients POOL``, ``bench TABLE``, and ``answer``, the README's table.
+POOL``, ``verdicts POOL``, ``methods POOL``, ``ingredients POOL``, ``bench TABLE``, and ``answer``, the README's table.
 """
 
 import re
 from pathlib import Path
 
 from analysis.measured.bench_tables import bench
+from analysis.measured.differences import methods, methods_figure, methods_path
 from analysis.measured.ingredients import figure_path, ingredients, ingredients_figure
 from analysis.measured.results_tables import answer, results, verdicts
 from cskd.plots import save_figure
@@ -19,8 +20,9 @@ BEGIN, END = "<!-- begin generated: ", "<!-- end generated -->"
 MARKER = re.compile(f"^(?:{BEGIN}|{END})", re.MULTILINE)
 TABLE = re.compile(rf"^({BEGIN}([^\n]+) -->\n)(.*?)^({END})$", re.MULTILINE | re.DOTALL)
 EXAMPLE = "<!-- begin generated: results mini -->"
-KINDS = {"results": results, "verdicts": verdicts, "ingredients": ingredients, "bench": bench}
-FIGURES = {"ingredients": (figure_path, ingredients_figure)}  # kinds with a figure: its path, and its drawing
+KINDS = {"results": results, "verdicts": verdicts, "methods": methods, "ingredients": ingredients, "bench": bench}
+# Kinds with a figure: its path, and its drawing
+FIGURES = {"methods": (methods_path, methods_figure), "ingredients": (figure_path, ingredients_figure)}
 ANSWER = "answer"
 
 

@@ -8,25 +8,17 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.claims.verdicts import NOT_RUN
-from analysis.figures.controls import Panel, controls_figure
 from analysis.measured.csv_files import UNUSED_METRICS, runs_path
-from analysis.measured.runs import cell_text, column_of, load_runs, provenance, setting
-from analysis.stats.multiplicity import Simultaneous, many_to_one
+from analysis.measured.differences import differences_figure, differences_table, figure_link
+from analysis.measured.runs import cell_text, load_runs, provenance, setting
 from analysis.tables.format import to_markdown
-from analysis.tables.methods import COMPARED, CONTROLS, SPREADS_DIFFER, difference_text
+from analysis.tables.methods import CONTROLS
 from analysis.tables.model import Block, Column, Table
 from cskd.evaluate.metrics import all_metrics
-from cskd.utils.numbers import MEAN_STD
 
 DATASET, NETWORK = "cifar100", "resnet10"
 ARMS = (*CONTROLS, "same-image", "permuted-partner", "class-mean", "pair-halves", "partner-pass")
 PUBLISHED_SEEDS = (4, 16)  # seeds 0 to 3; then 0 to 15, once every method has them
-MEANING = (
-    f"{MEAN_STD.capitalize()} over n seeds after the last epoch, on all test images of the classes. Lower is better.",
-    "In brackets: Dunnett's simultaneous 95 % intervals over seeds. All intervals of a column hold at once, for these "
-    "test images. In the figure, the grey band is the margin of equivalence (docs/judgement.md).",
-)
 DESCRIPTION = (
     "Unused: the training images of these classes that the run did not train on, other images for each seed. NLL and "
     "ECE without temperature scaling. These numbers describe; only the test images are used for intervals.",
@@ -38,13 +30,13 @@ def ingredients(pool: str, folder: Path, base: Path) -> str:
     path = runs_path(folder, pool)
     runs, notes = _load(path)
     published = _published(runs)
-    parts = [f"![Differences from cross-entropy and CS-KD with intervals, as in the tables]({figure_path(pool)})"]
+    parts = [figure_link(figure_path(pool))]
     finished = _finished(runs, published[0])
     if unfinished := [f"{method} {n}" for method, n in finished.items() if n < published[0]]:
         parts.insert(
             0, f"**Not finished**: of {published[0]} seeds, {', '.join(unfinished)}. Nothing is concluded yet."
         )
-    parts += [to_markdown(_differences_table(runs[runs.seed < count], count)).rstrip() for count in published]
+    parts += [to_markdown(differences_table(runs[runs.seed < count], ARMS)).rstrip() for count in published]
     parts.append(to_markdown(_description_table(runs[runs.seed < published[-1]], notes)).rstrip())
     parts.append(provenance(runs, path, base))
     return "\n\n".join(parts)
@@ -58,13 +50,7 @@ def figure_path(pool: str) -> str:
 def ingredients_figure(pool: str, folder: Path) -> Figure:
     """Return the figure of the largest published number of seeds."""
     runs, _ = _load(runs_path(folder, pool))
-    count = _published(runs)[-1]
-    runs = runs[runs.seed < count]
-    panels = [
-        Panel(all_metrics()[name].label, all_metrics()[name].equivalence_margin, _differences(runs, column_of(name)))
-        for name in COMPARED
-    ]
-    return controls_figure(f"{DATASET}, {NETWORK}, seeds 0 to {count - 1}: difference [95 %, Dunnett]", ARMS, panels)
+    return differences_figure(runs[runs.seed < _published(runs)[-1]], ARMS)
 
 
 def _load(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -81,32 +67,6 @@ def _published(runs: pd.DataFrame) -> list[int]:
 def _finished(runs: pd.DataFrame, count: int) -> dict[str, int]:
     """Return by method the number of finished seeds below ``count``."""
     return {method: int(((runs.method == method) & (runs.seed < count)).sum()) for method in ARMS}
-
-
-def _differences(runs: pd.DataFrame, column: str) -> dict[str, dict[str, Simultaneous]]:
-    """Return the difference of each method from each control: {control: {method: difference}}."""
-    values = {method: list(runs[runs.method == method][column].dropna()) for method in ARMS}
-    return {
-        control: many_to_one(values[control], {method: values[method] for method in ARMS if method != control})
-        for control in CONTROLS
-    }
-
-
-def _differences_table(runs: pd.DataFrame, count: int) -> Table:
-    columns = [Column("method"), Column("n"), Column("test images", number=True)]
-    columns += [Column(f"\N{MINUS SIGN} {control} [95 %]", number=True) for control in CONTROLS]
-    blocks, has_marks = [], False
-    for name in COMPARED:
-        metric, column, rows = all_metrics()[name], column_of(name), []
-        differences = _differences(runs, column)
-        has_marks |= any(one.spreads_differ for beside in differences.values() for one in beside.values())
-        for method in ARMS:
-            cell = runs[runs.method == method]
-            texts = [difference_text(differences[control].get(method), metric) for control in CONTROLS]
-            rows.append((method, str(len(cell)), NOT_RUN if cell.empty else cell_text(cell, column, name), *texts))
-        blocks.append(Block(f"{metric.label}, seeds 0 to {count - 1}", (tuple(rows),)))
-    notes = [*MEANING, *([SPREADS_DIFFER] if has_marks else [])]
-    return Table("", tuple(columns), tuple(blocks), runs, notes=tuple(notes))
 
 
 def _description_table(runs: pd.DataFrame, notes: list[str]) -> Table:

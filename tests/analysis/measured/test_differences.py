@@ -1,4 +1,4 @@
-"""The ingredient study: its tables and figure show Dunnett's intervals at the published numbers of seeds."""
+"""Tables and figures with Dunnett's intervals: of all methods of a pool, and of the ingredient study."""
 
 import re
 
@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from analysis.measured.csv_files import RUN_COLUMNS, runs_path, write_rows
+from analysis.measured.differences import methods
 from analysis.measured.ingredients import ARMS, ingredients, ingredients_figure
 from analysis.stats.multiplicity import many_to_one
 from analysis.tables.methods import DIFFERENT
+from cskd.utils.errors import UserError
 from cskd.utils.numbers import ABSENT, mean_std_text, number_text
 
 POOL = "mini-custom-1a2b3c"
@@ -91,3 +93,24 @@ def test_figure_draws_each_interval_beside_each_control(study):
         found = many_to_one(first[control], {name: first[name] for name in ARMS if name != control})
         assert all(any(ends == pytest.approx(one.interval) for ends in drawn) for one in found.values())
     assert [label.get_text() for label in axes.get_yticklabels()] == list(ARMS)
+
+
+def test_all_methods_of_a_pool_and_their_tuned_values(study):
+    folder, errors = study(others=5)
+    path = runs_path(folder, POOL)
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    tuned = rows[rows.method.isin(["cs-kd", "cross-entropy", "class-mean"])].copy()
+    tuned.loc[tuned.method == "cs-kd", "tuned_values"] = "temperature 2 (lowest validation NLL of 12 trials)"
+    write_rows(path, tuned)
+    text = methods(POOL, folder, folder)
+    error = rows_of(text)[0]
+    assert list(error) == ["cross-entropy", "cs-kd", "class-mean"]
+    five = {method: values[:5] for method, values in errors.items()}
+    expected = many_to_one(five["cross-entropy"], {name: five[name] for name in ("cs-kd", "class-mean")})["class-mean"]
+    effect, low, high = (number_text(value, 2, sign=True) for value in (expected.effect, *expected.interval))
+    assert error["class-mean"][2].removesuffix(f" {DIFFERENT}") == f"{effect} [{low}, {high}]"
+    assert "- Tuned: cs-kd: temperature 2 (lowest validation NLL of 12 trials)." in text
+
+    write_rows(path, pd.concat([tuned, tuned.assign(dataset="dogs", run_key="d" + tuned.run_key)]))
+    with pytest.raises(UserError, match="has runs on 2 datasets and networks"):
+        methods(POOL, folder, folder)
