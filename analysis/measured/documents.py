@@ -1,7 +1,8 @@
 """The generated tables of the documentation: the text between two markers.
 
 A table is between the lines ``<!-- begin generated: KIND NAME -->`` and ``<!-- end generated -->``. Kinds: ``results
-POOL``, ``verdicts POOL``, ``methods POOL``, ``ingredients POOL``, ``bench TABLE``, and ``answer``, the README's table.
+POOL``, ``verdicts POOL``, ``methods POOL``, ``ingredients POOL``, ``studies NAME``, ``bench TABLE``, and ``answer``,
+the README's table.
 """
 
 import re
@@ -11,6 +12,7 @@ from analysis.measured.bench_tables import bench
 from analysis.measured.differences import methods, methods_figure, methods_path
 from analysis.measured.ingredients import figure_path, ingredients, ingredients_figure
 from analysis.measured.results_tables import answer, results, verdicts
+from analysis.measured.studies import studies
 from cskd.plots import save_figure
 from cskd.utils.cli import check_choice
 from cskd.utils.errors import UserError, first_line
@@ -20,7 +22,10 @@ BEGIN, END = "<!-- begin generated: ", "<!-- end generated -->"
 MARKER = re.compile(f"^(?:{BEGIN}|{END})", re.MULTILINE)
 TABLE = re.compile(rf"^({BEGIN}([^\n]+) -->\n)(.*?)^({END})$", re.MULTILINE | re.DOTALL)
 EXAMPLE = "<!-- begin generated: results mini -->"
-KINDS = {"results": results, "verdicts": verdicts, "methods": methods, "ingredients": ingredients, "bench": bench}
+KINDS = {
+    **{"results": results, "verdicts": verdicts, "methods": methods, "ingredients": ingredients},
+    **{"studies": studies, "bench": bench},
+}
 # Kinds with a figure: its path, and its drawing
 FIGURES = {"methods": (methods_path, methods_figure), "ingredients": (figure_path, ingredients_figure)}
 ANSWER = "answer"
