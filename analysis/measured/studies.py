@@ -11,7 +11,7 @@ from cskd.evaluate.metrics import METRICS, Metric, all_metrics
 from cskd.utils.errors import UserError, first_line
 from cskd.utils.numbers import ABSENT, number_text
 
-SHOWN = ("nll", "top1_error")
+SHOWN = {"nll": "NLL (nats)", "top1_error": "error (%)"}
 NOTES = (
     "After the last epoch, on the validation images, not the test set; one seed. Recipe: the first trial, the recipe's "
     "setting. Best: the trial with the lowest value. As the best of several, it looks better than it is.",
@@ -33,11 +33,12 @@ def studies(name: str, folder: Path, base: Path) -> str:
     paths = dict(sorted(paths.items(), key=lambda item: (item[0][0], methods.index(item[0][1]))))
     objective = next((metric for metric in METRICS if metric.short_name in name.split("-")), METRICS[0])
     rows = tuple((*study, *_row(path, objective)) for study, path in paths.items())
-    headers = [f"{all_metrics()[metric].label}: {setting}" for metric in SHOWN for setting in ("recipe", "best")]
+    headers = [f"{metric}: {setting}" for metric in SHOWN.values() for setting in ("recipe", "best")]
     columns = [Column("dataset"), Column("method"), Column("complete trials", number=True)]
     columns += [*(Column(header, number=True) for header in headers), Column("best setting")]
     table = to_markdown(Table("", tuple(columns), (Block("", (rows,)),), pd.DataFrame(), notes=NOTES))
-    return f"{table.rstrip()}\n\nEvery trial: {', '.join(markdown_link(path, base) for path in paths.values())}."
+    links = ", ".join(markdown_link(path, base, " ".join(study)) for study, path in paths.items())
+    return f"{table.rstrip()}\n\nEvery trial: {links}."
 
 
 def _row(path: Path, objective: Metric) -> Row:

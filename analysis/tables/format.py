@@ -91,10 +91,10 @@ def markdown_rows(columns: tuple[Column, ...], block: Block) -> str:
     return rows.to_markdown(index=False, colalign=align, disable_numparse=True)
 
 
-def markdown_link(path: Path, base: Path) -> str:
-    """Return a link to a file from a document in the folder ``base``."""
+def markdown_link(path: Path, base: Path, text: str = "") -> str:
+    """Return a link to a file from a document in the folder ``base``; its text is the path, if none is given."""
     address = Path(os.path.relpath(path.absolute(), base.absolute())).as_posix()
-    return f"[{to_markdown_text(address)}]({address})"
+    return f"[{to_markdown_text(text or address)}]({address})"
 
 
 def to_markdown_text(text: str) -> str:

@@ -28,8 +28,7 @@ def test_recipe_beside_the_best_complete_trial(tmp_path):
         ["cifar100", "cs-kd", "2", "1.700", "1.600", "50.00", "48.00", "schedule.lr 0.05"],
         ["cifar100", "label-smoothing", "3", "1.700", "1.500", "50.00", "49.00", "schedule.lr 0.02"],
     ]
-    link = f"study-cifar100-cs-kd-{NAME}.csv"
-    assert f"[{link}]({link})" in lines[-1]
+    assert f"[cifar100 cs-kd](study-cifar100-cs-kd-{NAME}.csv)" in lines[-1]
 
 
 def test_absent_and_damaged_files_are_one_line_errors(tmp_path):
