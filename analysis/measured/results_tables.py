@@ -61,10 +61,11 @@ VERDICT_HEADERS = ("claim", "dataset", "network", "effect [95 %]", "n", "verdict
 MAX_LISTED = 20  # a longer list of verdicts is folded
 ONE_DRAW = "subset.draw=fixed"  # all seeds have the same training images
 LONG_SCHEDULE = ("schedule.epochs=200", "schedule.milestones=[100,150]")
-ANSWER_POOLS = {
-    pool_name("mini", overrides=(ONE_DRAW,)): ("cifar100", "tinyimagenet", "cub200", "dogs"),
-    pool_name("mini", overrides=(*LONG_SCHEDULE, ONE_DRAW)): ("tinyimagenet", "cub200"),
-}
+ANSWER_POOLS = (  # pool, what it is, and the datasets to show
+    (pool_name("mini", tuned=True), "mini, both tuned", ("cifar100",)),
+    (pool_name("mini", overrides=(ONE_DRAW,)), "mini (one draw)", ("cifar100", "tinyimagenet", "cub200", "dogs")),
+    (pool_name("mini", overrides=(*LONG_SCHEDULE, ONE_DRAW)), "mini (one draw)", ("tinyimagenet", "cub200")),
+)
 ANSWER_CLAIMS = ("error-cross-entropy", "ece-cross-entropy")
 DECIDING, DECIDING_DATASET = "small", "cifar100"  # profile and dataset of the deciding experiment
 DECIDING_HEADERS = ("small, cifar100", "cross-entropy", "CS-KD", "difference [95 %]", "n", "verdict")
@@ -140,7 +141,7 @@ def _mini_table(folder: Path) -> str:
     headers = [f"{metric}, {method} (%)" for metric in ("error", "ECE") for method in ("cross-entropy", "CS-KD")]
     columns = (Column("dataset"), *(Column(header, number=True) for header in headers), Column("verdict (error; ECE)"))
     rows = []
-    for pool, datasets in ANSWER_POOLS.items():
+    for pool, what, datasets in ANSWER_POOLS:
         runs, _ = load_runs(runs_path(folder, pool))
         judged = _load_verdicts(verdicts_path(folder, pool)).set_index(["dataset", "id"]).outcome
         for dataset in datasets:
@@ -148,7 +149,7 @@ def _mini_table(folder: Path) -> str:
             epochs = ", ".join(dict.fromkeys(cells[0]["schedule.epochs"]))
             means = [_mean(cell, column) for column in ("last_top1_error", "last_ece") for cell in cells]
             outcomes = "; ".join(judged.get((dataset, claim), NOT_RUN) for claim in ANSWER_CLAIMS)
-            rows.append((f"{dataset}, mini (one draw), {epochs} epochs", *means, outcomes))
+            rows.append((f"{dataset}, {what}, {epochs} epochs", *means, outcomes))
     return markdown_rows(columns, Block("", (tuple(rows),)))
 
 
