@@ -62,12 +62,12 @@ def side_of(pool: Pool, dataset: str, architecture: str, method: str, metric: st
     tracked = runs[f"test/{metric}"] if f"test/{metric}" in runs else [math.nan] * len(runs)
     for name, seed, key, tracked_value in zip(runs.run, runs.seed, runs.run_key, tracked, strict=True):
         run_keys[seed] = key
-        if is_stored and key not in evaluations:
-            left_out.append(f"{name} has no {metric}, since its predictions are not evaluated: left out.")
-            continue
-        value = evaluations[key].values[metric] if is_stored else tracked_value
+        is_evaluated = is_stored and key in evaluations
+        value = evaluations[key].values[metric] if is_evaluated else tracked_value
         if math.isfinite(value):
             values[seed] = value
+        elif is_stored and not is_evaluated:
+            left_out.append(f"{name} has no {metric}, since its predictions are not evaluated: left out.")
         else:
             problem = "missing or NaN" if math.isnan(value) else "infinite"
             left_out.append(f"{name}: {metric} is {problem}: left out.")

@@ -219,4 +219,5 @@ def verdict_frame(verdicts: list[Verdict]) -> pd.DataFrame:
         records.append(record)
     frame = pd.DataFrame(records, columns=list(VERDICT_COLUMNS))
     numbers = dict.fromkeys(VERDICT_NUMBERS, float) | {"seeds_for_power": "Int64"}
-    return frame.astype(numbers).fillna(dict.fromkeys(("comparison", "seeds_method", "seeds_against"), ""))
+    texts = dict.fromkeys(("comparison", "seeds_method", "seeds_against"), "")
+    return frame.astype(numbers | dict.fromkeys(texts, object)).fillna(texts)

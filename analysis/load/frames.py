@@ -107,7 +107,7 @@ def read_experiment(
     cell_frame = cell_frame.sort_values(["grid_order", "cell"], kind="stable", ignore_index=True)
     keys = set(cell_frame.cell_key)
     records = [_run_record(run) for run in runs if _has_tags(run, RUN_TAGS, notes) and _has_cell(run, keys, notes)]
-    run_frame = _first_finished(_with_columns(pd.DataFrame(records)), list(cell_frame.cell_key), notes)
+    run_frame = _first_finished(with_columns(pd.DataFrame(records)), list(cell_frame.cell_key), notes)
     profile = cell_frame.profile.iloc[0]
     return Experiment(name, profile, cell_frame, run_frame, tuple(sorted(notes)), tuned, overrides)
 
@@ -229,8 +229,8 @@ def _run_record(run: Run) -> dict:
     }
 
 
-def _with_columns(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with every column that other modules read, even if it has no rows."""
+def with_columns(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of runs with every column that other modules read, even if it has no rows."""
     kinds = dict.fromkeys(TEXTS, "str") | dict.fromkeys(DATES, "datetime64[ms, UTC]") | dict.fromkeys(NUMBERS, "float")
     kinds |= {"seed": "int", "comparable": "bool"}
     for column, kind in kinds.items():

@@ -40,7 +40,7 @@ RUN_COLUMNS = (
     *("run_key", "cell_key", "profile", "tuned", "overrides", "architecture", "dataset", "method", "seed"),
     *("state", "reason", "comparable", "comparable_reason"),
     *("git_commit", "git_dirty", "source_digest", "machine", "device", "threads", "precision", "compiled", *DATES),
-    *("grids", "hyperparameter_source", "tuned_values", *SETTINGS),
+    *("grids", "hyperparameter_source", "tuned_values", *SETTINGS, "settings"),
     *RUN_NUMBERS,
 )
 BENCH_KEY = (
@@ -68,7 +68,7 @@ RUNS = Schema(
     RUN_COLUMNS,
     key=("run_key",),
     required=("run_key", "cell_key", "profile", "dataset", "architecture", "method", "seed", *DATES),
-    optional=("source_digest", *RUN_NUMBERS),
+    optional=("source_digest", "settings", *RUN_NUMBERS),
 )
 VERDICTS = Schema(
     VERDICT_COLUMNS,

@@ -25,6 +25,7 @@ from analysis.measured.csv_files import (
     verdicts_path,
     write_rows,
 )
+from analysis.measured.stored_runs import settings_texts, with_stored_runs
 from analysis.stats.run_evaluations import evaluations
 from analysis.tables.format import to_csv
 from analysis.tables.provenance import SETTINGS
@@ -41,7 +42,8 @@ def export_pool(
 ) -> None:
     """Write the runs and verdicts of a pool to ``folder``, merged with the rows that the files have.
 
-    A pool without a finished run writes nothing. Counts and data quality notes go to ``log``.
+    The verdicts are on all runs of the file, also on those that are not tracked here. A pool without a finished run
+    writes nothing. Counts and data quality notes go to ``log``.
 
     Args:
         results: where evaluations and downloaded predictions are cached.
@@ -49,7 +51,7 @@ def export_pool(
 
     Raises OSError if a file cannot be written, and UserError if an existing file cannot be read.
     """
-    done = pool.done
+    done, judged = pool.done, pool
     evaluated, problems = evaluations(done, store, results / ".evaluations", results / ".predictions")
     if done.empty:
         log(f"{pool.name}: no finished run: nothing written.")
@@ -59,11 +61,13 @@ def export_pool(
         write_rows(path, rows)
         absent = len(set(rows.run_key) - set(done.run_key))
         log(f"{path}: {len(rows)} runs: {counts} ({absent} not tracked here).")
+        judged, notes = with_stored_runs(pool, rows, path)
+        problems = [*notes, *problems]
         path = verdicts_path(folder, pool.name)
-        rows, counts = _merge_verdicts(verdict_frame(judge(pool, load_claims(), evaluated)), path, log, replace)
+        rows, counts = _merge_verdicts(verdict_frame(judge(judged, load_claims(), evaluated)), path, log, replace)
         write_rows(path, rows)
         log(f"{path}: {len(rows)} verdicts: {counts}.")
-    for note in (*pool.notes, *data_quality_notes(pool), *problems):
+    for note in (*judged.notes, *data_quality_notes(pool), *problems):
         log(f"{pool.name}: {note}")
 
 
@@ -81,6 +85,7 @@ def run_rows(pool: Pool, evaluated: Evaluations) -> pd.DataFrame:
         "grids": done.cell_key.map(cells.grids).map(" ".join),
         "hyperparameter_source": done.cell_key.map(cells.hyperparameter_source),
         "tuned_values": done.cell_key.map(cells.tuned_values),
+        "settings": settings_texts(done),
         ENERGY: done.get(ENERGY, float("nan")),
     }
     settings = {name: done.get(f"params.{name}", "") for name in SETTINGS}
