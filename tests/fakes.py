@@ -77,13 +77,16 @@ def python2_pickle(path: Path, content: object) -> None:
 
 
 def cifar100_pickles(root: Path, classes: tuple[str, ...] = ("apple", "baby", "bear")) -> Path:
-    """``cifar-100-python/{train,test,meta}``. Image i is ``noise(i, 32, 32)``, its class i modulo 3."""
+    """``cifar-100-python/{train,test,meta}``. Image i is ``noise(i, 32, 32)``, its class i modulo 3.
+
+    As in the official files, the file names are in another order.
+    """
     folder = root / "cifar-100-python"
     for split, count in (("train", TRAIN), ("test", TEST)):
         total = count * len(classes)
         images = np.stack([noise(seed, 32, 32) for seed in range(total)])
         content = {
-            "filenames": [f"{split}_{index}.png" for index in range(total)],
+            "filenames": [f"{split}_{total - index:03d}.png" for index in range(total)],
             "batch_label": f"{split}ing batch 1 of 1",
             "fine_labels": [index % len(classes) for index in range(total)],
             "coarse_labels": [0] * total,

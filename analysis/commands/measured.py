@@ -2,7 +2,7 @@
 
 A pool is all runs of one profile with the same tuning and overrides. runs-<pool>.csv has a row for each finished run,
 verdicts-<pool>.csv has one for each claim, dataset and network. Rows of runs that are not tracked on this machine stay
-in the files. 'make readme' generates the tables of the documentation from them.
+in the files, and are judged with the others. 'make readme' generates the tables of the documentation from them.
 """
 
 from pathlib import Path

@@ -19,7 +19,8 @@ SIDE = 32  # px
 def read(folder: Path) -> Listing:
     """The official pickles ``{train,test,meta}``, or ``{train,test}/<class>/<images>``.
 
-    The official labels are in alphabetical order, so both layouts give the same labels.
+    Both layouts give the same dataset if the folders have the official file names: the official labels are in
+    alphabetical order, and the images of the pickles are sorted by class and file name.
     """
     if (folder / "train").is_dir():
         return read_class_folders(folder)
@@ -34,16 +35,20 @@ def read(folder: Path) -> Listing:
 def _read_batch(path: Path, num_classes: int) -> list[tuple[np.ndarray, int]]:
     data = _read_field(path, "data", np.ndarray)
     labels = _read_field(path, "fine_labels", list)
-    if data.dtype != np.uint8 or data.shape != (len(labels), 3 * SIDE * SIDE):
+    names = _read_field(path, "filenames", list)
+    if len(names) != len(labels) or data.dtype != np.uint8 or data.shape != (len(labels), 3 * SIDE * SIDE):
         raise UserError(
-            f"{path} holds {len(labels):,} labels and pixels of shape {data.shape}, {data.dtype}, "
-            f"not ({len(labels)}, {3 * SIDE * SIDE}), uint8: {UNPACK_AGAIN}"
+            f"{path} holds {len(labels):,} labels, {len(names):,} file names and pixels of shape {data.shape}, "
+            f"{data.dtype}, not ({len(labels)}, {3 * SIDE * SIDE}), uint8: {UNPACK_AGAIN}"
         )
     if not all(isinstance(label, int) and 0 <= label < num_classes for label in labels):
         raise UserError(f"{path} has labels outside the {num_classes} classes of its meta file: {UNPACK_AGAIN}")
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path} has file names that are no text: {UNPACK_AGAIN}")
     # A row holds the image's red plane, then the green one, then the blue one.
     images = np.ascontiguousarray(data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
-    return list(zip(images, labels, strict=True))
+    order = sorted(range(len(labels)), key=lambda index: (labels[index], names[index]))
+    return [(images[index], labels[index]) for index in order]
 
 
 def _read_field(path: Path, key: str, kind: type) -> Any:

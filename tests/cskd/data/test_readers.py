@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cskd.data.prepare import prepare
+from cskd.data.sources import cifar100
 from cskd.data.sources.base import Listing
 from cskd.data.sources.registry import SOURCES
 from cskd.utils.errors import UserError
@@ -70,8 +71,10 @@ def test_cifar100_reads_pickles_of_python_2(tmp_path):
     fakes.cifar100_pickles(tmp_path)
     listing = read("cifar100", tmp_path)
     assert listing.classes == ["apple", "baby", "bear"]
-    assert [label for _, label in listing.train] == [0, 1, 2] * 3
-    assert all((image == fakes.noise(index, 32, 32)).all() for index, (image, _) in enumerate(listing.train))
+    assert [label for _, label in listing.train] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    by_name = (6, 3, 0, 7, 4, 1, 8, 5, 2)  # the last image of a class has the first file name
+    for (image, _), index in zip(listing.train, by_name, strict=True):
+        assert (image == fakes.noise(index, 32, 32)).all()
 
 
 def test_cifar100_class_folders_are_read_in_alphabetical_order(tmp_path):
@@ -83,12 +86,28 @@ def test_cifar100_class_folders_are_read_in_alphabetical_order(tmp_path):
     assert names(listing.test) == [(f"00{i}.png", label) for label in range(3) for i in range(2)]
 
 
+def test_cifar100_is_the_same_dataset_as_pickles_and_as_class_folders_with_the_official_names(tmp_path):
+    pickles = fakes.cifar100_pickles(tmp_path / "pickles")
+    classes = ("apple", "baby", "bear")
+    for split, count in (("train", 3 * fakes.TRAIN), ("test", 3 * fakes.TEST)):
+        file_names = cifar100.safe_pickle_load(pickles / split)["filenames"]
+        for index in range(count):
+            path = tmp_path / "folders" / "cifar100" / split / classes[index % 3] / file_names[index]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(fakes.noise(index, 32, 32)).save(path)
+    source = fakes.small(SOURCES["cifar100"])
+    digests = {prepare("cifar100", tmp_path / layout, source=source).digest for layout in ("pickles", "folders")}
+    assert len(digests) == 1
+
+
 @pytest.mark.parametrize(
-    ("labels", "message"), [([0, 1], "2 labels and pixels of shape (3, 3072)"), ([0, 7, 1], "labels outside the 3")]
+    ("labels", "message"),
+    [([0, 1], "2 labels, 2 file names and pixels of shape (3, 3072)"), ([0, 7, 1], "labels outside the 3")],
 )
 def test_cifar100_refuses_inconsistent_and_truncated_pickles(tmp_path, labels, message):
     path = fakes.cifar100_pickles(tmp_path) / "test"
-    fakes.python2_pickle(path, {"fine_labels": labels, "data": np.zeros((3, 3072), np.uint8)})
+    names = [f"{index}.png" for index in range(len(labels))]
+    fakes.python2_pickle(path, {"fine_labels": labels, "filenames": names, "data": np.zeros((3, 3072), np.uint8)})
     assert message in failure("cifar100", tmp_path)
     path.write_bytes(path.read_bytes()[:-1])
     assert f"{path} cannot be read" in failure("cifar100", tmp_path)
