@@ -31,12 +31,12 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(f"temperature must be positive, not {temperature}")
 
 
-def distillation_kl(logits: Tensor, target_logits: Tensor, temperature: float) -> Tensor:
+def distillation_kl(logits: Tensor, target_logits: Tensor, temperature: float, detach: bool = True) -> Tensor:
     """Return T^2 * KL(P(.|target; T) || P(.|x; T)), in nats. The factor T^2 keeps the gradient's scale as T grows.
 
     Args:
         logits: (N, C), the predictions that are trained.
-        target_logits: (N, C); they receive no gradient.
+        target_logits: (N, C); they receive no gradient unless ``detach`` is False.
         temperature: T > 0.
 
     Raises ValueError for a temperature that is not positive, and for different shapes.
@@ -46,7 +46,8 @@ def distillation_kl(logits: Tensor, target_logits: Tensor, temperature: float) -
     if logits.shape != target_logits.shape or logits.dim() != 2:
         raise ValueError(f"two (N, C) tensors are needed, not {tuple(logits.shape)} and {tuple(target_logits.shape)}")
     log_prediction = F.log_softmax(at_least_float32(logits) / temperature, dim=1)
-    log_target = F.log_softmax(at_least_float32(target_logits.detach()) / temperature, dim=1)
+    target_logits = target_logits.detach() if detach else target_logits
+    log_target = F.log_softmax(at_least_float32(target_logits) / temperature, dim=1)
     divergence = F.kl_div(log_prediction, log_target, reduction="batchmean", log_target=True)
     return temperature**2 * divergence
 

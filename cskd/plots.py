@@ -70,9 +70,11 @@ METHOD_STYLES = {
     "class-mean": MethodStyle("#7700ff", "H", "--"),
     "pair-halves": MethodStyle("#888844", "|", "-."),
     "partner-pass": MethodStyle("#aaaa99", "1", "--"),
+    "any-partner": MethodStyle("#bb1100", "8", "-."),
+    "both-gradients": MethodStyle("#4466ee", "_", "--"),
 }
 # For methods that are added to the registry, in its order
-SPARE_COLORS = ("#bb1100", "#4466ee", "#885555", "#cc66dd", "#885599", "#9900cc")
+SPARE_COLORS = ("#885555", "#cc66dd", "#885599", "#9900cc")
 OTHER_MARKERS = ("2", "3", "4")
 
 

@@ -10,7 +10,7 @@ CLASSES = 3
 # Each of these trains like one of the others: the same views, draws and state. A new method is tested.
 ALIKE = (
     "virtual-softmax", "max-entropy", "label-smoothing", "mixup", "kd", "cs-kd", "same-image", "pair-halves",
-    "partner-pass",
+    "partner-pass", "any-partner",
 )  # fmt: skip
 DIFFERENT_METHODS = [name for name in (*METHODS, *PAPER_COMPOSITES) if name not in ALIKE]
 

@@ -1,8 +1,8 @@
 """The generated tables of the documentation: the text between two markers.
 
 A table is between the lines ``<!-- begin generated: KIND NAME -->`` and ``<!-- end generated -->``. Kinds: ``results
-POOL``, ``verdicts POOL``, ``methods POOL``, ``ingredients POOL``, ``studies NAME``, ``bench TABLE``, and ``answer``,
-the README's table.
+POOL``, ``verdicts POOL``, ``methods POOL``, ``ingredients POOL``, ``further-ingredients POOL``, ``studies NAME``,
+``bench TABLE``, and ``answer``, the README's table.
 """
 
 import re
@@ -10,7 +10,14 @@ from pathlib import Path
 
 from analysis.measured.bench_tables import bench
 from analysis.measured.differences import methods, methods_figure, methods_path
-from analysis.measured.ingredients import figure_path, ingredients, ingredients_figure
+from analysis.measured.ingredients import (
+    figure_path,
+    further_figure,
+    further_ingredients,
+    further_path,
+    ingredients,
+    ingredients_figure,
+)
 from analysis.measured.results_tables import answer, results, verdicts
 from analysis.measured.studies import studies
 from cskd.plots import save_figure
@@ -24,10 +31,14 @@ TABLE = re.compile(rf"^({BEGIN}([^\n]+) -->\n)(.*?)^({END})$", re.MULTILINE | re
 EXAMPLE = "<!-- begin generated: results mini -->"
 KINDS = {
     **{"results": results, "verdicts": verdicts, "methods": methods, "ingredients": ingredients},
-    **{"studies": studies, "bench": bench},
+    **{"further-ingredients": further_ingredients, "studies": studies, "bench": bench},
 }
 # Kinds with a figure: its path, and its drawing
-FIGURES = {"methods": (methods_path, methods_figure), "ingredients": (figure_path, ingredients_figure)}
+FIGURES = {
+    "methods": (methods_path, methods_figure),
+    "ingredients": (figure_path, ingredients_figure),
+    "further-ingredients": (further_path, further_figure),
+}
 ANSWER = "answer"
 
 

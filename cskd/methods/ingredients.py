@@ -136,3 +136,25 @@ class PartnerPass(ClassWiseSelfKnowledgeDistillation):
 
     def class_wise_kl(self, cache: ForwardCache) -> Tensor:
         return 0.0 * cache.target_logits("partner").float().sum()
+
+
+@dataclass(frozen=True)
+class AnyPartner(ClassWiseSelfKnowledgeDistillation):
+    """CS-KD whose target is the prediction for an image of any class: the partner of another image in the batch."""
+
+    name = "any-partner"
+    source = "ours: a softened prediction as target, without the class"
+
+    def class_wise_kl(self, cache: ForwardCache) -> Tensor:
+        return distillation_kl(cache.logits("x"), cache.target_logits("partner").roll(1, dims=0), self.temperature)
+
+
+@dataclass(frozen=True)
+class BothGradients(ClassWiseSelfKnowledgeDistillation):
+    """CS-KD with gradient through both predictions. Two forward and two backward passes per step."""
+
+    name = "both-gradients"
+    source = "ours: what leaving out the gradient through the partner does"
+
+    def class_wise_kl(self, cache: ForwardCache) -> Tensor:
+        return distillation_kl(cache.logits("x"), cache.logits("partner"), self.temperature, detach=False)

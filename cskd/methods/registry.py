@@ -9,7 +9,15 @@ from cskd.methods.composite import SEPARATOR, CompositeMethod
 from cskd.methods.cross_entropy import CrossEntropy, LabelSmoothing, MaxEntropy
 from cskd.methods.cs_kd import ClassWiseAndSampleWise, ClassWiseSelfKnowledgeDistillation
 from cskd.methods.ddgsd import DataDistortionGuidedSelfDistillation
-from cskd.methods.ingredients import ClassMean, PairHalves, PartnerPass, PermutedPartner, SameImage
+from cskd.methods.ingredients import (
+    AnyPartner,
+    BothGradients,
+    ClassMean,
+    PairHalves,
+    PartnerPass,
+    PermutedPartner,
+    SameImage,
+)
 from cskd.methods.kd import KnowledgeDistillation
 from cskd.methods.mixup import Mixup
 from cskd.methods.virtual_softmax import VirtualSoftmax
@@ -34,6 +42,8 @@ METHODS: dict[str, type[Method]] = {
     "class-mean": ClassMean,
     "pair-halves": PairHalves,
     "partner-pass": PartnerPass,
+    "any-partner": AnyPartner,
+    "both-gradients": BothGradients,
 }
 PAPER_COMPOSITES = ("mixup+cs-kd", "kd+cs-kd")
 

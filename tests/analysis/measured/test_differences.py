@@ -6,9 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.load.pools import pool_name
 from analysis.measured.csv_files import RUN_COLUMNS, runs_path, write_rows
 from analysis.measured.differences import methods
-from analysis.measured.ingredients import ARMS, ingredients, ingredients_figure
+from analysis.measured.ingredients import (
+    ARMS,
+    FURTHER_ARMS,
+    LONGER,
+    LONGER_SETTINGS,
+    further_figure,
+    further_ingredients,
+    ingredients,
+    ingredients_figure,
+)
 from analysis.stats.multiplicity import many_to_one
 from analysis.tables.methods import DIFFERENT
 from cskd.utils.errors import UserError
@@ -47,7 +57,7 @@ def study(tmp_path):
 
 def rows_of(text):
     """Return the cells of each row by method, for each table of the text."""
-    tables = [re.findall(r"^\| *([\w-]+) +\|(.*)\|$", part, re.MULTILINE) for part in text.split("\n\n**")[1:]]
+    tables = [re.findall(r"^\| *([\w, -]+?) +\|(.*)\|$", part, re.MULTILINE) for part in text.split("\n\n**")[1:]]
     return [{name: [cell.strip() for cell in cells.split("|")] for name, cells in table[1:]} for table in tables]
 
 
@@ -93,6 +103,31 @@ def test_figure_draws_each_interval_beside_each_control(study):
         found = many_to_one(first[control], {name: first[name] for name in ARMS if name != control})
         assert all(any(ends == pytest.approx(one.interval) for ends in drawn) for one in found.values())
     assert [label.get_text() for label in axes.get_yticklabels()] == list(ARMS)
+
+
+def test_longer_training_of_cross_entropy_is_a_variant_from_a_file_of_its_own(study):
+    folder, errors = study(others=4)
+    assert rows_of(further_ingredients(POOL, folder, folder))[0][LONGER] == ["0", "not run", ABSENT, ABSENT]
+    path = runs_path(folder, POOL)
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows.loc[rows.method == "same-image", "method"] = "any-partner"
+    write_rows(path, rows)
+    settings = '["schedule.epochs=80", "schedule.milestones=[40,60]"]'
+    longer = rows[rows.method == "class-mean"].assign(method="cross-entropy", overrides=settings)
+    write_rows(runs_path(folder, pool_name(POOL, overrides=LONGER_SETTINGS)), longer)
+    text = further_ingredients(POOL, folder, folder)
+    error = rows_of(text)[0]
+    assert tuple(error) == FURTHER_ARMS
+    values = {name: errors[name][:4] for name in ("cross-entropy", "cs-kd")}
+    values |= {LONGER: errors["class-mean"][:4], "any-partner": errors["same-image"][:4]}
+    found = many_to_one(values["cs-kd"], {name: values[name] for name in values if name != "cs-kd"})
+    for name in (LONGER, "any-partner"):
+        effect, low, high = (number_text(value, 2, sign=True) for value in (found[name].effect, *found[name].interval))
+        assert error[name][3].removesuffix(f" {DIFFERENT}") == f"{effect} [{low}, {high}]"
+    assert error["both-gradients"] == ["0", "not run", ABSENT, ABSENT]
+    assert 'METHODS=cross-entropy SEEDS="0 1 2 3" SET="schedule.epochs=80 schedule.milestones=[40,60]"' in text
+    labels = [label.get_text() for label in further_figure(POOL, folder).axes[0].get_yticklabels()]
+    assert labels == list(FURTHER_ARMS)
 
 
 def test_all_methods_of_a_pool_and_their_tuned_values(study):
