@@ -49,9 +49,11 @@ def teacher_for(method: Method) -> Classifier | None:
     return build_model("resnet10", CLASSES, 32, width=4).eval().requires_grad_(False)
 
 
-def forward_cache(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> ForwardCache:
+def forward_cache(
+    method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None, prepare=float_images
+) -> ForwardCache:
     transformed = method.transform(batch, torch.Generator().manual_seed(5))
-    return ForwardCache(model, transformed, float_images, teacher or teacher_for(method))
+    return ForwardCache(model, transformed, prepare, teacher or teacher_for(method))
 
 
 def step_loss(method: Method, model: Classifier, batch: Batch, teacher: Classifier | None = None) -> torch.Tensor:

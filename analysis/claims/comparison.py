@@ -66,7 +66,7 @@ def side_of(pool: Pool, dataset: str, architecture: str, method: str, metric: st
         value = evaluations[key].values[metric] if is_evaluated else tracked_value
         if math.isfinite(value):
             values[seed] = value
-        elif is_stored and not is_evaluated:
+        elif math.isnan(value) and is_stored and not is_evaluated:
             left_out.append(f"{name} has no {metric}, since its predictions are not evaluated: left out.")
         else:
             problem = "missing or NaN" if math.isnan(value) else "infinite"

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=cli.results_dir(),
         help="the cache of evaluated predictions (RESULTS_DIR, %(default)s)",
     )
-    parser.add_argument("--replace", action="store_true", help="also replace verdicts by ones on fewer seeds")
+    parser.add_argument("--replace", action="store_true", help="replace verdicts even if some lose seeds")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""The CSV files of measured results: their columns, reading, and merging of new rows.
+"""The CSV files of measured results: their columns, reading, and merging of new runs.
 
 A pool has a file of runs and a file of verdicts; each part of the benchmark has a file. Cells are read as text, so that
 an unchanged row keeps its bytes.
@@ -141,17 +141,15 @@ def to_numbers(rows: pd.DataFrame, path: Path, numbers: tuple[str, ...], dates: 
     return rows.assign(**columns)
 
 
-def merge(
-    new: pd.DataFrame, stored: pd.DataFrame, schema: Schema, is_newer: Callable[[dict, dict], bool]
+def merge_runs(
+    new: pd.DataFrame, stored: pd.DataFrame, is_newer: Callable[[dict, dict], bool]
 ) -> tuple[pd.DataFrame, str]:
-    """Return one row per key from the new and the stored rows, unordered, and a text with the counts.
+    """Return one row per run key from the new and the stored rows, unordered, and a text with the counts.
 
     is_newer(new row, stored row): returns True if the new row replaces the stored one. Columns that only the stored
     rows have stay, such as those of a metric that is registered elsewhere.
     """
-    stored_by_key, new_by_key = (
-        {tuple(row[name] for name in schema.key): row for row in rows.to_dict("records")} for rows in (stored, new)
-    )
+    stored_by_key, new_by_key = ({row["run_key"]: row for row in rows.to_dict("records")} for rows in (stored, new))
     added = {key: row for key, row in new_by_key.items() if key not in stored_by_key}
     replaced = {
         key: row

@@ -1,4 +1,4 @@
-"""Write the runs and verdicts of a pool to the measured CSV files, merged with the rows that they have."""
+"""Write the runs and verdicts of a pool to the measured CSV files."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from analysis.measured.csv_files import (
     UNUSED_METRICS,
     VERDICTS,
     Schema,
-    merge,
+    merge_runs,
     read_rows,
     runs_path,
     verdicts_path,
@@ -40,14 +40,14 @@ ORDER = ["architecture", "dataset", "method", "seed_number", "run_key"]
 def export_pool(
     pool: Pool, store: Store, folder: Path, results: Path, log: Callable[[str], None], replace: bool = False
 ) -> None:
-    """Write the runs and verdicts of a pool to ``folder``, merged with the rows that the files have.
+    """Write the runs of a pool to ``folder``, merged with those that the file has, and the verdicts on all of them.
 
-    The verdicts are on all runs of the file, also on those that are not tracked here. A pool without a finished run
-    writes nothing. Counts and data quality notes go to ``log``.
+    A run that is tracked here is judged by what is tracked here. A pool without a finished run writes nothing. Counts
+    and data quality notes go to ``log``.
 
     Args:
         results: where evaluations and downloaded predictions are cached.
-        replace: let a verdict on fewer seeds replace the one in the file.
+        replace: let the verdicts replace those in the file even if some would lose seeds or an interval.
 
     Raises OSError if a file cannot be written, and UserError if an existing file cannot be read.
     """
@@ -63,10 +63,8 @@ def export_pool(
         log(f"{path}: {len(rows)} runs: {counts} ({absent} not tracked here).")
         judged, notes = with_stored_runs(pool, rows, path)
         problems = [*notes, *problems]
-        path = verdicts_path(folder, pool.name)
-        rows, counts = _merge_verdicts(verdict_frame(judge(judged, load_claims(), evaluated)), path, log, replace)
-        write_rows(path, rows)
-        log(f"{path}: {len(rows)} verdicts: {counts}.")
+        verdicts = verdict_frame(judge(judged, load_claims(), evaluated))
+        _write_verdicts(verdicts, verdicts_path(folder, pool.name), log, replace)
     for note in (*judged.notes, *data_quality_notes(pool), *problems):
         log(f"{pool.name}: {note}")
 
@@ -117,42 +115,39 @@ def _merge_runs(new: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
         """Return whether the run ended later; of two with the same end, one with an evaluation is the newer."""
         return (run["ended"], run["feature_spread"] != "") >= (stored["ended"], stored["feature_spread"] != "")
 
-    rows, counts = merge(_as_text(new), _stored(path, RUNS), RUNS, is_newer)
+    rows, counts = merge_runs(_as_text(new), _stored(path, RUNS), is_newer)
     return _ordered(rows), counts
 
 
-def _merge_verdicts(
-    new: pd.DataFrame, path: Path, log: Callable[[str], None], replace: bool
-) -> tuple[pd.DataFrame, str]:
-    """Merge the verdicts. "Not run" replaces no other outcome; fewer seeds replace more seeds only with ``replace``."""
-    not_replaced = []
+def _write_verdicts(new: pd.DataFrame, path: Path, log: Callable[[str], None], replace: bool) -> None:
+    """Write the verdicts of a pool. They are corrected together, so they replace those in the file together.
 
-    def is_newer(verdict: dict, stored: dict) -> bool:
-        if verdict["outcome"] == NOT_RUN and stored["outcome"] != NOT_RUN:
-            return False
-        if replace or not _has_less_evidence(verdict, stored):
-            return True
-        before, after = (f"{row['n_method']}/{row['n_against']}" for row in (stored, verdict))
-        verdict_name = f"{verdict['id']} {verdict['dataset']} {verdict['architecture']}"
-        not_replaced.append(f"{verdict_name} (seeds {before}, now {after})")
-        return False
-
-    rows, counts = merge(_as_text(new), _stored(path, VERDICTS), VERDICTS, is_newer)
-    if not_replaced:
-        more = f", and {len(not_replaced) - MAX_LISTED} more" if len(not_replaced) > MAX_LISTED else ""
+    They stay if one of them would lose seeds, its interval over test images or its comparison, unless ``replace``.
+    """
+    new, stored = _as_text(new), _stored(path, VERDICTS)
+    by_key = {tuple(row[name] for name in VERDICTS.key): row for row in new.to_dict("records")}
+    lost = []
+    for before in stored.to_dict("records"):
+        after = by_key.get(key := tuple(before[name] for name in VERDICTS.key))
+        if before["outcome"] != NOT_RUN and (after is None or _has_less_evidence(after, before)):
+            seeds = [f"{row['n_method']}/{row['n_against']}" if row else "none" for row in (before, after)]
+            lost.append(f"{' '.join(key)} (seeds {seeds[0]}, now {seeds[1]})")
+    if lost and not replace:
+        more = f", and {len(lost) - MAX_LISTED} more" if len(lost) > MAX_LISTED else ""
         log(
-            f"{path}: verdicts not replaced, since the new ones have fewer seeds or no test images: "
-            f"{', '.join(not_replaced[:MAX_LISTED])}{more}: REPLACE=1 (--replace) replaces them."
+            f"{path}: verdicts not replaced, since these would have fewer seeds, no interval over test images or no "
+            f"comparison: {', '.join(lost[:MAX_LISTED])}{more}: REPLACE=1 (--replace) replaces all."
         )
+        return
     order = {claim.id: position for position, claim in enumerate(load_claims())}
-    rows = rows.assign(position=rows.id.map(order).fillna(len(order)))
-    return rows.sort_values(["position", *VERDICTS.key], ignore_index=True).drop(columns="position"), counts
+    rows = new.assign(position=new.id.map(order)).sort_values(["position", *VERDICTS.key], ignore_index=True)
+    write_rows(path, rows.drop(columns="position"))
+    log(f"{path}: {len(rows)} verdicts.")
 
 
 def _has_less_evidence(verdict: dict, stored: dict) -> bool:
-    """Return whether a verdict has fewer seeds, or lacks the interval over test images that the stored one has."""
     fewer_seeds = any(int(verdict[name]) < int(stored[name]) for name in ("n_method", "n_against"))
-    return fewer_seeds or verdict["seeds_and_images_low"] == "" != stored["seeds_and_images_low"]
+    return fewer_seeds or any(verdict[name] == "" != stored[name] for name in ("effect", "seeds_and_images_low"))
 
 
 def _stored(path: Path, schema: Schema) -> pd.DataFrame:

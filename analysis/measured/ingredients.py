@@ -21,8 +21,8 @@ from cskd.evaluate.metrics import all_metrics
 
 DATASET, NETWORK = "cifar100", "resnet10"
 ARMS = (*CONTROLS, "same-image", "permuted-partner", "class-mean", "pair-halves", "partner-pass")
-LONGER = f"{BASELINE}, longer"  # runs of a pool of its own: as many forward passes as CS-KD has
-LONGER_SETTINGS = ("schedule.epochs=80", "schedule.milestones=[40,60]")
+LONGER = f"{BASELINE}, longer"  # as much computing as CS-KD, if a backward pass costs as much as two forward passes
+LONGER_SETTINGS = ("schedule.epochs=80", "schedule.milestones=[40,60]")  # so its runs are a pool of their own
 FURTHER_ARMS = (*CONTROLS, LONGER, "any-partner", "both-gradients")
 PUBLISHED_SEEDS = (4, 16)  # seeds 0 to 3; then 0 to 15, once every method has them
 DESCRIPTION = (
@@ -33,12 +33,19 @@ DESCRIPTION = (
 
 def ingredients(pool: str, folder: Path, base: Path) -> str:
     """Return the tables of the study as Markdown, with its figure; arguments and errors as in ``results``."""
-    return _text(pool, folder, base, ARMS, figure_path(pool))
+    path = runs_path(folder, pool)
+    runs, notes = _load(path, ARMS)
+    return "\n\n".join([*_parts(runs, ARMS, figure_path(pool), setting(runs) + notes), provenance(runs, path, base)])
 
 
 def further_ingredients(pool: str, folder: Path, base: Path) -> str:
-    """Return the same for the variants that were added after the first ones."""
-    return _text(pool, folder, base, FURTHER_ARMS, further_path(pool))
+    """Return the tables of the further variants, with their figure; as ``ingredients``."""
+    path, longer_path = runs_path(folder, pool), _longer_path(pool, folder)
+    (runs, notes), (longer, longer_notes) = _load(path, FURTHER_ARMS), _load_longer(longer_path)
+    notes = [*setting(runs), f"{LONGER}: {', '.join(LONGER_SETTINGS)}.", *notes, *longer_notes]
+    joined = _with_longer(runs, longer)
+    sources = [provenance(runs, path, base), *([provenance(longer, longer_path, base)] if len(longer) else [])]
+    return "\n\n".join([*_parts(joined, FURTHER_ARMS, further_path(pool), notes), *sources])
 
 
 def figure_path(pool: str) -> str:
@@ -47,21 +54,41 @@ def figure_path(pool: str) -> str:
 
 
 def further_path(pool: str) -> str:
+    """Return the path of the figure of the further variants."""
     return f"images/further-ingredients-{pool}.png"
 
 
 def ingredients_figure(pool: str, folder: Path) -> Figure:
     """Return the figure of the largest published number of seeds."""
-    return _figure(pool, folder, ARMS)
+    return _figure(_load(runs_path(folder, pool), ARMS)[0], ARMS)
 
 
 def further_figure(pool: str, folder: Path) -> Figure:
-    return _figure(pool, folder, FURTHER_ARMS)
+    """Return the figure of the further variants, at their largest published number of seeds."""
+    runs, longer = _load(runs_path(folder, pool), FURTHER_ARMS)[0], _load_longer(_longer_path(pool, folder))[0]
+    return _figure(_with_longer(runs, longer), FURTHER_ARMS)
 
 
-def _text(pool: str, folder: Path, base: Path, arms: Sequence[str], figure: str) -> str:
-    files = _load(pool, folder, arms)
-    runs, notes = _joined(files), [note for *_, notes in files for note in notes]
+def _load(path: Path, arms: Sequence[str], may_be_absent: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    """Return the runs of these arms in a file, and notes."""
+    runs, notes = load_runs(path, may_be_absent)
+    return runs[(runs.dataset == DATASET) & (runs.architecture == NETWORK) & runs.method.isin(arms)], notes
+
+
+def _longer_path(pool: str, folder: Path) -> Path:
+    return runs_path(folder, pool_name(pool, overrides=LONGER_SETTINGS))
+
+
+def _load_longer(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    return _load(path, (BASELINE,), may_be_absent=True)
+
+
+def _with_longer(runs: pd.DataFrame, longer: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([runs, longer.assign(method=LONGER)], ignore_index=True)
+
+
+def _parts(runs: pd.DataFrame, arms: Sequence[str], figure: str, notes: list[str]) -> list[str]:
+    """Return the figure's link, the tables with intervals and the description, each as Markdown."""
     published = _published(runs, arms)
     parts = [figure_link(figure)]
     finished = _finished(runs, arms, published[0])
@@ -71,32 +98,11 @@ def _text(pool: str, folder: Path, base: Path, arms: Sequence[str], figure: str)
         )
     parts += [to_markdown(differences_table(runs[runs.seed < count], arms)).rstrip() for count in published]
     parts.append(to_markdown(_description_table(runs[runs.seed < published[-1]], arms, notes)).rstrip())
-    parts += [provenance(of_file, path, base) for path, of_file, _ in files if len(of_file)]
-    return "\n\n".join(parts)
+    return parts
 
 
-def _figure(pool: str, folder: Path, arms: Sequence[str]) -> Figure:
-    runs = _joined(_load(pool, folder, arms))
+def _figure(runs: pd.DataFrame, arms: Sequence[str]) -> Figure:
     return differences_figure(runs[runs.seed < _published(runs, arms)[-1]], arms)
-
-
-def _load(pool: str, folder: Path, arms: Sequence[str]) -> list[tuple[Path, pd.DataFrame, list[str]]]:
-    """Return each file of the study with its runs of these arms, and notes. Only that of LONGER may be absent."""
-    files = {runs_path(folder, pool): arms}
-    if LONGER in arms:
-        files[runs_path(folder, pool_name(pool, overrides=LONGER_SETTINGS))] = (BASELINE,)
-    loaded = []
-    for path, methods in files.items():
-        runs, notes = load_runs(path, may_be_absent=bool(loaded))
-        is_of_study = (runs.dataset == DATASET) & (runs.architecture == NETWORK) & runs.method.isin(methods)
-        loaded.append((path, runs[is_of_study], notes))
-    return loaded
-
-
-def _joined(files: list[tuple[Path, pd.DataFrame, list[str]]]) -> pd.DataFrame:
-    """Return the runs of all files, in which the method of the second file is LONGER."""
-    (_, runs, _), *others = files
-    return pd.concat([runs, *(longer.assign(method=LONGER) for _, longer, _ in others)], ignore_index=True)
 
 
 def _published(runs: pd.DataFrame, arms: Sequence[str]) -> list[int]:
@@ -119,4 +125,4 @@ def _description_table(runs: pd.DataFrame, arms: Sequence[str], notes: list[str]
         texts = [cell_text(cell, f"{prefix}_{name}", name) for name in UNUSED_METRICS for prefix in ("last", "unused")]
         rows.append((method, str(len(cell)), *texts))
     block = Block("Test images and unused training images", (tuple(rows),))
-    return Table("", tuple(columns), (block,), runs, notes=(*DESCRIPTION, *setting(runs), *notes))
+    return Table("", tuple(columns), (block,), runs, notes=(*DESCRIPTION, *notes))

@@ -49,10 +49,9 @@ def with_stored_runs(pool: Pool, rows: pd.DataFrame, path: Path) -> tuple[Pool, 
 
 def _experiment(pool: Pool, rows: pd.DataFrame, path: Path) -> Experiment:
     rows = to_numbers(rows, path, ("seed", *RUN_NUMBERS), DATES).reset_index(drop=True)
-    try:
-        settings = pd.DataFrame([json.loads(text) for text in rows.settings]).add_prefix(PREFIX)
-    except ValueError as error:
-        raise UserError(f"{path}, column settings: {first_line(error)}: correct it") from error
+    if (rows.seed % 1 != 0).any():
+        raise UserError(f"{path}, column seed: not all are whole numbers: correct it")
+    settings = pd.DataFrame([_settings(text, path) for text in rows.settings]).add_prefix(PREFIX)
     rows = rows.astype({"seed": int}).assign(
         comparable=rows.comparable == "true", cell=rows[NAME].agg("/".join, axis=1)
     )
@@ -63,3 +62,13 @@ def _experiment(pool: Pool, rows: pd.DataFrame, path: Path) -> Experiment:
     values = {metric.last: rows[column_of(name)] for name, metric in all_metrics().items() if column_of(name) in rows}
     runs = with_columns(pd.concat([rows, settings, pd.DataFrame(values)], axis=1))
     return Experiment(path.name, pool.profile, cells, runs, (), pool.tuned, pool.overrides)
+
+
+def _settings(text: str, path: Path) -> dict[str, str]:
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}, column settings: {first_line(error)}: correct it") from error
+    if not isinstance(settings, dict) or not all(isinstance(value, str) for value in settings.values()):
+        raise UserError(f"{path}, column settings: not a JSON object of texts: correct it")
+    return settings

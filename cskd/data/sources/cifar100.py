@@ -24,7 +24,8 @@ def read(folder: Path) -> Listing:
     """
     if (folder / "train").is_dir():
         return read_class_folders(folder)
-    classes = [str(name) for name in _read_field(folder / "meta", "fine_label_names", list)]
+    [names] = _read_fields(folder / "meta", fine_label_names=list)
+    classes = [str(name) for name in names]
     return Listing(
         classes,
         train=_read_batch(folder / "train", len(classes)),
@@ -33,9 +34,7 @@ def read(folder: Path) -> Listing:
 
 
 def _read_batch(path: Path, num_classes: int) -> list[tuple[np.ndarray, int]]:
-    data = _read_field(path, "data", np.ndarray)
-    labels = _read_field(path, "fine_labels", list)
-    names = _read_field(path, "filenames", list)
+    data, labels, names = _read_fields(path, data=np.ndarray, fine_labels=list, filenames=list)
     if len(names) != len(labels) or data.dtype != np.uint8 or data.shape != (len(labels), 3 * SIDE * SIDE):
         raise UserError(
             f"{path} holds {len(labels):,} labels, {len(names):,} file names and pixels of shape {data.shape}, "
@@ -44,19 +43,21 @@ def _read_batch(path: Path, num_classes: int) -> list[tuple[np.ndarray, int]]:
     if not all(isinstance(label, int) and 0 <= label < num_classes for label in labels):
         raise UserError(f"{path} has labels outside the {num_classes} classes of its meta file: {UNPACK_AGAIN}")
     if not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path} has file names that are no text: {UNPACK_AGAIN}")
+        raise UserError(f"{path} has file names that are not text: {UNPACK_AGAIN}")
     # A row holds the image's red plane, then the green one, then the blue one.
     images = np.ascontiguousarray(data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
     order = sorted(range(len(labels)), key=lambda index: (labels[index], names[index]))
     return [(images[index], labels[index]) for index in order]
 
 
-def _read_field(path: Path, key: str, kind: type) -> Any:
+def _read_fields(path: Path, **kinds: type) -> list[Any]:
+    """Return the values of these keys, which must be of these types."""
     content = safe_pickle_load(path)
-    value = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(value, kind):
-        raise UserError(f"{path} has no {key!r}: {UNPACK_AGAIN}")
-    return value
+    values = [content.get(key) if isinstance(content, dict) else None for key in kinds]
+    for value, (key, kind) in zip(values, kinds.items(), strict=True):
+        if not isinstance(value, kind):
+            raise UserError(f"{path} has no {key!r}: {UNPACK_AGAIN}")
+    return values
 
 
 def safe_pickle_load(path: Path) -> Any:

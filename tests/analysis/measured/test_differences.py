@@ -125,6 +125,8 @@ def test_longer_training_of_cross_entropy_is_a_variant_from_a_file_of_its_own(st
         effect, low, high = (number_text(value, 2, sign=True) for value in (found[name].effect, *found[name].interval))
         assert error[name][3].removesuffix(f" {DIFFERENT}") == f"{effect} [{low}, {high}]"
     assert error["both-gradients"] == ["0", "not run", ABSENT, ABSENT]
+    assert "- cross-entropy, longer: schedule.epochs=80, schedule.milestones=[40,60]." in text
+    assert "Settings changed from the recipe: schedule" not in text
     assert 'METHODS=cross-entropy SEEDS="0 1 2 3" SET="schedule.epochs=80 schedule.milestones=[40,60]"' in text
     labels = [label.get_text() for label in further_figure(POOL, folder).axes[0].get_yticklabels()]
     assert labels == list(FURTHER_ARMS)

@@ -120,24 +120,48 @@ def test_evaluation_stays_if_the_predictions_were_lost(export, exported, tmp_pat
     assert rows_of(tmp_path / "runs-mini.csv").feature_spread[lost].item() == "0.5"
 
 
-def test_verdicts_that_are_not_tracked_here_or_rest_on_fewer_seeds_stay(export, exported, tmp_path):
+def test_verdicts_stay_together_if_one_would_lose_evidence(export, exported, tmp_path):
     def outcomes():
         rows = rows_of(tmp_path / "verdicts-mini.csv").set_index("id")
-        return rows[rows.dataset == "cifar100"].outcome[["error-adacos", "ece-cross-entropy"]].tolist()
+        return rows[rows.dataset == "cifar100"].outcome[["error-cross-entropy", "ece-cross-entropy"]].tolist()
 
     rows = rows_of(exported[0] / "verdicts-mini.csv")
-    adacos, ece = ((rows.id == name) & (rows.dataset == "cifar100") for name in ("error-adacos", "ece-cross-entropy"))
-    assert [*rows.outcome[adacos], *rows.outcome[ece]] == ["not run", "holds"]
-    rows.loc[adacos, ["outcome", "n_method"]] = ["holds", "3"]
+    error, ece = (
+        (rows.id == name) & (rows.dataset == "cifar100") for name in ("error-cross-entropy", "ece-cross-entropy")
+    )
+    [expected] = rows.outcome[error]
+    rows.loc[error, "outcome"] = "earlier"
+    (tmp_path / "verdicts-mini.csv").write_text(to_csv(rows))
+    assert "not replaced" not in export(tmp_path, "--pool", "mini")
+    assert outcomes() == [expected, "holds"]
+
     rows.loc[ece, ["outcome", "n_against"]] = ["contradicted", "5"]
     (tmp_path / "verdicts-mini.csv").write_text(to_csv(rows))
     printed = export(tmp_path, "--pool", "mini")
-    assert outcomes() == ["holds", "contradicted"]
+    assert outcomes() == ["earlier", "contradicted"]
     [line] = [line for line in printed.splitlines() if "not replaced" in line]
-    assert "ece-cross-entropy cifar100 resnet10 (seeds 2/5, now 2/3): REPLACE=1 (--replace) replaces them." in line
-    assert rows_of(tmp_path / "verdicts-mini.csv").id.tolist() == rows.id.tolist()
+    assert "ece-cross-entropy cifar100 resnet10 (seeds 2/5, now 2/3): REPLACE=1 (--replace) replaces all." in line
     assert "not replaced" not in export(tmp_path, "--pool", "mini", "--replace")
-    assert outcomes() == ["holds", "holds"]
+    assert outcomes() == [expected, "holds"]
+
+
+@pytest.mark.parametrize("name", ["seeds_and_images_low", "effect"])
+def test_verdicts_stay_if_one_would_lose_its_interval_or_comparison(export, exported, tmp_path, name):
+    rows = rows_of(exported[0] / "verdicts-mini.csv")
+    rows.loc[rows[rows[name] == ""].index[0], ["outcome", name]] = ["holds", "-1"]
+    (tmp_path / "verdicts-mini.csv").write_text(to_csv(rows))
+    assert "not replaced" in export(tmp_path, "--pool", "mini")
+    assert rows_of(tmp_path / "verdicts-mini.csv").equals(rows)
+
+
+def test_verdicts_are_on_all_runs_of_the_file(export, exported, tmp_path):
+    rows = rows_of(exported[0] / "runs-mini.csv")
+    elsewhere = rows[rows.run_key == "cifar100/resnet10/cross-entropy:0"].assign(run_key="elsewhere", seed="9")
+    (tmp_path / "runs-mini.csv").write_text(to_csv(pd.concat([rows, elsewhere])))
+    export(tmp_path, "--pool", "mini")
+    here, all_runs = (rows_of(folder / "verdicts-mini.csv").set_index("id") for folder in (exported[0], tmp_path))
+    before, after = (found[found.dataset == "cifar100"].loc["error-cross-entropy"] for found in (here, all_runs))
+    assert (before.seeds_against, after.seeds_against) == ("0 1 2", "0 1 2 9")
 
 
 def test_pools_without_finished_runs_write_nothing(export, tmp_path):

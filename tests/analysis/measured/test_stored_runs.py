@@ -84,7 +84,24 @@ def test_runs_are_compared_only_if_their_settings_are_known_and_equal(stored):
     assert verdicts_of(joined, {}).outcome["error-cross-entropy"] == NOT_RUN
 
 
-def test_damaged_settings_are_an_error(stored):
-    rows, path = stored(pool_of(cross_entropy=HIGH), lambda text: text.replace("{", "", 1))
-    with pytest.raises(UserError, match=r"runs-small\.csv, column settings: .*: correct it"):
-        with_stored_runs(pool_of(cs_kd=LOW), rows, path)
+@pytest.mark.parametrize(
+    ("column", "text", "message"),
+    [
+        ("settings", '"width": "32"}', "column settings: .*: correct it"),
+        ("settings", '["32"]', "column settings: not a JSON object of texts: correct it"),
+        ("settings", '{"width": 32}', "column settings: not a JSON object of texts: correct it"),
+        ("seed", "0.5", "column seed: not all are whole numbers: correct it"),
+    ],
+)
+def test_damaged_row_is_an_error(stored, column, text, message):
+    rows, path = stored(pool_of(cross_entropy=HIGH))
+    with pytest.raises(UserError, match=rf"runs-small\.csv, {message}"):
+        with_stored_runs(pool_of(cs_kd=LOW), rows.assign(**{column: text}), path)
+
+
+def test_finished_run_of_the_file_counts_if_its_run_here_is_unfinished(stored):
+    rows, path = stored(pool_of(cs_kd=LOW, cross_entropy=HIGH))
+    cells = {CS_KD: metrics_of(LOW) | {2: "failed"}, CROSS_ENTROPY: metrics_of(HIGH)}
+    tracked = make_pool(cells, "small", settings=dict.fromkeys(cells, SETTINGS))
+    joined, _ = with_stored_runs(tracked, rows, path)
+    assert verdicts_of(joined, {}).seeds_method["error-cross-entropy"] == "0 1 2"

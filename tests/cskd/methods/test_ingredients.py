@@ -4,7 +4,7 @@ import torch
 from stepping import batch_of, float_images, forward_cache, model_for, step_loss
 from torch.nn.functional import cross_entropy
 
-from cskd.losses import class_wise_kl, distillation_kl
+from cskd.losses import class_wise_kl
 from cskd.methods import build_method
 from cskd.methods.ingredients import permutation_of_wrong_classes
 
@@ -44,16 +44,16 @@ def test_any_partner_learns_from_the_partner_of_another_image():
 
 
 def test_both_gradients_trains_through_the_partner_too():
-    loss, (x, partner), labels = loss_and_logits("both-gradients", "x", "partner")
-    torch.testing.assert_close(loss, cross_entropy(x, labels) + 3 * class_wise_kl(x, partner, 2.0))
-    x, partner = (values.detach().double().requires_grad_() for values in (x, partner))
-    divergence = distillation_kl(x, partner, 2.0, detach=False)
-    p, q = (values.detach().div(2).softmax(1) for values in (x, partner))
-    differences = (q / p).log()
-    of_partner = 2 * q * (differences - (q * differences).sum(1, keepdim=True)) / len(x)
-    gradients = torch.autograd.grad(divergence, (x, partner))
-    torch.testing.assert_close(gradients, (2 * (p - q) / len(x), of_partner))
-    assert torch.autograd.gradcheck(lambda *logits: distillation_kl(*logits, 2.0, detach=False), (x, partner))
+    method = build_method("both-gradients", {"temperature": 2.0, "lambda_cls": 3.0})
+    model, batch = model_for(method).double().eval(), batch_of(method)
+    cache = forward_cache(method, model, batch, prepare=lambda images: float_images(images).double())
+    x, partner = (cache.logits(view) for view in ("x", "partner"))
+    p, q = ((logits / 2).softmax(1) for logits in (x, partner))
+    expected = cross_entropy(x, batch.labels) + 3 * 4 * (q * (q / p).log()).sum(1).mean()
+    loss = sum(term.weight * term.loss(cache) for term in method.terms())
+    weights = list(model.parameters())
+    found, wanted = (torch.autograd.grad(value, weights, retain_graph=True) for value in (loss, expected))
+    torch.testing.assert_close((loss, *found), (expected, *wanted))
 
 
 def test_permutation_moves_the_wrong_classes_evenly_and_keeps_the_label():
