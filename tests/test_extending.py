@@ -145,7 +145,7 @@ def test_a_metric_is_one_entry_and_a_claim_another(tmp_path):
     assert rows.last_confidence_gap["flowers"].tolist() == [81, 82, 84, 71, 73, 74]
     assert rows.last_confidence_gap.drop("flowers").isna().all()
     assert rows.largest_logit["flowers"].notna().all()
-    verdicts = pd.read_csv(file.with_name("verdicts-mini.csv")).set_index("id").outcome
+    verdicts = pd.read_csv(file.with_name("verdicts-mini.csv")).query("dataset == 'flowers'").set_index("id").outcome
     assert (verdicts["confidence_gap"], verdicts["largest_logit"]) == ("holds", "holds")
     assert "Confidence gap (%), table1-mini" in done.stdout
     assert "**flowers, resnet10**" in (tmp_path / "page.md").read_text()
