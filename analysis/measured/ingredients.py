@@ -41,11 +41,11 @@ def ingredients(pool: str, folder: Path, base: Path) -> str:
 def further_ingredients(pool: str, folder: Path, base: Path) -> str:
     """Return the tables of the further variants, with their figure; as ``ingredients``."""
     path, longer_path = runs_path(folder, pool), _longer_path(pool, folder)
-    (runs, notes), (longer, longer_notes) = _load(path, FURTHER_ARMS), _load_longer(longer_path)
+    runs, notes = _load(path, FURTHER_ARMS)
+    longer, longer_notes = _load(longer_path, (BASELINE,), may_be_absent=True)
     notes = [*setting(runs), f"{LONGER}: {', '.join(LONGER_SETTINGS)}.", *notes, *longer_notes]
-    joined = _with_longer(runs, longer)
     sources = [provenance(runs, path, base), *([provenance(longer, longer_path, base)] if len(longer) else [])]
-    return "\n\n".join([*_parts(joined, FURTHER_ARMS, further_path(pool), notes), *sources])
+    return "\n\n".join([*_parts(_further_runs(pool, folder), FURTHER_ARMS, further_path(pool), notes), *sources])
 
 
 def figure_path(pool: str) -> str:
@@ -65,8 +65,7 @@ def ingredients_figure(pool: str, folder: Path) -> Figure:
 
 def further_figure(pool: str, folder: Path) -> Figure:
     """Return the figure of the further variants, at their largest published number of seeds."""
-    runs, longer = _load(runs_path(folder, pool), FURTHER_ARMS)[0], _load_longer(_longer_path(pool, folder))[0]
-    return _figure(_with_longer(runs, longer), FURTHER_ARMS)
+    return _figure(_further_runs(pool, folder), FURTHER_ARMS)
 
 
 def _load(path: Path, arms: Sequence[str], may_be_absent: bool = False) -> tuple[pd.DataFrame, list[str]]:
@@ -79,11 +78,10 @@ def _longer_path(pool: str, folder: Path) -> Path:
     return runs_path(folder, pool_name(pool, overrides=LONGER_SETTINGS))
 
 
-def _load_longer(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    return _load(path, (BASELINE,), may_be_absent=True)
-
-
-def _with_longer(runs: pd.DataFrame, longer: pd.DataFrame) -> pd.DataFrame:
+def _further_runs(pool: str, folder: Path) -> pd.DataFrame:
+    """Return the runs of FURTHER_ARMS; those of the pool with longer training have LONGER as method."""
+    runs, _ = _load(runs_path(folder, pool), FURTHER_ARMS)
+    longer, _ = _load(_longer_path(pool, folder), (BASELINE,), may_be_absent=True)
     return pd.concat([runs, longer.assign(method=LONGER)], ignore_index=True)
 
 
